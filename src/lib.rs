@@ -1,0 +1,14 @@
+//! GPT-2 models on small computers.
+//!
+//! Data flows one way: file → [`gguf`] → [`model`] → [`session`] → [`sampling`] → text.
+
+pub mod error;
+pub mod gguf;
+pub mod sampling;
+pub mod session;
+pub mod tokenizer;
+
+/// A token of the vocabulary, as the checkpoint numbers them.
+pub type TokenId = u32;
+
+pub use error::{Error, Result};
