@@ -4,6 +4,7 @@
 
 pub mod error;
 pub mod gguf;
+pub mod model;
 pub mod sampling;
 pub mod session;
 pub mod tokenizer;

@@ -1,0 +1,11 @@
+//! What a GPT-2 is: its hyperparameters, its activations and the one table of its tensors.
+//!
+//! This room knows GPT-2 and how a GGUF file describes one. It knows nothing of tokens' texts, of
+//! sampling, or of the checkpoint formats a model may come from.
+
+pub mod activation;
+pub mod hyperparameters;
+pub mod tensor_table;
+
+pub use activation::Activation;
+pub use hyperparameters::{Hyperparameters, ModelClass};
