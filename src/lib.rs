@@ -5,6 +5,7 @@
 pub mod error;
 pub mod gguf;
 pub mod model;
+pub mod output;
 pub mod sampling;
 pub mod session;
 pub mod tokenizer;

@@ -1,0 +1,132 @@
+//! Files that appear whole or not at all.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::{Builder, NamedTempFile};
+
+use crate::error::{Error, Result};
+
+/// Bytes collected before they are handed to the operating system.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// A file under construction: a temporary file in the folder of its target, which
+/// [`finish`](Self::finish) renames. Dropped before that, it is removed and the target is as it was.
+#[derive(Debug)]
+pub struct AtomicFile {
+    file: BufWriter<NamedTempFile>,
+    target: PathBuf,
+    overwrite: bool,
+}
+
+impl AtomicFile {
+    /// Begins a file that will be at `path`. With `overwrite`, a regular file there is replaced
+    /// (behind a symbolic link, the file it points to).
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if `path` exists and `overwrite` is false, or is no regular file;
+    /// [`Error::Io`] if the folder does not exist or cannot be written to.
+    pub fn create(path: impl AsRef<Path>, overwrite: bool) -> Result<Self> {
+        let path = path.as_ref();
+        let target = match fs::metadata(path) {
+            Ok(found) if !found.is_file() => {
+                return Err(Error::Argument(format!(
+                    "{}: the output must be a regular file, found {}",
+                    path.display(),
+                    if found.is_dir() {
+                        "a folder"
+                    } else {
+                        "a device or pipe"
+                    }
+                )));
+            }
+            Ok(_) if !overwrite => return Err(exists(path)),
+            Ok(_) => fs::canonicalize(path).map_err(|error| Error::io(path, error))?,
+            Err(error) if error.kind() == ErrorKind::NotFound => path.to_path_buf(),
+            Err(error) => return Err(Error::io(path, error)),
+        };
+        let mut builder = Builder::new();
+        builder.prefix(".gpt2-").suffix(".part");
+        // The mode of an ordinary new file; the operating system takes the umask off.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let file = builder
+            .tempfile_in(folder(&target))
+            .map_err(|error| Error::io(path, error))?;
+        Ok(Self {
+            file: BufWriter::with_capacity(BUFFER_BYTES, file),
+            target,
+            overwrite,
+        })
+    }
+
+    /// Brings the contents to the disk and the file to its place.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if a file appeared there meanwhile and was not to be overwritten;
+    /// [`Error::Io`].
+    pub fn finish(self) -> Result<()> {
+        let Self {
+            file,
+            target,
+            overwrite,
+        } = self;
+        let io = |error| Error::io(&target, error);
+        let file = file.into_inner().map_err(|error| io(error.into_error()))?;
+        file.as_file().sync_all().map_err(io)?;
+        if overwrite {
+            file.persist(&target).map_err(|error| io(error.error))?;
+        } else {
+            file.persist_noclobber(&target)
+                .map_err(|error| match error.error.kind() {
+                    ErrorKind::AlreadyExists => exists(&target),
+                    _ => io(error.error),
+                })?;
+        }
+        sync_folder(&target).map_err(io)
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// The folder that holds `target`.
+fn folder(target: &Path) -> &Path {
+    match target.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Brings the folder's entry for `target` to the disk, so that the rename survives a power failure.
+/// Folders that cannot be opened or synchronized (some network file systems) are left to themselves.
+#[cfg(unix)]
+fn sync_folder(target: &Path) -> io::Result<()> {
+    let synchronized = File::open(folder(target)).and_then(|folder| folder.sync_all());
+    match synchronized.as_ref().map_err(io::Error::kind) {
+        Err(ErrorKind::PermissionDenied | ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
+            Ok(())
+        }
+        _ => synchronized,
+    }
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_target: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+fn exists(path: &Path) -> Error {
+    Error::Argument(format!(
+        "{}: the file exists; choose another name or give --force to replace it",
+        path.display()
+    ))
+}
