@@ -5,6 +5,7 @@
 
 pub mod activation;
 pub mod hyperparameters;
+pub mod in_gguf;
 pub mod tensor_table;
 
 pub use activation::Activation;

@@ -1,0 +1,284 @@
+//! How a GGUF file carries a GPT-2: the keys of its hyperparameters, the names of its tensors.
+//!
+//! Keys are llama.cpp's for the architecture `gpt2`; what llama.cpp has no key for stands under
+//! `gpt2_edge.` and has GPT-2's own value when it is absent.
+
+use crate::TokenId;
+use crate::error::{Error, Result};
+use crate::gguf::{Array, Gguf, GgufHeader, Metadata, TensorInfo};
+use crate::model::hyperparameters::{MAX_DIMENSION, MAX_LAYERS};
+use crate::model::tensor_table::{TensorSpec, tensors};
+use crate::model::{Activation, Hyperparameters, ModelClass};
+
+/// The architecture's name in `general.architecture`, and the prefix of its keys.
+pub const ARCHITECTURE: &str = "gpt2";
+
+/// The keys, so that reading and writing cannot drift apart.
+mod key {
+    pub(super) const ARCHITECTURE: &str = "general.architecture";
+    pub(super) const POSITIONS: &str = "gpt2.context_length";
+    pub(super) const WIDTH: &str = "gpt2.embedding_length";
+    pub(super) const LAYERS: &str = "gpt2.block_count";
+    pub(super) const INNER: &str = "gpt2.feed_forward_length";
+    pub(super) const HEADS: &str = "gpt2.attention.head_count";
+    pub(super) const EPSILON: &str = "gpt2.attention.layer_norm_epsilon";
+    pub(super) const ACTIVATION: &str = "gpt2_edge.activation_function";
+    pub(super) const SCALE_ATTENTION: &str = "gpt2_edge.scale_attn_weights";
+    pub(super) const SCALE_BY_LAYER: &str = "gpt2_edge.scale_attn_by_inverse_layer_idx";
+    pub(super) const CLASS: &str = "gpt2_edge.class";
+    pub(super) const ALL_EOS: &str = "gpt2_edge.eos_token_ids";
+    pub(super) const BOS: &str = "tokenizer.ggml.bos_token_id";
+    pub(super) const EOS: &str = "tokenizer.ggml.eos_token_id";
+    pub(super) const PAD: &str = "tokenizer.ggml.padding_token_id";
+}
+
+impl Hyperparameters {
+    /// Reads them from a GGUF file. The vocabulary is the token embedding's row count, and the head
+    /// is tied when the file has no `output.weight`.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for another architecture, an unknown activation or class;
+    /// [`Error::Format`] for a key that is missing, of the wrong type or out of range.
+    pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
+        let metadata = gguf.metadata();
+        let architecture = metadata.required_str(key::ARCHITECTURE)?;
+        if architecture != ARCHITECTURE {
+            return Err(Error::Unsupported(format!(
+                "architecture '{architecture}'; this library runs '{ARCHITECTURE}'"
+            )));
+        }
+        let embedding = gguf
+            .tensor("token_embd.weight")
+            .ok_or_else(|| Error::format("tensor token_embd.weight", "missing"))?;
+        let [_, vocabulary] = embedding.shape[..] else {
+            return Err(Error::format(
+                "tensor token_embd.weight",
+                format!("expected two axes, found shape {:?}", embedding.shape),
+            ));
+        };
+        let defaults = Self::default();
+        let width = dimension(metadata, key::WIDTH, MAX_DIMENSION)?;
+        let hyperparameters = Self {
+            vocabulary: usize::try_from(vocabulary).unwrap_or(usize::MAX),
+            positions: dimension(metadata, key::POSITIONS, MAX_DIMENSION)?,
+            width,
+            layers: dimension(metadata, key::LAYERS, MAX_LAYERS)?,
+            heads: dimension(metadata, key::HEADS, MAX_DIMENSION)?,
+            inner: dimension(metadata, key::INNER, MAX_DIMENSION)?,
+            epsilon: metadata.required_f32(key::EPSILON)?,
+            activation: metadata
+                .str(key::ACTIVATION)?
+                .map_or(Ok(defaults.activation), Activation::from_name)?,
+            scale_attention_weights: metadata
+                .bool(key::SCALE_ATTENTION)?
+                .unwrap_or(defaults.scale_attention_weights),
+            scale_attention_by_inverse_layer: metadata
+                .bool(key::SCALE_BY_LAYER)?
+                .unwrap_or(defaults.scale_attention_by_inverse_layer),
+            tied_head: gguf.tensor("output.weight").is_none(),
+            class: class(metadata)?,
+            bos: metadata.u32(key::BOS)?,
+            eos: end_tokens(metadata)?,
+            pad: metadata.u32(key::PAD)?,
+        };
+        hyperparameters.validate("metadata")?;
+        Ok(hyperparameters)
+    }
+
+    /// Writes them into a header, under the keys [`Hyperparameters::from_gguf`] reads. Token ids
+    /// outside the vocabulary stay out.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when the header refuses a key.
+    pub fn write_to(&self, header: &mut GgufHeader) -> Result<()> {
+        header.set(key::ARCHITECTURE, ARCHITECTURE)?;
+        header.set(key::POSITIONS, self.positions as u32)?;
+        header.set(key::WIDTH, self.width as u32)?;
+        header.set(key::LAYERS, self.layers as u32)?;
+        header.set(key::INNER, self.inner as u32)?;
+        header.set(key::HEADS, self.heads as u32)?;
+        header.set(key::EPSILON, self.epsilon)?;
+        header.set(key::ACTIVATION, self.activation.name())?;
+        header.set(key::SCALE_ATTENTION, self.scale_attention_weights)?;
+        header.set(key::SCALE_BY_LAYER, self.scale_attention_by_inverse_layer)?;
+        header.set(key::CLASS, self.class.name())?;
+        let known = |id: &TokenId| (*id as usize) < self.vocabulary;
+        let eos: Vec<TokenId> = self.eos.iter().copied().filter(known).collect();
+        if let Some(bos) = self.bos.filter(known) {
+            header.set(key::BOS, bos)?;
+        }
+        if let Some(first) = eos.first() {
+            header.set(key::EOS, *first)?;
+        }
+        if eos.len() > 1 {
+            header.set(key::ALL_EOS, Array::U32(eos))?;
+        }
+        if let Some(pad) = self.pad.filter(known) {
+            header.set(key::PAD, pad)?;
+        }
+        Ok(())
+    }
+}
+
+/// Finds every tensor of the model in a GGUF file and checks its shape.
+///
+/// Yields the tensors in the table's order. Tensors of the file that no GPT-2 has are left alone.
+///
+/// # Errors
+/// [`Error::Format`] naming the first tensor that is missing or shaped otherwise.
+pub fn find_in<'file>(
+    gguf: &'file Gguf,
+    hyperparameters: &Hyperparameters,
+) -> Result<Vec<(TensorSpec, &'file TensorInfo)>> {
+    tensors(hyperparameters)
+        .map(|spec| {
+            let info = gguf
+                .tensor(&spec.name)
+                .ok_or_else(|| Error::format(format!("tensor {}", spec.name), "missing"))?;
+            if without_trailing_ones(&info.shape) != without_trailing_ones(&spec.shape) {
+                return Err(Error::format(
+                    format!("tensor {}", spec.name),
+                    format!("expected shape {:?}, found {:?}", spec.shape, info.shape),
+                ));
+            }
+            Ok((spec, info))
+        })
+        .collect()
+}
+
+/// A shape without its trailing axes of size 1: some writers keep them, some do not.
+fn without_trailing_ones(shape: &[u64]) -> &[u64] {
+    let significant = shape
+        .iter()
+        .rposition(|&size| size != 1)
+        .map_or(0, |last| last + 1);
+    shape.get(..significant).unwrap_or(shape)
+}
+
+/// A size in 1..=`limit`.
+fn dimension(metadata: &Metadata, key: &str, limit: u64) -> Result<usize> {
+    let size = metadata.required_u64(key)?;
+    if size == 0 || size > limit {
+        return Err(Error::format(
+            format!("key {key}"),
+            format!("expected 1 to {limit}, found {size}"),
+        ));
+    }
+    Ok(size as usize)
+}
+
+fn class(metadata: &Metadata) -> Result<ModelClass> {
+    metadata
+        .str(key::CLASS)?
+        .map_or(Ok(ModelClass::default()), |name| {
+            ModelClass::from_name(name).ok_or_else(|| {
+                Error::Unsupported(format!("model class '{name}' (key {})", key::CLASS))
+            })
+        })
+}
+
+/// All end tokens: ours when present, else the one llama.cpp knows.
+fn end_tokens(metadata: &Metadata) -> Result<Vec<TokenId>> {
+    match metadata.u32s(key::ALL_EOS)? {
+        Some(ids) => Ok(ids),
+        None => Ok(metadata.u32(key::EOS)?.into_iter().collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gguf::TensorType;
+    use std::sync::Arc;
+
+    fn small() -> Hyperparameters {
+        Hyperparameters {
+            vocabulary: 5,
+            positions: 4,
+            width: 6,
+            layers: 2,
+            heads: 2,
+            inner: 8,
+            epsilon: 1e-6,
+            activation: Activation::Relu,
+            scale_attention_weights: false,
+            scale_attention_by_inverse_layer: true,
+            tied_head: false,
+            bos: Some(1),
+            eos: vec![4, 2],
+            pad: None,
+            ..Hyperparameters::default()
+        }
+    }
+
+    /// A file of the model with all weights zero.
+    fn file_of(hyperparameters: &Hyperparameters, change: impl Fn(&mut GgufHeader)) -> Gguf {
+        let mut header = GgufHeader::new();
+        hyperparameters.write_to(&mut header).unwrap();
+        change(&mut header);
+        for spec in tensors(hyperparameters) {
+            header
+                .tensor(spec.name, &spec.shape, TensorType::F32)
+                .unwrap();
+        }
+        let mut bytes = header.encode();
+        bytes.resize(header.total_bytes() as usize, 0);
+        Gguf::parse(Arc::new(bytes)).unwrap()
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let gguf = file_of(&small(), |_| {});
+        let read = Hyperparameters::from_gguf(&gguf).unwrap();
+        assert_eq!(read, small());
+        assert_eq!(find_in(&gguf, &read).unwrap().len(), 4 + 2 * 12 + 1);
+    }
+
+    #[test]
+    fn ids_outside_the_vocabulary_stay_out() {
+        let outside = Hyperparameters {
+            bos: Some(5),
+            eos: vec![50256],
+            ..small()
+        };
+        let read = Hyperparameters::from_gguf(&file_of(&outside, |_| {})).unwrap();
+        assert_eq!((read.bos, read.eos), (None, vec![]));
+    }
+
+    #[test]
+    fn wrong_values_are_refused_with_their_key() {
+        let refusal = |change: &dyn Fn(&mut GgufHeader)| {
+            Hyperparameters::from_gguf(&file_of(&small(), change))
+                .unwrap_err()
+                .to_string()
+        };
+        let heads = refusal(&|header| header.set(key::HEADS, 0_u32).unwrap());
+        assert!(heads.contains(key::HEADS), "{heads}");
+        let uneven = refusal(&|header| header.set(key::HEADS, 4_u32).unwrap());
+        assert!(uneven.contains("4 heads"), "{uneven}");
+        let other = refusal(&|header| header.set(key::ARCHITECTURE, "llama").unwrap());
+        assert!(other.contains("'llama'"), "{other}");
+        let activation = refusal(&|header| header.set(key::ACTIVATION, "geglu").unwrap());
+        assert!(activation.contains("geglu"), "{activation}");
+        let class = refusal(&|header| header.set(key::CLASS, "GPT3").unwrap());
+        assert!(class.contains("GPT3"), "{class}");
+    }
+
+    #[test]
+    fn a_tensor_of_another_shape_is_named() {
+        let gguf = file_of(&small(), |_| {});
+        let wider = Hyperparameters {
+            inner: 16,
+            ..small()
+        };
+        let message = find_in(&gguf, &wider).unwrap_err().to_string();
+        assert!(message.contains("blk.0.ffn_up.weight"), "{message}");
+    }
+
+    #[test]
+    fn trailing_ones_do_not_count() {
+        assert_eq!(without_trailing_ones(&[768, 1, 1]), [768]);
+        assert_eq!(without_trailing_ones(&[1, 768]), [1, 768]);
+        assert!(without_trailing_ones(&[1]).is_empty());
+    }
+}
