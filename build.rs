@@ -1,2 +1,47 @@
-//! Builds ggml and links it into the library.
-fn main() {}
+//! Builds ggml, the tensor library underneath, and links it into the library.
+//!
+//! `vendor/` holds one file per concern; `vendor/README.md` says how to move to another ggml.
+
+#[path = "vendor/backends.rs"]
+mod backends;
+#[path = "vendor/bind.rs"]
+mod bind;
+#[path = "vendor/compile.rs"]
+mod compile;
+#[path = "vendor/environment.rs"]
+mod environment;
+#[path = "vendor/fetch.rs"]
+mod fetch;
+#[path = "vendor/link.rs"]
+mod link;
+#[path = "vendor/sha256.rs"]
+mod sha256;
+
+use environment::Environment;
+
+/// What every step of the build returns; the message says what to do.
+type Result<T> = std::result::Result<T, String>;
+
+fn main() {
+    if let Err(message) = build() {
+        for line in message.lines() {
+            println!("cargo::error={line}");
+        }
+    }
+}
+
+fn build() -> Result<()> {
+    let environment = Environment::read()?;
+    for path in ["build.rs", "vendor", bind::COMMITTED] {
+        println!("cargo::rerun-if-changed={path}");
+    }
+    let version = bind::committed_version(&environment)?;
+    link::describe(&environment, &version);
+    if environment.documentation_only {
+        return Ok(());
+    }
+    let source = fetch::locate(&environment)?;
+    bind::provide(&environment, &source, &version)?;
+    let objects = compile::objects(&environment, &source)?;
+    link::archive(&environment, &objects)
+}

@@ -3,6 +3,7 @@
 //! Data flows one way: file → [`gguf`] → [`model`] → [`session`] → [`sampling`] → text.
 
 pub mod error;
+mod ggml;
 pub mod gguf;
 pub mod model;
 pub mod output;

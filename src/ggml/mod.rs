@@ -1,0 +1,56 @@
+//! ggml, made safe.
+#![allow(unsafe_code, reason = "this module is where C is called")]
+
+/// ggml's C interface, as its headers declare it.
+#[allow(
+    clippy::all,
+    clippy::pedantic,
+    dead_code,
+    missing_docs,
+    non_camel_case_types,
+    non_snake_case,
+    non_upper_case_globals,
+    unreachable_pub,
+    reason = "generated, and more than is called"
+)]
+pub(crate) mod sys {
+    #[cfg(not(feature = "bindgen"))]
+    include!("bindings.rs");
+    #[cfg(feature = "bindgen")]
+    include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::CStr;
+
+    use super::sys;
+
+    #[test]
+    fn the_linked_ggml_is_the_one_declared() {
+        // SAFETY: ggml_version returns a pointer to a string constant.
+        let version = unsafe { CStr::from_ptr(sys::ggml_version()) };
+        assert_eq!(version.to_str(), Ok(env!("GPT2_EDGE_GGML_VERSION")));
+    }
+
+    /// The check that the committed declarations are what the headers say; only CI builds it.
+    #[cfg(feature = "bindgen")]
+    #[test]
+    fn the_committed_declarations_are_up_to_date() {
+        let fresh = include_str!(concat!(env!("OUT_DIR"), "/bindings.rs"));
+        let committed = include_str!("bindings.rs");
+        for (number, (fresh, committed)) in fresh.lines().zip(committed.lines()).enumerate() {
+            assert_eq!(
+                fresh,
+                committed,
+                "line {} of src/ggml/bindings.rs; see vendor/README.md",
+                number + 1
+            );
+        }
+        assert_eq!(
+            fresh.len(),
+            committed.len(),
+            "src/ggml/bindings.rs is cut short; see vendor/README.md"
+        );
+    }
+}

@@ -1,0 +1,108 @@
+//! The one table of ggml's backends: which can be compiled in, from which files.
+//!
+//! Paths are relative to ggml's `src/`; `{arch}` is the folder of the target's processor. Backends that
+//! ggml builds with tools of their own (CUDA, Metal, Vulkan) get a row here as well, with ggml's cmake
+//! files as the way to build them.
+
+use crate::environment::Environment;
+
+/// A backend of ggml.
+pub(crate) struct Backend {
+    /// As `--device` and `--version` spell it.
+    pub(crate) name: &'static str,
+    /// The cargo feature that compiles it in; `None`: always.
+    pub(crate) feature: Option<&'static str>,
+    /// What makes ggml's registry know it.
+    pub(crate) define: &'static str,
+    /// What it is made of.
+    pub(crate) units: &'static [Unit],
+}
+
+/// Source files that are compiled with the same flags.
+pub(crate) struct Unit {
+    /// Whether these are C++ (gnu++17) and not C (gnu11).
+    pub(crate) cpp: bool,
+    /// Whether these files are compiled for the instructions of the target's processor.
+    pub(crate) tuned: bool,
+    /// Defines and flags beyond those that all of ggml gets.
+    pub(crate) flags: &'static [&'static str],
+    /// The files.
+    pub(crate) files: &'static [&'static str],
+}
+
+/// What every backend stands on.
+pub(crate) const BASE: &[Unit] = &[
+    Unit {
+        cpp: false,
+        tuned: false,
+        flags: &[],
+        files: &["ggml.c", "ggml-alloc.c", "ggml-quants.c"],
+    },
+    Unit {
+        cpp: true,
+        tuned: false,
+        flags: &[],
+        files: &[
+            "ggml.cpp",
+            "ggml-backend.cpp",
+            "ggml-backend-dl.cpp",
+            "ggml-backend-meta.cpp",
+            "ggml-backend-reg.cpp",
+            "ggml-opt.cpp",
+            "ggml-threading.cpp",
+            "gguf.cpp",
+        ],
+    },
+];
+
+/// Weights rearranged for wide loads, and the matrix products of llamafile.
+const CPU_FLAGS: &[&str] = &["-DGGML_USE_CPU_REPACK", "-DGGML_USE_LLAMAFILE"];
+
+/// Every backend this build knows.
+const BACKENDS: &[Backend] = &[Backend {
+    name: "cpu",
+    feature: None,
+    define: "GGML_USE_CPU",
+    units: &[
+        Unit {
+            cpp: false,
+            tuned: true,
+            flags: CPU_FLAGS,
+            files: &[
+                "ggml-cpu/ggml-cpu.c",
+                "ggml-cpu/quants.c",
+                "ggml-cpu/arch/{arch}/quants.c",
+            ],
+        },
+        Unit {
+            cpp: true,
+            tuned: true,
+            flags: CPU_FLAGS,
+            files: &[
+                "ggml-cpu/ggml-cpu.cpp",
+                "ggml-cpu/hbm.cpp",
+                "ggml-cpu/traits.cpp",
+                "ggml-cpu/ops.cpp",
+                "ggml-cpu/unary-ops.cpp",
+                "ggml-cpu/binary-ops.cpp",
+                "ggml-cpu/vec.cpp",
+                "ggml-cpu/repack.cpp",
+                "ggml-cpu/arch/{arch}/repack.cpp",
+                "ggml-cpu/amx/amx.cpp",
+                "ggml-cpu/amx/mmq.cpp",
+                "ggml-cpu/tiled/tiled.cpp",
+                "ggml-cpu/tiled/tiled-kernel.cpp",
+                "ggml-cpu/llamafile/sgemm.cpp",
+            ],
+        },
+    ],
+}];
+
+/// The backends that this build's features ask for.
+pub(crate) fn enabled(environment: &Environment) -> impl Iterator<Item = &'static Backend> {
+    BACKENDS.iter().filter(|backend| {
+        backend
+            .feature
+            .is_none_or(|feature| environment.feature(feature))
+    })
+}
