@@ -1,0 +1,254 @@
+//! Finds added tokens in text, before the text is cut into pieces.
+//!
+//! The rules are those of Hugging Face's tokenizers: of all tokens that match at the leftmost place
+//! the longest wins; tokens marked `normalized` are looked for in what the others leave; `lstrip`
+//! and `rstrip` take in neighbouring whitespace; a match of a `single_word` token beside a word
+//! character is passed over.
+
+use std::ops::Range;
+
+use aho_corasick::{AhoCorasick, MatchKind};
+use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory};
+
+use super::settings::AddedToken;
+use crate::{Error, Result, TokenId};
+
+/// A stretch of text, by its bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Segment {
+    /// An added token and all that it takes in.
+    Token(TokenId, Range<usize>),
+    /// Ordinary text, never empty.
+    Text(Range<usize>),
+}
+
+/// The added tokens of a tokenizer, ready to be found.
+#[derive(Debug)]
+pub(super) struct AddedTokens {
+    first: Matcher,
+    normalized: Matcher,
+}
+
+#[derive(Debug)]
+struct Matcher {
+    /// `None` when there is nothing to find.
+    automaton: Option<AhoCorasick>,
+    tokens: Vec<AddedToken>,
+}
+
+impl AddedTokens {
+    /// Prepares `tokens`; those with empty content match nothing.
+    ///
+    /// # Errors
+    /// More text in the tokens than the automaton can hold.
+    pub(super) fn new(tokens: &[AddedToken]) -> Result<Self> {
+        let (normalized, first) = tokens
+            .iter()
+            .filter(|token| !token.content.is_empty())
+            .cloned()
+            .partition(|token| token.normalized);
+        Ok(Self {
+            first: Matcher::new(first)?,
+            normalized: Matcher::new(normalized)?,
+        })
+    }
+
+    /// Calls `emit` with the segments of `text` in order. Without `special`, tokens marked so are
+    /// ordinary text.
+    pub(super) fn split(&self, text: &str, special: bool, emit: &mut impl FnMut(Segment)) {
+        self.first
+            .split(text, 0, special, &mut |segment| match segment {
+                Segment::Text(range) => {
+                    let start = range.start;
+                    self.normalized.split(&text[range], start, special, emit);
+                }
+                token @ Segment::Token(..) => emit(token),
+            });
+    }
+}
+
+impl Matcher {
+    fn new(tokens: Vec<AddedToken>) -> Result<Self> {
+        let automaton = if tokens.is_empty() {
+            None
+        } else {
+            let built = AhoCorasick::builder()
+                .match_kind(MatchKind::LeftmostLongest)
+                .build(tokens.iter().map(|token| &token.content));
+            Some(built.map_err(|error| {
+                Error::Unsupported(format!("added tokens as large as these: {error}"))
+            })?)
+        };
+        Ok(Self { automaton, tokens })
+    }
+
+    /// Splits `text`, which begins at byte `offset` of the whole.
+    fn split(&self, text: &str, offset: usize, special: bool, emit: &mut impl FnMut(Segment)) {
+        let mut done = 0;
+        let matches = self
+            .automaton
+            .iter()
+            .flat_map(|automaton| automaton.find_iter(text));
+        for found in matches {
+            let token = &self.tokens[found.pattern()];
+            let (before, after) = (&text[..found.start()], &text[found.end()..]);
+            if token.special && !special || token.single_word && !stands_alone(before, after) {
+                continue;
+            }
+            // The token before may have taken in whitespace that this one is made of.
+            if found.end() <= done {
+                continue;
+            }
+            let start = if token.lstrip {
+                before.trim_end().len().max(done)
+            } else {
+                found.start()
+            };
+            let end = if token.rstrip {
+                text.len() - after.trim_start().len()
+            } else {
+                found.end()
+            };
+            if done < start {
+                emit(Segment::Text(offset + done..offset + start));
+            }
+            emit(Segment::Token(token.id, offset + start..offset + end));
+            done = end;
+        }
+        if done < text.len() {
+            emit(Segment::Text(offset + done..offset + text.len()));
+        }
+    }
+}
+
+/// Whether no word character adjoins a match between `before` and `after`.
+fn stands_alone(before: &str, after: &str) -> bool {
+    !before.chars().next_back().is_some_and(is_word) && !after.chars().next().is_some_and(is_word)
+}
+
+/// `\w` of Unicode's regular expressions (UTS #18, annex C).
+fn is_word(character: char) -> bool {
+    character.is_alphabetic()
+        || matches!(character, '\u{200c}' | '\u{200d}')
+        || matches!(
+            character.general_category(),
+            GeneralCategory::DecimalNumber | GeneralCategory::ConnectorPunctuation
+        )
+        || character.general_category_group() == GeneralCategoryGroup::Mark
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(id: TokenId, content: &str) -> AddedToken {
+        AddedToken {
+            id,
+            content: content.to_owned(),
+            single_word: false,
+            lstrip: false,
+            rstrip: false,
+            normalized: false,
+            special: false,
+        }
+    }
+
+    fn split(
+        tokens: &[AddedToken],
+        text: &str,
+        special: bool,
+    ) -> Result<Vec<(Option<TokenId>, String)>> {
+        let mut found = Vec::new();
+        AddedTokens::new(tokens)?.split(text, special, &mut |segment| {
+            found.push(match segment {
+                Segment::Token(id, range) => (Some(id), text[range].to_owned()),
+                Segment::Text(range) => (None, text[range].to_owned()),
+            });
+        });
+        Ok(found)
+    }
+
+    fn expect(
+        tokens: &[AddedToken],
+        text: &str,
+        expected: &[(Option<TokenId>, &str)],
+    ) -> Result<()> {
+        let found = split(tokens, text, true)?;
+        let found: Vec<_> = found
+            .iter()
+            .map(|(id, text)| (*id, text.as_str()))
+            .collect();
+        assert_eq!(found, expected, "{text:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn leftmost_then_longest() -> Result<()> {
+        let tokens = [token(1, "<ab>"), token(2, "<ab>c"), token(3, "b>cd")];
+        expect(
+            &tokens,
+            "x<ab>cd<ab>",
+            &[
+                (None, "x"),
+                (Some(2), "<ab>c"),
+                (None, "d"),
+                (Some(1), "<ab>"),
+            ],
+        )?;
+        expect(&tokens, "", &[])?;
+        expect(&[], "text", &[(None, "text")])
+    }
+
+    #[test]
+    fn whitespace_is_taken_in() -> Result<()> {
+        let mut left = token(1, "<l>");
+        left.lstrip = true;
+        let mut right = token(2, "<r>");
+        right.rstrip = true;
+        expect(
+            &[left, right],
+            "a \n<l> <r>\u{a0} <l>b",
+            &[
+                (None, "a"),
+                (Some(1), " \n<l>"),
+                (None, " "),
+                (Some(2), "<r>\u{a0} "),
+                (Some(1), "<l>"),
+                (None, "b"),
+            ],
+        )
+    }
+
+    #[test]
+    fn words_stand_alone() -> Result<()> {
+        let mut cat = token(1, "cat");
+        cat.single_word = true;
+        expect(&[cat.clone()], "cat", &[(Some(1), "cat")])?;
+        expect(
+            &[cat.clone()],
+            "(cat)",
+            &[(None, "("), (Some(1), "cat"), (None, ")")],
+        )?;
+        for text in ["cats", "_cat", "1cat", "cat\u{301}", "écat"] {
+            expect(&[cat.clone()], text, &[(None, text)])?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn special_tokens_can_be_text_and_normalized_ones_come_second() -> Result<()> {
+        let mut special = token(1, "<s>");
+        special.special = true;
+        assert_eq!(
+            split(&[special.clone()], "<s>", false)?,
+            [(None, "<s>".to_owned())]
+        );
+        let mut normalized = token(2, "x<s>");
+        normalized.normalized = true;
+        expect(
+            &[special, normalized],
+            "x<s>",
+            &[(None, "x"), (Some(1), "<s>")],
+        )
+    }
+}

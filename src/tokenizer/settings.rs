@@ -1,0 +1,79 @@
+//! What a tokenizer does besides its vocabulary and merges, and how a GGUF file says it.
+//!
+//! The key [`SETTINGS_KEY`] holds [`TokenizerSettings`] as JSON, field for field under the names
+//! that Hugging Face's `tokenizer.json` and `tokenizer_config.json` use. It spares a reader the
+//! whole `tokenizer.json`, which is fifty times longer. Files without it get
+//! [`TokenizerSettings::default`], completed from the `tokenizer.ggml.` keys.
+
+use serde::{Deserialize, Serialize};
+
+use crate::TokenId;
+
+/// The metadata key of the settings, a string.
+pub const SETTINGS_KEY: &str = "gpt2_edge.tokenizer.settings";
+
+/// A token matched in the text before anything else looks at it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddedToken {
+    /// Its id.
+    pub id: TokenId,
+    /// The text it matches.
+    pub content: String,
+    /// Match only where no word character adjoins.
+    #[serde(default)]
+    pub single_word: bool,
+    /// Take in the whitespace to its left.
+    #[serde(default)]
+    pub lstrip: bool,
+    /// Take in the whitespace to its right.
+    #[serde(default)]
+    pub rstrip: bool,
+    /// Match after the tokens that are not normalized, in what they leave.
+    #[serde(default)]
+    pub normalized: bool,
+    /// A marker, not text: left out when special tokens are skipped.
+    #[serde(default)]
+    pub special: bool,
+}
+
+/// Everything about a byte-level BPE tokenizer that is neither vocabulary nor merges.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TokenizerSettings {
+    /// The added tokens, special or not.
+    pub added_tokens: Vec<AddedToken>,
+    /// Put a space before every stretch of text that does not begin with one.
+    pub add_prefix_space: bool,
+    /// Cut text by GPT-2's pattern first; otherwise a whole stretch is one piece.
+    pub use_regex: bool,
+    /// A piece that is in the vocabulary becomes that token, whatever the merges say.
+    pub ignore_merges: bool,
+    /// The token for bytes that have none; without it they are dropped.
+    pub unk_token: Option<String>,
+    /// One unknown token for a run of such bytes.
+    pub fuse_unk: bool,
+    /// Tokens put before an encoded text.
+    pub tokens_before: Vec<TokenId>,
+    /// Tokens put after an encoded text.
+    pub tokens_after: Vec<TokenId>,
+    /// What the checkpoint says of [`clean_up_spaces`](super::DecodeOptions::clean_up_spaces);
+    /// decoding follows its own options.
+    pub clean_up_tokenization_spaces: bool,
+}
+
+impl Default for TokenizerSettings {
+    /// GPT-2's own: no added tokens yet, no prefix space, the pattern, nothing around the text.
+    fn default() -> Self {
+        Self {
+            added_tokens: Vec::new(),
+            add_prefix_space: false,
+            use_regex: true,
+            ignore_merges: false,
+            unk_token: None,
+            fuse_unk: false,
+            tokens_before: Vec::new(),
+            tokens_after: Vec::new(),
+            clean_up_tokenization_spaces: false,
+        }
+    }
+}

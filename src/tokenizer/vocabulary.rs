@@ -1,0 +1,239 @@
+//! The tokens: id to bytes and bytes to id.
+//!
+//! Tokens are kept as the bytes they stand for, back to back in one buffer, so that a piece of text
+//! is looked up without being respelled. Knows neither merges nor added tokens.
+
+use std::hash::BuildHasher;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+use super::bytes;
+use crate::{Error, Result, TokenId};
+
+/// What GGUF's `tokenizer.ggml.token_type` says of a token; other numbers count as `Normal`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenType {
+    /// Text, reached through merges.
+    Normal,
+    /// A marker such as `<|endoftext|>`: matched whole in text, and left out when special tokens are
+    /// skipped.
+    Control,
+    /// Added by the user: matched whole in text, but text.
+    UserDefined,
+    /// A row of the model that no token owns; it decodes to nothing.
+    Unused,
+}
+
+impl TokenType {
+    /// The type that GGUF writes as `number`.
+    pub fn from_number(number: u32) -> Self {
+        match number {
+            3 => Self::Control,
+            4 => Self::UserDefined,
+            5 => Self::Unused,
+            _ => Self::Normal,
+        }
+    }
+
+    /// The number GGUF writes for this type.
+    pub fn number(self) -> i32 {
+        match self {
+            Self::Normal => 1,
+            Self::Control => 3,
+            Self::UserDefined => 4,
+            Self::Unused => 5,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Token {
+    /// Where the token's bytes end in the buffer; they begin where the one before ends.
+    end: u32,
+    kind: TokenType,
+    /// The token has characters outside the byte alphabet and stands for its own UTF-8.
+    verbatim: bool,
+}
+
+/// The tokens of a model, by id.
+#[derive(Debug)]
+pub(super) struct Vocabulary {
+    bytes: Vec<u8>,
+    tokens: Vec<Token>,
+    /// Ids of all tokens but unused ones, hashed by what they spell.
+    by_bytes: HashTable<TokenId>,
+    hasher: DefaultHashBuilder,
+    longest: usize,
+}
+
+impl Vocabulary {
+    /// Reads tokens in the order of their ids; `count` is a hint for the space they need. Where two
+    /// tokens spell the same, text becomes the first.
+    ///
+    /// # Errors
+    /// What the iterator yields as an error, and more than 4 GiB of tokens.
+    pub(super) fn build<'a>(
+        tokens: impl Iterator<Item = Result<(&'a str, TokenType)>>,
+        count: usize,
+    ) -> Result<Self> {
+        let mut vocabulary = Self {
+            bytes: Vec::with_capacity(count.saturating_mul(6)),
+            tokens: Vec::with_capacity(count),
+            by_bytes: HashTable::with_capacity(count),
+            hasher: DefaultHashBuilder::default(),
+            longest: 0,
+        };
+        for token in tokens {
+            let (text, token_type) = token?;
+            vocabulary.push(text, token_type)?;
+        }
+        Ok(vocabulary)
+    }
+
+    fn push(&mut self, text: &str, token_type: TokenType) -> Result<()> {
+        let start = self.bytes.len();
+        let verbatim = !bytes::append_spelled(text, &mut self.bytes);
+        let too_large = || Error::Unsupported("a vocabulary of more than 4 GiB".to_owned());
+        let end = u32::try_from(self.bytes.len()).map_err(|_| too_large())?;
+        let id = TokenId::try_from(self.tokens.len()).map_err(|_| too_large())?;
+        self.tokens.push(Token {
+            end,
+            kind: token_type,
+            verbatim,
+        });
+        if token_type == TokenType::Unused {
+            return Ok(());
+        }
+        self.longest = self.longest.max(self.bytes.len() - start);
+        let Self {
+            bytes,
+            tokens,
+            by_bytes,
+            hasher,
+            ..
+        } = self;
+        let spelled = &bytes[start..];
+        by_bytes
+            .entry(
+                hash(hasher, spelled, verbatim),
+                |&other| same(bytes, tokens, other, spelled, verbatim),
+                |&other| rehash(hasher, bytes, tokens, other),
+            )
+            .or_insert(id);
+        Ok(())
+    }
+
+    /// How many ids there are, unused ones included.
+    pub(super) fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// The most bytes a token has.
+    pub(super) fn longest(&self) -> usize {
+        self.longest
+    }
+
+    /// The type of token `id`; `None` outside the vocabulary.
+    pub(super) fn token_type(&self, id: TokenId) -> Option<TokenType> {
+        self.tokens.get(id as usize).map(|token| token.kind)
+    }
+
+    /// The bytes token `id` stands for; `None` outside the vocabulary and for an unused id.
+    pub(super) fn bytes(&self, id: TokenId) -> Option<&[u8]> {
+        let token = self.tokens.get(id as usize)?;
+        (token.kind != TokenType::Unused).then(|| span(&self.bytes, &self.tokens, id))
+    }
+
+    /// Token `id` as vocabulary files write it; `None` outside the vocabulary and for an unused id.
+    pub(super) fn text(&self, id: TokenId) -> Option<String> {
+        let token = self.tokens.get(id as usize)?;
+        let bytes = self.bytes(id)?;
+        Some(if token.verbatim {
+            String::from_utf8_lossy(bytes).into_owned()
+        } else {
+            bytes::spell(bytes)
+        })
+    }
+
+    /// The token that stands for exactly `bytes`, written in the byte alphabet.
+    pub(super) fn find(&self, bytes: &[u8]) -> Option<TokenId> {
+        self.find_spelled(bytes, false)
+    }
+
+    /// The token that vocabulary files write as `text`; `scratch` is overwritten.
+    pub(super) fn find_text(&self, text: &str, scratch: &mut Vec<u8>) -> Option<TokenId> {
+        scratch.clear();
+        let verbatim = !bytes::append_spelled(text, scratch);
+        self.find_spelled(scratch, verbatim)
+    }
+
+    fn find_spelled(&self, spelled: &[u8], verbatim: bool) -> Option<TokenId> {
+        self.by_bytes
+            .find(hash(&self.hasher, spelled, verbatim), |&id| {
+                same(&self.bytes, &self.tokens, id, spelled, verbatim)
+            })
+            .copied()
+    }
+}
+
+/// The bytes of token `id`, which is one of `tokens`.
+fn span<'a>(bytes: &'a [u8], tokens: &[Token], id: TokenId) -> &'a [u8] {
+    let id = id as usize;
+    let start = match id.checked_sub(1) {
+        Some(before) => tokens[before].end as usize,
+        None => 0,
+    };
+    &bytes[start..tokens[id].end as usize]
+}
+
+fn same(bytes: &[u8], tokens: &[Token], id: TokenId, spelled: &[u8], verbatim: bool) -> bool {
+    tokens[id as usize].verbatim == verbatim && span(bytes, tokens, id) == spelled
+}
+
+fn rehash(hasher: &DefaultHashBuilder, bytes: &[u8], tokens: &[Token], id: TokenId) -> u64 {
+    hash(
+        hasher,
+        span(bytes, tokens, id),
+        tokens[id as usize].verbatim,
+    )
+}
+
+fn hash(hasher: &DefaultHashBuilder, spelled: &[u8], verbatim: bool) -> u64 {
+    // `!` keeps a verbatim token apart from the spelled one of the same bytes; `same` decides.
+    let hash = hasher.hash_one(spelled);
+    if verbatim { !hash } else { hash }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_found_by_what_they_spell() -> Result<()> {
+        let texts = [
+            ("a", TokenType::Normal),
+            ("Ġb", TokenType::Normal),
+            (" b", TokenType::UserDefined),
+            ("[PAD3]", TokenType::Unused),
+            ("a", TokenType::Normal),
+            ("", TokenType::Normal),
+        ];
+        let vocabulary = Vocabulary::build(texts.into_iter().map(Ok), texts.len())?;
+        assert_eq!(vocabulary.len(), 6);
+        assert_eq!(vocabulary.longest(), 2);
+        assert_eq!(vocabulary.find(b"a"), Some(0));
+        assert_eq!(vocabulary.find(b" b"), Some(1));
+        let mut scratch = Vec::new();
+        assert_eq!(vocabulary.find_text("Ġb", &mut scratch), Some(1));
+        assert_eq!(vocabulary.find_text(" b", &mut scratch), Some(2));
+        assert_eq!(vocabulary.find_text("[PAD3]", &mut scratch), None);
+        assert_eq!(vocabulary.text(1).as_deref(), Some("Ġb"));
+        assert_eq!(vocabulary.text(2).as_deref(), Some(" b"));
+        assert_eq!(vocabulary.bytes(1), Some(&b" b"[..]));
+        assert_eq!(vocabulary.bytes(3), None);
+        assert_eq!(vocabulary.bytes(5), Some(&b""[..]));
+        assert_eq!(vocabulary.text(6), None);
+        assert_eq!(vocabulary.token_type(3), Some(TokenType::Unused));
+        Ok(())
+    }
+}
