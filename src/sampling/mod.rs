@@ -1,1 +1,31 @@
-//! To come.
+//! Logits → token: processors, warpers and the draw, after transformers' `generate()`.
+//!
+//! Everything works on a slice of logits (one value per vocabulary entry, −∞ for a token that is
+//! ruled out) and on the ids so far. One small type per processor; [`Chain`] puts them in the
+//! order that transformers uses, because the order changes the result. Knows nothing of models,
+//! files or text, and is the same on every machine: exponentials come from `libm`, draws from a
+//! seeded generator.
+
+mod chain;
+mod distribution;
+mod draw;
+mod options;
+mod penalties;
+mod warpers;
+
+pub use chain::Chain;
+pub use draw::{Generator, greedy};
+pub use options::SamplingOptions;
+pub use penalties::{MinimumLength, NoRepeatNgram, RepetitionPenalty};
+pub use warpers::{MinP, Temperature, TopK, TopP, TypicalP};
+
+use crate::TokenId;
+
+/// One step of the chain: changes scores in the light of the ids so far.
+///
+/// `logits` is `[vocabulary]`; `ids` is the prompt and everything generated after it. A processor
+/// never fails: ids outside the vocabulary are passed over, and NaN is found by the final choice.
+pub trait Processor: Send {
+    /// Changes `logits` in place; −∞ rules a token out.
+    fn apply(&mut self, logits: &mut [f32], ids: &[TokenId]);
+}

@@ -1,0 +1,130 @@
+//! What the warpers share: probabilities of the tokens still in play, and sorting no further than
+//! needed.
+
+use std::cmp::Ordering;
+
+/// A token that has not been ruled out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Candidate {
+    pub(super) token: usize,
+    pub(super) probability: f32,
+}
+
+/// The largest value of `values`, −∞ when there is none; NaN is passed over.
+pub(super) fn maximum(values: &[f32]) -> f32 {
+    // Independent lanes let the compiler use vector instructions; one running maximum would not.
+    const LANES: usize = 16;
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let chunks = values.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for (lane, &value) in lanes.iter_mut().zip(chunk) {
+            *lane = larger(*lane, value);
+        }
+    }
+    lanes
+        .iter()
+        .chain(rest)
+        .fold(f32::NEG_INFINITY, |a, &b| larger(a, b))
+}
+
+/// Fills `candidates` with the tokens above −∞, in token order, and their softmax; returns the
+/// logarithm of Σ exp(logit), which turns a logit into a log-probability.
+pub(super) fn softmax(logits: &[f32], candidates: &mut Vec<Candidate>) -> f64 {
+    candidates.clear();
+    let largest = maximum(logits);
+    let mut sum = 0.0;
+    for (token, &logit) in logits.iter().enumerate() {
+        if logit > f32::NEG_INFINITY {
+            let probability = libm::expf(logit - largest);
+            sum += f64::from(probability);
+            candidates.push(Candidate { token, probability });
+        }
+    }
+    for candidate in candidates {
+        candidate.probability = (f64::from(candidate.probability) / sum) as f32;
+    }
+    f64::from(largest) + libm::log(sum)
+}
+
+/// Visits `items` in the order of `compare` until `keep` says no, sorting in growing blocks, so
+/// that a short answer costs one selection and not a full sort; returns how many were kept.
+///
+/// The kept items are afterwards the front of `items`.
+pub(super) fn keep_front<T>(
+    items: &mut [T],
+    compare: impl Fn(&T, &T) -> Ordering,
+    mut keep: impl FnMut(&T) -> bool,
+) -> usize {
+    let mut kept = 0;
+    let mut block = 256;
+    while kept < items.len() {
+        let rest = &mut items[kept..];
+        let size = block.min(rest.len());
+        if size < rest.len() {
+            rest.select_nth_unstable_by(size - 1, &compare);
+        }
+        let front = &mut rest[..size];
+        front.sort_unstable_by(&compare);
+        let passed = front.iter().take_while(|item| keep(item)).count();
+        kept += passed;
+        if passed < size {
+            break;
+        }
+        block *= 4;
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maximum_of_any_length_and_of_nan() {
+        let values: Vec<f32> = (0..37u8).map(|i| f32::from(i * 7 % 37)).collect();
+        for length in 1..values.len() {
+            let expected = values[..length]
+                .iter()
+                .copied()
+                .fold(f32::NEG_INFINITY, f32::max);
+            assert_eq!(maximum(&values[..length]), expected, "of {length} values");
+        }
+        assert_eq!(maximum(&[]), f32::NEG_INFINITY);
+        assert_eq!(maximum(&[f32::NAN, 2.0, f32::NAN]), 2.0);
+    }
+
+    #[test]
+    fn front_is_sorted_as_far_as_asked() {
+        let mut items: Vec<u32> = (0..5000)
+            .map(|i| i * 2_654_435_761_u64 % 5003)
+            .map(|i| i as u32)
+            .collect();
+        let mut expected = items.clone();
+        expected.sort_unstable();
+        for wanted in [0_usize, 1, 255, 256, 257, 1280, 4999, 5000] {
+            let mut left = wanted;
+            let kept = keep_front(&mut items, Ord::cmp, |_| {
+                let more = left > 0;
+                left = left.saturating_sub(1);
+                more
+            });
+            assert_eq!(kept, wanted);
+            assert_eq!(items[..kept], expected[..kept]);
+        }
+    }
+
+    #[test]
+    fn softmax_leaves_out_what_is_ruled_out() {
+        let mut candidates = Vec::new();
+        // e^0 : e^ln 3 = 1 : 3.
+        let log_sum = softmax(&[0.0, f32::NEG_INFINITY, libm::logf(3.0)], &mut candidates);
+        assert_eq!(candidates.len(), 2);
+        for (candidate, (token, probability)) in candidates.iter().zip([(0, 0.25), (2, 0.75)]) {
+            assert_eq!(candidate.token, token);
+            assert!((candidate.probability - probability).abs() < 1e-6);
+        }
+        assert!((log_sum - libm::log(4.0)).abs() < 1e-6);
+    }
+}
