@@ -63,6 +63,22 @@ impl<'a> Cursor<'a> {
         self.take(length, what)
     }
 
+    /// Steps over `count` strings. Vocabularies have 100,000 of them in all, so the way without errors
+    /// is short.
+    pub(super) fn skip_strings(&mut self, count: usize) -> Result<()> {
+        for place in 0..count {
+            let rest = self.bytes.get(self.position..).unwrap_or_default();
+            match split_string(rest) {
+                Some((_, rest)) => self.position = self.bytes.len() - rest.len(),
+                None => {
+                    self.string("the string")
+                        .map_err(|error| error.within(format!("element {place}")))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// A key or tensor name: UTF-8, not empty, without NUL, at most `longest` bytes.
     pub(super) fn name(&mut self, what: &str, longest: u64) -> Result<&'a str> {
         let start = self.position;
@@ -92,6 +108,12 @@ impl<'a> Cursor<'a> {
             ))),
         }
     }
+}
+
+/// The string `bytes` begin with and what follows; `None` if it is longer than they are.
+pub(super) fn split_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<8>()?;
+    rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)
 }
 
 #[cfg(test)]

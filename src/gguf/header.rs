@@ -171,3 +171,58 @@ impl GgufHeader {
         self.tensors.iter().map(padded).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(result: Result<()>) -> String {
+        result.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_key_is_set_once_and_replaced_in_place() {
+        let mut header = GgufHeader::new();
+        header.set("a", 1u32).unwrap();
+        header.set("b", 2u32).unwrap();
+        header.set("a", "text").unwrap();
+        let pairs = [
+            ("a".to_owned(), "text".into()),
+            ("b".to_owned(), 2u32.into()),
+        ];
+        assert_eq!(header.pairs(), pairs);
+    }
+
+    #[test]
+    fn alignment_is_taken_from_its_key() {
+        let mut header = GgufHeader::new();
+        header.tensor("t", &[1], TensorType::F32).unwrap();
+        assert_eq!(header.alignment(), 32);
+        assert_eq!(header.total_bytes() % 32, 0);
+        header.set(ALIGNMENT_KEY, 4096u32).unwrap();
+        assert_eq!(header.total_bytes(), 2 * 4096);
+        for wrong in [0u32, 4, 48, 1 << 21] {
+            assert!(refusal(header.set(ALIGNMENT_KEY, wrong)).contains("power of two"));
+        }
+        assert!(refusal(header.set(ALIGNMENT_KEY, 64u64)).contains("expected u32, found u64"));
+        assert_eq!(header.alignment(), 4096);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_refused() {
+        let mut header = GgufHeader::new();
+        assert!(refusal(header.set("", 1u32)).contains("empty"));
+        assert!(refusal(header.set("a\0b", 1u32)).contains("NUL"));
+        assert!(refusal(header.set("k".repeat(65_536), 1u32)).contains("65536 bytes long"));
+        let f32 = TensorType::F32;
+        header.tensor("n".repeat(63), &[1], f32).unwrap();
+        assert!(refusal(header.tensor("n".repeat(64), &[1], f32)).contains("64 bytes long"));
+        assert!(refusal(header.tensor("n".repeat(63), &[1], f32)).contains("of this name"));
+        assert!(refusal(header.tensor("t", &[], f32)).contains("1 to 4 dimensions"));
+        assert!(refusal(header.tensor("t", &[1; 5], f32)).contains("1 to 4 dimensions"));
+        assert!(refusal(header.tensor("t", &[4, 0], f32)).contains("none of them 0"));
+        assert!(refusal(header.tensor("t", &[33], TensorType::Q4_0)).contains("blocks of 32"));
+        assert!(refusal(header.tensor("t", &[1 << 61], TensorType::I16)).contains("2^62 bytes"));
+        assert_eq!(header.tensors().len(), 1);
+    }
+}

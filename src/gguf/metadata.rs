@@ -159,11 +159,7 @@ impl Metadata {
         let array = self.array(key, "an array of strings", |element| {
             element == ValueType::String
         })?;
-        Ok(array.map(|array| Strings {
-            key: &entry.key,
-            length: array.len(),
-            items: array.iter(),
-        }))
+        Ok(array.map(|array| Strings::new(&entry.key, array)))
     }
 
     /// An array of integers of any width, each in the range of `u32`.
@@ -332,17 +328,13 @@ impl Metadata {
         else {
             return Ok(None);
         };
-        array
-            .iter()
-            .enumerate()
-            .map(|(place, value)| {
-                convert(value).ok_or_else(|| {
-                    let found = format!("{} at place {place}", value.described());
-                    unexpected(key, expected, &found)
-                })
+        let converted = array.map(|place, value| {
+            convert(value).ok_or_else(|| {
+                let found = format!("{} at place {place}", value.described());
+                unexpected(key, expected, &found)
             })
-            .collect::<Result<Vec<T>>>()
-            .map(Some)
+        })?;
+        Ok(Some(converted))
     }
 }
 
@@ -384,11 +376,7 @@ fn read_array(cursor: &mut Cursor<'_>) -> Result<(Form, Range<usize>)> {
     let count = cursor.check_count(count, smallest, "array elements")?;
     let start = cursor.position();
     if element == ValueType::String {
-        for place in 0..count {
-            cursor
-                .string("the string")
-                .map_err(|error| error.within(format!("element {place}")))?;
-        }
+        cursor.skip_strings(count)?;
     } else {
         cursor.take(count as u64 * smallest, "the array")?;
     }
@@ -450,4 +438,94 @@ fn text<'a>(key: &str, bytes: &'a [u8]) -> Result<&'a str> {
             format!("the string is not UTF-8: {reason}"),
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::gguf::{Gguf, GgufHeader};
+
+    fn metadata() -> Metadata {
+        let mut header = GgufHeader::new();
+        header.set("u8", 7u8).unwrap();
+        header.set("i32", -7i32).unwrap();
+        header.set("u64", 1u64 << 40).unwrap();
+        header.set("f64", 0.5f64).unwrap();
+        header.set("yes", true).unwrap();
+        header.set("text", "Emma").unwrap();
+        header.set("types", vec![1i32, 3]).unwrap();
+        header.set("negative", vec![1i64, -3]).unwrap();
+        header.set("nothing", Vec::<i32>::new()).unwrap();
+        header
+            .set("words", ["Emma", "Woodhouse"].as_slice())
+            .unwrap();
+        let file = Gguf::parse(Arc::new(header.encode())).unwrap();
+        file.metadata().clone()
+    }
+
+    #[test]
+    fn integers_are_widened_and_checked() {
+        let metadata = metadata();
+        assert_eq!(metadata.u32("u8").unwrap(), Some(7));
+        assert_eq!(metadata.u64("u64").unwrap(), Some(1 << 40));
+        assert_eq!(metadata.u32("missing").unwrap(), None);
+        let message = metadata.u64("i32").unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "key \"i32\": expected a non-negative integer, found i32 -7"
+        );
+        let message = metadata.u32("u64").unwrap_err().to_string();
+        assert!(
+            message.contains("to 4294967295, found u64 1099511627776"),
+            "{message}"
+        );
+        let message = metadata.required_u32("missing").unwrap_err().to_string();
+        assert_eq!(message, "key \"missing\": it is missing");
+    }
+
+    #[test]
+    fn other_types_are_named() {
+        let metadata = metadata();
+        assert_eq!(metadata.f32("f64").unwrap(), Some(0.5));
+        assert_eq!(metadata.bool("yes").unwrap(), Some(true));
+        assert_eq!(metadata.str("text").unwrap(), Some("Emma"));
+        let message = metadata.f32("text").unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "key \"text\": expected a float, found string \"Emma\""
+        );
+        let message = metadata.str("words").unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "key \"words\": expected a string, found array of 2 string"
+        );
+    }
+
+    #[test]
+    fn arrays_are_converted_and_checked() {
+        let metadata = metadata();
+        assert_eq!(metadata.u32s("types").unwrap(), Some(vec![1, 3]));
+        assert!(metadata.u32s("words").is_err());
+        assert!(metadata.f32s("types").is_err());
+        let message = metadata.u32s("negative").unwrap_err().to_string();
+        assert!(message.ends_with("found i64 -3 at place 1"), "{message}");
+        let words = metadata.required_strings("words").unwrap();
+        assert_eq!(words.len(), 2);
+        assert_eq!(words.last().unwrap().unwrap(), "Woodhouse");
+        // An empty array has no type to speak of.
+        assert_eq!(metadata.required_strings("nothing").unwrap().len(), 0);
+        assert_eq!(metadata.f32s("nothing").unwrap(), Some(vec![]));
+    }
+
+    #[test]
+    fn order_is_kept_and_keys_are_found() {
+        let metadata = metadata();
+        assert_eq!(metadata.len(), 10);
+        assert_eq!(metadata.keys().next(), Some("u8"));
+        assert_eq!(metadata.iter().last().unwrap().0, "words");
+        assert!(metadata.keys().all(|key| metadata.contains(key)));
+        assert!(!metadata.contains("u9"));
+    }
 }

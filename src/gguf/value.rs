@@ -1,5 +1,6 @@
 //! The values of metadata: their types, owned values for writing, borrowed ones for reading.
 
+use super::cursor::split_string;
 use crate::error::{Error, Result};
 
 /// The type of a metadata value, as `gguf_type` in ggml's `gguf.h` numbers them.
@@ -221,30 +222,50 @@ macro_rules! numbers {
             }
         }
 
-        impl ArrayRef<'_> {
-            /// An owned copy, its place in messages being `key`.
+        impl<'a> ArrayRef<'a> {
+            /// The elements through `convert`, which gets the place and the element. The type is
+            /// looked at once and not for every element.
+            pub(super) fn map<T>(
+                self,
+                convert: impl Fn(usize, ValueRef<'a>) -> Result<T>,
+            ) -> Result<Vec<T>> {
+                // Not more than there are bytes, and exact: collecting results cannot know it.
+                let mut converted = Vec::with_capacity(self.count.min(self.payload.len()));
+                match self.element_type {
+                    $(ValueType::$variant => {
+                        let (elements, _) = self.payload.as_chunks::<{ size_of::<$rust>() }>();
+                        for (place, bytes) in elements.iter().enumerate() {
+                            let element = ValueRef::$variant(<$rust>::from_le_bytes(*bytes));
+                            converted.push(convert(place, element)?);
+                        }
+                    })*
+                    ValueType::Bool | ValueType::String | ValueType::Array => {
+                        for (place, element) in self.iter().enumerate() {
+                            converted.push(convert(place, element)?);
+                        }
+                    }
+                }
+                Ok(converted)
+            }
+
+            /// An owned copy; `key` is its place in messages.
             pub(super) fn to_array(self, key: &str) -> Result<Array> {
                 Ok(match self.element_type {
-                    $(ValueType::$variant => Array::$variant(
-                        self.payload
-                            .chunks_exact(size_of::<$rust>())
-                            .filter_map(|bytes| Some(<$rust>::from_le_bytes(bytes.try_into().ok()?)))
-                            .collect(),
-                    ),)*
-                    ValueType::Bool => Array::Bool(
-                        self.payload
-                            .iter()
-                            .map(|&byte| match byte {
-                                0 | 1 => Ok(byte == 1),
-                                _ => Err(not_a_bool(key)),
-                            })
-                            .collect::<Result<_>>()?,
-                    ),
-                    ValueType::String => Array::Strings(
-                        Strings { key, length: self.count, items: self.iter() }
-                            .map(|text| text.map(str::to_owned))
-                            .collect::<Result<_>>()?,
-                    ),
+                    $(ValueType::$variant => Array::$variant({
+                        let (elements, _) = self.payload.as_chunks::<{ size_of::<$rust>() }>();
+                        elements.iter().map(|bytes| <$rust>::from_le_bytes(*bytes)).collect()
+                    }),)*
+                    ValueType::Bool => {
+                        let bools = self.payload.iter().map(|&byte| match byte {
+                            0 | 1 => Ok(byte == 1),
+                            _ => Err(not_a_bool(key)),
+                        });
+                        Array::Bool(bools.collect::<Result<_>>()?)
+                    }
+                    ValueType::String => {
+                        let texts = Strings::new(key, self).map(|text| text.map(str::to_owned));
+                        Array::Strings(texts.collect::<Result<_>>()?)
+                    }
                     ValueType::Array => return Err(Error::format(key, "an array of arrays")),
                 })
             }
@@ -432,14 +453,10 @@ impl<'a> Iterator for ArrayIter<'a> {
 
     fn next(&mut self) -> Option<ValueRef<'a>> {
         self.count = self.count.checked_sub(1)?;
-        let bytes = if let Some(bytes) = self.element_type.fixed_bytes() {
-            bytes
-        } else {
-            let (length, rest) = self.rest.split_first_chunk::<8>()?;
-            self.rest = rest;
-            usize::try_from(u64::from_le_bytes(*length)).ok()?
+        let (element, rest) = match self.element_type.fixed_bytes() {
+            Some(bytes) => self.rest.split_at_checked(bytes)?,
+            None => split_string(self.rest)?,
         };
-        let (element, rest) = self.rest.split_at_checked(bytes)?;
         self.rest = rest;
         ValueRef::decode(self.element_type, element)
     }
@@ -452,29 +469,43 @@ impl<'a> Iterator for ArrayIter<'a> {
 /// The texts of an array of strings, each checked to be UTF-8 as it is reached.
 #[derive(Debug, Clone)]
 pub struct Strings<'a> {
-    pub(super) key: &'a str,
-    pub(super) length: usize,
-    pub(super) items: ArrayIter<'a>,
+    /// The array's key, for messages.
+    key: &'a str,
+    length: usize,
+    left: usize,
+    rest: &'a [u8],
+}
+
+impl<'a> Strings<'a> {
+    /// The texts of `array`, whose elements are strings if it has any.
+    pub(super) fn new(key: &'a str, array: ArrayRef<'a>) -> Self {
+        Self {
+            key,
+            length: array.count,
+            left: array.count,
+            rest: array.payload,
+        }
+    }
 }
 
 impl<'a> Iterator for Strings<'a> {
     type Item = Result<&'a str>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let place = self.length - self.items.count;
-        match self.items.next()? {
-            ValueRef::String(bytes) => Some(str::from_utf8(bytes).map_err(|reason| {
-                Error::format(
-                    format!("key {}", super::quoted(self.key)),
-                    format!("string {place} is not UTF-8: {reason}"),
-                )
-            })),
-            _ => None,
-        }
+        let place = self.length - self.left;
+        self.left = self.left.checked_sub(1)?;
+        let (bytes, rest) = split_string(self.rest)?;
+        self.rest = rest;
+        Some(str::from_utf8(bytes).map_err(|reason| {
+            Error::format(
+                format!("key {}", super::quoted(self.key)),
+                format!("string {place} is not UTF-8: {reason}"),
+            )
+        }))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.items.count, Some(self.items.count))
+        (self.left, Some(self.left))
     }
 }
 
