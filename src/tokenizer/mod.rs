@@ -8,6 +8,7 @@
 mod added_tokens;
 mod bpe;
 mod bytes;
+pub mod checkpoint;
 mod load;
 mod model;
 mod offsets;

@@ -1,0 +1,248 @@
+//! The tokenizer as tokenizer.json, or vocab.json with merges.txt, define it.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::json::{self, MergeText, VocabularyMap, flag, type_of};
+use crate::tokenizer::settings::{AddedToken, TokenizerSettings};
+use crate::{Error, Result, TokenId};
+
+/// What one of the two forms says, before the other files add to it.
+#[derive(Debug)]
+pub(super) struct Definition {
+    /// Tokens with their ids.
+    pub(super) tokens: Vec<(String, TokenId)>,
+    /// Where they were found, for errors.
+    pub(super) tokens_place: &'static str,
+    /// Merges as `a b`, lowest rank first.
+    pub(super) merges: Vec<String>,
+    /// Where they were found, for errors.
+    pub(super) merges_place: &'static str,
+    /// Added tokens and behaviour.
+    pub(super) settings: TokenizerSettings,
+}
+
+#[derive(Debug, Deserialize)]
+struct TokenizerJson {
+    #[serde(default)]
+    added_tokens: Vec<AddedToken>,
+    #[serde(default)]
+    normalizer: Value,
+    #[serde(default)]
+    pre_tokenizer: Value,
+    #[serde(default)]
+    post_processor: Value,
+    #[serde(default)]
+    decoder: Value,
+    model: ModelJson,
+}
+
+#[derive(Debug, Deserialize)]
+struct ModelJson {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    #[serde(default)]
+    vocab: VocabularyMap,
+    merges: Option<Vec<MergeText>>,
+    dropout: Option<f32>,
+    unk_token: Option<String>,
+    continuing_subword_prefix: Option<String>,
+    end_of_word_suffix: Option<String>,
+    #[serde(default)]
+    fuse_unk: bool,
+    #[serde(default)]
+    byte_fallback: bool,
+    #[serde(default)]
+    ignore_merges: bool,
+}
+
+/// The pattern that `ByteLevel` has built in, as tokenizers that spell it out write it.
+const PATTERN: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+
+fn unsupported(what: impl AsRef<str>) -> Error {
+    Error::Unsupported(format!(
+        "tokenizer.json: {}; only the byte-level BPE of GPT-2 can be converted",
+        what.as_ref()
+    ))
+}
+
+/// Reads tokenizer.json, and warns of what it says that has no effect here.
+pub(super) fn from_tokenizer_json(bytes: &[u8], warnings: &mut Vec<String>) -> Result<Definition> {
+    let file: TokenizerJson = json::parse("tokenizer.json", bytes)?;
+    let model = file.model;
+    // Old files leave the type out; of the models only BPE has merges.
+    let kind = match (&model.kind, &model.merges) {
+        (Some(kind), _) => kind.as_str(),
+        (None, Some(_)) => "BPE",
+        (None, None) => "unnamed",
+    };
+    let (VocabularyMap::Tokens(tokens), Some(merges), "BPE") = (model.vocab, model.merges, kind)
+    else {
+        return Err(unsupported(format!("model.type is {kind}")));
+    };
+    let affixes = [
+        (
+            "continuing_subword_prefix",
+            &model.continuing_subword_prefix,
+        ),
+        ("end_of_word_suffix", &model.end_of_word_suffix),
+    ];
+    for (name, affix) in affixes {
+        if let Some(affix) = affix.as_deref().filter(|affix| !affix.is_empty()) {
+            return Err(unsupported(format!("model.{name} is {affix:?}")));
+        }
+    }
+    if model.byte_fallback {
+        return Err(unsupported("model.byte_fallback is true"));
+    }
+    if !file.normalizer.is_null() {
+        return Err(unsupported(format!(
+            "normalizer is {}",
+            type_of(&file.normalizer)
+        )));
+    }
+    if !file.decoder.is_null() && type_of(&file.decoder) != "ByteLevel" {
+        return Err(unsupported(format!(
+            "decoder is {}",
+            type_of(&file.decoder)
+        )));
+    }
+    if model.dropout.is_some_and(|dropout| dropout != 0.0) {
+        warnings.push(
+            "tokenizer.json: model.dropout, which makes tokens random, is for training and left out"
+                .to_owned(),
+        );
+    }
+    let mut settings = TokenizerSettings {
+        added_tokens: file.added_tokens,
+        ignore_merges: model.ignore_merges,
+        unk_token: model.unk_token,
+        fuse_unk: model.fuse_unk,
+        ..TokenizerSettings::default()
+    };
+    read_pre_tokenizer(&file.pre_tokenizer, &mut settings)?;
+    read_post_processor(&file.post_processor, &mut settings)?;
+    Ok(Definition {
+        tokens,
+        tokens_place: "tokenizer.json: model.vocab",
+        merges: merges.into_iter().map(|merge| merge.0).collect(),
+        merges_place: "tokenizer.json: model.merges",
+        settings,
+    })
+}
+
+fn read_pre_tokenizer(part: &Value, settings: &mut TokenizerSettings) -> Result<()> {
+    let parts = match part.get("pretokenizers").and_then(Value::as_array) {
+        Some(parts) if type_of(part) == "Sequence" => parts.as_slice(),
+        _ => std::slice::from_ref(part),
+    };
+    let (spelled_out, byte_level) = match parts {
+        [byte_level] => (false, byte_level),
+        [split, byte_level] if is_pattern(split) => (true, byte_level),
+        _ => (false, part),
+    };
+    if byte_level.is_null() {
+        return Err(unsupported("there is no pre_tokenizer"));
+    }
+    if type_of(byte_level) != "ByteLevel" {
+        let names: Vec<&str> = parts.iter().map(type_of).collect();
+        return Err(unsupported(format!(
+            "pre_tokenizer is {}",
+            names.join(", then ")
+        )));
+    }
+    let by_pattern = flag(byte_level, "use_regex").unwrap_or(true);
+    let prefix = flag(byte_level, "add_prefix_space").unwrap_or(true);
+    if spelled_out && (by_pattern || prefix) {
+        return Err(unsupported(
+            "pre_tokenizer is Split, then a ByteLevel that splits or adds spaces again",
+        ));
+    }
+    settings.use_regex = by_pattern || spelled_out;
+    settings.add_prefix_space = prefix;
+    Ok(())
+}
+
+fn is_pattern(split: &Value) -> bool {
+    type_of(split) == "Split"
+        && split.pointer("/pattern/Regex").and_then(Value::as_str) == Some(PATTERN)
+        && split.get("behavior").and_then(Value::as_str) == Some("Isolated")
+        && flag(split, "invert") != Some(true)
+}
+
+fn read_post_processor(part: &Value, settings: &mut TokenizerSettings) -> Result<()> {
+    let parts = match part.get("processors").and_then(Value::as_array) {
+        Some(parts) if type_of(part) == "Sequence" => parts.as_slice(),
+        _ => std::slice::from_ref(part),
+    };
+    for part in parts.iter().filter(|part| !part.is_null()) {
+        let (before, after) = match type_of(part) {
+            // It trims offsets at most; the tokens stay.
+            "ByteLevel" => continue,
+            "TemplateProcessing" => template(part),
+            "RobertaProcessing" | "BertProcessing" => {
+                let id = |name: &str| part.get(name)?.get(1).and_then(id_of).map(|id| vec![id]);
+                id("cls").zip(id("sep"))
+            }
+            other => return Err(unsupported(format!("post_processor is {other}"))),
+        }
+        .ok_or_else(|| {
+            let message = format!("a {} that names no ids for its tokens", type_of(part));
+            Error::format("tokenizer.json: post_processor", message)
+        })?;
+        settings.tokens_before.splice(0..0, before);
+        settings.tokens_after.extend(after);
+    }
+    Ok(())
+}
+
+fn id_of(value: &Value) -> Option<TokenId> {
+    value.as_u64().and_then(|id| TokenId::try_from(id).ok())
+}
+
+/// The tokens a template puts before and after a single text.
+fn template(part: &Value) -> Option<(Vec<TokenId>, Vec<TokenId>)> {
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    let mut text_seen = false;
+    for piece in part.get("single")?.as_array()? {
+        let Some(token) = piece.get("SpecialToken") else {
+            piece.get("Sequence")?;
+            text_seen = true;
+            continue;
+        };
+        let name = token.get("id")?.as_str()?;
+        let ids = part
+            .get("special_tokens")?
+            .get(name)?
+            .get("ids")?
+            .as_array()?;
+        let side = if text_seen { &mut after } else { &mut before };
+        for id in ids {
+            side.push(id_of(id)?);
+        }
+    }
+    text_seen.then_some((before, after))
+}
+
+/// Reads vocab.json and merges.txt.
+pub(super) fn from_vocabulary_files(vocabulary: &[u8], merges: &[u8]) -> Result<Definition> {
+    let VocabularyMap::Tokens(tokens) = json::parse("vocab.json", vocabulary)? else {
+        let message = "expected an object of tokens and their ids";
+        return Err(Error::format("vocab.json", message));
+    };
+    let text = str::from_utf8(merges)
+        .map_err(|error| Error::format("merges.txt", format!("not UTF-8: {error}")))?;
+    // Only the header is a comment: `# #` is a merge.
+    let merges = text
+        .lines()
+        .filter(|line| !line.starts_with("#version") && !line.is_empty())
+        .map(str::to_owned)
+        .collect();
+    Ok(Definition {
+        tokens,
+        tokens_place: "vocab.json",
+        merges,
+        merges_place: "merges.txt: merge ",
+        settings: TokenizerSettings::default(),
+    })
+}

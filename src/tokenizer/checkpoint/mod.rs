@@ -1,0 +1,457 @@
+//! The converter's side: a checkpoint's tokenizer files become GGUF metadata.
+//!
+//! A Hugging Face folder says what its tokenizer is in up to six files that overlap. Here they
+//! become one definition ([`definition`], [`special`]), checked against the model's vocabulary size
+//! and written under llama.cpp's keys, with [`TokenizerSettings`] for what those keys cannot say.
+//! Pure functions over bytes; the only file access is [`TokenizerFiles::read`].
+
+mod definition;
+mod json;
+mod special;
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use serde_json::{Map, Value as Json};
+
+use super::bpe::Merges;
+use super::settings::{AddedToken, SETTINGS_KEY, TokenizerSettings};
+use super::vocabulary::{TokenType, Vocabulary};
+use crate::gguf::Value;
+use crate::{Error, Result, TokenId};
+use definition::Definition;
+
+/// The most rows a vocabulary may have; GPT-2 models have up to some 65,000.
+const MAX_VOCABULARY: usize = 1 << 20;
+
+/// The contents of a checkpoint's tokenizer files; `None` for a file that is not there.
+#[derive(Debug, Default, Clone)]
+pub struct TokenizerFiles {
+    /// `tokenizer.json`, the whole tokenizer.
+    pub tokenizer: Option<Vec<u8>>,
+    /// `vocab.json`; with `merges.txt` used where there is no `tokenizer.json`.
+    pub vocabulary: Option<Vec<u8>>,
+    /// `merges.txt`.
+    pub merges: Option<Vec<u8>>,
+    /// `added_tokens.json`.
+    pub added_tokens: Option<Vec<u8>>,
+    /// `special_tokens_map.json`.
+    pub special_tokens_map: Option<Vec<u8>>,
+    /// `tokenizer_config.json`.
+    pub tokenizer_config: Option<Vec<u8>>,
+    /// `chat_template.jinja`.
+    pub chat_template: Option<Vec<u8>>,
+    /// `vocab.txt`: only looked at to name what cannot be converted.
+    pub word_list: Option<Vec<u8>>,
+}
+
+/// What the model's `config.json` says of tokens. Ids outside the vocabulary are legal there; the
+/// tokenizer's own are taken instead.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct ConfigTokens {
+    /// Rows of the token embedding.
+    pub vocabulary_size: usize,
+    /// `bos_token_id`.
+    pub bos: Option<u64>,
+    /// `eos_token_id`, the first if it is a list.
+    pub eos: Option<u64>,
+    /// `pad_token_id`.
+    pub padding: Option<u64>,
+}
+
+/// A tokenizer ready for the header of a GGUF file.
+#[derive(Debug)]
+pub struct GgufTokenizer {
+    /// Metadata keys and values, in the order they are to be written.
+    pub entries: Vec<(String, Value)>,
+    /// What the user should know, a sentence each.
+    pub warnings: Vec<String>,
+}
+
+impl TokenizerFiles {
+    /// Reads the files that are there in `folder`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for a file that is there and cannot be read.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let file = |name: &str| {
+            let path = folder.join(name);
+            match std::fs::read(&path) {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(Error::io(path, error)),
+            }
+        };
+        Ok(Self {
+            tokenizer: file("tokenizer.json")?,
+            vocabulary: file("vocab.json")?,
+            merges: file("merges.txt")?,
+            added_tokens: file("added_tokens.json")?,
+            special_tokens_map: file("special_tokens_map.json")?,
+            tokenizer_config: file("tokenizer_config.json")?,
+            chat_template: file("chat_template.jinja")?,
+            word_list: file("vocab.txt")?,
+        })
+    }
+
+    /// Whether there is no vocabulary in any form.
+    pub fn is_empty(&self) -> bool {
+        self.tokenizer.is_none() && self.vocabulary.is_none() && self.word_list.is_none()
+    }
+
+    /// The metadata that carries this tokenizer in a GGUF file, for this library and for llama.cpp.
+    ///
+    /// # Errors
+    /// [`Error::Format`] for a file that is broken or contradicts itself or another, with its name
+    /// and the place in it; [`Error::Unsupported`] for a tokenizer that is not byte-level BPE, by
+    /// what it is.
+    pub fn to_gguf(&self, config: &ConfigTokens) -> Result<GgufTokenizer> {
+        let mut warnings = Vec::new();
+        let tokenizer_config: Map<String, Json> = match &self.tokenizer_config {
+            Some(bytes) => json::parse("tokenizer_config.json", bytes)?,
+            None => Map::new(),
+        };
+        if config.vocabulary_size > MAX_VOCABULARY {
+            let message = format!(
+                "expected at most {MAX_VOCABULARY}, found {}",
+                config.vocabulary_size
+            );
+            return Err(Error::format("config.json: vocab_size", message));
+        }
+        let mut definition = self.definition(&tokenizer_config, &mut warnings)?;
+        let ids: HashMap<&str, TokenId> = definition
+            .tokens
+            .iter()
+            .map(|(token, id)| (token.as_str(), *id))
+            .collect();
+        let added = std::mem::take(&mut definition.settings.added_tokens);
+        let special = special::gather(added, &ids, self, &tokenizer_config)?;
+        drop(ids);
+        definition.settings.added_tokens = special.added;
+
+        let mut table = Table::new(config.vocabulary_size);
+        table.fill(&mut definition, &mut warnings)?;
+        check_merges(&mut definition, &table, &mut warnings)?;
+
+        let mut choose = |name: &str, from_config: Option<u64>| -> Option<TokenId> {
+            let own = special.roles.get(name).copied().filter(|&id| table.has(id));
+            let configured = from_config
+                .and_then(|id| TokenId::try_from(id).ok())
+                .filter(|&id| (id as usize) < config.vocabulary_size);
+            if let Some(id) = from_config.filter(|_| configured.is_none()) {
+                warnings.push(format!(
+                    "config.json: the id of {name} is {id}, but the model has {} tokens; {}",
+                    config.vocabulary_size,
+                    own.map_or_else(
+                        || "left out".to_owned(),
+                        |id| format!("taking the tokenizer's, {id}")
+                    ),
+                ));
+            }
+            configured.or(own)
+        };
+        let roles = Roles {
+            bos: choose("bos_token", config.bos),
+            eos: choose("eos_token", config.eos),
+            unknown: choose("unk_token", None),
+            padding: choose("pad_token", config.padding),
+        };
+        complete_settings(&mut definition.settings, &tokenizer_config, &roles, &table)?;
+        Ok(GgufTokenizer {
+            entries: self.entries(definition, table, &roles, &tokenizer_config)?,
+            warnings,
+        })
+    }
+
+    fn definition(
+        &self,
+        config: &Map<String, Json>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Definition> {
+        if let Some(bytes) = &self.tokenizer {
+            return definition::from_tokenizer_json(bytes, warnings);
+        }
+        let class = config.get("tokenizer_class").and_then(Json::as_str);
+        if let Some(class) = class.filter(|class| !class.starts_with("GPT2Tokenizer")) {
+            return Err(Error::Unsupported(format!(
+                "tokenizer_config.json: tokenizer_class {class:?} without a tokenizer.json; only the \
+                 byte-level BPE of GPT2Tokenizer can be converted from vocab.json and merges.txt"
+            )));
+        }
+        match (&self.vocabulary, &self.merges) {
+            (Some(vocabulary), Some(merges)) => {
+                definition::from_vocabulary_files(vocabulary, merges)
+            }
+            (Some(_), None) => Err(Error::format(
+                "merges.txt",
+                "expected beside vocab.json, found no such file",
+            )),
+            (None, _) if self.word_list.is_some() => Err(Error::Unsupported(
+                "vocab.txt: a WordPiece vocabulary; only the byte-level BPE of GPT-2 can be converted"
+                    .to_owned(),
+            )),
+            (None, _) => Err(Error::format(
+                "tokenizer.json",
+                "expected this file, or vocab.json with merges.txt, found neither",
+            )),
+        }
+    }
+
+    fn entries(
+        &self,
+        definition: Definition,
+        table: Table,
+        roles: &Roles,
+        config: &Map<String, Json>,
+    ) -> Result<Vec<(String, Value)>> {
+        let settings = definition.settings;
+        let (tokens, types) = table.finish();
+        let mut entries: Vec<(String, Value)> = Vec::new();
+        let mut put = |key: &str, value: Value| entries.push((key.to_owned(), value));
+        put("tokenizer.ggml.model", "gpt2".into());
+        put("tokenizer.ggml.pre", "gpt-2".into());
+        put("tokenizer.ggml.tokens", tokens.into());
+        put("tokenizer.ggml.token_type", types.into());
+        put("tokenizer.ggml.merges", definition.merges.into());
+        for (name, id) in [
+            ("bos", roles.bos),
+            ("eos", roles.eos),
+            ("unknown", roles.unknown),
+            ("padding", roles.padding),
+        ] {
+            if let Some(id) = id {
+                put(&format!("tokenizer.ggml.{name}_token_id"), id.into());
+            }
+        }
+        let around = |ids: &[TokenId], id: Option<TokenId>| id.is_some_and(|id| ids == [id]);
+        put(
+            "tokenizer.ggml.add_bos_token",
+            around(&settings.tokens_before, roles.bos).into(),
+        );
+        if around(&settings.tokens_after, roles.eos) {
+            put("tokenizer.ggml.add_eos_token", true.into());
+        }
+        put(
+            "tokenizer.ggml.add_space_prefix",
+            settings.add_prefix_space.into(),
+        );
+        let json = serde_json::to_string(&settings)
+            .map_err(|error| Error::format(SETTINGS_KEY, error.to_string()))?;
+        put(SETTINGS_KEY, json.into());
+        if let Some(template) = self.template(config)? {
+            put("tokenizer.chat_template", template.into());
+        }
+        if let Some(bytes) = &self.tokenizer {
+            let text = str::from_utf8(bytes)
+                .map_err(|error| Error::format("tokenizer.json", format!("not UTF-8: {error}")))?;
+            put("tokenizer.huggingface.json", json::compact(text).into());
+        }
+        Ok(entries)
+    }
+
+    /// The chat template: a file of its own, or in the configuration one text or several by name.
+    fn template(&self, config: &Map<String, Json>) -> Result<Option<String>> {
+        if let Some(bytes) = &self.chat_template {
+            let text = str::from_utf8(bytes).map_err(|error| {
+                Error::format("chat_template.jinja", format!("not UTF-8: {error}"))
+            })?;
+            return Ok(Some(text.to_owned()));
+        }
+        let template = match config.get("chat_template") {
+            Some(Json::Array(named)) => named
+                .iter()
+                .find(|entry| entry.get("name").and_then(Json::as_str) == Some("default"))
+                .and_then(|entry| entry.get("template")),
+            other => other,
+        };
+        Ok(template.and_then(Json::as_str).map(str::to_owned))
+    }
+}
+
+/// Ids of the tokens with a role.
+#[derive(Debug)]
+struct Roles {
+    bos: Option<TokenId>,
+    eos: Option<TokenId>,
+    unknown: Option<TokenId>,
+    padding: Option<TokenId>,
+}
+
+/// The tokens by id, one place for each row of the model.
+#[derive(Debug)]
+struct Table {
+    rows: Vec<Option<(String, TokenType)>>,
+}
+
+impl Table {
+    fn new(rows: usize) -> Self {
+        Self {
+            rows: vec![None; rows],
+        }
+    }
+
+    fn has(&self, id: TokenId) -> bool {
+        matches!(self.rows.get(id as usize), Some(Some(_)))
+    }
+
+    /// Enters the vocabulary and the added tokens. What has no row is taken out of `definition`.
+    fn fill(&mut self, definition: &mut Definition, warnings: &mut Vec<String>) -> Result<()> {
+        let place = definition.tokens_place;
+        let mut outside = 0_usize;
+        let mut example = None;
+        for (token, id) in &definition.tokens {
+            let Some(row) = self.rows.get_mut(*id as usize) else {
+                outside += 1;
+                example.get_or_insert_with(|| format!("{token:?} with id {id}"));
+                continue;
+            };
+            if let Some((other, _)) = row {
+                let message = format!("the id {id} is given to both {other:?} and {token:?}");
+                return Err(Error::format(place, message));
+            }
+            *row = Some((token.clone(), TokenType::Normal));
+        }
+        let rows = self.rows.len();
+        definition.settings.added_tokens.retain(|token| {
+            let inside = (token.id as usize) < rows;
+            if !inside {
+                outside += 1;
+                example.get_or_insert_with(|| format!("{:?} with id {}", token.content, token.id));
+            }
+            inside
+        });
+        for token in &definition.settings.added_tokens {
+            self.add(token, place)?;
+        }
+        if let Some(example) = example {
+            warnings.push(format!(
+                "{outside} tokens have no row in the model, which has {rows}, and are left out \
+                 (the first: {example})"
+            ));
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, token: &AddedToken, place: &str) -> Result<()> {
+        let kind = if token.special {
+            TokenType::Control
+        } else {
+            TokenType::UserDefined
+        };
+        let Some(row) = self.rows.get_mut(token.id as usize) else {
+            return Ok(());
+        };
+        match row {
+            Some((other, known)) if *other == token.content => *known = kind,
+            Some((other, _)) => {
+                return Err(Error::format(
+                    place,
+                    format!(
+                        "the id {} is {other:?} here and {:?} among the added tokens",
+                        token.id, token.content
+                    ),
+                ));
+            }
+            None => *row = Some((token.content.clone(), kind)),
+        }
+        Ok(())
+    }
+
+    /// Texts and type numbers. Rows without a token are filled as llama.cpp's converter does.
+    fn finish(self) -> (Vec<String>, Vec<i32>) {
+        let row = |(id, row): (usize, Option<(String, TokenType)>)| {
+            let (text, kind) = row.unwrap_or_else(|| (format!("[PAD{id}]"), TokenType::Unused));
+            (text, kind.number())
+        };
+        self.rows.into_iter().enumerate().map(row).unzip()
+    }
+}
+
+/// Takes out merges that need a token without a row, and refuses those of unknown tokens.
+fn check_merges(
+    definition: &mut Definition,
+    table: &Table,
+    warnings: &mut Vec<String>,
+) -> Result<()> {
+    let outside: HashSet<&str> = definition
+        .tokens
+        .iter()
+        .filter(|(_, id)| !table.has(*id))
+        .map(|(token, _)| token.as_str())
+        .collect();
+    if !outside.is_empty() {
+        let before = definition.merges.len();
+        definition.merges.retain(|merge| {
+            let (left, right) = merge.split_once(' ').unwrap_or((merge, ""));
+            let joined = [left, right].concat();
+            ![left, right, &joined]
+                .iter()
+                .any(|token| outside.contains(*token))
+        });
+        let removed = before - definition.merges.len();
+        if removed > 0 {
+            warnings.push(format!(
+                "{removed} merges of tokens without a row are left out"
+            ));
+        }
+    }
+    let place = definition.merges_place;
+    let rows = table.rows.iter().map(|row| {
+        Ok(row
+            .as_ref()
+            .map_or(("", TokenType::Unused), |(text, kind)| {
+                (text.as_str(), *kind)
+            }))
+    });
+    let vocabulary = Vocabulary::build(rows, table.rows.len())?;
+    let merges = definition.merges.iter().map(|merge| Ok(merge.as_str()));
+    Merges::build(merges, definition.merges.len(), &vocabulary, place)?;
+    let missing: Vec<u8> = (0..=u8::MAX)
+        .filter(|&byte| vocabulary.find(&[byte]).is_none())
+        .collect();
+    if let Some(first) = missing
+        .first()
+        .filter(|_| definition.settings.unk_token.is_none())
+    {
+        warnings.push(format!(
+            "{} of the 256 bytes have no token (the first: {first:#04x}); text loses them",
+            missing.len()
+        ));
+    }
+    Ok(())
+}
+
+/// Enters what `tokenizer_config.json` adds, and checks the ids that are put around a text.
+fn complete_settings(
+    settings: &mut TokenizerSettings,
+    config: &Map<String, Json>,
+    roles: &Roles,
+    table: &Table,
+) -> Result<()> {
+    let flag = |name: &str| config.get(name).and_then(Json::as_bool);
+    if let Some(prefix) = flag("add_prefix_space") {
+        settings.add_prefix_space = prefix;
+    }
+    settings.clean_up_tokenization_spaces = flag("clean_up_tokenization_spaces").unwrap_or(false);
+    let bos = roles.bos.filter(|_| flag("add_bos_token") == Some(true));
+    if settings.tokens_before.is_empty() {
+        settings.tokens_before.extend(bos);
+    }
+    let eos = roles.eos.filter(|_| flag("add_eos_token") == Some(true));
+    if settings.tokens_after.is_empty() {
+        settings.tokens_after.extend(eos);
+    }
+    let around = settings.tokens_before.iter().chain(&settings.tokens_after);
+    if let Some(id) = around.into_iter().find(|&&id| !table.has(id)) {
+        let message = format!("puts the token {id} around a text, which the model does not have");
+        return Err(Error::format("tokenizer.json: post_processor", message));
+    }
+    if let Some(unknown) = &settings.unk_token {
+        let known = table.rows.iter().flatten().any(|(text, _)| text == unknown);
+        if !known {
+            let message = format!("{unknown:?} is not in the vocabulary");
+            return Err(Error::format("tokenizer.json: model.unk_token", message));
+        }
+    }
+    Ok(())
+}
