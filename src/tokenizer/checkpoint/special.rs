@@ -157,7 +157,10 @@ pub(super) fn gather(
         }
     }
     for token in &tokens.added {
-        if let Some(other) = ids.get(token.content.as_str()).filter(|&&id| id != token.id) {
+        if let Some(other) = ids
+            .get(token.content.as_str())
+            .filter(|&&id| id != token.id)
+        {
             let message = format!(
                 "{:?} has the id {}, and {other} in the vocabulary",
                 token.content, token.id
