@@ -91,7 +91,7 @@ impl<'a> Cursor<'a> {
             ))
         })?;
         super::check_name(name, longest)
-            .map_err(|message| error(format!("{what} {}: {message}", super::quoted(name))))?;
+            .map_err(|message| error(format!("{what} {} {message}", super::quoted(name))))?;
         Ok(name)
     }
 

@@ -46,7 +46,8 @@ impl GgufHeader {
     pub fn set(&mut self, key: impl Into<String>, value: impl Into<Value>) -> Result<()> {
         let (key, value) = (key.into(), value.into());
         let refused = |message| Error::Argument(format!("key {}: {message}", quoted(&key)));
-        check_name(&key, MAX_KEY_BYTES).map_err(refused)?;
+        check_name(&key, MAX_KEY_BYTES)
+            .map_err(|message| Error::Argument(format!("the key {} {message}", quoted(&key))))?;
         if key == ALIGNMENT_KEY {
             match &value {
                 Value::U32(alignment) => check_alignment((*alignment).into()).map_err(refused)?,
@@ -80,7 +81,9 @@ impl GgufHeader {
         let name = name.into();
         let refused =
             |message: String| Error::Argument(format!("tensor {}: {message}", quoted(&name)));
-        check_name(&name, MAX_NAME_BYTES).map_err(refused)?;
+        check_name(&name, MAX_NAME_BYTES).map_err(|message| {
+            Error::Argument(format!("the tensor name {} {message}", quoted(&name)))
+        })?;
         if self.tensors.iter().any(|known| known.name == name) {
             return Err(refused("there is one of this name".to_owned()));
         }

@@ -61,19 +61,20 @@ fn check_alignment(alignment: u64) -> Result<(), String> {
     ))
 }
 
-/// Why `name` cannot be a key or tensor name of at most `longest` bytes, if it cannot.
+/// Why `name` cannot be a key or tensor name of at most `longest` bytes, if it cannot: the end of a
+/// sentence that begins with the name.
 fn check_name(name: &str, longest: u64) -> Result<(), String> {
     if name.is_empty() {
-        return Err("the name is empty".to_owned());
+        return Err("is empty".to_owned());
     }
     if name.len() as u64 > longest {
         return Err(format!(
-            "the name is {} bytes long, at most {longest} are allowed",
+            "is {} bytes long, at most {longest} are allowed",
             name.len()
         ));
     }
     if name.contains('\0') {
-        return Err("the name contains a NUL byte".to_owned());
+        return Err("contains a NUL byte".to_owned());
     }
     Ok(())
 }
