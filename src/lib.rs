@@ -3,8 +3,9 @@
 //! Data flows one way: file → [`gguf`] → [`model`] → [`session`] → [`sampling`] → text.
 
 pub mod error;
-mod ggml;
+pub mod ggml;
 pub mod gguf;
+mod kernels;
 pub mod model;
 pub mod output;
 pub mod sampling;

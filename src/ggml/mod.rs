@@ -1,5 +1,22 @@
-//! ggml, made safe.
+//! ggml, made safe: devices, memory, tensors, graphs and quantization.
+//!
+//! This room knows nothing of GPT-2. ggml ends the process when it is misused, so everything it would
+//! assert is checked here first and comes back as an error that names the operation and the shapes.
+//! With `kernels` and the C interface, this is the only place with unsafe code.
 #![allow(unsafe_code, reason = "this module is where C is called")]
+
+pub(crate) mod backend;
+pub(crate) mod buffer;
+pub(crate) mod context;
+pub(crate) mod custom;
+pub(crate) mod device;
+pub(crate) mod graph;
+mod log;
+pub mod map;
+mod ops;
+pub mod quantize;
+pub mod system;
+mod types;
 
 /// ggml's C interface, as its headers declare it.
 #[allow(

@@ -4,9 +4,12 @@
 //! sampling, or of the checkpoint formats a model may come from.
 
 pub mod activation;
+pub mod cache;
+pub(crate) mod graph;
 pub mod hyperparameters;
 pub mod in_gguf;
 pub mod tensor_table;
+pub(crate) mod weights;
 
 pub use activation::Activation;
 pub use hyperparameters::{Hyperparameters, ModelClass};

@@ -1,0 +1,160 @@
+//! A device at work: its threads, and a way to stop it.
+
+use std::ffi::{CStr, c_int, c_void};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::device::Device;
+use super::sys;
+use crate::error::{Error, Result};
+
+/// Most threads ggml's pool takes.
+pub(crate) const MAX_THREADS: usize = sys::GGML_MAX_N_THREADS as usize;
+
+/// One stream of work on a device, with its own thread pool on the CPU.
+pub(crate) struct Backend {
+    raw: NonNull<sys::ggml_backend>,
+    device: Device,
+    pool: Option<Pool>,
+    stop: Arc<AtomicBool>,
+}
+
+// SAFETY: a backend is used by one thread at a time (`compute` takes `&mut self`) and is not tied to
+// the thread that made it.
+unsafe impl Send for Backend {}
+// SAFETY: shared references offer only the device and the stop flag.
+unsafe impl Sync for Backend {}
+
+struct Pool {
+    raw: NonNull<sys::ggml_threadpool>,
+    free: unsafe extern "C" fn(*mut sys::ggml_threadpool),
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        // SAFETY: both are owned and freed once; the backend, which uses the pool, goes first.
+        unsafe {
+            sys::ggml_backend_free(self.raw.as_ptr());
+            if let Some(pool) = &self.pool {
+                (pool.free)(pool.raw.as_ptr());
+            }
+        }
+    }
+}
+
+unsafe extern "C" fn asked_to_stop(flag: *mut c_void) -> bool {
+    // SAFETY: the flag is the AtomicBool that the backend owns a share of.
+    unsafe { &*flag.cast::<AtomicBool>() }.load(Ordering::Relaxed)
+}
+
+/// Declares a getter for a function of a backend that ggml publishes by name.
+macro_rules! by_name {
+    ($device:expr, $name:literal, $type:ty) => {{
+        let name: &CStr = $name;
+        $device.function(name).map(|function| {
+            // SAFETY: ggml documents the function of this name to have this type.
+            unsafe { std::mem::transmute::<*mut c_void, $type>(function.as_ptr()) }
+        })
+    }};
+}
+
+type SetThreads = unsafe extern "C" fn(*mut sys::ggml_backend, c_int);
+type NewPool = unsafe extern "C" fn(*mut sys::ggml_threadpool_params) -> *mut sys::ggml_threadpool;
+type FreePool = unsafe extern "C" fn(*mut sys::ggml_threadpool);
+type SetPool = unsafe extern "C" fn(*mut sys::ggml_backend, *mut sys::ggml_threadpool);
+type SetAbort = unsafe extern "C" fn(*mut sys::ggml_backend, sys::ggml_abort_callback, *mut c_void);
+
+impl Backend {
+    /// Starts `device` with `threads` threads, the calling one included (devices without threads of
+    /// their own ignore the number).
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when `threads` is 0 or more than [`MAX_THREADS`]; [`Error::Ggml`] when the
+    /// device does not start.
+    pub(crate) fn start(device: Device, threads: usize) -> Result<Self> {
+        if threads == 0 || threads > MAX_THREADS {
+            return Err(Error::Argument(format!(
+                "expected 1 to {MAX_THREADS} threads, found {threads}"
+            )));
+        }
+        let fail = |message: String| Error::Ggml {
+            operation: "start device",
+            message,
+        };
+        // SAFETY: the device is live; no parameters are passed.
+        let raw = unsafe { sys::ggml_backend_dev_init(device.raw(), std::ptr::null()) };
+        let raw = NonNull::new(raw).ok_or_else(|| fail(device.name()))?;
+        let mut backend = Self {
+            raw,
+            device,
+            pool: None,
+            stop: Arc::default(),
+        };
+        if let Some(set_threads) = by_name!(device, c"ggml_backend_set_n_threads", SetThreads) {
+            // SAFETY: the backend is live and belongs to the device the function came from.
+            unsafe { set_threads(raw.as_ptr(), threads as c_int) };
+        }
+        if threads > 1 {
+            backend.start_pool(threads).map_err(fail)?;
+        }
+        if let Some(set_abort) = by_name!(device, c"ggml_backend_set_abort_callback", SetAbort) {
+            let flag = Arc::as_ptr(&backend.stop).cast_mut().cast::<c_void>();
+            // SAFETY: the flag lives as long as the backend, which holds a share of it.
+            unsafe { set_abort(raw.as_ptr(), Some(asked_to_stop), flag) };
+        }
+        Ok(backend)
+    }
+
+    fn start_pool(&mut self, threads: usize) -> Result<(), String> {
+        let (Some(new), Some(free), Some(set)) = (
+            by_name!(self.device, c"ggml_threadpool_new", NewPool),
+            by_name!(self.device, c"ggml_threadpool_free", FreePool),
+            by_name!(self.device, c"ggml_backend_cpu_set_threadpool", SetPool),
+        ) else {
+            return Ok(());
+        };
+        // SAFETY: the parameters are a plain struct that ggml fills for a valid thread count and
+        // reads during the call.
+        let pool = unsafe {
+            let mut parameters = sys::ggml_threadpool_params_default(threads as c_int);
+            new(&raw mut parameters)
+        };
+        let raw = NonNull::new(pool).ok_or_else(|| format!("a pool of {threads} threads"))?;
+        self.pool = Some(Pool { raw, free });
+        // SAFETY: backend and pool are live; the pool is freed after the backend.
+        unsafe { set(self.raw.as_ptr(), raw.as_ptr()) };
+        Ok(())
+    }
+
+    /// The device this works on.
+    pub(crate) fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Set to true, it ends the running computation, and each later one until it is false again.
+    pub(crate) fn stop_flag(&self) -> &Arc<AtomicBool> {
+        &self.stop
+    }
+
+    /// Runs a graph that was allocated for this device's memory.
+    pub(super) fn run(&mut self, graph: *mut sys::ggml_cgraph) -> Result<()> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(Error::Stopped);
+        }
+        // SAFETY: the caller (`AllocatedGraph::compute`) passes a live graph whose tensors all have
+        // data; `&mut self` keeps other threads out of this backend.
+        let status = unsafe { sys::ggml_backend_graph_compute(self.raw.as_ptr(), graph) };
+        match status {
+            sys::GGML_STATUS_SUCCESS => Ok(()),
+            sys::GGML_STATUS_ABORTED => Err(Error::Stopped),
+            sys::GGML_STATUS_ALLOC_FAILED => Err(Error::Memory(
+                "working memory of the computation".to_owned(),
+            )),
+            other => Err(Error::Ggml {
+                operation: "compute",
+                message: format!("{} ended with status {other}", self.device.name()),
+            }),
+        }
+    }
+}

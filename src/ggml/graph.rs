@@ -1,0 +1,235 @@
+//! Graphs: what is computed, in which order, in which memory.
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use super::backend::Backend;
+use super::context::{Context, Tensor};
+use super::device::Device;
+use super::sys;
+use crate::error::{Error, Result};
+
+/// Plans and owns the memory of graphs' intermediate tensors.
+pub(crate) struct Allocator {
+    raw: NonNull<sys::ggml_gallocr>,
+}
+
+// SAFETY: owned memory, used by one thread at a time (`allocate` consumes it).
+unsafe impl Send for Allocator {}
+// SAFETY: shared use only asks for sizes.
+unsafe impl Sync for Allocator {}
+
+impl Drop for Allocator {
+    fn drop(&mut self) {
+        // SAFETY: owned, freed once; graphs allocated with it own it.
+        unsafe { sys::ggml_gallocr_free(self.raw.as_ptr()) }
+    }
+}
+
+impl Allocator {
+    /// An allocator in the memory of `device`.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] or [`Error::Ggml`] when it cannot be made.
+    pub(crate) fn new(device: Device) -> Result<Self> {
+        let buffer_type = device.buffer_type()?;
+        // SAFETY: the buffer type is a constant of its backend.
+        let raw = unsafe { sys::ggml_gallocr_new(buffer_type.raw()) };
+        NonNull::new(raw)
+            .map(|raw| Self { raw })
+            .ok_or_else(|| Error::Memory("the graph allocator".to_owned()))
+    }
+
+    /// Bytes of the memory held now.
+    pub(crate) fn bytes(&self) -> usize {
+        // SAFETY: live; there is one buffer, number 0.
+        unsafe { sys::ggml_gallocr_get_buffer_size(self.raw.as_ptr(), 0) }
+    }
+
+    /// Bytes that `graph` would take.
+    pub(crate) fn measure(&self, graph: &Graph) -> usize {
+        let mut bytes = 0;
+        // SAFETY: one buffer, so one size is written; without node assignments all go to buffer 0.
+        unsafe {
+            sys::ggml_gallocr_reserve_n_size(
+                self.raw.as_ptr(),
+                graph.raw.as_ptr(),
+                std::ptr::null(),
+                std::ptr::null(),
+                &raw mut bytes,
+            );
+        }
+        bytes
+    }
+}
+
+/// A graph under construction: an order of the operations in its context.
+pub(crate) struct Graph {
+    raw: NonNull<sys::ggml_cgraph>,
+    context: Arc<Context>,
+}
+
+// SAFETY: the graph lives in its context's arena, which it keeps alive.
+unsafe impl Send for Graph {}
+// SAFETY: shared use only reads.
+unsafe impl Sync for Graph {}
+
+impl Graph {
+    /// An empty graph in `context`.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] when the arena has no room for it.
+    pub(crate) fn new(context: &Arc<Context>) -> Result<Self> {
+        // SAFETY: only computes a size.
+        let bytes = unsafe { sys::ggml_graph_overhead_custom(context.capacity(), false) };
+        let arena = context.room_for("new graph", bytes)?;
+        // SAFETY: the arena has room for a graph of this many nodes.
+        let raw = unsafe { sys::ggml_new_graph_custom(arena, context.capacity(), false) };
+        NonNull::new(raw)
+            .map(|raw| Self {
+                raw,
+                context: Arc::clone(context),
+            })
+            .ok_or_else(|| Error::Memory("a graph".to_owned()))
+    }
+
+    /// Adds `result`, and whatever it needs that is not in the graph yet, behind what is there.
+    ///
+    /// # Errors
+    /// [`Error::Ggml`] when the tensor belongs to another context.
+    pub(crate) fn expand(&mut self, result: &Tensor) -> Result<()> {
+        if !Arc::ptr_eq(result.context(), &self.context) {
+            return Err(Error::Ggml {
+                operation: "build graph",
+                message: format!("{} belongs to another context", result.describe()),
+            });
+        }
+        // SAFETY: the graph has a place for every tensor its context can describe, and leaves of other
+        // contexts (weights, caches) are counted in the context's capacity by whoever made it.
+        unsafe { sys::ggml_build_forward_expand(self.raw.as_ptr(), result.raw()) };
+        Ok(())
+    }
+
+    /// Gives every intermediate tensor its place in `allocator`'s memory, which grows when needed.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] when the memory cannot be had.
+    pub(crate) fn allocate(self, allocator: Allocator) -> Result<AllocatedGraph> {
+        // SAFETY: both are live; with one buffer the allocator grows by itself.
+        let done =
+            unsafe { sys::ggml_gallocr_alloc_graph(allocator.raw.as_ptr(), self.raw.as_ptr()) };
+        if done {
+            Ok(AllocatedGraph {
+                graph: self,
+                allocator,
+            })
+        } else {
+            let bytes = allocator.measure(&self);
+            Err(Error::Memory(format!("{bytes} bytes for the computation")))
+        }
+    }
+}
+
+/// A graph ready to run, as often as wanted.
+pub(crate) struct AllocatedGraph {
+    graph: Graph,
+    allocator: Allocator,
+}
+
+impl AllocatedGraph {
+    /// Bytes of its intermediate tensors.
+    pub(crate) fn bytes(&self) -> usize {
+        self.allocator.bytes()
+    }
+
+    /// Ends the graph; its memory serves another.
+    pub(crate) fn into_allocator(self) -> Allocator {
+        self.allocator
+    }
+
+    /// Runs the graph.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] when the backend's stop flag is set, [`Error::Memory`] or [`Error::Ggml`]
+    /// when the device fails.
+    pub(crate) fn compute(&mut self, backend: &mut Backend) -> Result<()> {
+        backend.run(self.graph.raw.as_ptr())?;
+        match self.graph.context.operation_failure() {
+            None => Ok(()),
+            Some(operation) => Err(Error::Ggml {
+                operation,
+                message: "the kernel panicked; its result is not valid".to_owned(),
+            }),
+        }
+    }
+
+    fn check(&self, operation: &'static str, tensor: &Tensor, bytes: usize) -> Result<()> {
+        let refuse = |message| Err(Error::Ggml { operation, message });
+        if !Arc::ptr_eq(tensor.context(), &self.graph.context) || !tensor.is_placed() {
+            return refuse(format!("{} is not part of this graph", tensor.describe()));
+        }
+        if !tensor.is_contiguous() || bytes > tensor.bytes() {
+            return refuse(format!(
+                "{bytes} bytes; {} has {}",
+                tensor.describe(),
+                tensor.bytes()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Writes `values` to the beginning of an input tensor.
+    ///
+    /// # Errors
+    /// [`Error::Ggml`] when the tensor is not this graph's or is smaller than `values`.
+    pub(crate) fn write<T: Plain>(&mut self, tensor: &Tensor, values: &[T]) -> Result<()> {
+        let bytes = size_of_val(values);
+        self.check("write tensor", tensor, bytes)?;
+        if bytes > 0 {
+            // SAFETY: the tensor has data and at least `bytes` of it; T has no padding.
+            unsafe {
+                sys::ggml_backend_tensor_set(tensor.raw(), values.as_ptr().cast(), 0, bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the f32 elements of an output tensor into `values`, from its first element on.
+    ///
+    /// # Errors
+    /// [`Error::Ggml`] when the tensor is not this graph's, not f32, or smaller than `values`.
+    pub(crate) fn read(&self, tensor: &Tensor, values: &mut [f32]) -> Result<()> {
+        const OPERATION: &str = "read tensor";
+        let bytes = size_of_val(values);
+        self.check(OPERATION, tensor, bytes)?;
+        if tensor.get().type_ != sys::GGML_TYPE_F32 {
+            let message = format!("expected f32, found {}", tensor.describe());
+            return Err(Error::Ggml {
+                operation: OPERATION,
+                message,
+            });
+        }
+        if bytes > 0 {
+            // SAFETY: the tensor has data and at least `bytes` of it, f32.
+            unsafe {
+                sys::ggml_backend_tensor_get(tensor.raw(), values.as_mut_ptr().cast(), 0, bytes);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Numbers that can be copied to a device byte by byte.
+pub(crate) trait Plain: Copy + private::Sealed {}
+impl Plain for i32 {}
+impl Plain for i64 {}
+impl Plain for f32 {}
+impl Plain for half::f16 {}
+
+mod private {
+    pub(crate) trait Sealed {}
+    impl Sealed for i32 {}
+    impl Sealed for i64 {}
+    impl Sealed for f32 {}
+    impl Sealed for half::f16 {}
+}

@@ -1,0 +1,135 @@
+//! Read-only files in memory, mapped where the system can.
+
+use std::fs::File;
+use std::ops::Range;
+use std::path::Path;
+
+use memmap2::{Advice, Mmap, MmapOptions, UncheckedAdvice};
+
+use crate::error::{Error, Result};
+
+/// A whole file, mapped read-only.
+///
+/// The file must not be shortened while it is mapped: reading past its new end ends the process with
+/// a bus error. That is the one promise a caller gives by opening a map.
+#[derive(Debug)]
+pub struct MappedFile {
+    map: Mmap,
+}
+
+impl MappedFile {
+    /// Maps `path`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the file cannot be opened or mapped; [`Error::Format`] when it is empty or
+    /// not a regular file.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let file = File::open(path).map_err(|source| Error::io(path, source))?;
+        let metadata = file.metadata().map_err(|source| Error::io(path, source))?;
+        let place = || path.display().to_string();
+        if !metadata.is_file() {
+            return Err(Error::format(
+                place(),
+                "expected a file, found something else",
+            ));
+        }
+        if metadata.len() == 0 {
+            return Err(Error::format(place(), "the file is empty"));
+        }
+        // SAFETY: the map is private to this process and never written; that nobody shortens the file
+        // meanwhile is the documented condition of this type.
+        let map = unsafe { MmapOptions::new().map(&file) };
+        let map = map.map_err(|source| Error::io(path, source))?;
+        Ok(Self { map })
+    }
+
+    /// Tells the system that the whole file is wanted soon, so that it reads ahead.
+    pub fn prefetch(&self) {
+        // Advice may be refused; nothing depends on it.
+        let _ = self.map.advise(Advice::WillNeed);
+    }
+
+    /// Gives the memory of `range` back to the system. The bytes stay readable: the next access reads
+    /// them from the file again. Partial pages at the ends are kept.
+    pub fn release(&self, range: Range<usize>) {
+        let Some((offset, length)) = whole_pages(range, self.map.len()) else {
+            return;
+        };
+        // SAFETY: the pages are those of a read-only file mapping. Dropping them is invisible to
+        // readers, who get the same bytes from the file.
+        let _ = unsafe {
+            self.map
+                .unchecked_advise_range(UncheckedAdvice::DontNeed, offset, length)
+        };
+    }
+
+    /// Keeps the whole file resident.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] when the system refuses, usually because of `ulimit -l`.
+    pub fn lock(&self) -> Result<()> {
+        self.map.lock().map_err(|source| {
+            Error::Memory(format!(
+                "locking {} bytes failed ({source}); raise the limit (ulimit -l) or leave out --mlock",
+                self.map.len()
+            ))
+        })
+    }
+}
+
+impl AsRef<[u8]> for MappedFile {
+    fn as_ref(&self) -> &[u8] {
+        &self.map
+    }
+}
+
+/// The smallest page of the systems this runs on is 4 KiB, but 64 KiB pages exist on aarch64; whole
+/// 64 KiB units are whole pages everywhere.
+const PAGE_UNIT: usize = 1 << 16;
+
+/// The part of `range` that covers whole pages, as offset and length.
+fn whole_pages(range: Range<usize>, file_bytes: usize) -> Option<(usize, usize)> {
+    let start = range.start.checked_next_multiple_of(PAGE_UNIT)?;
+    let end = range.end.min(file_bytes) / PAGE_UNIT * PAGE_UNIT;
+    (end > start).then(|| (start, end - start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_pages_are_released() {
+        let unit = PAGE_UNIT;
+        assert_eq!(
+            whole_pages(1..unit * 3 + 5, unit * 4),
+            Some((unit, unit * 2))
+        );
+        assert_eq!(whole_pages(1..unit + 5, unit * 4), None);
+        assert_eq!(whole_pages(usize::MAX - 1..usize::MAX, unit), None);
+    }
+
+    #[test]
+    fn released_bytes_read_the_same() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let bytes: Vec<u8> = (0..PAGE_UNIT * 3).map(|index| (index / 7) as u8).collect();
+        std::fs::write(file.path(), &bytes).unwrap();
+        let map = MappedFile::open(file.path()).unwrap();
+        assert_eq!(map.as_ref(), &bytes[..]);
+        map.release(0..bytes.len());
+        assert_eq!(map.as_ref(), &bytes[..]);
+    }
+
+    #[test]
+    fn an_empty_file_and_a_folder_are_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(
+            MappedFile::open(file.path())
+                .unwrap_err()
+                .to_string()
+                .contains("empty")
+        );
+        assert!(MappedFile::open(std::env::temp_dir()).is_err());
+    }
+}

@@ -1,0 +1,140 @@
+//! Rows of numbers to and from ggml's quantized types.
+
+use std::ffi::c_void;
+
+use super::{sys, types};
+use crate::error::{Error, Result};
+use crate::gguf::TensorType;
+
+/// Checks the lengths and gives the bytes of `rows × columns` elements.
+fn expect_bytes(
+    operation: &'static str,
+    tensor_type: TensorType,
+    elements: usize,
+    columns: usize,
+) -> Result<usize> {
+    let refuse = |message| Err(Error::Ggml { operation, message });
+    if columns == 0 || !elements.is_multiple_of(columns) {
+        return refuse(format!(
+            "{elements} elements are not whole rows of {columns}"
+        ));
+    }
+    let row = tensor_type.row_bytes(columns as u64)? as usize;
+    match (elements / columns).checked_mul(row) {
+        Some(bytes) => Ok(bytes),
+        None => refuse(format!("{elements} elements are too many")),
+    }
+}
+
+/// Quantizes rows of `columns` finite numbers from `source` into `target`.
+///
+/// `importance` holds one non-negative weight for each column (an importance matrix's row), which the
+/// quantizers of the small types use. May be called from many threads at once, on any part of a
+/// tensor that is whole rows: rows do not depend on each other.
+///
+/// # Errors
+/// [`Error::Ggml`] when lengths do not fit each other, the columns are not whole blocks, or the type
+/// can only be made with an importance matrix and none is given.
+pub fn quantize_rows(
+    tensor_type: TensorType,
+    source: &[f32],
+    columns: usize,
+    importance: Option<&[f32]>,
+    target: &mut [u8],
+) -> Result<()> {
+    const OPERATION: &str = "quantize";
+    let refuse = |message| {
+        Err(Error::Ggml {
+            operation: OPERATION,
+            message,
+        })
+    };
+    let bytes = expect_bytes(OPERATION, tensor_type, source.len(), columns)?;
+    if target.len() != bytes {
+        return refuse(format!(
+            "expected {bytes} bytes for the result, found {}",
+            target.len()
+        ));
+    }
+    if let Some(importance) = importance
+        && importance.len() != columns
+    {
+        return refuse(format!(
+            "expected {columns} importances, found {}",
+            importance.len()
+        ));
+    }
+    let raw = types::to_raw(tensor_type)?;
+    // SAFETY: reads a constant table; `raw` is a valid type.
+    if importance.is_none() && unsafe { sys::ggml_quantize_requires_imatrix(raw) } {
+        return refuse(format!("{} needs an importance matrix", tensor_type.name()));
+    }
+    if source.is_empty() {
+        return Ok(());
+    }
+    // SAFETY: source and target were checked to hold exactly `rows` rows of `columns` elements in
+    // their types, and importance, when given, one number a column. ggml guards its lazily made
+    // tables with a lock of its own.
+    let written = unsafe {
+        sys::ggml_quantize_chunk(
+            raw,
+            source.as_ptr(),
+            target.as_mut_ptr().cast::<c_void>(),
+            0,
+            (source.len() / columns) as i64,
+            columns as i64,
+            importance.map_or(std::ptr::null(), <[f32]>::as_ptr),
+        )
+    };
+    if written != bytes {
+        // ggml answers 0 for types that nothing can be converted to.
+        return refuse(format!(
+            "{} rows cannot be made from f32",
+            tensor_type.name()
+        ));
+    }
+    Ok(())
+}
+
+/// Expands rows of `columns` elements of `tensor_type` from `source` into `target`, as f32.
+///
+/// # Errors
+/// [`Error::Ggml`] when lengths do not fit each other or the type has no expansion to f32.
+pub fn dequantize_rows(
+    tensor_type: TensorType,
+    source: &[u8],
+    columns: usize,
+    target: &mut [f32],
+) -> Result<()> {
+    const OPERATION: &str = "dequantize";
+    let refuse = |message| {
+        Err(Error::Ggml {
+            operation: OPERATION,
+            message,
+        })
+    };
+    let bytes = expect_bytes(OPERATION, tensor_type, target.len(), columns)?;
+    if source.len() != bytes {
+        return refuse(format!("expected {bytes} bytes, found {}", source.len()));
+    }
+    if tensor_type == TensorType::F32 {
+        for (to, from) in target.iter_mut().zip(source.as_chunks::<4>().0) {
+            *to = f32::from_le_bytes(*from);
+        }
+        return Ok(());
+    }
+    let raw = types::to_raw(tensor_type)?;
+    // SAFETY: ggml_get_type_traits gives a pointer into a constant table.
+    let Some(expand) = (unsafe { (*sys::ggml_get_type_traits(raw)).to_float }) else {
+        return refuse(format!("{} cannot be expanded to f32", tensor_type.name()));
+    };
+    // SAFETY: source holds exactly the blocks of target's elements, as checked above.
+    unsafe {
+        expand(
+            source.as_ptr().cast::<c_void>(),
+            target.as_mut_ptr(),
+            target.len() as i64,
+        );
+    };
+    Ok(())
+}

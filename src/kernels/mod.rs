@@ -1,0 +1,41 @@
+//! Steps of the model computed by this library on the CPU, where that is faster or closer to
+//! transformers than ggml's own operations.
+//!
+//! Kernels are plain functions on slices of f32 and know neither ggml nor GPT-2; `ggml::custom` puts
+//! them into a graph. Every function gives the same bits on every processor: the body is written once
+//! and compiled a second time for AVX2, where the same operations run eight at a time.
+
+#![allow(
+    clippy::inline_always,
+    unsafe_code,
+    reason = "bodies must be inlined where the instruction set is; calling such code is unsafe"
+)]
+
+pub(crate) mod activation;
+mod math;
+pub(crate) mod rows;
+
+/// Compiles a function's body for the instruction sets worth having, and runs the best one.
+///
+/// `wide!(fn name(argument: Type, …) = body)`: `body` is an `#[inline(always)]` function of the same
+/// arguments.
+macro_rules! wide {
+    ($(#[$attribute:meta])* $visibility:vis fn $name:ident($($argument:ident: $type:ty),* $(,)?) = $body:path) => {
+        $(#[$attribute])*
+        $visibility fn $name($($argument: $type),*) {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2")]
+                fn avx2($($argument: $type),*) {
+                    $body($($argument),*);
+                }
+                if std::arch::is_x86_feature_detected!("avx2") {
+                    // SAFETY: the processor has AVX2, as just asked.
+                    return unsafe { avx2($($argument),*) };
+                }
+            }
+            $body($($argument),*);
+        }
+    };
+}
+use wide;

@@ -1,0 +1,285 @@
+//! The KV cache: the keys and values of tokens that were processed, and which sequences they are of.
+
+use crate::error::{Error, Result};
+use crate::ggml::buffer::{self, Buffer};
+use crate::ggml::context::{Context, Tensor};
+use crate::ggml::device::Device;
+use crate::gguf::TensorType;
+
+use super::Hyperparameters;
+
+/// Number of a sequence in a session, from 0.
+pub type SequenceId = usize;
+
+/// The most sequences a cache holds: one bit each in [`SequenceSet`].
+pub const MAX_SEQUENCES: usize = 64;
+
+/// A set of sequences.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub struct SequenceSet(u64);
+
+impl SequenceSet {
+    /// The set of one sequence.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when `sequence` is not below [`MAX_SEQUENCES`].
+    pub fn of(sequence: SequenceId) -> Result<Self> {
+        Self::default().with(sequence)
+    }
+
+    /// This set and `sequence`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when `sequence` is not below [`MAX_SEQUENCES`].
+    pub fn with(self, sequence: SequenceId) -> Result<Self> {
+        if sequence < MAX_SEQUENCES {
+            Ok(Self(self.0 | 1 << sequence))
+        } else {
+            Err(Error::Argument(format!(
+                "expected a sequence below {MAX_SEQUENCES}, found {sequence}"
+            )))
+        }
+    }
+
+    /// Whether `sequence` is in the set.
+    pub fn contains(self, sequence: SequenceId) -> bool {
+        sequence < MAX_SEQUENCES && self.0 >> sequence & 1 == 1
+    }
+
+    /// Whether every sequence of `other` is in this set.
+    pub fn includes(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether no sequence is in the set.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// One more than the highest sequence in the set; 0 for the empty set.
+    pub fn end(self) -> usize {
+        (u64::BITS - self.0.leading_zeros()) as usize
+    }
+
+    /// The sequences in the set, ascending.
+    pub fn iter(self) -> impl Iterator<Item = SequenceId> {
+        (0..MAX_SEQUENCES).filter(move |&sequence| self.contains(sequence))
+    }
+
+    fn remove(&mut self, sequence: SequenceId) {
+        self.0 &= !(1 << sequence);
+    }
+}
+
+/// What a cell of the cache holds: nothing when it is of no sequence.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cell {
+    position: usize,
+    sequences: SequenceSet,
+}
+
+/// The bookkeeping of the cache: which cell holds which position of which sequences. Sequences may
+/// share cells, so a common prefix is stored once.
+#[derive(Debug, Clone)]
+pub(crate) struct Cells {
+    all: Vec<Cell>,
+    /// Every cell from here on is free.
+    end: usize,
+    /// Every cell below is taken.
+    first_free: usize,
+}
+
+impl Cells {
+    /// `capacity` free cells.
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            all: vec![Cell::default(); capacity],
+            end: 0,
+            first_free: 0,
+        }
+    }
+
+    /// One more than the highest cell in use.
+    pub(crate) fn end(&self) -> usize {
+        self.end
+    }
+
+    /// One more than the highest position of `sequence`; 0 when it is empty.
+    pub(crate) fn length(&self, sequence: SequenceId) -> usize {
+        let used = self.all[..self.end].iter();
+        used.filter(|cell| cell.sequences.contains(sequence))
+            .map(|cell| cell.position + 1)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Cells that hold nothing.
+    pub(crate) fn free(&self) -> usize {
+        let used = self.all[..self.end]
+            .iter()
+            .filter(|cell| !cell.sequences.is_empty())
+            .count();
+        self.all.len() - used
+    }
+
+    /// Takes a free cell for `position` of `sequences`; `None` when all are taken.
+    pub(crate) fn take(&mut self, position: usize, sequences: SequenceSet) -> Option<usize> {
+        let free = self.all[self.first_free..]
+            .iter()
+            .position(|cell| cell.sequences.is_empty())?;
+        let index = self.first_free + free;
+        self.all[index] = Cell {
+            position,
+            sequences,
+        };
+        self.first_free = index + 1;
+        self.end = self.end.max(index + 1);
+        Some(index)
+    }
+
+    /// Lets go of the positions of `sequence` from `length` on.
+    pub(crate) fn truncate(&mut self, sequence: SequenceId, length: usize) {
+        for cell in &mut self.all[..self.end] {
+            if cell.position >= length {
+                cell.sequences.remove(sequence);
+            }
+        }
+        let used = |cell: &Cell| !cell.sequences.is_empty();
+        self.end = self.all[..self.end]
+            .iter()
+            .rposition(used)
+            .map_or(0, |last| last + 1);
+        let free = self.all[..self.end].iter().position(|cell| !used(cell));
+        self.first_free = free.unwrap_or(self.end);
+    }
+
+    /// Makes `to`, which must be empty, share every cell of `from`.
+    pub(crate) fn share(&mut self, from: SequenceId, to: SequenceId) {
+        for cell in &mut self.all[..self.end] {
+            if cell.sequences.contains(from) {
+                cell.sequences.0 |= 1 << to;
+            }
+        }
+    }
+
+    /// Whether a token at `position` of `sequences` attends to `cell`.
+    pub(crate) fn is_visible(&self, cell: usize, position: usize, sequences: SequenceSet) -> bool {
+        let cell = self.all[cell];
+        !cell.sequences.is_empty()
+            && cell.sequences.includes(sequences)
+            && cell.position <= position
+    }
+}
+
+/// The cache's tensors. One layout for every way of attention: a row a cell, `[width, cells]` for the
+/// keys and for the values of each layer.
+pub(crate) struct KvCache {
+    pub(crate) keys: Vec<Tensor>,
+    pub(crate) values: Vec<Tensor>,
+    bytes: usize,
+}
+
+impl KvCache {
+    /// A cache of `cells` rows of `tensor_type` for each layer. Its memory is taken from the system
+    /// as rows are written.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] when a head is not whole blocks of the type, [`Error::Memory`] when the
+    /// memory cannot be had.
+    pub(crate) fn new(
+        device: Device,
+        hyperparameters: &Hyperparameters,
+        cells: usize,
+        tensor_type: TensorType,
+    ) -> Result<Self> {
+        let head = hyperparameters.head_width();
+        if !head.is_multiple_of(tensor_type.block_size()) {
+            return Err(Error::Unsupported(format!(
+                "a {} cache needs heads of a multiple of {} elements, this model's have {head}; \
+                 use f16 or f32",
+                tensor_type.name(),
+                tensor_type.block_size()
+            )));
+        }
+        let layers = hyperparameters.layers;
+        let context = Context::new(2 * layers + 1)?;
+        let shape = [hyperparameters.width, cells];
+        let describe = |kind: &str| -> Result<Vec<Tensor>> {
+            (0..layers)
+                .map(|layer| context.tensor(&format!("cache.{layer}.{kind}"), tensor_type, &shape))
+                .collect()
+        };
+        let (keys, values) = (describe("keys")?, describe("values")?);
+        let bytes = buffer::bytes_for(device.buffer_type()?, keys.iter().chain(&values));
+        let buffer = Buffer::zeroed(device, bytes)?;
+        for tensor in keys.iter().chain(&values) {
+            buffer.place_next(tensor)?;
+        }
+        Ok(Self {
+            keys,
+            values,
+            bytes,
+        })
+    }
+
+    /// Bytes of the whole cache.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(sequence: SequenceId) -> SequenceSet {
+        SequenceSet::of(sequence).unwrap()
+    }
+
+    #[test]
+    fn cells_are_taken_in_order_and_reused() {
+        let mut cells = Cells::new(4);
+        for position in 0..3 {
+            assert_eq!(cells.take(position, set(0)), Some(position));
+        }
+        assert_eq!((cells.length(0), cells.end(), cells.free()), (3, 3, 1));
+        cells.truncate(0, 1);
+        assert_eq!((cells.length(0), cells.end(), cells.free()), (1, 1, 3));
+        assert_eq!(cells.take(0, set(1)), Some(1));
+        assert_eq!(cells.take(1, set(1)), Some(2));
+        cells.truncate(0, 0);
+        assert_eq!(cells.take(2, set(1)), Some(0));
+        assert_eq!(cells.take(3, set(1)), Some(3));
+        assert_eq!(cells.take(4, set(1)), None);
+    }
+
+    #[test]
+    fn a_shared_prefix_is_seen_by_both_sequences_and_outlives_one() {
+        let mut cells = Cells::new(8);
+        cells.take(0, set(0));
+        cells.take(1, set(0));
+        cells.share(0, 5);
+        assert_eq!(cells.length(5), 2);
+        cells.take(2, set(0));
+        assert!(cells.is_visible(1, 2, set(5)) && cells.is_visible(1, 2, set(0)));
+        assert!(
+            !cells.is_visible(2, 2, set(5)),
+            "what sequence 0 added is its own"
+        );
+        assert!(!cells.is_visible(1, 0, set(0)), "no token sees the future");
+        cells.truncate(0, 0);
+        assert_eq!((cells.length(0), cells.length(5), cells.free()), (0, 2, 6));
+    }
+
+    #[test]
+    fn a_token_of_two_sequences_sees_only_what_both_have() {
+        let both = set(0).with(1).unwrap();
+        let mut cells = Cells::new(4);
+        cells.take(0, both);
+        cells.take(1, set(0));
+        assert!(cells.is_visible(0, 1, both));
+        assert!(!cells.is_visible(1, 1, both));
+        assert!(set(MAX_SEQUENCES - 1).with(MAX_SEQUENCES).is_err());
+        assert_eq!(both.end(), 2);
+    }
+}

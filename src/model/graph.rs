@@ -1,0 +1,387 @@
+//! GPT-2's forward pass as a graph, written once in named steps.
+//!
+//! A step that has a kernel of this library's own uses it (the graph runs on the CPU device); the
+//! rest of the pass does not notice which.
+
+use std::sync::Arc;
+
+use super::cache::KvCache;
+use super::weights::{LayerWeights, Pair, Weights};
+use super::{Activation, Hyperparameters};
+use crate::error::Result;
+use crate::ggml::context::{Context, Tensor};
+use crate::ggml::custom::{RowKernel, Rows};
+use crate::ggml::graph::Graph;
+use crate::gguf::TensorType;
+use crate::kernels::activation::{self, Elementwise};
+use crate::kernels::rows;
+
+/// What a graph is built for; one with an equal shape can be used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct GraphShape {
+    /// Tokens that go in together.
+    pub(crate) tokens: usize,
+    /// Cells of the cache that attention looks at.
+    pub(crate) keys: usize,
+    /// Tokens whose logits (or last hidden states) come out.
+    pub(crate) outputs: usize,
+    /// Attention without the score matrix in memory.
+    pub(crate) flash_attention: bool,
+    /// Whether the residual stream before each layer comes out too.
+    pub(crate) hidden_states: bool,
+}
+
+/// A graph with the tensors that are written before it runs and read after.
+pub(crate) struct ForwardGraph {
+    pub(crate) graph: Graph,
+    pub(crate) ports: Ports,
+}
+
+/// The tensors through which a forward graph is used.
+pub(crate) struct Ports {
+    /// Token ids, i32 `[tokens]`.
+    pub(crate) tokens: Tensor,
+    /// Positions, i32 `[tokens]`.
+    pub(crate) positions: Tensor,
+    /// The cache's cell for each token, i64 `[tokens]`.
+    pub(crate) cells: Tensor,
+    /// 0 where a token (row) sees a cell (column), −∞ elsewhere; f16 `[keys, tokens]`.
+    pub(crate) mask: Tensor,
+    /// When only some tokens come out: which, and the mask's rows for them.
+    pub(crate) selection: Option<Selection>,
+    /// Embeddings and the output of each layer but the last, f32 `[width, tokens]`, when asked for.
+    pub(crate) hidden_states: Vec<Tensor>,
+    /// After the final layer norm, f32 `[width, outputs]`; none without outputs.
+    pub(crate) last_hidden_state: Option<Tensor>,
+    /// f32 `[vocabulary, outputs]`; none without outputs.
+    pub(crate) logits: Option<Tensor>,
+}
+
+/// The inputs that pick the tokens which come out.
+pub(crate) struct Selection {
+    /// Their places among the tokens, i32 `[outputs]`.
+    pub(crate) rows: Tensor,
+    /// Their rows of the mask, f16 `[keys, outputs]`.
+    pub(crate) mask: Tensor,
+}
+
+/// Descriptions a layer needs at most (views, results and the weights it reads).
+const TENSORS_PER_LAYER: usize = 64;
+/// Descriptions outside the layers.
+const TENSORS_OUTSIDE: usize = 64;
+
+/// Describes the forward pass of `shape` over `weights` and `cache`.
+///
+/// # Errors
+/// [`crate::Error::Ggml`] when shapes do not fit each other, which checked hyperparameters rule out;
+/// [`crate::Error::Memory`] when the description does not fit in memory.
+pub(crate) fn build(
+    weights: &Weights,
+    hyperparameters: &Hyperparameters,
+    cache: &KvCache,
+    shape: GraphShape,
+) -> Result<ForwardGraph> {
+    let context = Context::new(TENSORS_OUTSIDE + TENSORS_PER_LAYER * hyperparameters.layers)?;
+    let mut graph = Graph::new(&context)?;
+    let input = |name: &str, tensor_type, shape: &[usize]| -> Result<Tensor> {
+        let tensor = context.tensor(name, tensor_type, shape)?;
+        tensor.mark_input();
+        Ok(tensor)
+    };
+    let selection = if shape.outputs == 0 || shape.outputs == shape.tokens {
+        None
+    } else {
+        Some(Selection {
+            rows: input("selected rows", TensorType::I32, &[shape.outputs])?,
+            mask: input(
+                "selected mask",
+                TensorType::F16,
+                &[shape.keys, shape.outputs],
+            )?,
+        })
+    };
+    let mut ports = Ports {
+        tokens: input("tokens", TensorType::I32, &[shape.tokens])?,
+        positions: input("positions", TensorType::I32, &[shape.tokens])?,
+        cells: input("cells", TensorType::I64, &[shape.tokens])?,
+        mask: input("mask", TensorType::F16, &[shape.keys, shape.tokens])?,
+        selection,
+        hidden_states: Vec::new(),
+        last_hidden_state: None,
+        logits: None,
+    };
+    let steps = Steps {
+        context: &context,
+        hyperparameters,
+        shape,
+    };
+
+    let mut x = steps.embedding(weights, &ports)?;
+    for (index, layer) in weights.layers.iter().enumerate() {
+        if shape.hidden_states {
+            x.mark_output();
+            ports.hidden_states.push(x.clone());
+            graph.expand(&x)?;
+        }
+        let normalized = steps.norm(&x, &layer.attention_norm)?;
+        let qkv = steps.linear(&normalized, &layer.attention_qkv, After::Nothing)?;
+        steps.store(&mut graph, &qkv, cache, index, &ports)?;
+
+        // The last layer works only for the tokens that come out.
+        let last = index + 1 == weights.layers.len();
+        let (queries, mask) = match &ports.selection {
+            Some(selection) if last => {
+                x = context.get_rows(&x, &selection.rows)?;
+                let queries = steps.columns(&qkv, 0)?;
+                (
+                    context.get_rows(&queries, &selection.rows)?,
+                    &selection.mask,
+                )
+            }
+            _ if last && shape.outputs == 0 => return Ok(ForwardGraph { graph, ports }),
+            _ => (steps.columns(&qkv, 0)?, &ports.mask),
+        };
+        let attended = steps.attention(&queries, cache, index, mask)?;
+        x = steps.linear(&attended, &layer.attention_output, After::Residual(&x))?;
+        x = steps.feed_forward(&x, layer)?;
+    }
+    let normalized = steps.norm(&x, &weights.output_norm)?;
+    let logits = context.mul_mat(&weights.head, &normalized)?;
+    logits.mark_output();
+    if shape.hidden_states {
+        normalized.mark_output();
+    }
+    graph.expand(&logits)?;
+    ports.last_hidden_state = Some(normalized);
+    ports.logits = Some(logits);
+    Ok(ForwardGraph { graph, ports })
+}
+
+/// What follows the bias of a linear step.
+#[derive(Clone, Copy)]
+enum After<'a> {
+    Nothing,
+    Activation(Activation),
+    Residual(&'a Tensor),
+}
+
+struct Steps<'a> {
+    context: &'a Arc<Context>,
+    hyperparameters: &'a Hyperparameters,
+    shape: GraphShape,
+}
+
+impl Steps<'_> {
+    /// Token and position embeddings: `[width, tokens]`.
+    fn embedding(&self, weights: &Weights, ports: &Ports) -> Result<Tensor> {
+        let tokens = self
+            .context
+            .get_rows(&weights.token_embedding, &ports.tokens)?;
+        let positions = self
+            .context
+            .get_rows(&weights.position_embedding, &ports.positions)?;
+        self.context.add(&tokens, &positions)
+    }
+
+    /// Layer normalization of each token: `[width, tokens]`.
+    fn norm(&self, x: &Tensor, norm: &Pair) -> Result<Tensor> {
+        let kernel = LayerNorm {
+            epsilon: self.hyperparameters.epsilon,
+        };
+        self.context
+            .row_kernel(Box::new(kernel), x, &[&norm.weight, &norm.bias], false)
+    }
+
+    /// `weight · x + bias`, and what follows: `[out, tokens]`.
+    fn linear(&self, x: &Tensor, linear: &Pair, after: After<'_>) -> Result<Tensor> {
+        let product = self.context.mul_mat(&linear.weight, x)?;
+        let kernel =
+            |kernel, others: &[&Tensor]| self.context.row_kernel(kernel, &product, others, true);
+        match after {
+            After::Nothing => kernel(Box::new(Bias), &[&linear.bias]),
+            After::Activation(activation) => kernel(
+                Box::new(BiasActivation(elementwise(activation))),
+                &[&linear.bias],
+            ),
+            After::Residual(residual) => kernel(Box::new(BiasResidual), &[&linear.bias, residual]),
+        }
+    }
+
+    /// Part 0, 1 or 2 (queries, keys, values) of the joint projection: `[width, tokens]`.
+    fn columns(&self, qkv: &Tensor, part: usize) -> Result<Tensor> {
+        let width = self.hyperparameters.width;
+        let strides = qkv.strides();
+        let shape = [width, self.shape.tokens, 1];
+        self.context.view(
+            qkv,
+            shape,
+            [strides[1], strides[2]],
+            part * width * strides[0],
+        )
+    }
+
+    /// Puts the keys and values of the tokens into their cells.
+    fn store(
+        &self,
+        graph: &mut Graph,
+        qkv: &Tensor,
+        cache: &KvCache,
+        layer: usize,
+        ports: &Ports,
+    ) -> Result<()> {
+        for (part, table) in [(1, &cache.keys[layer]), (2, &cache.values[layer])] {
+            let rows = self.columns(qkv, part)?;
+            // Added to the graph at once: attention reads the cells through views that do not depend
+            // on this step, so its place in the order is what makes them up to date.
+            graph.expand(&self.context.set_rows(table, &rows, &ports.cells)?)?;
+        }
+        Ok(())
+    }
+
+    /// Attention of `queries` (`[width, n]`) over the cache: `[width, n]`.
+    fn attention(
+        &self,
+        queries: &Tensor,
+        cache: &KvCache,
+        layer: usize,
+        mask: &Tensor,
+    ) -> Result<Tensor> {
+        let context = self.context;
+        let (head, heads) = (
+            self.hyperparameters.head_width(),
+            self.hyperparameters.heads,
+        );
+        let count = queries.shape()[1];
+        let scale = self.hyperparameters.attention_scale(layer);
+        let strides = queries.strides();
+        let queries = context.view(
+            queries,
+            [head, count, heads],
+            [strides[1], head * strides[0]],
+            0,
+        )?;
+        let (keys, values) = (
+            self.cached(&cache.keys[layer])?,
+            self.cached(&cache.values[layer])?,
+        );
+        let merged = if self.shape.flash_attention {
+            context.flash_attention(&queries, &keys, &values, mask, scale)?
+        } else {
+            let scores = context.mul_mat(&keys, &queries)?;
+            let probabilities = context.soft_max(&scores, mask, scale)?;
+            let values = context.cast(&values, TensorType::F32)?;
+            let values = context.contiguous(&context.permute(&values, [1, 0, 2, 3])?)?;
+            let mixed = context.mul_mat(&values, &probabilities)?;
+            context.contiguous(&context.permute(&mixed, [0, 2, 1, 3])?)?
+        };
+        context.reshape(&merged, [self.hyperparameters.width, count, 1])
+    }
+
+    /// The cells that attention looks at, one head after the other: `[head width, keys, heads]`.
+    fn cached(&self, table: &Tensor) -> Result<Tensor> {
+        let (head, heads) = (
+            self.hyperparameters.head_width(),
+            self.hyperparameters.heads,
+        );
+        let head_bytes = table.tensor_type()?.row_bytes(head as u64)? as usize;
+        self.context.view(
+            table,
+            [head, self.shape.keys, heads],
+            [table.strides()[1], head_bytes],
+            0,
+        )
+    }
+
+    /// `x + W_down · activation(W_up · norm(x))`: `[width, tokens]`.
+    fn feed_forward(&self, x: &Tensor, layer: &LayerWeights) -> Result<Tensor> {
+        let normalized = self.norm(x, &layer.feed_forward_norm)?;
+        let activation = After::Activation(self.hyperparameters.activation);
+        let up = self.linear(&normalized, &layer.feed_forward_up, activation)?;
+        self.linear(&up, &layer.feed_forward_down, After::Residual(x))
+    }
+}
+
+/// The kernel of each activation function.
+fn elementwise(function: Activation) -> Elementwise {
+    match function {
+        Activation::Gelu => activation::gelu,
+        Activation::GeluNew => activation::gelu_tanh,
+        Activation::Gelu10 => activation::gelu_10,
+        Activation::QuickGelu => activation::quick_gelu,
+        Activation::Relu => activation::relu,
+        Activation::Relu2 => activation::relu_squared,
+        Activation::Relu6 => activation::relu_6,
+        Activation::LeakyRelu => activation::leaky_relu,
+        Activation::Silu => activation::silu,
+        Activation::Tanh => activation::hyperbolic_tangent,
+        Activation::Sigmoid => activation::logistic,
+        Activation::Linear => activation::identity,
+        Activation::Mish => activation::mish,
+        Activation::Laplace => activation::laplace,
+        Activation::HardSwish => activation::hard_swish,
+    }
+}
+
+struct LayerNorm {
+    epsilon: f32,
+}
+
+impl RowKernel for LayerNorm {
+    fn name(&self) -> &'static str {
+        "layer norm"
+    }
+
+    fn compute(&self, rows: Rows<'_>) {
+        let [x, weight, bias] = rows.inputs;
+        let first = rows.first * rows.columns;
+        let x = &x[first..first + rows.output.len()];
+        rows::layer_norm(
+            &rows::LayerNorm {
+                x,
+                weight,
+                bias,
+                epsilon: self.epsilon,
+            },
+            rows.output,
+        );
+    }
+}
+
+struct Bias;
+
+impl RowKernel for Bias {
+    fn name(&self) -> &'static str {
+        "bias"
+    }
+
+    fn compute(&self, rows: Rows<'_>) {
+        rows::add_bias(rows.output, rows.inputs[0]);
+    }
+}
+
+struct BiasActivation(Elementwise);
+
+impl RowKernel for BiasActivation {
+    fn name(&self) -> &'static str {
+        "bias and activation"
+    }
+
+    fn compute(&self, rows: Rows<'_>) {
+        rows::add_bias_and_activate(rows.output, rows.inputs[0], self.0);
+    }
+}
+
+struct BiasResidual;
+
+impl RowKernel for BiasResidual {
+    fn name(&self) -> &'static str {
+        "bias and residual"
+    }
+
+    fn compute(&self, rows: Rows<'_>) {
+        let [bias, residual, _] = rows.inputs;
+        let first = rows.first * rows.columns;
+        let residual = &residual[first..first + rows.output.len()];
+        rows::add_bias_and_residual(rows.output, bias, residual);
+    }
+}

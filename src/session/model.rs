@@ -1,0 +1,172 @@
+//! A model file, opened: its description, its weights, its tokenizer.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use crate::error::{Error, Result};
+use crate::ggml::device::Device;
+use crate::ggml::map::MappedFile;
+use crate::gguf::{Bytes, Gguf, TensorType};
+use crate::model::Hyperparameters;
+use crate::model::weights::{Placement, Weights};
+use crate::tokenizer::Tokenizer;
+
+/// How a model is brought into memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModelOptions {
+    /// Use the file's bytes where they are mapped, shared with other processes. Without it every
+    /// tensor is copied.
+    pub map: bool,
+    /// Keep the mapped weights from being swapped out.
+    pub lock: bool,
+    /// Move matrices into a layout that is multiplied faster, and give their mapped pages back. Costs
+    /// some time at the start.
+    pub repack: bool,
+}
+
+impl Default for ModelOptions {
+    fn default() -> Self {
+        Self {
+            map: true,
+            lock: false,
+            repack: true,
+        }
+    }
+}
+
+/// A GPT-2 ready to work. Sessions on any number of threads share one.
+pub struct Model {
+    gguf: Gguf,
+    hyperparameters: Hyperparameters,
+    device: Device,
+    weights: Weights,
+    tokenizer: OnceLock<Tokenizer>,
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut parts = formatter.debug_struct("Model");
+        parts
+            .field("hyperparameters", &self.hyperparameters)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Model {
+    /// Opens a GGUF file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be read, [`Error::Format`] when it is broken or lacks something,
+    /// [`Error::Unsupported`] when it is not a GPT-2 this library runs, [`Error::Memory`] when it does
+    /// not fit. Places in the messages begin with the file's name.
+    pub fn open(path: impl AsRef<Path>, options: &ModelOptions) -> Result<Arc<Self>> {
+        let path = path.as_ref();
+        let map = Arc::new(MappedFile::open(path)?);
+        Self::load(Arc::<MappedFile>::clone(&map), Some(&map), options)
+            .map_err(|error| error.within(path.display().to_string()))
+    }
+
+    /// Opens a GGUF file that is in memory already, such as one embedded in a program. Weights are used
+    /// in place when the bytes begin at a multiple of 32, and copied otherwise.
+    ///
+    /// # Errors
+    /// As [`Model::open`], without a file's name.
+    pub fn from_bytes(bytes: Bytes, options: &ModelOptions) -> Result<Arc<Self>> {
+        Self::load(bytes, None, options)
+    }
+
+    fn load(bytes: Bytes, map: Option<&MappedFile>, options: &ModelOptions) -> Result<Arc<Self>> {
+        let gguf = Gguf::parse(bytes)?;
+        let hyperparameters = Hyperparameters::from_gguf(&gguf)?;
+        let device = Device::cpu()?;
+        if let Some(map) = map {
+            map.prefetch();
+        }
+        let release = |range| {
+            if let Some(map) = map {
+                map.release(range);
+            }
+        };
+        let aligned = (**gguf.file_bytes())
+            .as_ref()
+            .as_ptr()
+            .addr()
+            .is_multiple_of(64);
+        let placement = Placement {
+            in_place: options.map && aligned,
+            repack: options.repack,
+        };
+        let weights = Weights::load(&gguf, &hyperparameters, device, placement, &release)?;
+        if let (true, Some(map)) = (options.lock, map) {
+            map.lock()?;
+        }
+        Ok(Arc::new(Self {
+            gguf,
+            hyperparameters,
+            device,
+            weights,
+            tokenizer: OnceLock::new(),
+        }))
+    }
+
+    /// The file's description: metadata and tensors.
+    pub fn gguf(&self) -> &Gguf {
+        &self.gguf
+    }
+
+    /// Sizes and switches of the model.
+    pub fn hyperparameters(&self) -> &Hyperparameters {
+        &self.hyperparameters
+    }
+
+    /// The tokenizer, made when it is first asked for.
+    ///
+    /// # Errors
+    /// [`Error::Format`] or [`Error::Unsupported`] when the file carries none that can be used.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        if let Some(tokenizer) = self.tokenizer.get() {
+            return Ok(tokenizer);
+        }
+        let tokenizer = Tokenizer::from_metadata(self.gguf.metadata())?;
+        Ok(self.tokenizer.get_or_init(|| tokenizer))
+    }
+
+    /// Bytes of the weights: used in place in the file, and in memory of their own.
+    pub fn weight_bytes(&self) -> (usize, usize) {
+        (self.weights.mapped_bytes, self.weights.own_bytes)
+    }
+
+    /// The type that most of the model's work is done in: that of its first layer's projection.
+    pub(super) fn matrix_type(&self) -> Result<TensorType> {
+        let layer = self.weights.layers.first();
+        layer.map_or(Ok(TensorType::F32), |layer| {
+            layer.attention_qkv.weight.tensor_type()
+        })
+    }
+
+    pub(super) fn device(&self) -> Device {
+        self.device
+    }
+
+    pub(super) fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// Refuses ids that are not of the vocabulary.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] naming the first such id and where it stands.
+    pub fn check_tokens(&self, tokens: &[crate::TokenId]) -> Result<()> {
+        let vocabulary = self.hyperparameters.vocabulary;
+        match tokens
+            .iter()
+            .position(|&token| token as usize >= vocabulary)
+        {
+            None => Ok(()),
+            Some(index) => Err(Error::Argument(format!(
+                "token id {} at index {index}: expected ids below the vocabulary's {vocabulary}",
+                tokens[index]
+            ))),
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! A model at work: texts go through it, and their keys and values stay for what follows.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use half::f16;
+
+use super::batch::{Batch, BatchToken, Memory, Output};
+use super::model::Model;
+use super::options::{CacheType, SessionOptions, Settled};
+use crate::TokenId;
+use crate::error::{Error, Result};
+use crate::ggml::backend::Backend;
+use crate::ggml::context::Tensor;
+use crate::ggml::graph::{AllocatedGraph, Allocator};
+use crate::model::cache::{Cells, KvCache, SequenceId, SequenceSet};
+use crate::model::graph::{self, GraphShape, Ports};
+
+/// Attention looks at a multiple of this many cells, so that one graph serves many steps.
+const KEYS_STEP: usize = 32;
+
+/// A model with a KV cache and threads of its own. Sessions that share a model do not disturb each
+/// other.
+pub struct Session {
+    model: Arc<Model>,
+    settled: Settled,
+    backend: Backend,
+    cache: KvCache,
+    cells: Cells,
+    /// The graph of the last single token, and that of the last stretch of text.
+    graphs: [Option<ReadyGraph>; 2],
+    output: Output,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Session")
+            .field("settled", &self.settled)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A graph that can run again for the same shape.
+struct ReadyGraph {
+    shape: GraphShape,
+    graph: AllocatedGraph,
+    ports: Ports,
+}
+
+impl Session {
+    /// Starts a session.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when an option is out of its range, [`Error::Unsupported`] when the cache
+    /// type does not fit the model's heads, [`Error::Memory`] when the cache does not fit.
+    pub fn new(model: Arc<Model>, options: SessionOptions) -> Result<Self> {
+        let settled = options.settle(model.hyperparameters(), model.matrix_type()?)?;
+        let cache = KvCache::new(
+            model.device(),
+            model.hyperparameters(),
+            settled.context,
+            settled.cache_type.tensor_type(),
+        )?;
+        let backend = Backend::start(model.device(), settled.threads)?;
+        Ok(Self {
+            cells: Cells::new(settled.context),
+            model,
+            settled,
+            backend,
+            cache,
+            graphs: [None, None],
+            output: Output::default(),
+        })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// Positions that the cache holds, of all sequences together.
+    pub fn context_size(&self) -> usize {
+        self.settled.context
+    }
+
+    /// The type of the cache.
+    pub fn cache_type(&self) -> CacheType {
+        self.settled.cache_type
+    }
+
+    /// Threads that compute.
+    pub fn threads(&self) -> usize {
+        self.settled.threads
+    }
+
+    /// Positions of `sequence` in the cache.
+    pub fn length(&self, sequence: SequenceId) -> usize {
+        self.cells.length(sequence)
+    }
+
+    /// Cuts `sequence` back to its first `length` positions; longer than it is changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when the session has no such sequence.
+    pub fn truncate(&mut self, sequence: SequenceId, length: usize) -> Result<()> {
+        self.check_sequence(sequence)?;
+        self.cells.truncate(sequence, length);
+        Ok(())
+    }
+
+    /// Makes `to` a second continuation of what is in `from`: they share the cached positions, and go
+    /// on apart. What was in `to` is let go.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when the session has no such sequence.
+    pub fn fork(&mut self, from: SequenceId, to: SequenceId) -> Result<()> {
+        self.check_sequence(from)?;
+        self.check_sequence(to)?;
+        if from != to {
+            self.cells.truncate(to, 0);
+            self.cells.share(from, to);
+        }
+        Ok(())
+    }
+
+    /// Empties the cache.
+    pub fn clear(&mut self) {
+        self.cells = Cells::new(self.settled.context);
+    }
+
+    /// Set to true, it ends the running computation with [`Error::Stopped`], and each later one until
+    /// it is false again. What the ended computation had added to the cache is taken back.
+    pub fn stop_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(self.backend.stop_flag())
+    }
+
+    /// Bytes of the session and of the weights it uses.
+    pub fn memory(&self) -> Memory {
+        let (mapped, own) = self.model.weight_bytes();
+        Memory {
+            weights: mapped + own,
+            kv: self.cache.bytes(),
+            compute: self
+                .graphs
+                .iter()
+                .flatten()
+                .map(|ready| ready.graph.bytes())
+                .sum(),
+        }
+    }
+
+    /// Appends `tokens` to sequence 0 and gives the logits of the last one, `[vocabulary]`.
+    ///
+    /// # Errors
+    /// As [`Session::run`]; [`Error::Argument`] when there are no tokens.
+    pub fn prefill(&mut self, tokens: &[TokenId]) -> Result<&[f32]> {
+        if tokens.is_empty() {
+            return Err(Error::Argument(
+                "expected at least one token, found none".to_owned(),
+            ));
+        }
+        let last = tokens.len() - 1;
+        let first = self.length(0);
+        let batch = Batch::of_text(tokens, first, SequenceSet::of(0)?, |index| index == last);
+        Ok(self.run(&batch)?.row(0))
+    }
+
+    /// Appends one token to sequence 0 and gives its logits, `[vocabulary]`.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn decode(&mut self, token: TokenId) -> Result<&[f32]> {
+        self.prefill(&[token])
+    }
+
+    /// Appends `tokens` to sequence 0 and gives the logits of each, row-major `[tokens, vocabulary]`.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn forward(&mut self, tokens: &[TokenId]) -> Result<&[f32]> {
+        let batch = Batch::of_text(tokens, self.length(0), SequenceSet::of(0)?, |_| true);
+        Ok(&self.run(&batch)?.logits)
+    }
+
+    /// Computes a batch and keeps its keys and values. The result is valid until the next call.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when a token, position or sequence is out of range, [`Error::ContextFull`]
+    /// when positions or cells run out, [`Error::Stopped`] when the stop flag is set. After an error
+    /// the cache is as it was before the call.
+    pub fn run(&mut self, batch: &Batch) -> Result<&Output> {
+        self.check(batch)?;
+        let before = self.cells.clone();
+        self.output.vocabulary = self.model.hyperparameters().vocabulary;
+        self.output.logits.clear();
+        for tokens in batch.tokens.chunks(self.settled.batch_size) {
+            if let Err(error) = self.run_chunk(tokens) {
+                self.cells = before;
+                return Err(error);
+            }
+        }
+        Ok(&self.output)
+    }
+
+    fn check_sequence(&self, sequence: SequenceId) -> Result<()> {
+        if sequence < self.settled.sequences {
+            return Ok(());
+        }
+        Err(Error::Argument(format!(
+            "expected a sequence below the session's {}, found {sequence}",
+            self.settled.sequences
+        )))
+    }
+
+    fn check(&self, batch: &Batch) -> Result<()> {
+        let hyperparameters = self.model.hyperparameters();
+        for (index, token) in batch.tokens.iter().enumerate() {
+            self.model.check_tokens(&[token.token])?;
+            if token.sequences.is_empty() {
+                return Err(Error::Argument(format!(
+                    "token {index} of the batch has no sequence"
+                )));
+            }
+            self.check_sequence(token.sequences.end() - 1)?;
+        }
+        let positions = batch
+            .tokens
+            .iter()
+            .map(|token| token.position + 1)
+            .max()
+            .unwrap_or(0);
+        let cells = self.settled.context - self.cells.free() + batch.tokens.len();
+        let (needed, available) = if positions > hyperparameters.positions {
+            (
+                positions,
+                hyperparameters.positions.min(self.settled.context),
+            )
+        } else {
+            (cells, self.settled.context)
+        };
+        if needed > available {
+            let model_limit = hyperparameters.positions;
+            return Err(Error::ContextFull {
+                needed,
+                available,
+                model_limit,
+            });
+        }
+        Ok(())
+    }
+
+    /// Computes tokens that go into one graph.
+    fn run_chunk(&mut self, tokens: &[BatchToken]) -> Result<()> {
+        let mut cells = Vec::with_capacity(tokens.len());
+        for token in tokens {
+            let cell = self.cells.take(token.position, token.sequences);
+            let cell = cell.ok_or_else(|| Error::ContextFull {
+                needed: self.settled.context + 1,
+                available: self.settled.context,
+                model_limit: self.model.hyperparameters().positions,
+            })?;
+            cells.push(cell as i64);
+        }
+        let selected: Vec<usize> = (0..tokens.len())
+            .filter(|&index| tokens[index].output)
+            .collect();
+        let shape = GraphShape {
+            tokens: tokens.len(),
+            keys: self
+                .cells
+                .end()
+                .next_multiple_of(KEYS_STEP)
+                .min(self.settled.context),
+            outputs: selected.len(),
+            flash_attention: self.settled.flash_attention,
+            hidden_states: false,
+        };
+        let slot = usize::from(tokens.len() > 1);
+        let mut ready = match self.graphs[slot].take() {
+            Some(ready) if ready.shape == shape => ready,
+            other => self.prepare(shape, other)?,
+        };
+        let result = self.compute(&mut ready, tokens, &cells, &selected);
+        self.graphs[slot] = Some(ready);
+        result
+    }
+
+    /// Builds the graph of `shape`, in the memory of `old` when there is one.
+    fn prepare(&self, shape: GraphShape, old: Option<ReadyGraph>) -> Result<ReadyGraph> {
+        let built = graph::build(
+            self.model.weights(),
+            self.model.hyperparameters(),
+            &self.cache,
+            shape,
+        )?;
+        let allocator = match old {
+            Some(old) => old.graph.into_allocator(),
+            None => Allocator::new(self.backend.device())?,
+        };
+        Ok(ReadyGraph {
+            shape,
+            graph: built.graph.allocate(allocator)?,
+            ports: built.ports,
+        })
+    }
+
+    fn compute(
+        &mut self,
+        ready: &mut ReadyGraph,
+        tokens: &[BatchToken],
+        cells: &[i64],
+        selected: &[usize],
+    ) -> Result<()> {
+        let ReadyGraph {
+            shape,
+            graph,
+            ports,
+        } = ready;
+        let ids: Vec<i32> = tokens.iter().map(|token| token.token as i32).collect();
+        let positions: Vec<i32> = tokens.iter().map(|token| token.position as i32).collect();
+        let mask = self.mask(tokens.iter(), shape.keys);
+        write(graph, &ports.tokens, &ids)?;
+        write(graph, &ports.positions, &positions)?;
+        write(graph, &ports.cells, cells)?;
+        write(graph, &ports.mask, &mask)?;
+        if let Some(selection) = &ports.selection {
+            let rows: Vec<i32> = selected.iter().map(|&index| index as i32).collect();
+            let mask = self.mask(selected.iter().map(|&index| &tokens[index]), shape.keys);
+            write(graph, &selection.rows, &rows)?;
+            write(graph, &selection.mask, &mask)?;
+        }
+        graph.compute(&mut self.backend)?;
+        if let Some(logits) = &ports.logits {
+            let start = self.output.logits.len();
+            self.output
+                .logits
+                .resize(start + selected.len() * self.output.vocabulary, 0.0);
+            graph.read(logits, &mut self.output.logits[start..])?;
+        }
+        Ok(())
+    }
+
+    /// A row for each token: 0 for the cells it sees, −∞ for the others.
+    fn mask<'a>(&self, tokens: impl Iterator<Item = &'a BatchToken>, keys: usize) -> Vec<f16> {
+        let mut mask = Vec::with_capacity(keys * tokens.size_hint().0);
+        for token in tokens {
+            mask.extend((0..keys).map(|cell| {
+                let visible = self.cells.is_visible(cell, token.position, token.sequences);
+                if visible {
+                    f16::ZERO
+                } else {
+                    f16::NEG_INFINITY
+                }
+            }));
+        }
+        mask
+    }
+}
+
+/// Writes an input that the graph uses; ggml places only those.
+fn write<T: crate::ggml::graph::Plain>(
+    graph: &mut AllocatedGraph,
+    tensor: &Tensor,
+    values: &[T],
+) -> Result<()> {
+    if tensor.is_placed() {
+        graph.write(tensor, values)
+    } else {
+        Ok(())
+    }
+}
