@@ -23,6 +23,8 @@ const MUTATIONS: usize = 10_000;
 const ALLOCATION_FACTOR: usize = 8;
 /// Bytes that may be allocated besides: an error with its message, a test's own doings.
 const ALLOCATION_SLACK: usize = 1 << 20;
+/// The tensor type of 8-byte elements.
+const TYPE_I64: u32 = 27;
 /// Far more than any of these files needs, far less than a hang.
 const LONGEST: Duration = Duration::from_secs(2);
 
@@ -197,6 +199,34 @@ fn large_files_with_large_claims() {
     }
 }
 
+/// Files of nothing but the smallest keys and tensors, the most there can be for their size.
+fn dense_files() {
+    const COUNT: u64 = 50_000;
+    let numbered = |number: u64| format!("{number:x}").into_bytes();
+    let keys = (0..COUNT).fold(raw::RawGguf::new(0, COUNT), |raw, number| {
+        raw.key(&numbered(number), raw::U8).raw(&[1])
+    });
+    let aligned = raw::RawGguf::new(COUNT, 1)
+        .key(b"general.alignment", raw::U32)
+        .u32(8);
+    let tensors = (0..COUNT).fold(aligned, |raw, number| {
+        raw.tensor(&numbered(number), &[1], TYPE_I64, 8 * number)
+    });
+    for (name, raw) in [
+        ("keys", keys),
+        ("tensors", tensors.data(8 * COUNT as usize)),
+    ] {
+        let size = raw.bytes.len();
+        let bytes: Bytes = Arc::new(raw.bytes);
+        ALLOCATOR.reset_peak_usage();
+        let before = ALLOCATOR.current_usage();
+        Gguf::parse(bytes).unwrap();
+        let peak = ALLOCATOR.peak_usage().saturating_sub(before);
+        println!("{COUNT} {name}: {peak} bytes allocated for a file of {size}");
+        assert!(peak < size * ALLOCATION_FACTOR, "{name}: {peak} of {size}");
+    }
+}
+
 #[test]
 fn no_mutation_breaks_the_reader() {
     let base = raw::valid();
@@ -207,6 +237,7 @@ fn no_mutation_breaks_the_reader() {
         .collect();
     assert!(check("the valid file", base.bytes.clone()));
     large_files_with_large_claims();
+    dense_files();
 
     let exhaustive = extremes_in_every_field(&base);
     let mut random = Random(2);
