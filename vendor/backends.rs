@@ -31,12 +31,23 @@ pub(crate) struct Unit {
 }
 
 /// What every backend stands on.
+///
+/// Its C files convert and quantize rows. Without fused multiply-add their results are, to the bit, those
+/// of a build for any other processor; vector instructions alone change no result. Floating-point traps,
+/// which nobody here enables, keep gcc from vectorizing the conversion to f16 (five times as fast without);
+/// in the quantizers, doing without them gains and loses about the same.
 pub(crate) const BASE: &[Unit] = &[
     Unit {
         cpp: false,
-        tuned: false,
-        flags: &[],
-        files: &["ggml.c", "ggml-alloc.c", "ggml-quants.c"],
+        tuned: true,
+        flags: &["-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"],
+        files: &["ggml.c", "ggml-alloc.c"],
+    },
+    Unit {
+        cpp: false,
+        tuned: true,
+        flags: &["-ffp-contract=off"],
+        files: &["ggml-quants.c"],
     },
     Unit {
         cpp: true,
