@@ -5,13 +5,22 @@
 //! know of checkpoints or of the commands.
 
 mod batch;
+mod generate;
 mod model;
 mod options;
+mod perplexity;
+mod plan;
 mod run;
+mod stop;
 
 pub use batch::{Batch, BatchToken, Memory, Output};
+pub use generate::{
+    Continuation, FinishReason, Generation, GenerationOptions, GenerationTimings, Step, generate,
+};
 pub use model::{Model, ModelOptions};
 pub use options::{CacheType, FlashAttention, SessionOptions};
+pub use perplexity::{Comparison, Perplexity, perplexity};
+pub use plan::kv_bytes;
 pub use run::Session;
 
 pub use crate::model::cache::{MAX_SEQUENCES, SequenceId, SequenceSet};

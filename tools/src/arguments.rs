@@ -1,0 +1,188 @@
+//! Arguments that all commands share, and the typed options they become.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use gpt2::ggml::map::MappedFile;
+use gpt2::ggml::system;
+use gpt2::gguf::{Bytes, Gguf};
+use gpt2::session::{CacheType, FlashAttention, Model, ModelOptions, Session, SessionOptions};
+
+use crate::demo;
+use crate::failure::Failure;
+use crate::memory;
+
+/// Which model, for commands that read one without running it.
+#[derive(Debug, Args)]
+pub(crate) struct ModelFile {
+    /// The model; without it the demo model is used
+    #[arg(short, long, value_name = "MODEL.gguf")]
+    pub(crate) model: Option<PathBuf>,
+}
+
+impl ModelFile {
+    /// The model's file, described.
+    pub(crate) fn open(&self) -> Result<Gguf, Failure> {
+        match &self.model {
+            Some(path) => open_gguf(path),
+            None => Ok(Gguf::parse(demo_model()?)?),
+        }
+    }
+}
+
+/// Describes the GGUF file at `path`.
+pub(crate) fn open_gguf(path: &Path) -> Result<Gguf, Failure> {
+    let map: Bytes = Arc::new(MappedFile::open(path)?);
+    Ok(Gguf::parse(map).map_err(|error| error.within(path.display().to_string()))?)
+}
+
+/// The embedded model, with a word about it.
+fn demo_model() -> Result<Bytes, Failure> {
+    let Some(bytes) = demo::bytes() else {
+        return Err(Failure::Usage(
+            "no model given, and this program has no demo model inside; name one with -m MODEL.gguf"
+                .to_owned(),
+        ));
+    };
+    eprintln!("no model given (-m): using the demo model, {}", demo::NAME);
+    Ok(bytes)
+}
+
+/// Which model, and how it runs.
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    #[command(flatten)]
+    pub(crate) file: ModelFile,
+    /// Threads to compute with [default: one a physical core]
+    #[arg(short, long, value_name = "N", help_heading = "Running the model")]
+    threads: Option<usize>,
+    /// Positions of the context; 0 for as many as the model has [default: the model's]
+    #[arg(short, long, value_name = "N", help_heading = "Running the model")]
+    ctx_size: Option<usize>,
+    #[arg(long, value_name = "TYPE", value_parser = parse_cache_type)]
+    #[arg(
+        help = "Type of the cache: f32, f16, q8_0 or q4_0 [default: f16; f32 for a model in f32]"
+    )]
+    #[arg(help_heading = "Running the model")]
+    cache_type: Option<CacheType>,
+    /// Attention that never stores its scores: auto, on or off
+    #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = parse_flash_attention)]
+    #[arg(help_heading = "Running the model")]
+    flash_attn: FlashAttention,
+    /// Device to run on; may be repeated [default: cpu]
+    #[arg(long, value_name = "DEVICE", help_heading = "Running the model")]
+    device: Vec<String>,
+    /// Layers to put on a GPU
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        help_heading = "Running the model"
+    )]
+    gpu_layers: usize,
+    /// Most memory to use, such as 800M; the context is shortened to fit unless -c asks for it
+    #[arg(long, value_name = "SIZE", value_parser = memory::parse_size)]
+    #[arg(help_heading = "Running the model")]
+    mem: Option<u64>,
+    /// Read the model into memory instead of mapping the file
+    #[arg(long, help_heading = "Running the model")]
+    no_mmap: bool,
+    /// Keep the model from being swapped out
+    #[arg(long, help_heading = "Running the model")]
+    mlock: bool,
+    /// Seed of the random draws [default: a new one every time]
+    #[arg(long, value_name = "N", help_heading = "Running the model")]
+    pub(crate) seed: Option<u64>,
+    /// Write the result as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn parse_cache_type(name: &str) -> Result<CacheType, String> {
+    CacheType::from_name(name).ok_or_else(|| {
+        let known: Vec<&str> = CacheType::all().map(CacheType::name).collect();
+        format!("expected one of {}", known.join(", "))
+    })
+}
+
+fn parse_flash_attention(name: &str) -> Result<FlashAttention, String> {
+    FlashAttention::from_name(name).ok_or_else(|| "expected auto, on or off".to_owned())
+}
+
+impl RunArguments {
+    /// Opens the model named by `-m`, or the demo model.
+    pub(crate) fn open_model(&self) -> Result<Arc<Model>, Failure> {
+        self.check_devices()?;
+        match &self.file.model {
+            Some(path) => self.open_model_at(path),
+            None => Ok(Model::from_bytes(demo_model()?, &self.model_options())?),
+        }
+    }
+
+    /// Opens another model in the same way.
+    pub(crate) fn open_model_at(&self, path: &Path) -> Result<Arc<Model>, Failure> {
+        Ok(Model::open(path, &self.model_options())?)
+    }
+
+    fn model_options(&self) -> ModelOptions {
+        ModelOptions {
+            map: !self.no_mmap,
+            lock: self.mlock,
+            ..ModelOptions::default()
+        }
+    }
+
+    /// Starts a session; `context` is what the command needs when `-c` says nothing, `None` being
+    /// all the model has.
+    pub(crate) fn start(
+        &self,
+        model: Arc<Model>,
+        context: Option<usize>,
+    ) -> Result<Session, Failure> {
+        let asked = self.ctx_size.filter(|&size| size > 0);
+        let options = SessionOptions {
+            context: asked.or(context),
+            cache_type: self.cache_type,
+            flash_attention: self.flash_attn,
+            threads: self.threads,
+            ..SessionOptions::default()
+        };
+        Ok(Session::new(model, options)?)
+    }
+
+    /// The seed asked for, or a new one, which is said so that the result can be repeated.
+    pub(crate) fn seed_or_new(&self) -> u64 {
+        use std::hash::{BuildHasher, RandomState};
+        self.seed.unwrap_or_else(|| {
+            // The standard library's source of differing numbers; 32 bits are easier to type again.
+            let seed = RandomState::new().hash_one("seed") >> 32;
+            eprintln!("seed {seed}");
+            seed
+        })
+    }
+
+    fn check_devices(&self) -> Result<(), Failure> {
+        if let Some(device) = self
+            .device
+            .iter()
+            .find(|name| !name.eq_ignore_ascii_case("cpu"))
+        {
+            let compiled: Vec<String> = system::devices()
+                .into_iter()
+                .map(|device| device.name.to_lowercase())
+                .collect();
+            return Err(Failure::Work(format!(
+                "device {device} is not in this build, which has: {}",
+                compiled.join(", ")
+            )));
+        }
+        if self.gpu_layers > 0 {
+            eprintln!(
+                "warning: --gpu-layers {} has no effect: this build has no GPU backend",
+                self.gpu_layers
+            );
+        }
+        Ok(())
+    }
+}

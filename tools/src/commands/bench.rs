@@ -1,0 +1,209 @@
+//! `gpt2 bench`: throughput of prefill and decode.
+
+use std::fmt::Write;
+use std::time::Instant;
+
+use clap::Args;
+use gpt2::TokenId;
+use gpt2::session::Session;
+use serde_json::{Value, json};
+
+use crate::arguments::RunArguments;
+use crate::failure::Failure;
+use crate::report::{self, Progress};
+use crate::{interrupt, memory};
+
+/// Measure how fast a model reads and writes.
+///
+/// As llama-bench counts: a prefill test (pp) is one prompt of N tokens into an empty cache, a decode
+/// test (tg) is N single tokens after one another from an empty cache; each is run once to warm up
+/// and then repeated.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  gpt2 bench -m model-q4_0.gguf -p 128,512 -n 128 -r 5 -t 2")]
+pub(super) struct Arguments {
+    /// Tokens of the prefill tests, separated by commas; 0 for none [default: 512, or the context]
+    #[arg(short = 'p', long, value_name = "N,…", value_delimiter = ',')]
+    n_prompt: Vec<usize>,
+    /// Tokens of the decode tests, separated by commas; 0 for none
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "N,…",
+        value_delimiter = ',',
+        default_value = "128"
+    )]
+    n_gen: Vec<usize>,
+    /// Repetitions of each test
+    #[arg(short, long, value_name = "N", default_value_t = 5)]
+    repetitions: usize,
+    #[command(flatten)]
+    run: RunArguments,
+}
+
+/// Prefill when a model's context allows it.
+const PROMPT: usize = 512;
+
+/// One row of the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Test {
+    n_prompt: usize,
+    n_gen: usize,
+}
+
+impl Test {
+    /// The name llama-bench gives it.
+    fn name(self) -> String {
+        if self.n_gen == 0 {
+            format!("pp{}", self.n_prompt)
+        } else {
+            format!("tg{}", self.n_gen)
+        }
+    }
+
+    fn tokens(self) -> usize {
+        self.n_prompt + self.n_gen
+    }
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    if arguments.repetitions == 0 {
+        return Err(Failure::Usage(
+            "--repetitions must be at least 1".to_owned(),
+        ));
+    }
+    let model = arguments.run.open_model()?;
+    let positions = model.hyperparameters().positions;
+    let tests = tests(&arguments.n_prompt, &arguments.n_gen, positions)?;
+    let longest = tests.iter().map(|test| test.tokens()).max().unwrap_or(1);
+    let mut session = arguments.run.start(model, Some(longest))?;
+    interrupt::stop_on_interrupt(session.stop_flag());
+
+    let mut progress = Progress::new();
+    let mut rows = Vec::new();
+    let mut table = String::from("| test | tokens/s | ± |\n|---|---:|---:|\n");
+    for test in tests {
+        let mut speeds = Vec::new();
+        for repetition in 0..=arguments.repetitions {
+            progress.show(format!(
+                "{}: {repetition} of {}",
+                test.name(),
+                arguments.repetitions
+            ));
+            let start = Instant::now();
+            once(&mut session, test)?;
+            // The first warms up: caches, page tables, the graph.
+            if repetition > 0 {
+                speeds.push(test.tokens() as f64 / start.elapsed().as_secs_f64());
+            }
+        }
+        let (mean, deviation) = mean_and_deviation(&speeds);
+        let _ = writeln!(table, "| {} | {mean:.2} | {deviation:.2} |", test.name());
+        rows.push(row(test, mean, deviation, &session));
+    }
+    drop(progress);
+    if arguments.run.json {
+        return report::print_json(&json!({ "rows": rows }));
+    }
+    report::print(&table)
+}
+
+fn tests(n_prompt: &[usize], n_gen: &[usize], positions: usize) -> Result<Vec<Test>, Failure> {
+    let default = [PROMPT.min(positions)];
+    let n_prompt = if n_prompt.is_empty() {
+        &default
+    } else {
+        n_prompt
+    };
+    let prefill = n_prompt.iter().map(|&n_prompt| Test { n_prompt, n_gen: 0 });
+    let decode = n_gen.iter().map(|&n_gen| Test { n_prompt: 0, n_gen });
+    let tests: Vec<Test> = prefill
+        .chain(decode)
+        .filter(|test| test.tokens() > 0)
+        .collect();
+    match tests.iter().find(|test| test.tokens() > positions) {
+        Some(test) => Err(Failure::Work(format!(
+            "{}: the model has {positions} positions; ask for fewer tokens",
+            test.name()
+        ))),
+        None if tests.is_empty() => Err(Failure::Usage(
+            "no test is left: give -p or -n a number above 0".to_owned(),
+        )),
+        None => Ok(tests),
+    }
+}
+
+fn once(session: &mut Session, test: Test) -> Result<(), Failure> {
+    let vocabulary = session.model().hyperparameters().vocabulary;
+    let ids = ids(vocabulary, test.tokens());
+    session.clear();
+    if test.n_prompt > 0 {
+        session.prefill(&ids)?;
+    } else {
+        for id in ids {
+            session.decode(id)?;
+        }
+    }
+    Ok(())
+}
+
+/// Ids all over the vocabulary, the same every time; which ones makes no difference to the speed.
+fn ids(vocabulary: usize, count: usize) -> Vec<TokenId> {
+    // Knuth's multiplicative hash: a step by the golden ratio of 2³².
+    let id = |index: usize| (index as u64 * 2_654_435_761 % (1 << 32) * vocabulary as u64) >> 32;
+    (1..=count).map(|index| id(index) as TokenId).collect()
+}
+
+/// The mean and the sample standard deviation, 0 for one value.
+fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    let deviation = if values.len() > 1 {
+        (squares / (count - 1.0)).sqrt()
+    } else {
+        0.0
+    };
+    (mean, deviation)
+}
+
+fn row(test: Test, mean: f64, deviation: f64, session: &Session) -> Value {
+    json!({
+        "test": test.name(),
+        "n_prompt": test.n_prompt,
+        "n_gen": test.n_gen,
+        "tokens_per_s": { "mean": mean, "std": deviation },
+        "memory": memory::of_session(session),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_named_as_in_llama_bench() {
+        let found = tests(&[128, 0], &[0, 16], 512).unwrap();
+        let names: Vec<String> = found.iter().map(|test| test.name()).collect();
+        assert_eq!(names, ["pp128", "tg16"]);
+    }
+
+    #[test]
+    fn the_default_prompt_fits_the_model() {
+        assert_eq!(tests(&[], &[1], 300).unwrap()[0].n_prompt, 300);
+        assert!(matches!(tests(&[512], &[0], 300), Err(Failure::Work(_))));
+        assert!(matches!(tests(&[0], &[0], 300), Err(Failure::Usage(_))));
+    }
+
+    #[test]
+    fn ids_are_of_the_vocabulary() {
+        let found = ids(50257, 1024);
+        assert!(found.iter().all(|&id| id < 50257));
+        assert!(found.iter().any(|&id| id < 1000) && found.iter().any(|&id| id > 49000));
+    }
+
+    #[test]
+    fn deviation_is_that_of_a_sample() {
+        assert_eq!(mean_and_deviation(&[1.0, 3.0]), (2.0, 2_f64.sqrt()));
+        assert_eq!(mean_and_deviation(&[5.0]), (5.0, 0.0));
+    }
+}

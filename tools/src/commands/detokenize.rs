@@ -1,0 +1,56 @@
+//! `gpt2 detokenize`: ids to text.
+
+use clap::Args;
+use gpt2::TokenId;
+use gpt2::tokenizer::Tokenizer;
+use serde_json::json;
+
+use crate::arguments::ModelFile;
+use crate::failure::Failure;
+use crate::prompt::{self, Ids};
+use crate::report;
+
+/// Turn token ids into text.
+///
+/// The text is written as it is, with no newline after it: it gives the same ids again. Without IDS,
+/// they are read from stdin.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  gpt2 detokenize 1024,363,258")]
+pub(super) struct Arguments {
+    /// The ids, such as 1,2,3
+    #[arg(value_parser = prompt::parse_ids)]
+    ids: Option<Ids>,
+    #[command(flatten)]
+    file: ModelFile,
+    /// Write the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let Ids(ids) = match &arguments.ids {
+        Some(ids) => ids.clone(),
+        None => prompt::parse_ids(&prompt::read_stdin()?)
+            .map_err(|message| Failure::Work(format!("stdin: {message}")))?,
+    };
+    let gguf = arguments.file.open()?;
+    let tokenizer = Tokenizer::from_metadata(gguf.metadata())?;
+    check(&ids, &tokenizer)?;
+    let text = tokenizer.decode(&ids);
+    if !arguments.json {
+        return report::print(&text);
+    }
+    let tokens: Vec<Option<String>> = ids.iter().map(|&id| tokenizer.token_text(id)).collect();
+    report::print_json(&json!({ "ids": ids, "tokens": tokens, "text": text }))
+}
+
+fn check(ids: &[TokenId], tokenizer: &Tokenizer) -> Result<(), Failure> {
+    let size = tokenizer.vocabulary_size();
+    match ids.iter().position(|&id| id as usize >= size) {
+        None => Ok(()),
+        Some(index) => Err(Failure::Work(format!(
+            "token id {} at index {index}: expected ids below the tokenizer's {size}",
+            ids[index]
+        ))),
+    }
+}

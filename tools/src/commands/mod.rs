@@ -1,0 +1,92 @@
+//! One module per command of `gpt2`.
+
+mod bench;
+mod detokenize;
+mod forward;
+mod generate;
+mod info;
+mod perplexity;
+mod tokenize;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::failure::{Failure, exit_code};
+use crate::{report, version};
+
+/// Runs GPT-2 models: quantized GGUF files, on the CPU.
+#[derive(Debug, Parser)]
+#[command(
+    name = "gpt2",
+    arg_required_else_help = true,
+    disable_version_flag = true
+)]
+#[command(
+    after_help = "Every command works without a model: the program has a small one inside.\n\
+    \nExample:\n  gpt2 generate -p \"It is a truth universally acknowledged, that\""
+)]
+struct Arguments {
+    /// Print the version, ggml's version, the backends and the CPU features in use
+    #[arg(short = 'V', long)]
+    version: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Generate(generate::Arguments),
+    Forward(forward::Arguments),
+    Perplexity(perplexity::Arguments),
+    Bench(bench::Arguments),
+    Tokenize(tokenize::Arguments),
+    Detokenize(detokenize::Arguments),
+    Info(info::Arguments),
+}
+
+/// The program `gpt2`.
+pub fn gpt2() -> ExitCode {
+    let start = Instant::now();
+    let arguments = Arguments::parse();
+    exit_code(run(&arguments, start))
+}
+
+fn run(arguments: &Arguments, start: Instant) -> Result<(), Failure> {
+    if arguments.version {
+        return report::print(&version::text("gpt2"));
+    }
+    match &arguments.command {
+        Some(Command::Generate(arguments)) => generate::run(arguments, start),
+        Some(Command::Forward(arguments)) => forward::run(arguments),
+        Some(Command::Perplexity(arguments)) => perplexity::run(arguments),
+        Some(Command::Bench(arguments)) => bench::run(arguments),
+        Some(Command::Tokenize(arguments)) => tokenize::run(arguments),
+        Some(Command::Detokenize(arguments)) => detokenize::run(arguments),
+        Some(Command::Info(arguments)) => info::run(arguments),
+        None => report::print(&Arguments::command().render_help().to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        for command in Arguments::command().get_subcommands() {
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            let example = format!("Example:\n  gpt2 {}", command.get_name());
+            assert!(help.contains(&example), "{}", command.get_name());
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! How a command ends: its exit status, and its one line when it fails.
+
+use std::error::Error;
+use std::io;
+use std::process::ExitCode;
+
+/// Why a command did not do its work.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The work failed; the line says what was expected, what was found and what to do.
+    Work(String),
+    /// The command was asked for what its arguments do not allow.
+    Usage(String),
+    /// Whoever read the output has enough: no failure at all.
+    ClosedPipe,
+}
+
+impl Failure {
+    /// A failure while working on `place`, usually a file's name.
+    pub(crate) fn at(place: impl std::fmt::Display, error: &dyn Error) -> Self {
+        Self::Work(format!("{place}: {}", one_line(error)))
+    }
+}
+
+impl From<gpt2::Error> for Failure {
+    fn from(error: gpt2::Error) -> Self {
+        Self::Work(one_line(&error))
+    }
+}
+
+/// From writing to stdout: files name themselves through [`Failure::at`] or [`gpt2::Error`].
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            Self::ClosedPipe
+        } else {
+            Self::at("stdout", &error)
+        }
+    }
+}
+
+/// An error with its causes, in one line.
+fn one_line(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // Many messages quote their cause already.
+        if !line.contains(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        cause = error.source();
+    }
+    line.split(['\r', '\n'])
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// Runs a command and gives its exit status: 0 done, 1 failed, 2 asked wrongly.
+pub(crate) fn exit_code(result: Result<(), Failure>) -> ExitCode {
+    let (line, status) = match result {
+        Ok(()) | Err(Failure::ClosedPipe) => return ExitCode::SUCCESS,
+        Err(Failure::Work(line)) => (line, 1),
+        Err(Failure::Usage(line)) => (line, 2),
+    };
+    eprintln!("error: {line}");
+    ExitCode::from(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_said_once_and_in_one_line() {
+        let error = gpt2::Error::io("a.gguf", io::Error::other("no\n such thing"));
+        assert_eq!(one_line(&error), "a.gguf: no such thing");
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_failure() {
+        let closed = Failure::from(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert!(matches!(closed, Failure::ClosedPipe));
+        assert!(matches!(
+            Failure::from(io::Error::other("full")),
+            Failure::Work(_)
+        ));
+    }
+}

@@ -1,0 +1,16 @@
+//! The commands: `gpt2` runs models, `gpt2-convert` makes them.
+//!
+//! Here arguments become typed options and results become text or JSON; the work itself is the
+//! library's. Data goes to stdout, everything else to stderr.
+
+mod arguments;
+mod commands;
+mod demo;
+mod failure;
+mod interrupt;
+mod memory;
+mod prompt;
+mod report;
+mod version;
+
+pub use commands::gpt2;

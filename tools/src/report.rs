@@ -1,0 +1,89 @@
+//! What commands say: data on stdout, the rest on stderr.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde_json::Value;
+
+use crate::failure::Failure;
+
+/// Writes one JSON document, on one line.
+pub(crate) fn print_json(document: &Value) -> Result<(), Failure> {
+    let mut text = document.to_string();
+    text.push('\n');
+    print(&text)
+}
+
+/// Writes text as it is.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()?;
+    Ok(())
+}
+
+/// Bytes as people read them: `6.3 MB`.
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["bytes", "kB", "MB", "GB", "TB"];
+    if count < 1000 {
+        return format!("{count} bytes");
+    }
+    let mut value = count as f64;
+    let mut unit = 0;
+    // 999.95 would be written as 1000.0.
+    while value >= 999.95 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+/// A line on stderr that is written over, on a terminal only.
+pub(crate) struct Progress {
+    visible: bool,
+    /// The last text, so that only a change is written.
+    shown: String,
+}
+
+impl Progress {
+    pub(crate) fn new() -> Self {
+        Self {
+            visible: io::stderr().is_terminal(),
+            shown: String::new(),
+        }
+    }
+
+    pub(crate) fn show(&mut self, text: String) {
+        if self.visible && text != self.shown {
+            eprint!("\r{text}\x1b[K");
+            self.shown = text;
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if !self.shown.is_empty() {
+            eprint!("\r\x1b[K");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_rounded_to_a_unit() {
+        for (count, text) in [
+            (0, "0 bytes"),
+            (999, "999 bytes"),
+            (1000, "1.0 kB"),
+            (999_949, "999.9 kB"),
+            (999_950, "1.0 MB"),
+            (6_240_000_000, "6.2 GB"),
+            (u64::MAX, "18446744.1 TB"),
+        ] {
+            assert_eq!(bytes(count), text);
+        }
+    }
+}
