@@ -6,12 +6,10 @@
 //! finds the next pair, so that a megabyte of one letter costs n log n.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::hash::BuildHasher;
+use std::collections::{BinaryHeap, HashMap};
 use std::ops::Range;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
-
+use super::bytes;
 use super::vocabulary::Vocabulary;
 use crate::{Error, Result, TokenId};
 
@@ -21,111 +19,139 @@ const LONG: usize = 48;
 /// No symbol, no rank.
 const NONE: u32 = u32::MAX;
 
+/// How a token comes about.
 #[derive(Debug, Clone, Copy)]
+struct Origin {
+    /// The place of the merge in the list, or [`NONE`].
+    rank: u32,
+    /// Bytes of its left part.
+    left: u32,
+}
+
+/// Which pairs join, in which order, into what.
+///
+/// A merge is kept with the token it makes: a pair joins if its bytes together are a token and that
+/// token has a merge which parts it there. Two tokens never spell the same, so this says as much as
+/// a table of pairs, and needs no look-ups to be read.
+#[derive(Debug)]
+pub(super) struct Merges {
+    origins: Vec<Origin>,
+    /// The rank of a token's other merges, by where they part it.
+    others: HashMap<(TokenId, u32), u32>,
+}
+
+/// A pair that joins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Merge {
-    left: TokenId,
-    right: TokenId,
     rank: u32,
     merged: TokenId,
 }
 
-/// Which pairs join, in which order, into what.
-#[derive(Debug)]
-pub(super) struct Merges {
-    pairs: HashTable<Merge>,
-    hasher: DefaultHashBuilder,
-}
-
 impl Merges {
-    /// Reads merges written as `left right` in order of rank; `count` is a hint for the space they
-    /// need, `place` names them in errors. Of a pair that occurs twice the last rank holds.
+    /// Reads merges written as `left right` in order of rank; `place` names them in errors. Of a
+    /// merge that occurs twice the last rank holds.
     ///
     /// # Errors
-    /// A merge that is not two tokens with a space between, or whose parts or result are not in the
+    /// A merge that is not two tokens with a space between, or whose result is not in the
     /// vocabulary.
     pub(super) fn build<'a>(
         merges: impl Iterator<Item = Result<&'a str>>,
-        count: usize,
         vocabulary: &Vocabulary,
         place: &str,
     ) -> Result<Self> {
-        let mut built = Self {
-            pairs: HashTable::with_capacity(count),
-            hasher: DefaultHashBuilder::default(),
+        let nowhere = Origin {
+            rank: NONE,
+            left: 0,
         };
-        let mut joined = Vec::new();
-        let mut right_bytes = Vec::new();
+        let mut built = Self {
+            origins: vec![nowhere; vocabulary.len()],
+            others: HashMap::new(),
+        };
+        let mut spelled = Vec::new();
         let mut expected = NONE;
-        for (rank, merge) in merges.enumerate() {
+        for (rank, merge) in (0_u32..).zip(merges) {
             let merge = merge?;
             let fail = |message: String| Error::format(format!("{place}[{rank}]"), message);
-            let (left_text, right_text) = merge
-                .split_once(' ')
-                .filter(|(left, right)| {
-                    !left.is_empty() && !right.is_empty() && !right.contains(' ')
-                })
-                .ok_or_else(|| {
-                    fail(format!(
-                        "expected two tokens with one space between, found {merge:?}"
-                    ))
-                })?;
-            let missing = |token: &str| {
+            let (left, right) = parts(merge).ok_or_else(|| {
                 fail(format!(
-                    "{token:?} of the merge {merge:?} is not in the vocabulary"
+                    "expected two tokens with one space between, found {merge:?}"
                 ))
-            };
-            let left = vocabulary
-                .find_text(left_text, &mut joined)
-                .ok_or_else(|| missing(left_text))?;
-            let right = vocabulary
-                .find_text(right_text, &mut right_bytes)
-                .ok_or_else(|| missing(right_text))?;
-            joined.extend_from_slice(&right_bytes);
+            })?;
+            spelled.clear();
+            let mut verbatim = !bytes::append_spelled(left, &mut spelled);
+            let left_bytes = spelled.len() as u32;
+            verbatim |= !bytes::append_spelled(right, &mut spelled);
             // Trained vocabularies list the results of merges in order, so the next one is usually
             // the id after the last.
-            let merged = if vocabulary.bytes(expected) == Some(joined.as_slice()) {
+            let merged = if !verbatim && vocabulary.spelled(expected) == Some(spelled.as_slice()) {
                 expected
             } else {
-                let together = [left_text, right_text].concat();
                 vocabulary
-                    .find_text(&together, &mut joined)
-                    .ok_or_else(|| missing(&together))?
+                    .find_text(&[left, right].concat(), &mut spelled)
+                    .ok_or_else(|| {
+                        fail(format!(
+                            "what the merge {merge:?} makes is not in the vocabulary"
+                        ))
+                    })?
             };
             expected = merged.saturating_add(1);
-            let rank = u32::try_from(rank).map_err(|_| fail("too many merges".to_owned()))?;
-            built.insert(Merge {
-                left,
-                right,
-                rank,
-                merged,
-            });
+            // Text is made of bytes, so a token outside the byte alphabet is no part of any piece.
+            if !verbatim {
+                built.insert(merged, left_bytes, rank);
+            }
         }
         Ok(built)
     }
 
-    fn insert(&mut self, merge: Merge) {
-        let hasher = &self.hasher;
-        let hash = |left, right| hasher.hash_one(key(left, right));
-        self.pairs
-            .entry(
-                hash(merge.left, merge.right),
-                |other| (other.left, other.right) == (merge.left, merge.right),
-                |other| hash(other.left, other.right),
-            )
-            .and_modify(|other| *other = merge)
-            .or_insert(merge);
+    fn insert(&mut self, merged: TokenId, left: u32, rank: u32) {
+        let origin = &mut self.origins[merged as usize];
+        if origin.rank == NONE || origin.left == left {
+            *origin = Origin { rank, left };
+        } else {
+            self.others.insert((merged, left), rank);
+        }
     }
 
-    fn get(&self, left: TokenId, right: TokenId) -> Option<&Merge> {
-        self.pairs
-            .find(self.hasher.hash_one(key(left, right)), |merge| {
-                merge.left == left && merge.right == right
-            })
+    /// The rank of the merge that makes `merged` of a left part of `left` bytes and the rest.
+    fn rank(&self, merged: TokenId, left: usize) -> Option<u32> {
+        let left = left as u32;
+        let origin = self.origins.get(merged as usize)?;
+        if origin.left == left {
+            return Some(origin.rank).filter(|&rank| rank != NONE);
+        }
+        self.others.get(&(merged, left)).copied()
     }
 }
 
-fn key(left: TokenId, right: TokenId) -> u64 {
-    u64::from(left) << 32 | u64::from(right)
+/// Looks pairs up.
+struct Pairs<'a> {
+    vocabulary: &'a Vocabulary,
+    merges: &'a Merges,
+    joined: Vec<u8>,
+}
+
+impl Pairs<'_> {
+    /// The merge of two tokens, if they join.
+    fn get(&mut self, left: TokenId, right: TokenId) -> Option<Merge> {
+        let left = self.vocabulary.spelled(left)?;
+        let right = self.vocabulary.spelled(right)?;
+        if left.len() + right.len() > self.vocabulary.longest() {
+            return None;
+        }
+        self.joined.clear();
+        self.joined.extend_from_slice(left);
+        self.joined.extend_from_slice(right);
+        let merged = self.vocabulary.find(&self.joined)?;
+        let rank = self.merges.rank(merged, left.len())?;
+        Some(Merge { rank, merged })
+    }
+}
+
+/// The two tokens of a merge.
+pub(super) fn parts(merge: &str) -> Option<(&str, &str)> {
+    merge
+        .split_once(' ')
+        .filter(|(left, right)| !left.is_empty() && !right.is_empty() && !right.contains(' '))
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -153,6 +179,7 @@ pub(super) struct Scratch {
     symbols: Vec<Symbol>,
     links: Vec<Links>,
     queue: BinaryHeap<Reverse<(u32, u32)>>,
+    joined: Vec<u8>,
 }
 
 /// Tokens for single bytes, and what becomes of bytes that have none.
@@ -212,25 +239,30 @@ impl Symbols {
 /// Calls `emit` with each token of `piece` (shorter than 4 GiB) and the bytes it covers, in order.
 pub(super) fn encode(
     piece: &[u8],
-    symbols: &Symbols,
-    merges: &Merges,
+    (vocabulary, symbols, merges): (&Vocabulary, &Symbols, &Merges),
     scratch: &mut Scratch,
     mut emit: impl FnMut(TokenId, Range<usize>),
 ) {
     symbols.split(piece, &mut scratch.symbols);
+    let mut pairs = Pairs {
+        vocabulary,
+        merges,
+        joined: std::mem::take(&mut scratch.joined),
+    };
     if scratch.symbols.len() < LONG {
-        merge_short(&mut scratch.symbols, merges);
+        merge_short(&mut scratch.symbols, &mut pairs);
     } else {
-        merge_long(scratch, merges);
+        merge_long(scratch, &mut pairs);
     }
+    scratch.joined = pairs.joined;
     for symbol in &scratch.symbols {
         emit(symbol.id, symbol.start as usize..symbol.end as usize);
     }
 }
 
-fn merge_short(symbols: &mut Vec<Symbol>, merges: &Merges) {
+fn merge_short(symbols: &mut Vec<Symbol>, pairs: &mut Pairs<'_>) {
     for position in 0..symbols.len() {
-        rank_pair(symbols, position, merges);
+        rank_pair(symbols, position, pairs);
     }
     loop {
         let lowest = symbols
@@ -244,27 +276,28 @@ fn merge_short(symbols: &mut Vec<Symbol>, merges: &Merges) {
         let right = symbols.remove(position + 1);
         symbols[position].id = merged;
         symbols[position].end = right.end;
-        rank_pair(symbols, position, merges);
+        rank_pair(symbols, position, pairs);
         if let Some(before) = position.checked_sub(1) {
-            rank_pair(symbols, before, merges);
+            rank_pair(symbols, before, pairs);
         }
     }
 }
 
 /// Notes at `position` how the symbol there joins the one to its right.
-fn rank_pair(symbols: &mut [Symbol], position: usize, merges: &Merges) {
+fn rank_pair(symbols: &mut [Symbol], position: usize, pairs: &mut Pairs<'_>) {
     let merge = symbols
         .get(position + 1)
-        .and_then(|right| merges.get(symbols[position].id, right.id));
+        .and_then(|right| pairs.get(symbols[position].id, right.id));
     let symbol = &mut symbols[position];
     (symbol.rank, symbol.merged) = merge.map_or((NONE, NONE), |merge| (merge.rank, merge.merged));
 }
 
-fn merge_long(scratch: &mut Scratch, merges: &Merges) {
+fn merge_long(scratch: &mut Scratch, pairs: &mut Pairs<'_>) {
     let Scratch {
         symbols,
         links,
         queue,
+        ..
     } = scratch;
     let count = symbols.len() as u32;
     links.clear();
@@ -279,7 +312,7 @@ fn merge_long(scratch: &mut Scratch, merges: &Merges) {
     }));
     queue.clear();
     queue.extend((0..count - 1).filter_map(|left| {
-        let pair = merges.get(symbols[left as usize].id, symbols[left as usize + 1].id)?;
+        let pair = pairs.get(symbols[left as usize].id, symbols[left as usize + 1].id)?;
         Some(Reverse((pair.rank, left)))
     }));
     while let Some(Reverse((rank, left))) = queue.pop() {
@@ -291,9 +324,9 @@ fn merge_long(scratch: &mut Scratch, merges: &Merges) {
         if !alive || right == NONE {
             continue;
         }
-        let pair = merges.get(symbols[left as usize].id, symbols[right as usize].id);
+        let pair = pairs.get(symbols[left as usize].id, symbols[right as usize].id);
         // A queued pair whose halves have since joined others has another rank now, or none.
-        let Some(&Merge { merged, .. }) = pair.filter(|pair| pair.rank == rank) else {
+        let Some(Merge { merged, .. }) = pair.filter(|pair| pair.rank == rank) else {
             continue;
         };
         let next = links[right as usize].next;
@@ -303,12 +336,12 @@ fn merge_long(scratch: &mut Scratch, merges: &Merges) {
         links[left as usize].next = next;
         if next != NONE {
             links[next as usize].previous = left;
-            if let Some(pair) = merges.get(merged, symbols[next as usize].id) {
+            if let Some(pair) = pairs.get(merged, symbols[next as usize].id) {
                 queue.push(Reverse((pair.rank, left)));
             }
         }
         if previous != NONE
-            && let Some(pair) = merges.get(symbols[previous as usize].id, merged)
+            && let Some(pair) = pairs.get(symbols[previous as usize].id, merged)
         {
             queue.push(Reverse((pair.rank, previous)));
         }
@@ -330,53 +363,71 @@ mod tests {
     fn model() -> Result<(Vocabulary, Merges)> {
         let tokens = TOKENS.iter().map(|&token| Ok((token, TokenType::Normal)));
         let vocabulary = Vocabulary::build(tokens, TOKENS.len())?;
-        let merges = Merges::build(
-            MERGES.into_iter().map(Ok),
-            MERGES.len(),
-            &vocabulary,
-            "merges",
-        )?;
+        let merges = Merges::build(MERGES.into_iter().map(Ok), &vocabulary, "merges")?;
         Ok((vocabulary, merges))
     }
 
-    fn tokens(piece: &str, symbols: &Symbols, merges: &Merges) -> Vec<(TokenId, Range<usize>)> {
+    fn tokens(
+        piece: &str,
+        unknown: Option<TokenId>,
+        fuse: bool,
+    ) -> Result<Vec<(TokenId, Range<usize>)>> {
+        let (vocabulary, merges) = model()?;
+        let symbols = Symbols::new(&vocabulary, unknown, fuse);
         let mut found = Vec::new();
-        let mut scratch = Scratch::default();
+        let parts = (&vocabulary, &symbols, &merges);
         encode(
             piece.as_bytes(),
-            symbols,
-            merges,
-            &mut scratch,
+            parts,
+            &mut Scratch::default(),
             |id, range| {
                 found.push((id, range));
             },
         );
-        found
+        Ok(found)
     }
 
     #[test]
     fn lowest_rank_goes_first_leftmost_first() -> Result<()> {
-        let (vocabulary, merges) = model()?;
-        let symbols = Symbols::new(&vocabulary, None, false);
-        assert_eq!(tokens("abc", &symbols, &merges), [(5, 0..3)]);
-        assert_eq!(tokens("aaa", &symbols, &merges), [(6, 0..2), (0, 2..3)]);
-        assert_eq!(tokens("cab", &symbols, &merges), [(2, 0..1), (3, 1..3)]);
+        assert_eq!(tokens("abc", None, false)?, [(5, 0..3)]);
+        assert_eq!(tokens("aaa", None, false)?, [(6, 0..2), (0, 2..3)]);
+        assert_eq!(tokens("cab", None, false)?, [(2, 0..1), (3, 1..3)]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_pair_joins_only_where_a_merge_parts_the_token() -> Result<()> {
+        let tokens = ["a", "b", "c", "ab", "bc", "abc"];
+        let rows = tokens.iter().map(|&token| Ok((token, TokenType::Normal)));
+        let vocabulary = Vocabulary::build(rows, tokens.len())?;
+        for (list, expected) in [
+            (vec!["a b", "b c", "a bc"], vec![3, 2]),
+            (vec!["b c", "a b", "a bc"], vec![5]),
+            (vec!["b c", "ab c", "a bc"], vec![5]),
+            (vec!["a b", "a bc", "b c", "ab c"], vec![5]),
+            (vec!["a b", "b c", "a b"], vec![0, 4]),
+        ] {
+            let merges = Merges::build(list.iter().copied().map(Ok), &vocabulary, "merges")?;
+            let symbols = Symbols::new(&vocabulary, None, false);
+            let mut found = Vec::new();
+            let parts = (&vocabulary, &symbols, &merges);
+            encode(b"abc", parts, &mut Scratch::default(), |id, _| {
+                found.push(id);
+            });
+            assert_eq!(found, expected, "{list:?}");
+        }
         Ok(())
     }
 
     #[test]
     fn bytes_without_a_token_are_dropped_or_unknown() -> Result<()> {
-        let (vocabulary, merges) = model()?;
-        let dropped = Symbols::new(&vocabulary, None, false);
-        assert_eq!(tokens("axyb", &dropped, &merges), [(3, 0..4)]);
-        let apart = Symbols::new(&vocabulary, Some(9), false);
+        assert_eq!(tokens("axyb", None, false)?, [(3, 0..4)]);
         assert_eq!(
-            tokens("axyb", &apart, &merges),
+            tokens("axyb", Some(9), false)?,
             [(0, 0..1), (9, 1..2), (9, 2..3), (1, 3..4)]
         );
-        let fused = Symbols::new(&vocabulary, Some(9), true);
         assert_eq!(
-            tokens("axyb", &fused, &merges),
+            tokens("axyb", Some(9), true)?,
             [(0, 0..1), (9, 1..3), (1, 3..4)]
         );
         Ok(())
@@ -395,16 +446,12 @@ mod tests {
                 "merges[1]: expected two tokens with one space between, found \"a  b\"",
             ),
             (
-                "a z",
-                "merges[1]: \"z\" of the merge \"a z\" is not in the vocabulary",
-            ),
-            (
                 "b b",
-                "merges[1]: \"bb\" of the merge \"b b\" is not in the vocabulary",
+                "merges[1]: what the merge \"b b\" makes is not in the vocabulary",
             ),
         ] {
             let merges = ["a b", merge].into_iter().map(Ok);
-            let error = Merges::build(merges, 2, &vocabulary, "merges").err();
+            let error = Merges::build(merges, &vocabulary, "merges").err();
             assert_eq!(
                 error.map(|error| error.to_string()).as_deref(),
                 Some(expected)
@@ -421,9 +468,14 @@ mod tests {
             let mut scratch = Scratch::default();
             symbols.split(piece.as_bytes(), &mut scratch.symbols);
             let mut scanned = scratch.symbols.clone();
-            merge_short(&mut scanned, &merges);
+            let mut pairs = Pairs {
+                vocabulary: &vocabulary,
+                merges: &merges,
+                joined: Vec::new(),
+            };
+            merge_short(&mut scanned, &mut pairs);
             if !scratch.symbols.is_empty() {
-                merge_long(&mut scratch, &merges);
+                merge_long(&mut scratch, &mut pairs);
             }
             let ids = |symbols: &[Symbol]| -> Vec<(TokenId, u32, u32)> {
                 symbols.iter().map(|symbol| (symbol.id, symbol.start, symbol.end)).collect()

@@ -44,8 +44,7 @@ pub(super) fn from_metadata(metadata: &Metadata) -> Result<Tokenizer> {
         .map(|(id, text)| text.map(|text| (text, type_of(id))));
     let vocabulary = Vocabulary::build(tokens, count)?;
     let merges = metadata.required_strings(MERGES)?;
-    let merge_count = merges.len();
-    let merges = Merges::build(merges, merge_count, &vocabulary, MERGES)?;
+    let merges = Merges::build(merges, &vocabulary, MERGES)?;
     let special = special_tokens(metadata, count)?;
     let settings = match metadata.str(SETTINGS_KEY)? {
         Some(json) => parse_settings(json, count)?,

@@ -143,6 +143,7 @@ impl ByteLevelBpe {
     }
 
     fn merge(&self, piece: &[u8], scratch: &mut Scratch, emit: impl FnMut(TokenId, Range<usize>)) {
-        bpe::encode(piece, &self.symbols, &self.merges, scratch, emit);
+        let parts = (&self.vocabulary, &self.symbols, &self.merges);
+        bpe::encode(piece, parts, scratch, emit);
     }
 }

@@ -5,6 +5,7 @@
 
 use std::hash::BuildHasher;
 
+use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::bytes;
@@ -47,23 +48,43 @@ impl TokenType {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Token {
-    /// Where the token's bytes end in the buffer; they begin where the one before ends.
-    end: u32,
-    kind: TokenType,
+struct Kind {
+    token_type: TokenType,
     /// The token has characters outside the byte alphabet and stands for its own UTF-8.
     verbatim: bool,
+    /// A token with a lower id spells the same.
+    shadowed: bool,
 }
 
 /// The tokens of a model, by id.
 #[derive(Debug)]
 pub(super) struct Vocabulary {
-    bytes: Vec<u8>,
-    tokens: Vec<Token>,
-    /// Ids of all tokens but unused ones, hashed by what they spell.
+    spellings: Spellings,
+    kinds: Vec<Kind>,
+    /// Ids of all tokens but unused and shadowed ones, hashed by what they spell.
     by_bytes: HashTable<TokenId>,
     hasher: DefaultHashBuilder,
     longest: usize,
+}
+
+/// The bytes of all tokens.
+#[derive(Debug, Default)]
+struct Spellings {
+    bytes: Vec<u8>,
+    /// Where each token ends in `bytes`; it begins where the one before ends.
+    ends: Vec<u32>,
+}
+
+impl Spellings {
+    fn get(&self, id: TokenId) -> Option<&[u8]> {
+        let id = id as usize;
+        let end = *self.ends.get(id)? as usize;
+        let start = match id.checked_sub(1) {
+            Some(before) => *self.ends.get(before)? as usize,
+            None => 0,
+        };
+        self.bytes.get(start..end)
+    }
 }
 
 impl Vocabulary {
@@ -77,8 +98,11 @@ impl Vocabulary {
         count: usize,
     ) -> Result<Self> {
         let mut vocabulary = Self {
-            bytes: Vec::with_capacity(count.saturating_mul(6)),
-            tokens: Vec::with_capacity(count),
+            spellings: Spellings {
+                bytes: Vec::with_capacity(count.saturating_mul(7)),
+                ends: Vec::with_capacity(count),
+            },
+            kinds: Vec::with_capacity(count),
             by_bytes: HashTable::with_capacity(count),
             hasher: DefaultHashBuilder::default(),
             longest: 0,
@@ -91,41 +115,44 @@ impl Vocabulary {
     }
 
     fn push(&mut self, text: &str, token_type: TokenType) -> Result<()> {
-        let start = self.bytes.len();
-        let verbatim = !bytes::append_spelled(text, &mut self.bytes);
-        let too_large = || Error::Unsupported("a vocabulary of more than 4 GiB".to_owned());
-        let end = u32::try_from(self.bytes.len()).map_err(|_| too_large())?;
-        let id = TokenId::try_from(self.tokens.len()).map_err(|_| too_large())?;
-        self.tokens.push(Token {
-            end,
-            kind: token_type,
-            verbatim,
-        });
-        if token_type == TokenType::Unused {
-            return Ok(());
-        }
-        self.longest = self.longest.max(self.bytes.len() - start);
         let Self {
-            bytes,
-            tokens,
+            spellings,
+            kinds,
             by_bytes,
             hasher,
-            ..
+            longest,
         } = self;
-        let spelled = &bytes[start..];
-        by_bytes
-            .entry(
+        let start = spellings.bytes.len();
+        let verbatim = !bytes::append_spelled(text, &mut spellings.bytes);
+        let too_large = |_| Error::Unsupported("a vocabulary of more than 4 GiB".to_owned());
+        let end = u32::try_from(spellings.bytes.len()).map_err(too_large)?;
+        let id = TokenId::try_from(kinds.len()).map_err(too_large)?;
+        spellings.ends.push(end);
+        let mut kind = Kind {
+            token_type,
+            verbatim,
+            shadowed: false,
+        };
+        if token_type != TokenType::Unused {
+            let spelled = &spellings.bytes[start..];
+            *longest = (*longest).max(spelled.len());
+            let entry = by_bytes.entry(
                 hash(hasher, spelled, verbatim),
-                |&other| same(bytes, tokens, other, spelled, verbatim),
-                |&other| rehash(hasher, bytes, tokens, other),
-            )
-            .or_insert(id);
+                |&other| same(spellings, kinds, other, spelled, verbatim),
+                |&other| rehash(hasher, spellings, kinds, other),
+            );
+            match entry {
+                Entry::Occupied(_) => kind.shadowed = true,
+                Entry::Vacant(place) => drop(place.insert(id)),
+            }
+        }
+        kinds.push(kind);
         Ok(())
     }
 
     /// How many ids there are, unused ones included.
     pub(super) fn len(&self) -> usize {
-        self.tokens.len()
+        self.kinds.len()
     }
 
     /// The most bytes a token has.
@@ -135,20 +162,32 @@ impl Vocabulary {
 
     /// The type of token `id`; `None` outside the vocabulary.
     pub(super) fn token_type(&self, id: TokenId) -> Option<TokenType> {
-        self.tokens.get(id as usize).map(|token| token.kind)
+        self.kinds.get(id as usize).map(|kind| kind.token_type)
     }
 
     /// The bytes token `id` stands for; `None` outside the vocabulary and for an unused id.
     pub(super) fn bytes(&self, id: TokenId) -> Option<&[u8]> {
-        let token = self.tokens.get(id as usize)?;
-        (token.kind != TokenType::Unused).then(|| span(&self.bytes, &self.tokens, id))
+        let kind = self.kinds.get(id as usize)?;
+        if kind.token_type == TokenType::Unused {
+            return None;
+        }
+        self.spellings.get(id)
+    }
+
+    /// The bytes of token `id` if [`find`](Self::find) gives `id` for them.
+    pub(super) fn spelled(&self, id: TokenId) -> Option<&[u8]> {
+        let kind = self.kinds.get(id as usize)?;
+        if kind.verbatim || kind.shadowed {
+            return None;
+        }
+        self.bytes(id)
     }
 
     /// Token `id` as vocabulary files write it; `None` outside the vocabulary and for an unused id.
     pub(super) fn text(&self, id: TokenId) -> Option<String> {
-        let token = self.tokens.get(id as usize)?;
+        let kind = self.kinds.get(id as usize)?;
         let bytes = self.bytes(id)?;
-        Some(if token.verbatim {
+        Some(if kind.verbatim {
             String::from_utf8_lossy(bytes).into_owned()
         } else {
             bytes::spell(bytes)
@@ -170,32 +209,25 @@ impl Vocabulary {
     fn find_spelled(&self, spelled: &[u8], verbatim: bool) -> Option<TokenId> {
         self.by_bytes
             .find(hash(&self.hasher, spelled, verbatim), |&id| {
-                same(&self.bytes, &self.tokens, id, spelled, verbatim)
+                same(&self.spellings, &self.kinds, id, spelled, verbatim)
             })
             .copied()
     }
 }
 
-/// The bytes of token `id`, which is one of `tokens`.
-fn span<'a>(bytes: &'a [u8], tokens: &[Token], id: TokenId) -> &'a [u8] {
-    let id = id as usize;
-    let start = match id.checked_sub(1) {
-        Some(before) => tokens[before].end as usize,
-        None => 0,
-    };
-    &bytes[start..tokens[id].end as usize]
+fn same(
+    spellings: &Spellings,
+    kinds: &[Kind],
+    id: TokenId,
+    spelled: &[u8],
+    verbatim: bool,
+) -> bool {
+    spellings.get(id) == Some(spelled) && kinds[id as usize].verbatim == verbatim
 }
 
-fn same(bytes: &[u8], tokens: &[Token], id: TokenId, spelled: &[u8], verbatim: bool) -> bool {
-    tokens[id as usize].verbatim == verbatim && span(bytes, tokens, id) == spelled
-}
-
-fn rehash(hasher: &DefaultHashBuilder, bytes: &[u8], tokens: &[Token], id: TokenId) -> u64 {
-    hash(
-        hasher,
-        span(bytes, tokens, id),
-        tokens[id as usize].verbatim,
-    )
+fn rehash(hasher: &DefaultHashBuilder, spellings: &Spellings, kinds: &[Kind], id: TokenId) -> u64 {
+    let spelled = spellings.get(id).unwrap_or_default();
+    hash(hasher, spelled, kinds[id as usize].verbatim)
 }
 
 fn hash(hasher: &DefaultHashBuilder, spelled: &[u8], verbatim: bool) -> u64 {
@@ -230,6 +262,9 @@ mod tests {
         assert_eq!(vocabulary.text(1).as_deref(), Some("Ġb"));
         assert_eq!(vocabulary.text(2).as_deref(), Some(" b"));
         assert_eq!(vocabulary.bytes(1), Some(&b" b"[..]));
+        assert_eq!(vocabulary.spelled(1), Some(&b" b"[..]));
+        assert_eq!(vocabulary.spelled(2), None);
+        assert_eq!(vocabulary.spelled(4), None);
         assert_eq!(vocabulary.bytes(3), None);
         assert_eq!(vocabulary.bytes(5), Some(&b""[..]));
         assert_eq!(vocabulary.text(6), None);

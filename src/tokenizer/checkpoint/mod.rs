@@ -14,7 +14,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value as Json};
 
-use super::bpe::Merges;
+use super::bpe::{self, Merges};
 use super::settings::{AddedToken, SETTINGS_KEY, TokenizerSettings};
 use super::vocabulary::{TokenType, Vocabulary};
 use crate::gguf::Value;
@@ -404,8 +404,18 @@ fn check_merges(
             }))
     });
     let vocabulary = Vocabulary::build(rows, table.rows.len())?;
+    let mut scratch = Vec::new();
+    for (rank, merge) in definition.merges.iter().enumerate() {
+        let (left, right) = bpe::parts(merge).unwrap_or_default();
+        for part in [left, right] {
+            if !part.is_empty() && vocabulary.find_text(part, &mut scratch).is_none() {
+                let message = format!("{part:?} of the merge {merge:?} is not in the vocabulary");
+                return Err(Error::format(format!("{place}[{rank}]"), message));
+            }
+        }
+    }
     let merges = definition.merges.iter().map(|merge| Ok(merge.as_str()));
-    Merges::build(merges, definition.merges.len(), &vocabulary, place)?;
+    Merges::build(merges, &vocabulary, place)?;
     let missing: Vec<u8> = (0..=u8::MAX)
         .filter(|&byte| vocabulary.find(&[byte]).is_none())
         .collect();
