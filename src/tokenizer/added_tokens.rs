@@ -99,10 +99,11 @@ impl Matcher {
             if found.end() <= done {
                 continue;
             }
-            let start = if token.lstrip {
-                before.trim_end().len().max(done)
-            } else {
-                found.start()
+            // Whitespace that the token before has taken in is not taken twice.
+            let start = match text.get(done..found.start()) {
+                Some(between) if token.lstrip => done + between.trim_end().len(),
+                None if token.lstrip => done,
+                _ => found.start(),
             };
             let end = if token.rstrip {
                 text.len() - after.trim_start().len()
@@ -217,6 +218,21 @@ mod tests {
                 (None, "b"),
             ],
         )
+    }
+
+    #[test]
+    fn whitespace_is_taken_in_once() -> Result<()> {
+        let mut left = token(1, " <l>");
+        left.lstrip = true;
+        let mut right = token(2, "<r>");
+        right.rstrip = true;
+        let tokens = [left, right];
+        expect(&tokens, "<r>  <l>", &[(Some(2), "<r>  "), (Some(1), "<l>")])?;
+        let mut space = token(1, " ");
+        space.lstrip = true;
+        let spaces = " ".repeat(1 << 20);
+        assert_eq!(split(&[space], &spaces, true)?.len(), 1 << 20);
+        Ok(())
     }
 
     #[test]

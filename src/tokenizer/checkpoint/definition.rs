@@ -246,3 +246,84 @@ pub(super) fn from_vocabulary_files(vocabulary: &[u8], merges: &[u8]) -> Result<
         settings: TokenizerSettings::default(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn with_post_processor(part: &Value) -> Result<(Vec<TokenId>, Vec<TokenId>)> {
+        let mut settings = TokenizerSettings::default();
+        read_post_processor(part, &mut settings)?;
+        Ok((settings.tokens_before, settings.tokens_after))
+    }
+
+    #[test]
+    fn post_processors_say_what_is_put_around() -> Result<()> {
+        let template = json!({
+            "type": "TemplateProcessing",
+            "single": [
+                {"SpecialToken": {"id": "<s>", "type_id": 0}},
+                {"Sequence": {"id": "A", "type_id": 0}},
+                {"SpecialToken": {"id": "</s>", "type_id": 0}},
+            ],
+            "special_tokens": {
+                "<s>": {"id": "<s>", "ids": [7], "tokens": ["<s>"]},
+                "</s>": {"id": "</s>", "ids": [8, 9], "tokens": ["<", "s>"]},
+            },
+        });
+        let byte_level = json!({"type": "ByteLevel", "trim_offsets": false});
+        let sequence = json!({"type": "Sequence", "processors": [byte_level, template]});
+        let roberta = json!({"type": "RobertaProcessing", "cls": ["<s>", 1], "sep": ["</s>", 2]});
+        assert_eq!(with_post_processor(&Value::Null)?, (vec![], vec![]));
+        assert_eq!(with_post_processor(&byte_level)?, (vec![], vec![]));
+        assert_eq!(with_post_processor(&template)?, (vec![7], vec![8, 9]));
+        assert_eq!(with_post_processor(&sequence)?, (vec![7], vec![8, 9]));
+        assert_eq!(with_post_processor(&roberta)?, (vec![1], vec![2]));
+        for broken in [
+            json!({"type": "TemplateProcessing", "single": []}),
+            json!({"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>"}}]}),
+            json!({"type": "RobertaProcessing"}),
+            json!({"type": "Other"}),
+        ] {
+            assert!(with_post_processor(&broken).is_err(), "{broken}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn pre_tokenizers_that_mean_gpt2_are_known() -> Result<()> {
+        let byte_level = |prefix: bool, regex: bool| json!({"type": "ByteLevel", "add_prefix_space": prefix, "use_regex": regex});
+        let split = |pattern: &str| json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated"});
+        let sequence = |parts: Value| json!({"type": "Sequence", "pretokenizers": parts});
+        let settings = |part: &Value| {
+            let mut settings = TokenizerSettings::default();
+            read_pre_tokenizer(part, &mut settings)?;
+            Ok((settings.add_prefix_space, settings.use_regex))
+        };
+        for (part, expected) in [
+            (byte_level(false, true), (false, true)),
+            (byte_level(true, false), (true, false)),
+            (json!({"type": "ByteLevel"}), (true, true)),
+            (sequence(json!([byte_level(false, true)])), (false, true)),
+            (
+                sequence(json!([split(PATTERN), byte_level(false, false)])),
+                (false, true),
+            ),
+        ] {
+            assert_eq!(settings(&part)?, expected, "{part}");
+        }
+        for refused in [
+            Value::Null,
+            json!({"type": "Whitespace"}),
+            sequence(json!([split("x"), byte_level(false, false)])),
+            sequence(json!([split(PATTERN), byte_level(false, true)])),
+            sequence(json!([{"type": "Digits"}, byte_level(false, true)])),
+        ] {
+            let found: Result<(bool, bool)> = settings(&refused);
+            assert!(found.is_err(), "{refused}");
+        }
+        Ok(())
+    }
+}
