@@ -24,7 +24,7 @@ type Result<T> = std::result::Result<T, String>;
 
 fn main() {
     if let Err(message) = build() {
-        for line in message.lines() {
+        for line in message.lines().filter(|line| !line.is_empty()) {
             println!("cargo::error={line}");
         }
     }
