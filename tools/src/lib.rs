@@ -5,6 +5,7 @@
 
 mod arguments;
 mod commands;
+mod convert;
 mod demo;
 mod failure;
 mod interrupt;
@@ -14,3 +15,4 @@ mod report;
 mod version;
 
 pub use commands::gpt2;
+pub use convert::gpt2_convert;

@@ -1,0 +1,429 @@
+//! A checkpoint's `config.json`: every field is mapped, known to be without effect, or refused.
+
+use serde_json::{Map, Value};
+
+use crate::TokenId;
+use crate::error::{Error, Result};
+use crate::model::{Activation, Hyperparameters};
+
+/// The configuration of a checkpoint.
+#[derive(Debug)]
+pub(super) struct Config {
+    /// What it says of the model; `vocabulary` is what the file claims until the embedding is seen.
+    pub hyperparameters: Hyperparameters,
+    /// Fields that are not known and might matter.
+    pub warnings: Vec<String>,
+    /// Settings for generation that old checkpoints keep here.
+    pub generation: Map<String, Value>,
+}
+
+/// Fields that say nothing about the result of a forward pass in f32: training, storage, task
+/// labels, the library's own bookkeeping.
+const WITHOUT_EFFECT: &[&str] = &[
+    "_attn_implementation",
+    "_attn_implementation_autoset",
+    "_commit_hash",
+    "_name_or_path",
+    "_num_labels",
+    "architectures",
+    "attn_implementation",
+    "attn_pdrop",
+    "auto_map",
+    "chunk_size_feed_forward",
+    "classifier_dropout",
+    "cross_attention_hidden_size",
+    "dtype",
+    "embd_pdrop",
+    "finetuning_task",
+    "gradient_checkpointing",
+    "hidden_dropout",
+    "id2label",
+    "initializer_range",
+    "is_decoder",
+    "is_encoder_decoder",
+    "label2id",
+    "n_ctx",
+    "n_special",
+    "num_labels",
+    "output_attentions",
+    "output_hidden_states",
+    "output_past",
+    "predict_special_tokens",
+    "prefix",
+    "problem_type",
+    // The scale is folded into the product in f32; scores are f32 here anyway.
+    "reorder_and_upcast_attn",
+    "resid_pdrop",
+    "return_dict",
+    "return_dict_in_generate",
+    "sep_token_id",
+    "summary_activation",
+    "summary_first_dropout",
+    "summary_proj_to_labels",
+    "summary_type",
+    "summary_use_proj",
+    "task_specific_params",
+    "tf_legacy_loss",
+    "tie_encoder_decoder",
+    "tokenizer_class",
+    "torch_dtype",
+    "torchscript",
+    "transformers_version",
+    "use_bfloat16",
+    "use_cache",
+    "decoder_start_token_id",
+];
+
+/// Settings for generation, carried to where generation looks for them.
+const GENERATION: &[&str] = &[
+    "bad_words_ids",
+    "begin_suppress_tokens",
+    "diversity_penalty",
+    "do_sample",
+    "early_stopping",
+    "encoder_no_repeat_ngram_size",
+    "exponential_decay_length_penalty",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "length_penalty",
+    "max_length",
+    "min_length",
+    "no_repeat_ngram_size",
+    "num_beam_groups",
+    "num_beams",
+    "num_return_sequences",
+    "output_scores",
+    "remove_invalid_values",
+    "repetition_penalty",
+    "suppress_tokens",
+    "temperature",
+    "top_k",
+    "top_p",
+    "typical_p",
+];
+
+/// Fields that change the model into one this library does not run, unless they are empty or false.
+const REFUSED: &[(&str, &str)] = &[
+    ("add_cross_attention", "cross-attention layers"),
+    ("pruned_heads", "pruned heads"),
+    (
+        "quantization_config",
+        "weights quantized by another library",
+    ),
+];
+
+/// The fields that are mapped, each with the other name it may have.
+mod field {
+    pub(super) const VOCABULARY: &[&str] = &["vocab_size"];
+    pub(super) const POSITIONS: &[&str] = &["n_positions", "max_position_embeddings"];
+    pub(super) const WIDTH: &[&str] = &["n_embd", "hidden_size"];
+    pub(super) const LAYERS: &[&str] = &["n_layer", "num_hidden_layers"];
+    pub(super) const HEADS: &[&str] = &["n_head", "num_attention_heads"];
+    pub(super) const INNER: &[&str] = &["n_inner"];
+    pub(super) const EPSILON: &[&str] = &["layer_norm_epsilon"];
+    pub(super) const ACTIVATION: &[&str] = &["activation_function"];
+    pub(super) const SCALE_ATTENTION: &[&str] = &["scale_attn_weights"];
+    pub(super) const SCALE_BY_LAYER: &[&str] = &["scale_attn_by_inverse_layer_idx"];
+    pub(super) const TIED: &[&str] = &["tie_word_embeddings"];
+    pub(super) const MODEL_TYPE: &[&str] = &["model_type"];
+    pub(super) const BOS: &[&str] = &["bos_token_id"];
+    pub(super) const EOS: &[&str] = &["eos_token_id", "eos_token_ids"];
+    pub(super) const PAD: &[&str] = &["pad_token_id"];
+}
+
+/// All mapped fields, for telling the unknown ones.
+const MAPPED: &[&[&str]] = &[
+    field::VOCABULARY,
+    field::POSITIONS,
+    field::WIDTH,
+    field::LAYERS,
+    field::HEADS,
+    field::INNER,
+    field::EPSILON,
+    field::ACTIVATION,
+    field::SCALE_ATTENTION,
+    field::SCALE_BY_LAYER,
+    field::TIED,
+    field::MODEL_TYPE,
+    field::BOS,
+    field::EOS,
+    field::PAD,
+];
+
+impl Config {
+    /// Interprets the object of a `config.json`; `place` (the file) begins the messages.
+    ///
+    /// Missing fields have GPT-2's defaults.
+    ///
+    /// # Errors
+    /// [`Error::Format`] for values of the wrong type or out of range; [`Error::Unsupported`] for
+    /// another model type, an unknown activation, or a feature that is refused.
+    pub(super) fn parse(place: &str, object: &Map<String, Value>) -> Result<Self> {
+        let fields = Fields { place, object };
+        if let Some(model_type) = fields.string(field::MODEL_TYPE)?
+            && model_type != "gpt2"
+        {
+            return Err(Error::Unsupported(format!(
+                "{place}: model_type '{model_type}'; only 'gpt2' is converted"
+            )));
+        }
+        for (name, what) in REFUSED {
+            if object.get(*name).is_some_and(|value| !is_off(value)) {
+                return Err(Error::Unsupported(format!("{place}: {name} ({what})")));
+            }
+        }
+        let width = fields.size(field::WIDTH)?.unwrap_or(768);
+        let hyperparameters = Hyperparameters {
+            vocabulary: fields.size(field::VOCABULARY)?.unwrap_or(50257),
+            positions: fields.size(field::POSITIONS)?.unwrap_or(1024),
+            width,
+            layers: fields.size(field::LAYERS)?.unwrap_or(12),
+            heads: fields.size(field::HEADS)?.unwrap_or(12),
+            inner: fields
+                .size(field::INNER)?
+                .unwrap_or(width.saturating_mul(4)),
+            epsilon: fields.number(field::EPSILON)?.unwrap_or(1e-5) as f32,
+            activation: fields
+                .string(field::ACTIVATION)?
+                .map_or(Ok(Activation::GeluNew), Activation::from_name)?,
+            scale_attention_weights: fields.boolean(field::SCALE_ATTENTION)?.unwrap_or(true),
+            scale_attention_by_inverse_layer: fields
+                .boolean(field::SCALE_BY_LAYER)?
+                .unwrap_or(false),
+            tied_head: fields.boolean(field::TIED)?.unwrap_or(true),
+            bos: fields.tokens(field::BOS)?.first().copied(),
+            eos: fields.tokens(field::EOS)?,
+            pad: fields.tokens(field::PAD)?.first().copied(),
+            ..Hyperparameters::default()
+        };
+        hyperparameters.validate(place)?;
+        let known = |name: &str| {
+            WITHOUT_EFFECT.contains(&name)
+                || GENERATION.contains(&name)
+                || REFUSED.iter().any(|(refused, _)| *refused == name)
+                || MAPPED.iter().any(|names| names.contains(&name))
+        };
+        let warnings = object
+            .iter()
+            .filter(|(name, value)| !known(name) && !value.is_null())
+            .map(|(name, _)| {
+                format!("config.json: the field '{name}' is not known and was ignored")
+            })
+            .collect();
+        let generation = object
+            .iter()
+            .filter(|(name, value)| GENERATION.contains(&name.as_str()) && !value.is_null())
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        Ok(Self {
+            hyperparameters,
+            warnings,
+            generation,
+        })
+    }
+}
+
+/// The token ids a field of `object` holds: an integer, a list of them, or nothing.
+///
+/// # Errors
+/// [`Error::Format`] for anything else.
+pub(super) fn token_ids(
+    place: &str,
+    object: &Map<String, Value>,
+    name: &str,
+) -> Result<Vec<TokenId>> {
+    let id = |value: &Value| {
+        value
+            .as_u64()
+            .and_then(|id| TokenId::try_from(id).ok())
+            .ok_or_else(|| {
+                Error::format(
+                    format!("{place}: {name}"),
+                    format!("expected a token id, found {value}"),
+                )
+            })
+    };
+    match object.get(name) {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(values)) => values.iter().map(id).collect(),
+        // Some training scripts write -1 for "none".
+        Some(value) if value.as_i64() == Some(-1) => Ok(Vec::new()),
+        Some(value) => Ok(vec![id(value)?]),
+    }
+}
+
+/// Whether a value means that a feature is not used.
+fn is_off(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Array(values) => values.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    }
+}
+
+/// The object, with typed access that names file and field in errors.
+struct Fields<'a> {
+    place: &'a str,
+    object: &'a Map<String, Value>,
+}
+
+impl<'a> Fields<'a> {
+    /// The value under one of its names; two that differ are an error.
+    fn get(&self, names: &[&str]) -> Result<Option<(&'a Value, String)>> {
+        let mut found: Option<(&Value, String)> = None;
+        for name in names {
+            let Some(value) = self.object.get(*name).filter(|value| !value.is_null()) else {
+                continue;
+            };
+            match &found {
+                Some((first, place)) if *first != value => {
+                    return Err(Error::format(
+                        place,
+                        format!("is {first}, but its other name {name} is {value}"),
+                    ));
+                }
+                _ => found = Some((value, format!("{}: {name}", self.place))),
+            }
+        }
+        Ok(found)
+    }
+
+    /// A value that `convert` understands, else an error saying what was expected.
+    fn typed<T>(
+        &self,
+        names: &[&str],
+        expected: &str,
+        convert: impl Fn(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>> {
+        self.get(names)?
+            .map(|(value, place)| {
+                convert(value).ok_or_else(|| {
+                    Error::format(place, format!("expected {expected}, found {value}"))
+                })
+            })
+            .transpose()
+    }
+
+    fn size(&self, names: &[&str]) -> Result<Option<usize>> {
+        self.typed(names, "a positive integer", |value| {
+            value
+                .as_u64()
+                .filter(|size| *size > 0)
+                .and_then(|size| usize::try_from(size).ok())
+        })
+    }
+
+    fn number(&self, names: &[&str]) -> Result<Option<f64>> {
+        self.typed(names, "a number", Value::as_f64)
+    }
+
+    fn boolean(&self, names: &[&str]) -> Result<Option<bool>> {
+        self.typed(names, "true or false", Value::as_bool)
+    }
+
+    fn string(&self, names: &[&str]) -> Result<Option<&'a str>> {
+        self.typed(names, "a string", Value::as_str)
+    }
+
+    fn tokens(&self, names: &[&str]) -> Result<Vec<TokenId>> {
+        for name in names {
+            let ids = token_ids(self.place, self.object, name)?;
+            if !ids.is_empty() {
+                return Ok(ids);
+            }
+        }
+        Ok(Vec::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn parse(value: Value) -> Result<Config> {
+        let Value::Object(object) = value else {
+            unreachable!("tests pass objects")
+        };
+        Config::parse("config.json", &object)
+    }
+
+    fn refusal(value: Value) -> String {
+        parse(value).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_empty_configuration_is_gpt2_itself() {
+        let config = parse(json!({})).unwrap();
+        let gpt2 = config.hyperparameters;
+        assert_eq!(
+            (gpt2.vocabulary, gpt2.positions, gpt2.width, gpt2.layers),
+            (50257, 1024, 768, 12)
+        );
+        assert_eq!((gpt2.heads, gpt2.inner, gpt2.epsilon), (12, 3072, 1e-5));
+        assert_eq!(gpt2.activation, Activation::GeluNew);
+        assert!(gpt2.scale_attention_weights && gpt2.tied_head);
+        assert!(!gpt2.scale_attention_by_inverse_layer);
+        assert!(config.warnings.is_empty());
+    }
+
+    #[test]
+    fn aliases_are_read_and_must_agree() {
+        let config = parse(json!({
+            "hidden_size": 64, "num_attention_heads": 2, "num_hidden_layers": 3,
+            "max_position_embeddings": 32, "n_inner": 100, "activation_function": "relu",
+            "scale_attn_by_inverse_layer_idx": true, "scale_attn_weights": false,
+            "tie_word_embeddings": false, "eos_token_ids": [7, 8]
+        }))
+        .unwrap()
+        .hyperparameters;
+        assert_eq!(
+            (config.width, config.heads, config.layers, config.positions),
+            (64, 2, 3, 32)
+        );
+        assert_eq!((config.inner, config.activation), (100, Activation::Relu));
+        assert!(config.scale_attention_by_inverse_layer && !config.scale_attention_weights);
+        assert!(!config.tied_head);
+        assert_eq!(config.eos, [7, 8]);
+        let message = refusal(json!({"n_embd": 64, "hidden_size": 128}));
+        assert!(message.contains("n_embd") && message.contains("hidden_size"));
+    }
+
+    #[test]
+    fn what_is_not_run_is_refused_by_name() {
+        for (value, word) in [
+            (json!({"model_type": "gptj"}), "gptj"),
+            (json!({"add_cross_attention": true}), "add_cross_attention"),
+            (json!({"pruned_heads": {"0": [1]}}), "pruned_heads"),
+            (
+                json!({"quantization_config": {"bits": 4}}),
+                "quantization_config",
+            ),
+            (json!({"activation_function": "prelu"}), "prelu"),
+            (json!({"n_embd": 100, "n_head": 3}), "3 heads"),
+            (json!({"n_embd": 0}), "n_embd"),
+            (json!({"n_embd": 4_000_000_000_u64}), "width"),
+            (json!({"n_layer": "12"}), "n_layer"),
+            (json!({"scale_attn_weights": "yes"}), "scale_attn_weights"),
+            (json!({"eos_token_id": "end"}), "eos_token_id"),
+            (json!({"layer_norm_epsilon": -1.0}), "epsilon"),
+        ] {
+            let message = refusal(value);
+            assert!(message.contains(word), "{message}");
+        }
+    }
+
+    #[test]
+    fn unknown_fields_are_warned_about() {
+        let config = parse(json!({"attn_pdrop": 0.1, "alibi": true, "max_length": 50})).unwrap();
+        assert_eq!(config.warnings.len(), 1);
+        assert!(
+            config
+                .warnings
+                .iter()
+                .any(|warning| warning.contains("'alibi'"))
+        );
+        assert_eq!(config.generation.get("max_length"), Some(&json!(50)));
+    }
+}

@@ -1,0 +1,204 @@
+//! A checkpoint becomes a GGUF file.
+//!
+//! [`plan`] says what will happen; [`convert`] does it in one pass over the source, a bounded part of
+//! one tensor at a time, and then reads its own file back. This room knows checkpoint formats, the
+//! types tensors can get and ggml's quantizers. It knows nothing of graphs and of running a model.
+
+mod checkpoint;
+mod checksum;
+mod config;
+mod gguf_source;
+mod header;
+mod imatrix;
+mod json;
+mod names;
+mod plan;
+mod quantize;
+mod rows;
+mod safetensors;
+mod types;
+mod verify;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+pub use plan::{Plan, PlannedTensor, TypeOptions, TypeOverride};
+pub use types::{FILE_TYPES, FileType, tensor_type_from_name};
+
+use crate::error::{Error, Result};
+use crate::gguf::{GgufWriter, TensorType};
+use plan::Prepared;
+use quantize::{Job, Measured, error_bound};
+use rows::SourceTensor;
+
+/// How to convert.
+#[derive(Debug, Clone)]
+pub struct ConvertOptions {
+    /// Which types the tensors get.
+    pub types: TypeOptions,
+    /// An importance matrix in llama.cpp's GGUF form.
+    pub importance: Option<PathBuf>,
+    /// Threads that work; all processors when not given.
+    pub threads: Option<usize>,
+    /// Whether an existing output is replaced.
+    pub overwrite: bool,
+}
+
+impl ConvertOptions {
+    /// Converts to a type of file with nothing else decided.
+    pub fn new(file_type: &'static FileType) -> Self {
+        Self {
+            types: TypeOptions::new(file_type),
+            importance: None,
+            threads: None,
+            overwrite: false,
+        }
+    }
+}
+
+/// Is told how far a conversion is. Every method may be left as it is.
+pub trait Progress: Sync {
+    /// The plan is made and work begins.
+    fn begin(&self, _plan: &Plan) {}
+    /// A tensor is about to be converted.
+    fn tensor(&self, _name: &str) {}
+    /// So many more bytes of the output are written.
+    fn written(&self, _bytes: u64) {}
+    /// Whether to go on; `false` ends the conversion with [`Error::Stopped`] and leaves no file.
+    fn proceed(&self) -> bool {
+        true
+    }
+}
+
+/// Progress nobody looks at.
+impl Progress for () {}
+
+/// What a conversion did.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// What was planned, and is now in the file.
+    pub plan: Plan,
+    /// For each tensor of the plan the root mean square of the differences to the source, relative
+    /// to the source's own.
+    pub relative_errors: Vec<f64>,
+    /// Time it took, reading back included.
+    pub seconds: f64,
+}
+
+/// Says which type each tensor would get and how large the file would be. Reads names and shapes, no
+/// weights except those of a head that may equal the embedding.
+///
+/// # Errors
+/// Whatever is wrong with source or options that can be known without reading the weights.
+pub fn plan(source: &Path, options: &ConvertOptions) -> Result<Plan> {
+    Prepared::new(source, options).map(|prepared| prepared.plan)
+}
+
+/// Converts `source` (a Hugging Face folder, a weights file in one, or a GGUF file) into the file
+/// `output`, reads that back and checks it. Anonymous memory stays below about 100 MB whatever the
+/// model's size.
+///
+/// # Errors
+/// [`Error::Argument`] for options that do not fit; [`Error::Format`] and [`Error::Unsupported`] for
+/// sources that are broken or not converted, numbers that are not finite among them;
+/// [`Error::Stopped`] when `progress` says so; [`Error::Io`]. In all of them there is no output.
+pub fn convert(
+    source: &Path,
+    output: &Path,
+    options: &ConvertOptions,
+    progress: &dyn Progress,
+) -> Result<Report> {
+    let start = Instant::now();
+    refuse_same_file(source, output)?;
+    let prepared = Prepared::new(source, options)?;
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(options.threads.unwrap_or(0))
+        .build()
+        .map_err(|error| Error::Argument(format!("starting the threads failed: {error}")))?;
+    progress.begin(&prepared.plan);
+    let mut writer = GgufWriter::create(output, &prepared.header, options.overwrite)?;
+    let mut measured = Vec::with_capacity(prepared.found.len());
+    for number in 0..prepared.found.len() {
+        measured.push(
+            pool.install(|| convert_tensor(&prepared, number, &mut writer, progress))
+                .map_err(|error| error.within(source.display().to_string()))?,
+        );
+    }
+    writer.finish()?;
+    verify::read_back(output, &prepared, &measured).inspect_err(|_| {
+        // The file is not what it should be; that it cannot be removed either adds nothing.
+        let _ = std::fs::remove_file(output);
+    })?;
+    Ok(Report {
+        relative_errors: measured.iter().map(|one| one.relative_error).collect(),
+        plan: prepared.plan,
+        seconds: start.elapsed().as_secs_f64(),
+    })
+}
+
+/// Converts one tensor and writes it.
+fn convert_tensor(
+    prepared: &Prepared,
+    number: usize,
+    writer: &mut GgufWriter,
+    progress: &dyn Progress,
+) -> Result<Measured> {
+    let lost = || Error::Argument(format!("the plan has no tensor number {number}"));
+    let found = prepared.found.get(number).ok_or_else(lost)?;
+    let planned = prepared.plan.tensors.get(number).ok_or_else(lost)?;
+    let reader = prepared.source.reader.as_ref();
+    let described = reader.tensors().get(found.index).ok_or_else(lost)?;
+    let columns = found.spec.columns();
+    progress.tensor(&planned.name);
+    let data = reader.data(found.index)?;
+    let job = Job {
+        name: &described.name,
+        source: SourceTensor::new(
+            &described.name,
+            &data,
+            described.tensor_type.unwrap_or(TensorType::F32),
+            (
+                (found.spec.elements() / columns.max(1)) as usize,
+                columns as usize,
+            ),
+            found.transposed,
+        )?,
+        target_type: planned.tensor_type,
+        importance: prepared.importance.for_tensor(&planned.name, columns)?,
+    };
+    let measured = job.run(|bytes| {
+        if !progress.proceed() {
+            return Err(Error::Stopped);
+        }
+        writer.write(bytes)?;
+        progress.written(bytes.len() as u64);
+        Ok(())
+    })?;
+    drop(data);
+    reader.release(found.index);
+    let bound = error_bound(planned.tensor_type);
+    // Written so that NaN fails too.
+    if measured.relative_error <= bound {
+        return Ok(measured);
+    }
+    Err(Error::format(
+        format!("tensor '{}'", described.name),
+        format!(
+            "as {} its relative error is {:.3}, expected at most {bound}; give it a larger type with \
+             --tensor-type",
+            planned.tensor_type.name(),
+            measured.relative_error
+        ),
+    ))
+}
+
+/// The input is never modified, not even with `overwrite`.
+fn refuse_same_file(source: &Path, output: &Path) -> Result<()> {
+    match (source.canonicalize(), output.canonicalize()) {
+        (Ok(source), Ok(target)) if source == target => Err(Error::Argument(format!(
+            "{}: is source and output at once; choose another output",
+            output.display()
+        ))),
+        _ => Ok(()),
+    }
+}

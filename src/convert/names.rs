@@ -1,0 +1,278 @@
+//! Finding a model's tensors in a checkpoint, whatever it calls them.
+
+use std::collections::HashMap;
+
+use super::checkpoint::{CheckpointReader, CheckpointTensor};
+use crate::error::{Error, Result};
+use crate::gguf::TensorType;
+use crate::model::Hyperparameters;
+use crate::model::tensor_table::{
+    CHECKPOINT_PREFIX, Dimension, Orientation, Role, TensorSpec, is_buffer, tensors,
+};
+
+/// Where a tensor of the model comes from.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    /// The tensor of the model.
+    pub spec: TensorSpec,
+    /// Its number in the checkpoint.
+    pub index: usize,
+    /// Whether the checkpoint's matrix must be transposed.
+    pub transposed: bool,
+}
+
+/// Heads of classes that are not converted yet recognized by their tensors.
+const OTHER_HEADS: &[(&str, &str)] = &[
+    ("score.", "sequence classification"),
+    ("classifier.", "token classification"),
+    ("qa_outputs.", "question answering"),
+    ("multiple_choice_head.", "double heads"),
+];
+
+/// Finds every tensor of the model.
+///
+/// Sets `vocabulary` to the rows of the token embedding and `tied_head` to what the weights say. Gives
+/// warnings for tensors that were left behind.
+///
+/// # Errors
+/// [`Error::Format`] for a tensor that is missing, there twice, or of another shape;
+/// [`Error::Unsupported`] for parts that are not converted.
+pub(super) fn find_tensors(
+    reader: &dyn CheckpointReader,
+    hyperparameters: &mut Hyperparameters,
+) -> Result<(Vec<Found>, Vec<String>)> {
+    let gguf_names = reader.gguf().is_some();
+    let mut names = Names::new(reader.tensors(), gguf_names)?;
+    hyperparameters.vocabulary = names.vocabulary(hyperparameters)?;
+    let mut warnings = Vec::new();
+    if !gguf_names {
+        settle_head(reader, &mut names, hyperparameters, &mut warnings)?;
+    }
+    let mut all = Vec::new();
+    for spec in tensors(hyperparameters) {
+        let index = names.take(&spec)?;
+        let tensor = tensor_at(reader, index)?;
+        check(&spec, tensor, gguf_names)?;
+        all.push(Found {
+            transposed: !gguf_names && spec.entry.orientation == Orientation::Transposed,
+            spec,
+            index,
+        });
+    }
+    warnings.extend(names.leftovers()?);
+    Ok((all, warnings))
+}
+
+/// A checkpoint's tensors by name, without the prefix.
+struct Names<'a> {
+    tensors: &'a [CheckpointTensor],
+    by_path: HashMap<&'a str, usize>,
+    /// Whether the source calls them as a GGUF file does.
+    from_gguf: bool,
+}
+
+impl<'a> Names<'a> {
+    fn new(tensors: &'a [CheckpointTensor], gguf_names: bool) -> Result<Self> {
+        let mut by_path = HashMap::with_capacity(tensors.len());
+        for (index, tensor) in tensors.iter().enumerate() {
+            let path = if gguf_names {
+                &tensor.name
+            } else {
+                tensor
+                    .name
+                    .strip_prefix(CHECKPOINT_PREFIX)
+                    .unwrap_or(&tensor.name)
+            };
+            if by_path.insert(path, index).is_some() {
+                return Err(Error::format(
+                    format!("tensor '{}'", tensor.name),
+                    format!("is there with and without the prefix '{CHECKPOINT_PREFIX}'"),
+                ));
+            }
+        }
+        Ok(Self {
+            tensors,
+            by_path,
+            from_gguf: gguf_names,
+        })
+    }
+
+    /// The names a tensor may have in this checkpoint.
+    fn candidates(&self, spec: &TensorSpec) -> Vec<String> {
+        if self.from_gguf {
+            vec![spec.name.clone()]
+        } else {
+            spec.checkpoint_paths().collect()
+        }
+    }
+
+    /// The number of the tensor, which is crossed off.
+    fn take(&mut self, spec: &TensorSpec) -> Result<usize> {
+        let candidates = self.candidates(spec);
+        let mut found = candidates
+            .iter()
+            .filter_map(|path| self.by_path.remove(path.as_str()));
+        match (found.next(), found.next()) {
+            (Some(index), None) => Ok(index),
+            (Some(_), Some(_)) => Err(Error::format(
+                format!("tensor '{}'", candidates.join("' or '")),
+                "is there under both names",
+            )),
+            (None, _) => Err(Error::format(
+                format!("tensor '{}'", candidates.join("' or '")),
+                "missing from the checkpoint",
+            )),
+        }
+    }
+
+    /// The rows of the token embedding, or of a head that stands in for it.
+    fn vocabulary(&self, hyperparameters: &Hyperparameters) -> Result<usize> {
+        let embedding = |spec: &TensorSpec| {
+            spec.entry.role == Role::TokenEmbedding
+                && spec.entry.shape.contains(&Dimension::Vocabulary)
+        };
+        let candidates: Vec<String> = tensors(hyperparameters)
+            .filter(embedding)
+            .flat_map(|spec| self.candidates(&spec))
+            .chain(["lm_head.weight".to_owned()])
+            .collect();
+        let tensor = candidates
+            .iter()
+            .find_map(|path| self.tensors.get(*self.by_path.get(path.as_str())?))
+            .ok_or_else(|| {
+                Error::format(
+                    format!("tensor '{}'", candidates.join("' or '")),
+                    "missing; is this a GPT-2 checkpoint?",
+                )
+            })?;
+        match tensor.shape[..] {
+            [rows, _] if rows > 0 => Ok(usize::try_from(rows).unwrap_or(usize::MAX)),
+            _ => Err(Error::format(
+                format!("tensor '{}'", tensor.name),
+                format!("expected two axes, found shape {:?}", tensor.shape),
+            )),
+        }
+    }
+
+    /// What is left: buffers are fine, other heads and layers are refused, the rest is told.
+    fn leftovers(&self) -> Result<Vec<String>> {
+        let mut left: Vec<&str> = self
+            .by_path
+            .keys()
+            .copied()
+            .filter(|path| self.from_gguf || !is_buffer(path))
+            .collect();
+        left.sort_unstable();
+        for path in &left {
+            if let Some((_, head)) = OTHER_HEADS
+                .iter()
+                .find(|(prefix, _)| path.starts_with(prefix))
+            {
+                return Err(Error::Unsupported(format!(
+                    "tensor '{path}': a {head} head; only language models are converted"
+                )));
+            }
+            if path.starts_with("h.") || path.starts_with("blk.") {
+                return Err(Error::Unsupported(format!(
+                    "tensor '{path}': a GPT-2 of this configuration has no such tensor"
+                )));
+            }
+        }
+        Ok(left
+            .iter()
+            .map(|path| format!("tensor '{path}' belongs to no GPT-2 and was left out"))
+            .collect())
+    }
+}
+
+/// Decides whether the head is the token embedding, from the configuration and the weights.
+fn settle_head(
+    reader: &dyn CheckpointReader,
+    names: &mut Names,
+    hyperparameters: &mut Hyperparameters,
+    warnings: &mut Vec<String>,
+) -> Result<()> {
+    let head = ["lm_head.weight", "lm_head.decoder.weight"]
+        .into_iter()
+        .find_map(|path| names.by_path.get(path).map(|index| (path, *index)));
+    let embedding = names.by_path.get("wte.weight").copied();
+    match (head, embedding) {
+        (Some((path, index)), None) if hyperparameters.tied_head => {
+            names.by_path.remove(path);
+            names.by_path.insert("wte.weight", index);
+        }
+        (Some((path, head)), Some(embedding)) => {
+            if same_elements(reader, head, embedding)? {
+                names.by_path.remove(path);
+                hyperparameters.tied_head = true;
+            } else {
+                if hyperparameters.tied_head {
+                    warnings.push(format!(
+                        "'{path}' differs from the token embedding although the configuration ties \
+                         them; both were kept"
+                    ));
+                }
+                hyperparameters.tied_head = false;
+            }
+        }
+        // Missing tensors are reported when they are looked for.
+        _ => {}
+    }
+    Ok(())
+}
+
+fn same_elements(reader: &dyn CheckpointReader, first: usize, second: usize) -> Result<bool> {
+    let (a, b) = (tensor_at(reader, first)?, tensor_at(reader, second)?);
+    Ok(a.dtype == b.dtype && a.shape == b.shape && reader.data(first)? == reader.data(second)?)
+}
+
+fn tensor_at(reader: &dyn CheckpointReader, index: usize) -> Result<&CheckpointTensor> {
+    reader
+        .tensors()
+        .get(index)
+        .ok_or_else(|| Error::Argument(format!("the checkpoint has no tensor number {index}")))
+}
+
+/// Checks a tensor's shape and type against the table.
+fn check(spec: &TensorSpec, tensor: &CheckpointTensor, gguf_names: bool) -> Result<()> {
+    let place = || format!("tensor '{}'", tensor.name);
+    let expected = if gguf_names {
+        spec.shape.iter().rev().copied().collect()
+    } else {
+        spec.checkpoint_shape()
+    };
+    let trimmed = |shape: &[u64]| -> Vec<u64> {
+        let leading_ones = shape.iter().take_while(|axis| **axis == 1).count();
+        shape.get(leading_ones..).unwrap_or_default().to_vec()
+    };
+    if trimmed(&tensor.shape) != trimmed(&expected) {
+        let turned: Vec<u64> = tensor.shape.iter().rev().copied().collect();
+        let hint = if turned == expected {
+            "; it is stored as a linear layer's [out, in], expected is Conv1D's [in, out]"
+        } else {
+            "; does config.json belong to these weights?"
+        };
+        return Err(Error::format(
+            place(),
+            format!(
+                "expected shape {expected:?}, found {:?}{hint}",
+                tensor.shape
+            ),
+        ));
+    }
+    let readable = tensor.tensor_type.is_some_and(|tensor_type| {
+        gguf_names
+            || matches!(
+                tensor_type,
+                TensorType::F64 | TensorType::F32 | TensorType::F16 | TensorType::BF16
+            )
+    });
+    if !readable {
+        return Err(Error::Unsupported(format!(
+            "{}: elements of type {}; expected F32, F16, BF16 or F64",
+            place(),
+            tensor.dtype
+        )));
+    }
+    Ok(())
+}
