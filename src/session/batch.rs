@@ -22,6 +22,8 @@ pub struct BatchToken {
 pub struct Batch {
     /// The tokens.
     pub tokens: Vec<BatchToken>,
+    /// Whether the hidden states of the tokens with output come out too.
+    pub hidden_states: bool,
 }
 
 impl Batch {
@@ -41,6 +43,7 @@ impl Batch {
         };
         Self {
             tokens: tokens.iter().enumerate().map(token).collect(),
+            hidden_states: false,
         }
     }
 }
@@ -52,6 +55,10 @@ pub struct Output {
     pub vocabulary: usize,
     /// Logits, row-major `[rows, vocabulary]`.
     pub logits: Vec<f32>,
+    /// When asked for, `layers + 1` matrices, row-major `[rows, width]`: the embeddings, what each layer
+    /// but the last gave, and the final layer norm of what the last gave (transformers'
+    /// `hidden_states`).
+    pub hidden_states: Vec<Vec<f32>>,
 }
 
 impl Output {

@@ -194,8 +194,9 @@ impl Session {
         let before = self.cells.clone();
         self.output.vocabulary = self.model.hyperparameters().vocabulary;
         self.output.logits.clear();
+        self.output.hidden_states.clear();
         for tokens in batch.tokens.chunks(self.settled.batch_size) {
-            if let Err(error) = self.run_chunk(tokens) {
+            if let Err(error) = self.run_chunk(tokens, batch.hidden_states) {
                 self.cells = before;
                 return Err(error);
             }
@@ -251,7 +252,7 @@ impl Session {
     }
 
     /// Computes tokens that go into one graph.
-    fn run_chunk(&mut self, tokens: &[BatchToken]) -> Result<()> {
+    fn run_chunk(&mut self, tokens: &[BatchToken], hidden_states: bool) -> Result<()> {
         let mut cells = Vec::with_capacity(tokens.len());
         for token in tokens {
             let cell = self.cells.take(token.position, token.sequences);
@@ -274,7 +275,7 @@ impl Session {
                 .min(self.settled.context),
             outputs: selected.len(),
             flash_attention: self.settled.flash_attention,
-            hidden_states: false,
+            hidden_states: hidden_states && !selected.is_empty(),
         };
         let slot = usize::from(tokens.len() > 1);
         let mut ready = match self.graphs[slot].take() {
@@ -337,6 +338,28 @@ impl Session {
                 .logits
                 .resize(start + selected.len() * self.output.vocabulary, 0.0);
             graph.read(logits, &mut self.output.logits[start..])?;
+        }
+        if let (true, Some(last)) = (shape.hidden_states, &ports.last_hidden_state) {
+            self.output
+                .hidden_states
+                .resize(ports.hidden_states.len() + 1, Vec::new());
+            let width = self.model.hyperparameters().width;
+            let mut rows = vec![0.0; tokens.len() * width];
+            for (states, to) in ports
+                .hidden_states
+                .iter()
+                .zip(&mut self.output.hidden_states)
+            {
+                graph.read(states, &mut rows)?;
+                for &index in selected {
+                    to.extend_from_slice(&rows[index * width..(index + 1) * width]);
+                }
+            }
+            let rows = &mut rows[..selected.len() * width];
+            graph.read(last, rows)?;
+            if let Some(to) = self.output.hidden_states.last_mut() {
+                to.extend_from_slice(rows);
+            }
         }
         Ok(())
     }

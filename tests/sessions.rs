@@ -1,0 +1,235 @@
+//! Sequences, limits and threads of sessions, on the demo model.
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use common::{austen_f32, ids, reference};
+use gpt2::Error;
+use gpt2::session::{Batch, FlashAttention, Model, SequenceSet, Session, SessionOptions};
+
+const SEQUENCES: usize = 3;
+
+fn session(model: &Arc<Model>) -> Session {
+    let options = SessionOptions {
+        sequences: SEQUENCES,
+        ..SessionOptions::default()
+    };
+    Session::new(Arc::clone(model), options).unwrap()
+}
+
+fn prompts() -> Vec<Vec<u32>> {
+    let reference = reference();
+    reference["prompts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|prompt| ids(&prompt["ids"]))
+        .collect()
+}
+
+/// The logits of `tokens` alone in a session of their own.
+fn alone(model: &Arc<Model>, tokens: &[u32]) -> Vec<f32> {
+    session(model).prefill(tokens).unwrap().to_vec()
+}
+
+#[track_caller]
+fn assert_close(found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len());
+    let differences = found.iter().zip(expected).map(|(a, b)| (a - b).abs());
+    let worst = differences.fold(0.0f32, f32::max);
+    println!("largest difference: {worst:.2e}");
+    assert!(worst < 1e-4, "{worst:e}");
+}
+
+#[test]
+fn sequences_computed_together_do_not_see_each_other() {
+    let model = austen_f32();
+    let prompts = prompts();
+    for flash_attention in [FlashAttention::On, FlashAttention::Off] {
+        let options = SessionOptions {
+            sequences: SEQUENCES,
+            flash_attention,
+            ..SessionOptions::default()
+        };
+        let mut session = Session::new(Arc::clone(&model), options).unwrap();
+        let mut batch = Batch::default();
+        for (sequence, prompt) in prompts.iter().enumerate() {
+            let set = SequenceSet::of(sequence).unwrap();
+            let last = prompt.len() - 1;
+            batch
+                .tokens
+                .extend(Batch::of_text(prompt, 0, set, |index| index == last).tokens);
+        }
+        let output = session.run(&batch).unwrap().clone();
+        assert_eq!(output.rows(), SEQUENCES);
+        for (sequence, prompt) in prompts.iter().enumerate() {
+            assert_close(output.row(sequence), &alone(&model, prompt));
+            assert_eq!(session.length(sequence), prompt.len());
+        }
+    }
+}
+
+#[test]
+fn a_fork_shares_the_prefix_and_goes_on_apart() {
+    let model = austen_f32();
+    let [prompt, first, second] = prompts().try_into().unwrap();
+    let mut session = session(&model);
+    session.prefill(&prompt).unwrap();
+    session.fork(0, 2).unwrap();
+    assert_eq!(session.length(2), prompt.len());
+    for (sequence, continuation) in [(0, &first), (2, &second)] {
+        let set = SequenceSet::of(sequence).unwrap();
+        let last = continuation.len() - 1;
+        let batch = Batch::of_text(continuation, prompt.len(), set, |index| index == last);
+        let found = session.run(&batch).unwrap().row(0).to_vec();
+        assert_close(
+            &found,
+            &alone(&model, &[&prompt[..], continuation].concat()),
+        );
+    }
+    // The fork outlives what it came from.
+    session.truncate(0, 0).unwrap();
+    let set = SequenceSet::of(2).unwrap();
+    let position = session.length(2);
+    let found = session
+        .run(&Batch::of_text(&[5], position, set, |_| true))
+        .unwrap()
+        .row(0)
+        .to_vec();
+    assert_close(
+        &found,
+        &alone(&model, &[&prompt[..], &second, &[5]].concat()),
+    );
+}
+
+#[test]
+fn a_truncated_session_is_as_if_the_rest_had_never_been() {
+    let model = austen_f32();
+    let [prompt, other, _] = prompts().try_into().unwrap();
+    let mut session = session(&model);
+    session.prefill(&prompt).unwrap();
+    session.truncate(0, 3).unwrap();
+    let found = session.prefill(&other).unwrap().to_vec();
+    assert_close(&found, &alone(&model, &[&prompt[..3], &other].concat()));
+    session.clear();
+    assert_eq!(session.length(0), 0);
+    assert_close(
+        &session.prefill(&other).unwrap().to_vec(),
+        &alone(&model, &other),
+    );
+}
+
+#[test]
+fn every_token_can_have_its_logits() {
+    let model = austen_f32();
+    let prompt = &prompts()[0];
+    let all = session(&model).forward(prompt).unwrap().to_vec();
+    let vocabulary = model.hyperparameters().vocabulary;
+    assert_eq!(all.len(), prompt.len() * vocabulary);
+    for (index, row) in all.chunks(vocabulary).enumerate() {
+        assert_close(row, &alone(&model, &prompt[..=index]));
+    }
+}
+
+#[test]
+fn small_batches_give_the_same() {
+    let model = austen_f32();
+    let prompt: Vec<u32> = prompts().concat();
+    for batch_size in [1, 3, 16] {
+        let options = SessionOptions {
+            batch_size,
+            ..SessionOptions::default()
+        };
+        let mut session = Session::new(Arc::clone(&model), options).unwrap();
+        assert_close(session.prefill(&prompt).unwrap(), &alone(&model, &prompt));
+    }
+}
+
+#[test]
+fn many_sessions_share_a_model_from_many_threads() {
+    let model = austen_f32();
+    let prompts = prompts();
+    let expected: Vec<_> = prompts.iter().map(|prompt| alone(&model, prompt)).collect();
+    std::thread::scope(|scope| {
+        for worker in 0..6 {
+            let (model, prompts, expected) = (&model, &prompts, &expected);
+            scope.spawn(move || {
+                let index = worker % prompts.len();
+                for _ in 0..3 {
+                    assert_close(&alone(model, &prompts[index]), &expected[index]);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn what_does_not_fit_is_refused_and_changes_nothing() {
+    let model = austen_f32();
+    let options = SessionOptions {
+        context: Some(8),
+        ..SessionOptions::default()
+    };
+    let mut session = Session::new(Arc::clone(&model), options).unwrap();
+    session.prefill(&[1, 2, 3]).unwrap();
+    let full = session.prefill(&[4; 6]).unwrap_err();
+    assert!(
+        matches!(
+            full,
+            Error::ContextFull {
+                needed: 9,
+                available: 8,
+                model_limit: 512
+            }
+        ),
+        "{full}"
+    );
+    let outside = session.prefill(&[1, 4096]).unwrap_err().to_string();
+    assert!(
+        outside.contains("4096") && outside.contains("vocabulary"),
+        "{outside}"
+    );
+    assert!(matches!(session.prefill(&[]), Err(Error::Argument(_))));
+    assert!(matches!(session.fork(0, 1), Err(Error::Argument(_))));
+    assert_eq!(session.length(0), 3);
+    assert_close(
+        &session.decode(4).unwrap().to_vec(),
+        &alone(&model, &[1, 2, 3, 4]),
+    );
+
+    let mut session = self::session(&model);
+    let past = Batch::of_text(&[1], 512, SequenceSet::of(1).unwrap(), |_| true);
+    assert!(matches!(
+        session.run(&past),
+        Err(Error::ContextFull { needed: 513, .. })
+    ));
+    let nobody = Batch::of_text(&[1], 0, SequenceSet::default(), |_| true);
+    assert!(matches!(session.run(&nobody), Err(Error::Argument(_))));
+    assert!(
+        Session::new(
+            model,
+            SessionOptions {
+                context: Some(513),
+                ..SessionOptions::default()
+            }
+        )
+        .is_err()
+    );
+}
+
+#[test]
+fn a_stopped_session_goes_on_where_it_was() {
+    let model = austen_f32();
+    let prompt = &prompts()[0];
+    let mut session = session(&model);
+    session.prefill(&prompt[..4]).unwrap();
+    let stop = session.stop_flag();
+    stop.store(true, Ordering::Relaxed);
+    assert!(matches!(session.prefill(&prompt[4..]), Err(Error::Stopped)));
+    assert_eq!(session.length(0), 4);
+    stop.store(false, Ordering::Relaxed);
+    let found = session.prefill(&prompt[4..]).unwrap().to_vec();
+    assert_close(&found, &alone(&model, prompt));
+}
