@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use gpt2::convert::{ConvertOptions, FileType, NoProgress, convert};
+use gpt2::convert::{ConvertOptions, FileType, convert};
 use gpt2::session::{Model, ModelOptions};
 use serde_json::Value;
 
@@ -37,7 +37,7 @@ pub fn austen(file_type: &str, folder: &Path) -> PathBuf {
         &project("models/austen-gpt2"),
         &output,
         &options,
-        &NoProgress,
+        &(),
     )
     .unwrap();
     output

@@ -1,0 +1,27 @@
+//! The least that writes text: `cargo run --release --example generate -- MODEL.gguf "Once upon a time"`.
+
+use std::io::Write as _;
+use std::ops::ControlFlow;
+
+use gpt2::session::{
+    GenerationOptions, Model, ModelOptions, Session, SessionOptions, generate,
+};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let (Some(file), Some(prompt)) = (arguments.next(), arguments.next()) else {
+        return Err("usage: generate MODEL.gguf PROMPT".into());
+    };
+    let model = Model::open(file, &ModelOptions::default())?;
+    let ids = model.tokenizer()?.encode(&prompt)?;
+    let mut session = Session::new(model, SessionOptions::default())?;
+    print!("{prompt}");
+    generate(&mut session, &ids, &GenerationOptions::default(), &mut |step| {
+        print!("{}", step.text);
+        // A reader who is gone is no reason to fail.
+        let _ = std::io::stdout().flush();
+        ControlFlow::Continue(())
+    })?;
+    println!();
+    Ok(())
+}
