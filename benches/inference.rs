@@ -1,4 +1,4 @@
-//! Prefill and decode, on the demo model's q8_0 file or the file that `GPT2_BENCH_MODEL` names.
+//! Prefill and decode, on the demo model or the file that `GPT2_BENCH_MODEL` names.
 
 use std::path::Path;
 
