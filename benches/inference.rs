@@ -14,7 +14,9 @@ fn inference(criterion: &mut Criterion) {
     let model = Model::open(&file, &ModelOptions::default()).unwrap();
     let vocabulary = model.hyperparameters().vocabulary;
     let mut session = Session::new(model, SessionOptions::default()).unwrap();
-    let ids: Vec<u32> = (0..PREFILL).map(|index| (index * 7919 % vocabulary) as u32).collect();
+    let ids: Vec<u32> = (0..PREFILL)
+        .map(|index| (index * 7919 % vocabulary) as u32)
+        .collect();
 
     let mut group = criterion.benchmark_group("session");
     group.sample_size(20);

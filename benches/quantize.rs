@@ -22,7 +22,9 @@ fn weights() -> Vec<f32> {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 8) as f32 / (1 << 24) as f32 - 0.5
     };
-    (0..COLUMNS * ROWS).map(|_| 0.04 * (uniform() + uniform() + uniform())).collect()
+    (0..COLUMNS * ROWS)
+        .map(|_| 0.04 * (uniform() + uniform() + uniform()))
+        .collect()
 }
 
 fn quantize(criterion: &mut Criterion) {

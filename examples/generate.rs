@@ -3,9 +3,7 @@
 use std::io::Write as _;
 use std::ops::ControlFlow;
 
-use gpt2::session::{
-    GenerationOptions, Model, ModelOptions, Session, SessionOptions, generate,
-};
+use gpt2::session::{GenerationOptions, Model, ModelOptions, Session, SessionOptions, generate};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -16,12 +14,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let ids = model.tokenizer()?.encode(&prompt)?;
     let mut session = Session::new(model, SessionOptions::default())?;
     print!("{prompt}");
-    generate(&mut session, &ids, &GenerationOptions::default(), &mut |step| {
-        print!("{}", step.text);
-        // A reader who is gone is no reason to fail.
-        let _ = std::io::stdout().flush();
-        ControlFlow::Continue(())
-    })?;
+    generate(
+        &mut session,
+        &ids,
+        &GenerationOptions::default(),
+        &mut |step| {
+            print!("{}", step.text);
+            // A reader who is gone is no reason to fail.
+            let _ = std::io::stdout().flush();
+            ControlFlow::Continue(())
+        },
+    )?;
     println!();
     Ok(())
 }

@@ -24,21 +24,29 @@ const TYPES: &[&str] = &[
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
-    let checkpoint = arguments.next().unwrap_or_else(|| project.join("models/austen-gpt2"));
-    let text = arguments.next().unwrap_or_else(|| project.join("tests/data/austen/heldout.txt"));
+    let checkpoint = arguments
+        .next()
+        .unwrap_or_else(|| project.join("models/austen-gpt2"));
+    let text = arguments
+        .next()
+        .unwrap_or_else(|| project.join("tests/data/austen/heldout.txt"));
     let text = std::fs::read_to_string(text)?;
     let folder = tempfile::tempdir()?;
 
-    println!("| type | file, MB | bits per weight | perplexity | prefill, tokens/s | decode, tokens/s |");
+    println!(
+        "| type | file, MB | bits per weight | perplexity | prefill, tokens/s | decode, tokens/s |"
+    );
     println!("|---|---:|---:|---:|---:|---:|");
     for name in TYPES {
-        let file_type = FileType::from_name(name).ok_or("a type of the table is unknown")?;
+        let file_type = FileType::from_name(name)?;
         let output = folder.path().join(format!("{name}.gguf"));
         let report = convert(&checkpoint, &output, &ConvertOptions::new(file_type), &())?;
         let model = Model::open(&output, &ModelOptions::default())?;
         let ids = model.tokenizer()?.encode(&text)?;
         let mut session = Session::new(Arc::clone(&model), SessionOptions::default())?;
-        let score = perplexity(&mut session, None, &ids, WINDOW, &mut |_, _| ControlFlow::Continue(()))?;
+        let score = perplexity(&mut session, None, &ids, WINDOW, &mut |_, _| {
+            ControlFlow::Continue(())
+        })?;
         let (prefill, decode) = speed(&mut session, &ids[..WINDOW])?;
         println!(
             "| {name} | {:.1} | {:.2} | {:.2} | {prefill:.0} | {decode:.0} |",
@@ -58,7 +66,9 @@ fn speed(session: &mut Session, ids: &[u32]) -> gpt2::Result<(f64, f64)> {
         session.clear();
         let start = Instant::now();
         session.prefill(&ids[..ids.len() - DECODE])?;
-        rounds.0.push((ids.len() - DECODE) as f64 / start.elapsed().as_secs_f64());
+        rounds
+            .0
+            .push((ids.len() - DECODE) as f64 / start.elapsed().as_secs_f64());
         let start = Instant::now();
         for &id in &ids[..DECODE] {
             session.decode(id)?;

@@ -33,13 +33,7 @@ pub fn ids(value: &Value) -> Vec<u32> {
 pub fn austen(file_type: &str, folder: &Path) -> PathBuf {
     let output = folder.join(format!("austen-{file_type}.gguf"));
     let options = ConvertOptions::new(FileType::from_name(file_type).unwrap());
-    convert(
-        &project("models/austen-gpt2"),
-        &output,
-        &options,
-        &(),
-    )
-    .unwrap();
+    convert(&project("models/austen-gpt2"), &output, &options, &()).unwrap();
     output
 }
 
