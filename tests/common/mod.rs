@@ -9,18 +9,18 @@ use gpt2::session::{Model, ModelOptions};
 use serde_json::Value;
 
 /// A file of the project.
-pub fn project(path: &str) -> PathBuf {
+pub(crate) fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
 /// What transformers computed with the demo model.
-pub fn reference() -> Value {
+pub(crate) fn reference() -> Value {
     let path = project("tests/data/austen/reference.json");
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
 /// A list of ids in the reference.
-pub fn ids(value: &Value) -> Vec<u32> {
+pub(crate) fn ids(value: &Value) -> Vec<u32> {
     value
         .as_array()
         .unwrap()
@@ -30,7 +30,7 @@ pub fn ids(value: &Value) -> Vec<u32> {
 }
 
 /// The demo model converted to a type, in a folder that goes with the process.
-pub fn austen(file_type: &str, folder: &Path) -> PathBuf {
+pub(crate) fn austen(file_type: &str, folder: &Path) -> PathBuf {
     let output = folder.join(format!("austen-{file_type}.gguf"));
     let options = ConvertOptions::new(FileType::from_name(file_type).unwrap());
     convert(&project("models/austen-gpt2"), &output, &options, &()).unwrap();
@@ -38,7 +38,7 @@ pub fn austen(file_type: &str, folder: &Path) -> PathBuf {
 }
 
 /// The demo model as f32, converted once a test program.
-pub fn austen_f32() -> Arc<Model> {
+pub(crate) fn austen_f32() -> Arc<Model> {
     static MODEL: OnceLock<(Arc<Model>, tempfile::TempDir)> = OnceLock::new();
     let (model, _) = MODEL.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();
