@@ -156,6 +156,7 @@ pub fn generate(
     on_token: &mut dyn FnMut(&Step) -> ControlFlow<()>,
 ) -> Result<Generation> {
     let model = std::sync::Arc::clone(session.model());
+    model.check_tokens(prompt)?;
     let tokenizer = model.tokenizer()?;
     let eos = options
         .eos

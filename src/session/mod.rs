@@ -20,7 +20,7 @@ pub use generate::{
 pub use model::{Model, ModelOptions};
 pub use options::{CacheType, FlashAttention, SessionOptions};
 pub use perplexity::{Comparison, Perplexity, perplexity};
-pub use plan::kv_bytes;
+pub use plan::{estimate, fit, kv_bytes};
 pub use run::Session;
 
 pub use crate::model::cache::{MAX_SEQUENCES, SequenceId, SequenceSet};

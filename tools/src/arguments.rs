@@ -7,7 +7,7 @@ use clap::Args;
 use gpt2::ggml::map::MappedFile;
 use gpt2::ggml::system;
 use gpt2::gguf::{Bytes, Gguf};
-use gpt2::session::{CacheType, FlashAttention, Model, ModelOptions, Session, SessionOptions};
+use gpt2::session::{CacheType, FlashAttention, Model, ModelOptions, Session, SessionOptions, fit};
 
 use crate::demo;
 use crate::failure::Failure;
@@ -39,14 +39,14 @@ pub(crate) fn open_gguf(path: &Path) -> Result<Gguf, Failure> {
 
 /// The embedded model, with a word about it.
 fn demo_model() -> Result<Bytes, Failure> {
-    let Some(bytes) = demo::bytes() else {
+    let Some(bytes) = demo::FILE else {
         return Err(Failure::Usage(
             "no model given, and this program has no demo model inside; name one with -m MODEL.gguf"
                 .to_owned(),
         ));
     };
     eprintln!("no model given (-m): using the demo model, {}", demo::NAME);
-    Ok(bytes)
+    Ok(Arc::new(bytes))
 }
 
 /// Which model, and how it runs.
@@ -140,15 +140,24 @@ impl RunArguments {
         model: Arc<Model>,
         context: Option<usize>,
     ) -> Result<Session, Failure> {
-        let asked = self.ctx_size.filter(|&size| size > 0);
         let options = SessionOptions {
-            context: asked.or(context),
+            context: self.ctx_size.filter(|&size| size > 0).or(context),
             cache_type: self.cache_type,
             flash_attention: self.flash_attn,
             threads: self.threads,
             ..SessionOptions::default()
         };
-        Ok(Session::new(model, options)?)
+        let Some(limit) = self.mem else {
+            return Ok(Session::new(model, options)?);
+        };
+        let fitting = fit(&model, &options, limit)?;
+        if let (Some(context), None) = (fitting.context, options.context) {
+            eprintln!(
+                "context shortened from {} to {context} positions, to stay within --mem",
+                model.hyperparameters().positions
+            );
+        }
+        Ok(Session::new(model, fitting)?)
     }
 
     /// The seed asked for, or a new one, which is said so that the result can be repeated.

@@ -1,21 +1,18 @@
 //! The demo model, inside the program.
 
-use gpt2::gguf::Bytes;
-
 /// What it is, for messages.
 pub(crate) const NAME: &str = "austen-gpt2, q8_0";
 
-/// The whole file, so placed that its tensors can be used where they are.
+/// The whole file, where a program is built with it.
 #[cfg(feature = "demo-model")]
-pub(crate) fn bytes() -> Option<Bytes> {
+pub(crate) static FILE: Option<&[u8]> = {
+    /// Tensors begin at multiples of 32 in the file: so placed, they can be used where they are.
     #[repr(C, align(64))]
     struct Aligned<T: ?Sized>(T);
-    static FILE: &Aligned<[u8]> = &Aligned(*include_bytes!("../../models/austen-gpt2-q8_0.gguf"));
-    Some(std::sync::Arc::new(&FILE.0))
-}
+    const FILE: &Aligned<[u8]> = &Aligned(*include_bytes!("../../models/austen-gpt2-q8_0.gguf"));
+    Some(&FILE.0)
+};
 
-/// This program was built without one.
+/// This program is built without it.
 #[cfg(not(feature = "demo-model"))]
-pub(crate) fn bytes() -> Option<Bytes> {
-    None
-}
+pub(crate) static FILE: Option<&[u8]> = None;

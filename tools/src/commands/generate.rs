@@ -39,9 +39,10 @@ pub(super) struct Arguments {
     #[arg(long)]
     ignore_eos: bool,
     #[command(flatten)]
-    decoding: Decoding,
-    #[command(flatten)]
     run: RunArguments,
+    // Last, since its heading holds for what follows.
+    #[command(flatten)]
+    decoding: Decoding,
 }
 
 /// Where the prompt comes from.

@@ -1,0 +1,146 @@
+//! `forward`, `perplexity`, `bench`.
+
+use serde_json::Value;
+
+use crate::run::{run, run_on, run_with};
+
+#[test]
+fn forward_writes_the_logits_of_a_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("logits.safetensors");
+    let path = path.to_str().unwrap();
+    let arguments = [
+        "forward",
+        "--ids",
+        "1024,363,258",
+        "--ids",
+        "7",
+        "--output",
+        path,
+        "--json",
+    ];
+    let document = run_with(&arguments).json();
+    assert_eq!(
+        document["shapes"]["logits"],
+        serde_json::json!([2, 3, 4096])
+    );
+    let bytes = std::fs::read(path).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let logits = tensors.tensor("logits").unwrap();
+    assert_eq!(
+        (logits.dtype(), logits.shape()),
+        (safetensors::Dtype::F32, [2, 3, 4096].as_slice())
+    );
+    let values: Vec<f32> = logits
+        .data()
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
+        .collect();
+    // The best token of each row is the one the report names.
+    for (row, last) in [(0, 2), (1, 0)] {
+        let start = (row * 3 + last) * 4096;
+        let last = &values[start..start + 4096];
+        let best = &document["rows"][row]["top"][0];
+        let logit = last[best["id"].as_u64().unwrap() as usize];
+        assert!((f64::from(logit) - best["logit"].as_f64().unwrap()).abs() < 1e-6);
+        assert!(last.iter().all(|&other| other <= logit));
+    }
+    assert!(
+        values[4 * 4096..].iter().all(|&value| value == 0.0),
+        "a shorter row ends in zeros"
+    );
+
+    let again = run_with(&arguments);
+    assert!(again.error(1).contains("--force"), "{}", again.stderr);
+    let forced: Vec<&str> = arguments.iter().copied().chain(["--force"]).collect();
+    assert_eq!(run_with(&forced).json(), document);
+}
+
+#[test]
+fn rows_do_not_disturb_each_other() {
+    let together = run("forward --ids 5,6,7 --ids 1024,363 --json").json();
+    let alone = run("forward --ids 1024,363 --json").json();
+    assert_eq!(together["rows"][1], alone["rows"][0]);
+    assert_eq!(alone["rows"][0]["top"].as_array().unwrap().len(), 20);
+}
+
+/// A text of some length that the model knows well enough.
+const TEXT: &str = "She was the youngest of the two daughters of a most affectionate, indulgent \
+    father; and had, in consequence of her sister's marriage, been mistress of his house from a \
+    very early period.";
+
+#[test]
+fn perplexity_counts_whole_windows() {
+    let document = run_on(&["perplexity", "--window", "16", "--json"], TEXT.as_bytes()).json();
+    let ids = run_with(&["tokenize", TEXT, "--json"]).json()["ids"]
+        .as_array()
+        .unwrap()
+        .len();
+    assert_eq!(document["tokens"], (ids / 16 * 15) as u64);
+    let (sum, tokens) = (
+        document["nll_sum"].as_f64().unwrap(),
+        document["tokens"].as_f64().unwrap(),
+    );
+    let perplexity = document["perplexity"].as_f64().unwrap();
+    assert!((perplexity - (sum / tokens).exp()).abs() < 1e-9);
+    assert!((5.0..500.0).contains(&perplexity), "{perplexity}");
+    assert_eq!(document["kld_mean"], Value::Null);
+
+    let short = run_on(&["perplexity", "--window", "400"], TEXT.as_bytes());
+    assert!(
+        short.error(1).contains("at least one window of 400"),
+        "{}",
+        short.stderr
+    );
+    let long = run_on(&["perplexity", "--window", "1000"], TEXT.as_bytes());
+    assert!(long.error(1).contains("512"), "{}", long.stderr);
+}
+
+#[test]
+fn a_model_does_not_differ_from_itself() {
+    let model = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../models/austen-gpt2-q8_0.gguf"
+    );
+    let arguments = [
+        "perplexity",
+        "--window",
+        "16",
+        "--json",
+        "-m",
+        model,
+        "--reference",
+        model,
+    ];
+    let document = run_on(&arguments, TEXT.as_bytes()).json();
+    assert!(document["kld_mean"].as_f64().unwrap() < 1e-9);
+    assert!(document["kld_p99"].as_f64().unwrap() < 1e-9);
+    assert_eq!(document["top1_agreement"], 1.0);
+}
+
+#[test]
+fn bench_has_a_row_for_each_test() {
+    let document = run("bench -p 8,4 -n 2 -r 2 --json").json();
+    let rows = document["rows"].as_array().unwrap();
+    let tests: Vec<&str> = rows
+        .iter()
+        .map(|row| row["test"].as_str().unwrap())
+        .collect();
+    assert_eq!(tests, ["pp8", "pp4", "tg2"]);
+    assert_eq!(
+        (&rows[0]["n_prompt"], &rows[0]["n_gen"]),
+        (&8.into(), &0.into())
+    );
+    assert_eq!(
+        (&rows[2]["n_prompt"], &rows[2]["n_gen"]),
+        (&0.into(), &2.into())
+    );
+    for row in rows {
+        assert!(row["tokens_per_s"]["mean"].as_f64().unwrap() > 0.0);
+        assert!(row["tokens_per_s"]["std"].as_f64().unwrap() >= 0.0);
+        assert!(row["memory"]["kv"].as_u64().unwrap() > 0);
+    }
+    assert!(run("bench -p 0 -n 1 -r 1").ok().contains("| tg1 |"));
+    assert!(run("bench -p 513 -n 0").error(1).contains("512 positions"));
+    assert_eq!(run("bench -p 0 -n 0").status, Some(2));
+}
