@@ -21,7 +21,8 @@ fi
 
 cargo build --release --locked --package gpt2-edge-tools
 "$target/release/gpt2-convert" models/austen-gpt2 -o "$target/austen-q8_0.gguf" --type q8_0 --force
-"$target/release/gpt2" generate -m "$target/austen-q8_0.gguf" -n 120 \
-    --do-sample --temperature 0.8 --top-k 40 --seed 7 \
-    -p "It was the opinion of Lady Catherine"
-echo
+
+prompt="It is a truth universally acknowledged, that"
+printf '\n%s' "$prompt"
+"$target/release/gpt2" generate -m "$target/austen-q8_0.gguf" -p "$prompt" -n 120 \
+    --do-sample --temperature 0.7 --top-k 40 --seed 4
