@@ -12,6 +12,7 @@ mod interrupt;
 mod memory;
 mod prompt;
 mod report;
+mod tensors;
 mod version;
 
 pub use commands::gpt2;

@@ -1,18 +1,17 @@
 //! `gpt2 forward`: one pass over given tokens.
 
-use std::fmt::Write as _;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::fmt::Write;
+use std::path::PathBuf;
 
 use clap::Args;
 use gpt2::TokenId;
-use gpt2::output::AtomicFile;
-use gpt2::session::{Model, Session};
-use serde_json::{Value, json};
+use gpt2::session::{Batch, Model, SequenceSet, Session};
+use serde_json::{Map, Value, json};
 
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
 use crate::prompt::{self, Ids};
+use crate::tensors::{Described, TensorFile};
 use crate::{interrupt, report};
 
 /// Tokens of the last position that the report shows.
@@ -20,11 +19,13 @@ const SHOWN: usize = 20;
 /// Tokens whose logits are in memory at a time.
 const CHUNK: usize = 64;
 
-/// Run one forward pass and write its logits.
+/// Run one forward pass and write what it gives.
 ///
-/// Each --ids or -p is a row of the batch. OUT.safetensors gets `logits`, f32, [batch, tokens,
-/// vocabulary]; where a row is shorter than the longest, its logits are followed by zeros. The report
-/// shows the 20 best tokens after each row.
+/// Each --ids or -p is a row of the batch. OUT.safetensors gets f32 tensors under transformers'
+/// names: logits [batch, tokens, vocabulary]; with --hidden-states also `hidden_states.N`
+/// [batch, tokens, width]: the embeddings, every layer but the last, and the last after the final norm.
+/// Rows shorter than the longest are followed by zeros. The report shows the 20 best tokens after
+/// each row.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  gpt2 forward -p \"It is a truth\" --output logits.safetensors")]
 pub(super) struct Arguments {
@@ -33,6 +34,9 @@ pub(super) struct Arguments {
     /// The file to write
     #[arg(short, long, value_name = "OUT.safetensors")]
     output: Option<PathBuf>,
+    /// Write the hidden states too
+    #[arg(long)]
+    hidden_states: bool,
     /// Replace the file if it exists
     #[arg(long)]
     force: bool,
@@ -56,36 +60,66 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let model = arguments.run.open_model()?;
     let rows = arguments.source.rows(&model)?;
     let longest = rows.iter().map(Vec::len).max().unwrap_or_default();
-    let shape = [rows.len(), longest, model.hyperparameters().vocabulary];
+    let tensors = tensors(&model, rows.len(), longest, arguments.hidden_states);
     let mut session = arguments.run.start(model, None)?;
     interrupt::stop_on_interrupt(session.stop_flag());
-    let mut writer = match &arguments.output {
-        Some(path) => Some(LogitsFile::create(path, arguments.force, shape)?),
+    let mut file = match &arguments.output {
+        Some(path) => Some(TensorFile::create(path, arguments.force, &tensors)?),
         None => None,
     };
+    // The logits go to the file as they come; hidden states come all layers at once and wait.
+    let mut hidden_states = vec![Vec::new(); tensors.len() - 1];
     let mut best = Vec::with_capacity(rows.len());
     for ids in &rows {
         session.clear();
         let mut last = Vec::new();
         for chunk in ids.chunks(CHUNK) {
-            let logits = session.forward(chunk)?;
-            if let Some(writer) = &mut writer {
-                writer.write(logits)?;
+            let position = session.length(0);
+            let mut batch = Batch::of_text(chunk, position, SequenceSet::of(0)?, |_| true);
+            batch.hidden_states = arguments.hidden_states;
+            let output = session.run(&batch)?;
+            if let Some(file) = &mut file {
+                file.write(&output.logits)?;
             }
-            last = logits[logits.len() - shape[2]..].to_vec();
+            for (all, new) in hidden_states.iter_mut().zip(&output.hidden_states) {
+                all.extend_from_slice(new);
+            }
+            last = output.row(chunk.len() - 1).to_vec();
         }
-        if let Some(writer) = &mut writer {
-            writer.pad(longest - ids.len())?;
+        let missing = longest - ids.len();
+        if let Some(file) = &mut file {
+            file.write_zeros(missing * last.len())?;
+        }
+        for (all, (_, shape)) in hidden_states.iter_mut().zip(&tensors[1..]) {
+            all.resize(all.len() + missing * shape[2], 0.0);
         }
         best.push(largest(&last));
     }
-    if let Some(writer) = writer {
-        writer.finish()?;
+    if let Some(mut file) = file {
+        hidden_states
+            .iter()
+            .try_for_each(|values| file.write(values))?;
+        file.finish()?;
     }
     if arguments.run.json {
-        return report::print_json(&document(&rows, &best, shape, &session));
+        return report::print_json(&document(&rows, &best, &tensors, &session));
     }
-    report::print(&table(&best, shape, &session))
+    report::print(&table(&best, &tensors, &session))
+}
+
+/// What comes out, under transformers' names: the logits first.
+fn tensors(model: &Model, rows: usize, longest: usize, hidden_states: bool) -> Vec<Described> {
+    let hyperparameters = model.hyperparameters();
+    let mut tensors = vec![(
+        "logits".to_owned(),
+        [rows, longest, hyperparameters.vocabulary],
+    )];
+    if hidden_states {
+        let shape = [rows, longest, hyperparameters.width];
+        let name = |layer| (format!("hidden_states.{layer}"), shape);
+        tensors.extend((0..=hyperparameters.layers).map(name));
+    }
+    tensors
 }
 
 impl Source {
@@ -123,7 +157,7 @@ fn token_text(session: &Session, id: TokenId) -> Option<String> {
 fn document(
     rows: &[Vec<TokenId>],
     best: &[Vec<Best>],
-    shape: [usize; 3],
+    tensors: &[Described],
     session: &Session,
 ) -> Value {
     let top = |best: &Vec<Best>| -> Vec<Value> {
@@ -136,11 +170,18 @@ fn document(
         .zip(best)
         .map(|(ids, best)| json!({ "ids": ids, "top": top(best) }))
         .collect();
-    json!({ "shapes": { "logits": shape }, "rows": rows })
+    let shapes: Map<String, Value> = tensors
+        .iter()
+        .map(|(name, shape)| (name.clone(), json!(shape)))
+        .collect();
+    json!({ "shapes": shapes, "rows": rows })
 }
 
-fn table(best: &[Vec<Best>], shape: [usize; 3], session: &Session) -> String {
-    let mut text = format!("logits [{}, {}, {}]\n", shape[0], shape[1], shape[2]);
+fn table(best: &[Vec<Best>], tensors: &[Described], session: &Session) -> String {
+    let mut text = String::new();
+    for (name, shape) in tensors {
+        let _ = writeln!(text, "{name} {shape:?}");
+    }
     for (row, best) in best.iter().enumerate() {
         let _ = writeln!(text, "after row {row}:");
         for &(id, logit) in best {
@@ -149,59 +190,6 @@ fn table(best: &[Vec<Best>], shape: [usize; 3], session: &Session) -> String {
         }
     }
     text
-}
-
-/// A safetensors file with one tensor, written as its rows come: a length (u64, little-endian), a
-/// JSON header of that length, the data (<https://huggingface.co/docs/safetensors>).
-struct LogitsFile {
-    file: AtomicFile,
-    path: PathBuf,
-    vocabulary: usize,
-}
-
-impl LogitsFile {
-    fn create(path: &Path, force: bool, shape: [usize; 3]) -> Result<Self, Failure> {
-        let bytes = shape.iter().product::<usize>() * size_of::<f32>();
-        let tensor = json!({ "dtype": "F32", "shape": shape, "data_offsets": [0, bytes] });
-        let mut header = json!({ "logits": tensor }).to_string();
-        // The data begins at a multiple of 8, as readers that map the file want it.
-        while !header.len().is_multiple_of(8) {
-            header.push(' ');
-        }
-        let mut writer = Self {
-            file: AtomicFile::create(path, force)?,
-            path: path.to_path_buf(),
-            vocabulary: shape[2],
-        };
-        writer.put(&(header.len() as u64).to_le_bytes())?;
-        writer.put(header.as_bytes())?;
-        Ok(writer)
-    }
-
-    fn put(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        Ok(self
-            .file
-            .write_all(bytes)
-            .map_err(|error| gpt2::Error::io(&self.path, error))?)
-    }
-
-    fn write(&mut self, logits: &[f32]) -> Result<(), Failure> {
-        let bytes: Vec<u8> = logits
-            .iter()
-            .flat_map(|logit| logit.to_le_bytes())
-            .collect();
-        self.put(&bytes)
-    }
-
-    /// Writes zeros for `positions` that a shorter row does not have.
-    fn pad(&mut self, positions: usize) -> Result<(), Failure> {
-        let zeros = vec![0; self.vocabulary * size_of::<f32>()];
-        (0..positions).try_for_each(|_| self.put(&zeros))
-    }
-
-    fn finish(self) -> Result<(), Failure> {
-        Ok(self.file.finish()?)
-    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! The commands as their users meet them: text in, text out, exit statuses.
 //!
-//! They run the demo model that is inside the program.
+//! They run the demo model that is inside the program, or its f32 conversion.
 #![cfg(feature = "demo-model")]
 
 mod generate;
 mod manners;
 mod measure;
+mod reference;
 mod run;
 mod text;
