@@ -177,7 +177,7 @@ fn every_way_to_run_the_model_gives_the_same_text() {
         "--no-mmap",
         "--flash-attn on",
         "--flash-attn off",
-        "-t 1",
+        "-t 2",
         "-c 64",
         "--cache-type f32",
     ] {

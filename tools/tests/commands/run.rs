@@ -1,18 +1,34 @@
 //! Running the program and reading what it says.
 
-use std::ffi::OsStr;
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
+/// The commands that compute.
+const COMPUTING: [&str; 4] = ["generate", "forward", "perplexity", "bench"];
+
 /// The program with `arguments`, not yet started; nothing on its stdin.
-pub(crate) fn command<I: AsRef<OsStr>>(arguments: impl IntoIterator<Item = I>) -> Command {
+///
+/// It computes in one thread unless told otherwise: tests run side by side, and threads that wait
+/// for each other would not get the processor when they need it.
+pub(crate) fn command<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
+    let arguments: Vec<&str> = arguments.into_iter().collect();
+    let computing = arguments
+        .first()
+        .is_some_and(|first| COMPUTING.contains(first));
     let mut command = Command::new(env!("CARGO_BIN_EXE_gpt2"));
     command
-        .args(arguments)
+        .args(&arguments)
         .stdin(Stdio::null())
         .env_remove("COLUMNS");
+    if computing
+        && !arguments
+            .iter()
+            .any(|&other| ["-t", "--threads", "--help"].contains(&other))
+    {
+        command.args(["--threads", "1"]);
+    }
     command
 }
 
@@ -72,12 +88,16 @@ pub(crate) fn run(arguments: &str) -> Done {
 
 /// Runs the program with arguments that have spaces in them.
 pub(crate) fn run_with(arguments: &[&str]) -> Done {
-    Done::of(command(arguments).output().expect("the program starts"))
+    Done::of(
+        command(arguments.iter().copied())
+            .output()
+            .expect("the program starts"),
+    )
 }
 
 /// Runs the program with `input` on its stdin.
 pub(crate) fn run_on(arguments: &[&str], input: &[u8]) -> Done {
-    let mut child = command(arguments)
+    let mut child = command(arguments.iter().copied())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
