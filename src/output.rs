@@ -61,6 +61,17 @@ impl AtomicFile {
         })
     }
 
+    /// Where the unfinished file is, with everything written so far in it.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn partial(&mut self) -> Result<&Path> {
+        self.file
+            .flush()
+            .map_err(|error| Error::io(&self.target, error))?;
+        Ok(self.file.get_ref().path())
+    }
+
     /// Brings the contents to the disk and the file to its place.
     ///
     /// # Errors

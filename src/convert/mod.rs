@@ -124,11 +124,10 @@ pub fn convert(
                 .map_err(|error| error.within(source.display().to_string()))?,
         );
     }
+    // Read back before it takes its place, so that a bad file never replaces a good one.
+    verify::read_back(writer.partial()?, &prepared, &measured)
+        .map_err(|error| error.within(output.display().to_string()))?;
     writer.finish()?;
-    verify::read_back(output, &prepared, &measured).inspect_err(|_| {
-        // The file is not what it should be; that it cannot be removed either adds nothing.
-        let _ = std::fs::remove_file(output);
-    })?;
     Ok(Report {
         relative_errors: measured.iter().map(|one| one.relative_error).collect(),
         plan: prepared.plan,

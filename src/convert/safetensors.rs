@@ -4,7 +4,7 @@
 //! `dtype`, `shape` and `data_offsets` (relative to the end of the header), then the data.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::path::{Component, Path};
 
@@ -40,6 +40,7 @@ const DTYPES: &[(&str, u64, Option<TensorType>)] = &[
 ];
 
 /// One or several safetensors files, mapped.
+#[derive(Default)]
 pub(super) struct Safetensors {
     maps: Vec<MappedFile>,
     tensors: Vec<CheckpointTensor>,
@@ -87,12 +88,8 @@ impl<'de> Deserialize<'de> for Header {
 impl Safetensors {
     /// Opens a single file.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let mut all = Self {
-            maps: Vec::new(),
-            tensors: Vec::new(),
-            places: Vec::new(),
-        };
-        all.add(path, |_| true)?;
+        let mut all = Self::default();
+        all.add(path, &mut HashSet::new(), |_| true)?;
         Ok(all)
     }
 
@@ -109,11 +106,8 @@ impl Safetensors {
         shards.sort_unstable();
         shards.dedup();
         let folder = index_path.parent().unwrap_or(Path::new(""));
-        let mut all = Self {
-            maps: Vec::new(),
-            tensors: Vec::new(),
-            places: Vec::new(),
-        };
+        let mut all = Self::default();
+        let mut names = HashSet::new();
         for shard in shards {
             // An index must not lead out of its folder.
             if Path::new(shard)
@@ -132,12 +126,12 @@ impl Safetensors {
                     format!("shard '{shard}' is missing; download the checkpoint's missing file"),
                 ));
             }
-            all.add(&path, |name| {
+            all.add(&path, &mut names, |name| {
                 index.weight_map.get(name).is_some_and(|home| home == shard)
             })?;
         }
         for (name, shard) in &index.weight_map {
-            if !all.tensors.iter().any(|tensor| tensor.name == *name) {
+            if !names.contains(name) {
                 return Err(Error::format(
                     place(),
                     format!("tensor '{name}' is not in its shard '{shard}'"),
@@ -147,14 +141,20 @@ impl Safetensors {
         Ok(all)
     }
 
-    /// Adds the tensors of one file; `belongs` says whether a tensor's home is this file.
-    fn add(&mut self, path: &Path, belongs: impl Fn(&str) -> bool) -> Result<()> {
+    /// Adds the tensors of one file; `names` are those there already, `belongs` says whether a
+    /// tensor's home is this file.
+    fn add(
+        &mut self,
+        path: &Path,
+        names: &mut HashSet<String>,
+        belongs: impl Fn(&str) -> bool,
+    ) -> Result<()> {
         let map = MappedFile::open(path)?;
         let place = || path.display().to_string();
         let (entries, data_start) =
             parse_header(map.as_ref()).map_err(|error| error.within(place()))?;
         for (name, tensor_type, entry, range) in entries {
-            if !belongs(&name) || self.tensors.iter().any(|known| known.name == name) {
+            if !belongs(&name) || !names.insert(name.clone()) {
                 return Err(Error::format(
                     format!("{}: tensor '{name}'", place()),
                     "is there a second time, or in a shard where the index does not have it",

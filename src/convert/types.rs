@@ -237,3 +237,93 @@ pub(super) fn fit_to_columns(wanted: TensorType, columns: u64) -> TensorType {
     };
     [wanted, smaller].into_iter().find(fits).unwrap_or(T::F16)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The layers of a 12-layer model whose tensor gets `tensor_type`.
+    fn layers_with(
+        name: &str,
+        role: Role,
+        importance: bool,
+        tensor_type: TensorType,
+    ) -> Vec<usize> {
+        let file_type = FileType::from_name(name).unwrap();
+        (0..12)
+            .filter(|layer| file_type.type_in_layer(role, *layer, 12, importance) == tensor_type)
+            .collect()
+    }
+
+    #[test]
+    fn mixes_are_those_of_llama_cpp() {
+        // What llama-quantize writes for gpt2's 12 layers.
+        let more_bits = [0, 3, 6, 9, 10, 11];
+        assert_eq!(
+            layers_with("Q4_K_M", AttentionQkv, false, T::Q6_K),
+            more_bits
+        );
+        assert_eq!(
+            layers_with("q4_k", FeedForwardDown, false, T::Q6_K),
+            more_bits
+        );
+        assert_eq!(
+            layers_with("q5_k", FeedForwardDown, false, T::Q6_K),
+            more_bits
+        );
+        assert_eq!(
+            layers_with("q4_k", AttentionOutput, false, T::Q4_K).len(),
+            12
+        );
+        assert_eq!(layers_with("q3_k", AttentionQkv, false, T::Q5_K), [0, 1]);
+        assert_eq!(
+            layers_with("q3_k", FeedForwardDown, false, T::Q4_K).len(),
+            12
+        );
+        assert_eq!(
+            layers_with("q4_k_s", AttentionQkv, false, T::Q5_K),
+            [0, 1, 2, 3]
+        );
+        assert_eq!(layers_with("iq4_xs", FeedForwardDown, false, T::Q5_K), [0]);
+        assert!(layers_with("iq4_xs", FeedForwardDown, true, T::Q5_K).is_empty());
+        assert_eq!(layers_with("q4_0", FeedForwardDown, true, T::Q4_1), [0]);
+        assert!(layers_with("q4_0", FeedForwardDown, false, T::Q4_1).is_empty());
+    }
+
+    #[test]
+    fn names_and_numbers_are_unique() {
+        let mut names: Vec<&str> = FILE_TYPES
+            .iter()
+            .flat_map(|known| known.names)
+            .copied()
+            .collect();
+        let mut numbers: Vec<u32> = FILE_TYPES.iter().map(|known| known.number).collect();
+        let counts = (names.len(), numbers.len());
+        names.sort_unstable();
+        names.dedup();
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!((names.len(), numbers.len()), counts);
+    }
+
+    #[test]
+    fn types_fall_back_until_they_fit() {
+        for (wanted, columns, expected) in [
+            (T::Q4_K, 768, T::Q4_K),
+            (T::Q4_K, 1600, T::Q5_0),
+            (T::Q6_K, 1600, T::Q8_0),
+            (T::IQ4_XS, 1600, T::IQ4_NL),
+            (T::Q2_K, 1600, T::Q4_0),
+            (T::Q5_K, 1600, T::Q5_1),
+            (T::Q4_0, 1600, T::Q4_0),
+            (T::Q4_0, 100, T::F16),
+            (T::BF16, 7, T::BF16),
+        ] {
+            assert_eq!(
+                fit_to_columns(wanted, columns),
+                expected,
+                "{wanted:?} at {columns}"
+            );
+        }
+    }
+}

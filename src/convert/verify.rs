@@ -18,10 +18,8 @@ use crate::model::in_gguf::find_in;
 /// # Errors
 /// [`Error::Format`] saying what differs.
 pub(super) fn read_back(path: &Path, prepared: &Prepared, measured: &[Measured]) -> Result<()> {
-    let place = path.display().to_string();
     let map = Arc::new(MappedFile::open(path)?);
-    compare(&map, prepared, measured)
-        .map_err(|error| error.within(format!("{place}, read back after writing")))
+    compare(&map, prepared, measured).map_err(|error| error.within("read back after writing"))
 }
 
 fn compare(map: &Arc<MappedFile>, prepared: &Prepared, measured: &[Measured]) -> Result<()> {

@@ -87,6 +87,15 @@ impl GgufWriter {
         Ok(())
     }
 
+    /// Where the file is until [`finish`](Self::finish), with everything written so far in it, so
+    /// that it can be checked before it takes its place.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn partial(&mut self) -> Result<&Path> {
+        self.file.partial()
+    }
+
     /// Puts the file in its place and returns its size in bytes.
     ///
     /// # Errors

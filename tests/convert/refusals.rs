@@ -1,0 +1,298 @@
+//! What is not converted, and that nothing is left behind then.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use gpt2::Error;
+use gpt2::convert::{ConvertOptions, Progress, convert};
+use gpt2::gguf::{GgufHeader, GgufWriter, TensorType};
+use tempfile::TempDir;
+
+use crate::checkpoint::{Checkpoint, write_file};
+use crate::{converted, data, demo, options};
+
+/// Writes the checkpoint, fails to convert it, and gives the message.
+fn refusal(checkpoint: &Checkpoint) -> String {
+    let folder = TempDir::new().unwrap();
+    checkpoint.write(folder.path());
+    refused(folder.path(), folder.path(), &options("q8_0"))
+}
+
+/// Fails to convert `source` and gives the message; `folder` must stay as it was.
+fn refused(source: &Path, folder: &Path, options: &ConvertOptions) -> String {
+    let before = fs::read_dir(folder).unwrap().count();
+    let error = convert(source, &folder.join("out.gguf"), options, &()).unwrap_err();
+    assert_eq!(
+        fs::read_dir(folder).unwrap().count(),
+        before,
+        "something was left behind"
+    );
+    error.to_string()
+}
+
+#[test]
+fn broken_weights_are_named() {
+    let name = "transformer.h.1.mlp.c_proj.weight";
+    let mut nan = Checkpoint::new(64, 2, true);
+    nan.tensors.get_mut(name).unwrap().1[70] = f32::NAN;
+    let message = refusal(&nan);
+    // Stored as [128, 64], so element 70 is input 1 of output 6.
+    assert!(
+        message.contains(name) && message.contains("row 6, column 1"),
+        "{message}"
+    );
+
+    let mut missing = Checkpoint::new(64, 2, true);
+    missing.tensors.remove(name).unwrap();
+    let message = refusal(&missing);
+    assert!(
+        message.contains("h.1.mlp.c_proj.weight") && message.contains("missing"),
+        "{message}"
+    );
+
+    let mut turned = Checkpoint::new(64, 2, true);
+    turned.tensors.get_mut(name).unwrap().0.reverse();
+    let message = refusal(&turned);
+    assert!(message.contains("Conv1D"), "{message}");
+
+    let mut more = Checkpoint::new(64, 3, true);
+    more.config["n_layer"] = 2.into();
+    let message = refusal(&more);
+    assert!(message.contains("h.2."), "{message}");
+
+    let mut doubled = Checkpoint::new(64, 2, true);
+    let again = doubled.tensors[name].clone();
+    doubled
+        .tensors
+        .insert(name.replace("transformer.", ""), again);
+    let message = refusal(&doubled);
+    assert!(message.contains("with and without the prefix"), "{message}");
+
+    let mut classifier = Checkpoint::new(64, 2, true);
+    classifier
+        .tensors
+        .insert("score.weight".to_owned(), (vec![2, 64], vec![0.5; 128]));
+    let message = refusal(&classifier);
+    assert!(message.contains("sequence classification"), "{message}");
+
+    let mut extra = Checkpoint::new(64, 2, true);
+    extra.tensors.insert(
+        "v_head.summary.weight".to_owned(),
+        (vec![1, 64], vec![0.5; 64]),
+    );
+    let folder = TempDir::new().unwrap();
+    extra.write(folder.path());
+    let (report, _) = converted(
+        folder.path(),
+        &folder.path().join("o.gguf"),
+        &options("q8_0"),
+    );
+    assert!(
+        report
+            .plan
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("v_head"))
+    );
+}
+
+#[test]
+fn broken_shards_are_named() {
+    let checkpoint = Checkpoint::new(64, 2, true);
+    let folder = TempDir::new().unwrap();
+    checkpoint.write_sharded(folder.path());
+    let second = folder.path().join("model-00002-of-00002.safetensors");
+    let kept = fs::read(&second).unwrap();
+
+    fs::remove_file(&second).unwrap();
+    let message = refused(folder.path(), folder.path(), &options("q8_0"));
+    assert!(
+        message.contains("model-00002-of-00002.safetensors' is missing"),
+        "{message}"
+    );
+
+    fs::write(&second, &kept[..kept.len() - 4]).unwrap();
+    let message = refused(folder.path(), folder.path(), &options("q8_0"));
+    assert!(message.contains("truncated"), "{message}");
+
+    // A tensor of the first shard in the second too.
+    let half = checkpoint.tensors.len() / 2;
+    write_file(&second, checkpoint.tensors.iter().skip(half - 1));
+    let message = refused(folder.path(), folder.path(), &options("q8_0"));
+    assert!(message.contains("a second time"), "{message}");
+
+    write_file(&second, checkpoint.tensors.iter().skip(half + 1));
+    let message = refused(folder.path(), folder.path(), &options("q8_0"));
+    assert!(message.contains("is not in its shard"), "{message}");
+
+    let index = folder.path().join("model.safetensors.index.json");
+    fs::write(
+        &index,
+        r#"{"weight_map": {"wte.weight": "../model.safetensors"}}"#,
+    )
+    .unwrap();
+    let message = refused(folder.path(), folder.path(), &options("q8_0"));
+    assert!(message.contains("beside the index"), "{message}");
+}
+
+#[test]
+fn broken_headers_are_named() {
+    let folder = TempDir::new().unwrap();
+    Checkpoint::new(64, 2, true).write(folder.path());
+    let file = folder.path().join("model.safetensors");
+    let with_header = |json: &str, data: usize| {
+        let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
+        bytes.extend_from_slice(json.as_bytes());
+        bytes.resize(bytes.len() + data, 0);
+        bytes
+    };
+    let one = |dtype: &str, shape: &str, offsets: &str| {
+        format!(
+            r#"{{"wte.weight":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}}}"#
+        )
+    };
+    for (bytes, word) in [
+        (vec![1, 2, 3], "at least 8 bytes"),
+        (vec![255; 16], "announces"),
+        (with_header("[]", 0), "an object of tensors"),
+        (with_header("{\"a\":", 0), "EOF"),
+        (with_header(&one("F13", "[1]", "[0,4]"), 4), "F13"),
+        (with_header(&one("F32", "[1]", "[0,8]"), 8), "needs 4 bytes"),
+        (with_header(&one("F32", "[2]", "[0,8]"), 4), "outside"),
+        (with_header(&one("F32", "[2]", "[8,0]"), 8), "outside"),
+        (
+            with_header(&one("F32", "[4294967296,4294967296,2]", "[0,8]"), 8),
+            "too large",
+        ),
+        (
+            with_header(
+                r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},
+                    "b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}}"#,
+                8,
+            ),
+            "overlaps",
+        ),
+        (
+            with_header(
+                r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},
+                    "a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#,
+                8,
+            ),
+            "a second time",
+        ),
+    ] {
+        fs::write(&file, bytes).unwrap();
+        let message = refused(folder.path(), folder.path(), &options("q8_0"));
+        assert!(
+            message.contains(word) && message.contains("model.safetensors"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn other_formats_and_empty_folders_are_named() {
+    let folder = TempDir::new().unwrap();
+    let message = refused(folder.path(), folder.path(), &options("f16"));
+    assert!(message.contains("model.safetensors"), "{message}");
+    fs::write(folder.path().join("pytorch_model.bin"), b"x").unwrap();
+    let message = refused(folder.path(), folder.path(), &options("f16"));
+    assert!(message.contains("pytorch_model.bin"), "{message}");
+    let missing = folder.path().join("nowhere");
+    let message = refused(&missing, folder.path(), &options("f16"));
+    assert!(message.contains("nowhere"), "{message}");
+}
+
+#[test]
+fn outputs_are_not_overwritten_and_sources_never() {
+    let folder = TempDir::new().unwrap();
+    let output = folder.path().join("out.gguf");
+    convert(&demo(), &output, &options("q8_0"), &()).unwrap();
+    let before = fs::read(&output).unwrap();
+    let message = convert(&demo(), &output, &options("q4_0"), &())
+        .unwrap_err()
+        .to_string();
+    assert!(message.contains("--force"), "{message}");
+    let forced = ConvertOptions {
+        overwrite: true,
+        ..options("q4_0")
+    };
+    let message = convert(&output, &output, &forced, &())
+        .unwrap_err()
+        .to_string();
+    assert!(message.contains("source and output"), "{message}");
+    assert_eq!(fs::read(&output).unwrap(), before);
+    convert(&demo(), &output, &forced, &()).unwrap();
+    assert_ne!(fs::read(&output).unwrap(), before);
+}
+
+#[test]
+fn a_stopped_conversion_leaves_nothing() {
+    /// Says stop at the third piece.
+    struct Impatient(AtomicUsize);
+    impl Progress for Impatient {
+        fn proceed(&self) -> bool {
+            self.0.fetch_add(1, Ordering::Relaxed) < 2
+        }
+    }
+    let folder = TempDir::new().unwrap();
+    let output = folder.path().join("out.gguf");
+    let progress = Impatient(AtomicUsize::new(0));
+    let error = convert(&demo(), &output, &options("q8_0"), &progress).unwrap_err();
+    assert!(matches!(error, Error::Stopped), "{error}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+/// An importance matrix for one matrix of the demo model.
+fn write_importance(path: &Path, columns: u64) {
+    let mut header = GgufHeader::new();
+    header.set("general.type", "imatrix").unwrap();
+    let name = "blk.0.ffn_up.weight";
+    header
+        .tensor(format!("{name}.in_sum2"), &[columns, 1], TensorType::F32)
+        .unwrap();
+    header
+        .tensor(format!("{name}.counts"), &[1, 1], TensorType::F32)
+        .unwrap();
+    let mut writer = GgufWriter::create(path, &header, true).unwrap();
+    for column in 0..columns {
+        let importance = if column < 16 { 1000.0_f32 } else { 0.01 };
+        writer.write(&importance.to_le_bytes()).unwrap();
+    }
+    writer.write(&4.0_f32.to_le_bytes()).unwrap();
+    writer.finish().unwrap();
+}
+
+#[test]
+fn an_importance_matrix_is_used_where_it_speaks_and_must_fit() {
+    let folder = TempDir::new().unwrap();
+    let importance = folder.path().join("imatrix.gguf");
+    write_importance(&importance, 256);
+    let plain = folder.path().join("plain.gguf");
+    let (_, plain) = converted(&demo(), &plain, &options("q4_k"));
+    let with = ConvertOptions {
+        importance: Some(importance.clone()),
+        ..options("q4_k")
+    };
+    let weighted = folder.path().join("weighted.gguf");
+    let (report, weighted) = converted(&demo(), &weighted, &with);
+    let differ = |name: &str| data(&plain, name) != data(&weighted, name);
+    assert!(differ("blk.0.ffn_up.weight"));
+    assert!(!differ("blk.1.ffn_up.weight"));
+    let told = |warning: &String| warning.contains("blk.1.ffn_up.weight");
+    assert!(report.plan.warnings.iter().any(told));
+
+    write_importance(&importance, 128);
+    let message = refused(&demo(), folder.path(), &with);
+    assert!(
+        message.contains("expected 256 columns, found 128"),
+        "{message}"
+    );
+    let no_matrix = ConvertOptions {
+        importance: Some(folder.path().join("plain.gguf")),
+        ..options("q4_k")
+    };
+    let message = refused(&demo(), folder.path(), &no_matrix);
+    assert!(message.contains("imatrix"), "{message}");
+}
