@@ -150,6 +150,28 @@ impl Session {
         }
     }
 
+    /// Bytes that the session will need when its whole context is used, known before it is: nothing is
+    /// allocated for the answer.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] when the computation cannot be described.
+    pub fn planned_memory(&self) -> Result<Memory> {
+        let shape = GraphShape {
+            tokens: self.settled.batch_size,
+            keys: self.settled.context,
+            outputs: 1,
+            flash_attention: self.settled.flash_attention,
+            hidden_states: false,
+        };
+        let (weights, hyperparameters) = (self.model.weights(), self.model.hyperparameters());
+        let built = graph::build(weights, hyperparameters, &self.cache, shape)?;
+        let compute = Allocator::new(self.backend.device())?.measure(&built.graph);
+        Ok(Memory {
+            compute,
+            ..self.memory()
+        })
+    }
+
     /// Appends `tokens` to sequence 0 and gives the logits of the last one, `[vocabulary]`.
     ///
     /// # Errors
