@@ -120,6 +120,24 @@ fn smaller_caches_stay_close() {
 }
 
 #[test]
+fn ggmls_own_operations_agree_with_our_kernels() {
+    let reference = reference();
+    let options = SessionOptions {
+        own_kernels: false,
+        ..SessionOptions::default()
+    };
+    let mut worst = 0.0f64;
+    for prompt in reference["prompts"].as_array().unwrap() {
+        let mut session = session(&austen_f32(), options);
+        let logits = session.prefill(&ids(&prompt["ids"])).unwrap();
+        worst = worst.max(difference(logits, prompt));
+    }
+    // ggml's GELU is a table of half floats.
+    println!("largest difference with ggml's operations: {worst:.2e}");
+    assert!(worst < 1e-2, "{worst:e}");
+}
+
+#[test]
 fn hidden_states_are_the_references() {
     let reference = reference();
     let hidden = &reference["hidden"];

@@ -61,25 +61,71 @@ impl Context {
     /// # Errors
     /// [`Error::Ggml`] when the shapes do not repeat or a tensor is not f32 in contiguous rows.
     pub(crate) fn add(self: &Arc<Self>, left: &Tensor, right: &Tensor) -> Result<Tensor> {
-        const OPERATION: &str = "add";
+        self.binary("add", sys::ggml_add, left, right)
+    }
+
+    fn binary(
+        self: &Arc<Self>,
+        operation: &'static str,
+        function: unsafe extern "C" fn(
+            *mut sys::ggml_context,
+            *mut sys::ggml_tensor,
+            *mut sys::ggml_tensor,
+        ) -> *mut sys::ggml_tensor,
+        left: &Tensor,
+        right: &Tensor,
+    ) -> Result<Tensor> {
         let repeats = left
             .shape()
             .iter()
             .zip(right.shape())
             .all(|(l, r)| l % r == 0);
         if !repeats || !is_f32_rows(left) || !is_f32_rows(right) {
-            return refuse(
-                OPERATION,
-                "f32 tensors, the second repeating to the first",
-                &[left, right],
-            );
+            let expected = "f32 tensors, the second repeating to the first";
+            return refuse(operation, expected, &[left, right]);
         }
-        let arena = self.room(OPERATION)?;
+        let arena = self.room(operation)?;
         // SAFETY: the arena has room, both are live, and the second repeats to the first.
         unsafe {
-            let raw = sys::ggml_add(arena, left.raw(), right.raw());
-            self.adopt(OPERATION, raw, &[left, right])
+            let raw = function(arena, left.raw(), right.raw());
+            self.adopt(operation, raw, &[left, right])
         }
+    }
+
+    /// `left · right` element by element, `right` repeated to the shape of `left`; both f32.
+    ///
+    /// # Errors
+    /// As [`Context::add`].
+    pub(crate) fn mul(self: &Arc<Self>, left: &Tensor, right: &Tensor) -> Result<Tensor> {
+        self.binary("mul", sys::ggml_mul, left, right)
+    }
+
+    /// Each row of `x` brought to mean 0 and variance 1: `(x − mean) / √(variance + epsilon)`.
+    ///
+    /// # Errors
+    /// [`Error::Ggml`] when `x` is not f32 in contiguous rows or `epsilon` is negative.
+    pub(crate) fn norm(self: &Arc<Self>, x: &Tensor, epsilon: f32) -> Result<Tensor> {
+        const OPERATION: &str = "norm";
+        if !is_f32_rows(x) || epsilon.is_nan() || epsilon < 0.0 {
+            return refuse(OPERATION, "f32 rows and a non-negative epsilon", &[x]);
+        }
+        let arena = self.room(OPERATION)?;
+        // SAFETY: the arena has room; the operand is f32 rows, epsilon is not negative.
+        unsafe { self.adopt(OPERATION, sys::ggml_norm(arena, x.raw(), epsilon), &[x]) }
+    }
+
+    /// ggml's GELU, `½x(1 + tanh(√(2/π)(x + 0.044715x³)))` from a table of half floats, of each element.
+    ///
+    /// # Errors
+    /// [`Error::Ggml`] when `x` is not contiguous f32.
+    pub(crate) fn gelu(self: &Arc<Self>, x: &Tensor) -> Result<Tensor> {
+        const OPERATION: &str = "gelu";
+        if !is_f32_rows(x) || !x.is_contiguous() {
+            return refuse(OPERATION, "contiguous f32", &[x]);
+        }
+        let arena = self.room(OPERATION)?;
+        // SAFETY: the arena has room; the operand is contiguous f32.
+        unsafe { self.adopt(OPERATION, sys::ggml_gelu(arena, x.raw()), &[x]) }
     }
 
     /// Rows of a `[columns, rows]` table chosen by `indices` (`[count]`, i32, each below `rows` when

@@ -1,6 +1,6 @@
 //! GPT-2's forward pass as a graph, written once in named steps.
 //!
-//! A step that has a kernel of this library's own uses it (the graph runs on the CPU device); the
+//! A step that has a kernel of this library's own uses it, unless ggml's operations are asked for; the
 //! rest of the pass does not notice which.
 
 use std::sync::Arc;
@@ -27,6 +27,9 @@ pub(crate) struct GraphShape {
     pub(crate) outputs: usize,
     /// Attention without the score matrix in memory.
     pub(crate) flash_attention: bool,
+    /// Whether the small steps are computed by this library's kernels or by ggml's operations, whose
+    /// roundings are those of other programs on ggml.
+    pub(crate) own_kernels: bool,
     /// Whether the residual stream before each layer comes out too.
     pub(crate) hidden_states: bool,
 }
@@ -185,26 +188,41 @@ impl Steps<'_> {
 
     /// Layer normalization of each token: `[width, tokens]`.
     fn norm(&self, x: &Tensor, norm: &Pair) -> Result<Tensor> {
-        let kernel = LayerNorm {
-            epsilon: self.hyperparameters.epsilon,
-        };
-        self.context
-            .row_kernel(Box::new(kernel), x, &[&norm.weight, &norm.bias], false)
+        let (context, epsilon) = (self.context, self.hyperparameters.epsilon);
+        if self.shape.own_kernels {
+            let kernel = Box::new(LayerNorm { epsilon });
+            return context.row_kernel(kernel, x, &[&norm.weight, &norm.bias], false);
+        }
+        let normalized = context.mul(&context.norm(x, epsilon)?, &norm.weight)?;
+        context.add(&normalized, &norm.bias)
     }
 
     /// `weight · x + bias`, and what follows: `[out, tokens]`.
     fn linear(&self, x: &Tensor, linear: &Pair, after: After<'_>) -> Result<Tensor> {
-        let product = self.context.mul_mat(&linear.weight, x)?;
-        let kernel =
-            |kernel, others: &[&Tensor]| self.context.row_kernel(kernel, &product, others, true);
-        match after {
-            After::Nothing => kernel(Box::new(Bias), &[&linear.bias]),
-            After::Activation(activation) => kernel(
-                Box::new(BiasActivation(elementwise(activation))),
-                &[&linear.bias],
-            ),
-            After::Residual(residual) => kernel(Box::new(BiasResidual), &[&linear.bias, residual]),
+        let context = self.context;
+        let product = context.mul_mat(&linear.weight, x)?;
+        if !self.shape.own_kernels {
+            let sum = context.add(&product, &linear.bias)?;
+            return match after {
+                After::Nothing => Ok(sum),
+                After::Activation(Activation::GeluNew) => context.gelu(&sum),
+                // The functions GPT-2 itself does not use have one home.
+                After::Activation(activation) => {
+                    let kernel = Box::new(Only(elementwise(activation)));
+                    context.row_kernel(kernel, &sum, &[], true)
+                }
+                After::Residual(residual) => context.add(&sum, residual),
+            };
         }
+        let (kernel, residual): (Box<dyn RowKernel>, _) = match after {
+            After::Nothing => (Box::new(Bias), None),
+            After::Activation(activation) => {
+                (Box::new(BiasActivation(elementwise(activation))), None)
+            }
+            After::Residual(residual) => (Box::new(BiasResidual), Some(residual)),
+        };
+        let others: Vec<&Tensor> = std::iter::once(&linear.bias).chain(residual).collect();
+        context.row_kernel(kernel, &product, &others, true)
     }
 
     /// Part 0, 1 or 2 (queries, keys, values) of the joint projection: `[width, tokens]`.
@@ -368,6 +386,18 @@ impl RowKernel for BiasActivation {
 
     fn compute(&self, rows: Rows<'_>) {
         rows::add_bias_and_activate(rows.output, rows.inputs[0], self.0);
+    }
+}
+
+struct Only(Elementwise);
+
+impl RowKernel for Only {
+    fn name(&self) -> &'static str {
+        "activation"
+    }
+
+    fn compute(&self, rows: Rows<'_>) {
+        self.0(rows.output);
     }
 }
 

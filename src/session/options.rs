@@ -96,6 +96,10 @@ pub struct SessionOptions {
     pub cache_type: Option<CacheType>,
     /// How attention is computed.
     pub flash_attention: FlashAttention,
+    /// Compute the small steps (layer norm, bias, activation, residual) with this library's kernels.
+    /// Without it ggml's operations do it, slower and with the roundings of other programs on ggml: for
+    /// comparisons.
+    pub own_kernels: bool,
     /// Threads to compute with; by default one a physical core.
     pub threads: Option<usize>,
     /// Most tokens computed together. Bounds the memory of the computation.
@@ -110,6 +114,7 @@ impl Default for SessionOptions {
             context: None,
             cache_type: None,
             flash_attention: FlashAttention::default(),
+            own_kernels: true,
             threads: None,
             batch_size: 512,
             sequences: 1,
@@ -123,6 +128,7 @@ pub(super) struct Settled {
     pub(super) context: usize,
     pub(super) cache_type: CacheType,
     pub(super) flash_attention: bool,
+    pub(super) own_kernels: bool,
     pub(super) threads: usize,
     pub(super) batch_size: usize,
     pub(super) sequences: usize,
@@ -151,6 +157,7 @@ impl SessionOptions {
             context,
             cache_type: self.cache_type.unwrap_or(by_matrices),
             flash_attention: self.flash_attention != FlashAttention::Off,
+            own_kernels: self.own_kernels,
             threads: within("threads", threads, MAX_THREADS)?,
             batch_size: within("batch size", self.batch_size, usize::MAX)?.min(context),
             sequences,

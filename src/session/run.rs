@@ -150,28 +150,6 @@ impl Session {
         }
     }
 
-    /// Bytes that the session will need when its whole context is used, known before it is: nothing is
-    /// allocated for the answer.
-    ///
-    /// # Errors
-    /// [`Error::Memory`] when the computation cannot be described.
-    pub fn planned_memory(&self) -> Result<Memory> {
-        let shape = GraphShape {
-            tokens: self.settled.batch_size,
-            keys: self.settled.context,
-            outputs: 1,
-            flash_attention: self.settled.flash_attention,
-            hidden_states: false,
-        };
-        let (weights, hyperparameters) = (self.model.weights(), self.model.hyperparameters());
-        let built = graph::build(weights, hyperparameters, &self.cache, shape)?;
-        let compute = Allocator::new(self.backend.device())?.measure(&built.graph);
-        Ok(Memory {
-            compute,
-            ..self.memory()
-        })
-    }
-
     /// Appends `tokens` to sequence 0 and gives the logits of the last one, `[vocabulary]`.
     ///
     /// # Errors
@@ -297,6 +275,7 @@ impl Session {
                 .min(self.settled.context),
             outputs: selected.len(),
             flash_attention: self.settled.flash_attention,
+            own_kernels: self.settled.own_kernels,
             hidden_states: hidden_states && !selected.is_empty(),
         };
         let slot = usize::from(tokens.len() > 1);

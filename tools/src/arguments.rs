@@ -70,6 +70,10 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = parse_flash_attention)]
     #[arg(help_heading = "Running the model")]
     flash_attn: FlashAttention,
+    /// Whose small steps (layer norm, bias, activation) to use: own, or ggml for comparisons
+    #[arg(long, value_name = "WHOSE", default_value = "own")]
+    #[arg(value_parser = ["own", "ggml"], help_heading = "Running the model")]
+    kernels: String,
     /// Device to run on; may be repeated [default: cpu]
     #[arg(long, value_name = "DEVICE", help_heading = "Running the model")]
     device: Vec<String>,
@@ -145,6 +149,7 @@ impl RunArguments {
             cache_type: self.cache_type,
             flash_attention: self.flash_attn,
             threads: self.threads,
+            own_kernels: self.kernels == "own",
             ..SessionOptions::default()
         };
         let Some(limit) = self.mem else {
