@@ -30,7 +30,7 @@ pub(super) struct Arguments {
     )]
     pub output: Option<PathBuf>,
 
-    #[arg(short, long = "type", value_name = "TYPE", required_unless_present = "version", help = type_help())]
+    #[arg(long = "type", value_name = "TYPE", required_unless_present = "version", help = type_help())]
     pub file_type: Option<String>,
 
     /// Another type for the tensors whose GGUF name a regular expression is found in; may be given
