@@ -6,6 +6,7 @@
 
 mod batch;
 mod generate;
+mod generation;
 mod model;
 mod options;
 mod perplexity;
@@ -14,8 +15,9 @@ mod run;
 mod stop;
 
 pub use batch::{Batch, BatchToken, Memory, Output};
-pub use generate::{
-    Continuation, FinishReason, Generation, GenerationOptions, GenerationTimings, Step, generate,
+pub use generate::generate;
+pub use generation::{
+    Continuation, FinishReason, Generation, GenerationOptions, GenerationTimings, Step,
 };
 pub use model::{Model, ModelOptions};
 pub use options::{CacheType, FlashAttention, SessionOptions};
