@@ -26,7 +26,7 @@ pub(super) struct Arguments {
         short,
         long,
         value_name = "OUT.gguf",
-        required_unless_present = "dry_run"
+        required_unless_present_any = ["dry_run", "version"]
     )]
     pub output: Option<PathBuf>,
 
