@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::checkpoint::{CheckpointReader, CheckpointTensor};
 use crate::error::{Error, Result};
+use crate::ggml::quantize::has_expansion;
 use crate::gguf::TensorType;
 use crate::model::Hyperparameters;
 use crate::model::tensor_table::{
@@ -261,7 +262,7 @@ fn check(spec: &TensorSpec, tensor: &CheckpointTensor, gguf_names: bool) -> Resu
         ));
     }
     let readable = tensor.tensor_type.is_some_and(|tensor_type| {
-        gguf_names
+        (gguf_names && has_expansion(tensor_type))
             || matches!(
                 tensor_type,
                 TensorType::F64 | TensorType::F32 | TensorType::F16 | TensorType::BF16

@@ -152,12 +152,13 @@ impl Context {
             .push(operation);
     }
 
-    /// The first failure that one of this context's own operations met, if any.
-    pub(super) fn operation_failure(&self) -> Option<&'static str> {
+    /// The first failure that one of this context's own operations met since this was last asked.
+    pub(super) fn take_operation_failure(&self) -> Option<Error> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.operations
             .iter()
-            .find_map(|operation| operation.failure())
+            .map(|operation| operation.take_failure())
+            .fold(None, Option::or)
     }
 
     /// Describes a new tensor of `shape` (columns first, at most four dimensions) without data.

@@ -5,7 +5,7 @@
 use std::ffi::{c_int, c_void};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::context::{Context, Tensor};
 use super::sys;
@@ -40,15 +40,28 @@ pub(crate) struct Rows<'a> {
 pub(crate) struct Operation {
     kernel: Box<dyn RowKernel>,
     in_place: bool,
-    failed: AtomicBool,
+    /// One of the constants below.
+    state: AtomicU8,
 }
 
+const FINE: u8 = 0;
+const PANICKED: u8 = 1;
+const NOT_FINITE: u8 = 2;
+
 impl Operation {
-    /// The kernel's name, when it panicked.
-    pub(super) fn failure(&self) -> Option<&'static str> {
-        self.failed
-            .load(Ordering::Relaxed)
-            .then(|| self.kernel.name())
+    /// What went wrong since this was last asked.
+    pub(super) fn take_failure(&self) -> Option<Error> {
+        let message = match self.state.swap(FINE, Ordering::Relaxed) {
+            FINE => return None,
+            NOT_FINITE => {
+                "expected a finite number, found NaN or infinity; the model's weights are broken"
+            }
+            _ => "the kernel panicked; its result is not valid",
+        };
+        Some(Error::Ggml {
+            operation: self.kernel.name(),
+            message: message.to_owned(),
+        })
     }
 }
 
@@ -109,7 +122,17 @@ unsafe extern "C" fn run(
         inputs,
     };
     if std::panic::catch_unwind(AssertUnwindSafe(|| operation.kernel.compute(rows))).is_err() {
-        operation.failed.store(true, Ordering::Relaxed);
+        operation.state.store(PANICKED, Ordering::Relaxed);
+        return;
+    }
+    // SAFETY: the last of this thread's rows, which the kernel has let go of.
+    let last_row = unsafe {
+        std::slice::from_raw_parts(tensor.data.cast::<f32>().add((last - 1) * columns), columns)
+    };
+    // A weight that is no number is in every row, and one row costs nothing. Later it may be too
+    // late: ggml quantizes activations, which turns NaN into some number.
+    if !last_row.iter().all(|number| number.is_finite()) {
+        operation.state.store(NOT_FINITE, Ordering::Relaxed);
     }
 }
 
@@ -142,7 +165,7 @@ impl Context {
         let bound = Arc::new(Operation {
             kernel,
             in_place,
-            failed: AtomicBool::new(false),
+            state: AtomicU8::new(FINE),
         });
         let user_data = Arc::as_ptr(&bound).cast_mut().cast::<c_void>();
         self.keep_operation(bound);

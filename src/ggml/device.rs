@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_char, c_void};
 use std::ptr::NonNull;
 
 use super::context::{Context, Tensor};
-use super::{log, sys};
+use super::{log, sys, types};
 use crate::error::{Error, Result};
 use crate::gguf::TensorType;
 
@@ -148,6 +148,12 @@ impl Device {
         tensor_type: TensorType,
         shape: [usize; 2],
     ) -> Result<bool> {
+        // The CPU device claims every type, and calls what is not there.
+        // SAFETY: the type is one that ggml has; gives a pointer into a constant table.
+        let traits = unsafe { &*sys::ggml_get_type_traits_cpu(types::to_raw(tensor_type)?) };
+        if traits.vec_dot.is_none() {
+            return Ok(false);
+        }
         let context = Context::new(4)?;
         let weight = context.tensor("weight", tensor_type, &shape)?;
         let activations = context.tensor("activations", TensorType::F32, &[shape[0], 1])?;

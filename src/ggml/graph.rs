@@ -154,13 +154,10 @@ impl AllocatedGraph {
     /// when the device fails.
     pub(crate) fn compute(&mut self, backend: &mut Backend) -> Result<()> {
         backend.run(self.graph.raw.as_ptr())?;
-        match self.graph.context.operation_failure() {
-            None => Ok(()),
-            Some(operation) => Err(Error::Ggml {
-                operation,
-                message: "the kernel panicked; its result is not valid".to_owned(),
-            }),
-        }
+        self.graph
+            .context
+            .take_operation_failure()
+            .map_or(Ok(()), Err)
     }
 
     fn check(&self, operation: &'static str, tensor: &Tensor, bytes: usize) -> Result<()> {

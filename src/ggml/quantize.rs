@@ -26,6 +26,17 @@ fn expect_bytes(
     }
 }
 
+/// Types that no rows can be made of: of activations, integers and doubles.
+const NOT_QUANTIZED_TO: &[TensorType] = &[
+    TensorType::Q8_1,
+    TensorType::Q8_K,
+    TensorType::I8,
+    TensorType::I16,
+    TensorType::I32,
+    TensorType::I64,
+    TensorType::F64,
+];
+
 /// Quantizes rows of `columns` finite numbers from `source` into `target`.
 ///
 /// `importance` holds one non-negative weight for each column (an importance matrix's row), which the
@@ -34,7 +45,7 @@ fn expect_bytes(
 ///
 /// # Errors
 /// [`Error::Ggml`] when lengths do not fit each other, the columns are not whole blocks, or the type
-/// can only be made with an importance matrix and none is given.
+/// is not one to store weights in or can only be made with an importance matrix and none is given.
 pub fn quantize_rows(
     tensor_type: TensorType,
     source: &[f32],
@@ -64,6 +75,13 @@ pub fn quantize_rows(
             importance.len()
         ));
     }
+    // ggml aborts when it is asked for one of these.
+    if NOT_QUANTIZED_TO.contains(&tensor_type) {
+        return refuse(format!(
+            "{} rows cannot be made from f32",
+            tensor_type.name()
+        ));
+    }
     let raw = types::to_raw(tensor_type)?;
     // SAFETY: reads a constant table; `raw` is a valid type.
     if importance.is_none() && unsafe { sys::ggml_quantize_requires_imatrix(raw) } {
@@ -87,13 +105,18 @@ pub fn quantize_rows(
         )
     };
     if written != bytes {
-        // ggml answers 0 for types that nothing can be converted to.
-        return refuse(format!(
-            "{} rows cannot be made from f32",
-            tensor_type.name()
-        ));
+        return refuse(format!("expected {bytes} bytes from ggml, found {written}"));
     }
     Ok(())
+}
+
+/// Whether rows of `tensor_type` can be expanded to f32.
+pub fn has_expansion(tensor_type: TensorType) -> bool {
+    let expands = |raw| {
+        // SAFETY: ggml_get_type_traits gives a pointer into a constant table.
+        unsafe { (*sys::ggml_get_type_traits(raw)).to_float }.is_some()
+    };
+    tensor_type == TensorType::F32 || types::to_raw(tensor_type).is_ok_and(expands)
 }
 
 /// Expands rows of `columns` elements of `tensor_type` from `source` into `target`, as f32.

@@ -1,17 +1,19 @@
 //! A model's tensors in memory: in place in the mapped file, or moved to a faster layout.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use super::Hyperparameters;
-use super::tensor_table::{self, Role, TensorSpec};
+use super::in_gguf::find_in;
+use super::tensor_table::{Role, TensorSpec};
 use crate::error::{Error, Result};
 use crate::ggml::buffer::{self, Buffer, HOST_ALIGNMENT};
 use crate::ggml::context::{Context, Tensor};
 use crate::ggml::device::{BufferType, Device};
-use crate::ggml::quantize::dequantize_rows;
+use crate::ggml::quantize::{dequantize_rows, has_expansion};
 use crate::gguf::{Gguf, TensorInfo, TensorType};
 
 /// Scale and shift of a layer normalization, or the two tensors of a linear layer.
@@ -85,8 +87,9 @@ impl Weights {
         placement: Placement,
         release: &(dyn Fn(Range<usize>) + Sync),
     ) -> Result<Self> {
-        let specs: Vec<TensorSpec> = tensor_table::tensors(hyperparameters).collect();
-        let context = Context::new(specs.len() + 1)?;
+        // Nothing is taken on the word of the hyperparameters before every tensor is seen.
+        let found = find_in(gguf, hyperparameters)?;
+        let context = Context::new(found.len() + 1)?;
         let loader = Loader {
             device,
             memory: device.buffer_type()?,
@@ -97,9 +100,9 @@ impl Weights {
             },
             in_place: placement.in_place,
         };
-        let placed: Vec<Placed<'_>> = specs
+        let placed: Vec<Placed<'_>> = found
             .into_iter()
-            .map(|spec| loader.describe(gguf, &context, spec))
+            .map(|(spec, info)| loader.describe(gguf, &context, spec, info))
             .collect::<Result<_>>()?;
         loader.place_in_file(gguf, &placed)?;
         let mut own_bytes = 0;
@@ -118,10 +121,14 @@ impl Weights {
         mapped_bytes: usize,
         own_bytes: usize,
     ) -> Result<Self> {
+        let by_name: HashMap<&str, &Tensor> = placed
+            .iter()
+            .map(|placed| (placed.spec.name.as_str(), &placed.tensor))
+            .collect();
         let find = |name: &str| {
-            let found = placed.iter().find(|placed| placed.spec.name == name);
-            found
-                .map(|placed| placed.tensor.clone())
+            by_name
+                .get(name)
+                .map(|&tensor| tensor.clone())
                 .ok_or_else(|| Error::format(name, "the tensor table has no such tensor"))
         };
         let pair = |name: &str| -> Result<Pair> {
@@ -168,32 +175,14 @@ struct Loader {
 }
 
 impl Loader {
-    /// Finds a tensor of the table in the file, checks it, and decides where it goes.
+    /// Describes a tensor of the file and decides where it goes.
     fn describe<'a>(
         &self,
-        gguf: &'a Gguf,
+        gguf: &Gguf,
         context: &Arc<Context>,
         spec: TensorSpec,
+        info: &'a TensorInfo,
     ) -> Result<Placed<'a>> {
-        let info = gguf.tensor(&spec.name).ok_or_else(|| {
-            Error::format(
-                &spec.name,
-                "the file lacks this tensor, which its hyperparameters call for",
-            )
-        })?;
-        let squeezed = |shape: &[u64]| {
-            let end = shape
-                .iter()
-                .rposition(|&n| n != 1)
-                .map_or(1, |last| last + 1);
-            shape[..end.min(shape.len())].to_vec()
-        };
-        if squeezed(&info.shape) != squeezed(&spec.shape) {
-            return Err(Error::format(
-                &spec.name,
-                format!("expected shape {:?}, found {:?}", spec.shape, info.shape),
-            ));
-        }
         let vector = spec.entry.role == Role::Vector;
         // The kernels read vectors as f32; the few that are stored otherwise are expanded.
         let tensor_type = if vector {
@@ -244,16 +233,10 @@ impl Loader {
             _ => return Err(unsupported()),
         };
         match spec.entry.role {
-            Role::Vector => {}
-            Role::PositionEmbedding => {
-                let mut row = vec![0.0; columns];
-                let bytes = info.tensor_type.row_bytes(columns as u64)? as usize;
-                let first = gguf
-                    .tensor_data(info)
-                    .get(..bytes)
-                    .ok_or_else(unsupported)?;
-                dequantize_rows(info.tensor_type, first, columns, &mut row)
-                    .map_err(|_| unsupported())?;
+            Role::Vector | Role::PositionEmbedding => {
+                if !has_expansion(info.tensor_type) {
+                    return Err(unsupported());
+                }
             }
             // Its rows are looked up, which the rearranged layouts do not offer.
             Role::TokenEmbedding => {
