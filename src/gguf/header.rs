@@ -1,5 +1,7 @@
 //! What a file to be written will contain: its metadata and tensors, without the tensors' data.
 
+use std::collections::HashMap;
+
 use super::value::encode_string;
 use super::{
     ALIGNMENT_KEY, DEFAULT_ALIGNMENT, MAGIC, MAX_DIMENSIONS, MAX_KEY_BYTES, MAX_NAME_BYTES,
@@ -16,6 +18,8 @@ const MAX_DATA_BYTES: u64 = 1 << 62;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct GgufHeader {
     pairs: Vec<(String, Value)>,
+    /// Where each key is in `pairs`.
+    places: HashMap<String, usize>,
     tensors: Vec<PlannedTensor>,
 }
 
@@ -59,9 +63,13 @@ impl GgufHeader {
                 }
             }
         }
-        match self.pairs.iter_mut().find(|(known, _)| *known == key) {
+        let known = self.places.get(&key);
+        match known.and_then(|&place| self.pairs.get_mut(place)) {
             Some((_, known)) => *known = value,
-            None => self.pairs.push((key, value)),
+            None => {
+                self.places.insert(key.clone(), self.pairs.len());
+                self.pairs.push((key, value));
+            }
         }
         Ok(())
     }
