@@ -6,6 +6,7 @@ pub mod convert;
 pub mod error;
 pub mod ggml;
 pub mod gguf;
+mod input;
 mod kernels;
 pub mod model;
 pub mod output;

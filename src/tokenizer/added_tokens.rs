@@ -7,11 +7,14 @@
 
 use std::ops::Range;
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory};
 
 use super::settings::AddedToken;
 use crate::{Error, Result, TokenId};
+
+/// Tokens of more bytes than these get a small automaton.
+const MOST_DENSE_BYTES: usize = 4096;
 
 /// A stretch of text, by its bytes.
 #[derive(Debug, PartialEq, Eq)]
@@ -72,8 +75,13 @@ impl Matcher {
         let automaton = if tokens.is_empty() {
             None
         } else {
+            // The fastest automaton takes up to a kilobyte for each byte of the tokens, which only
+            // short ones are worth.
+            let bytes: usize = tokens.iter().map(|token| token.content.len()).sum();
+            let kind = (bytes > MOST_DENSE_BYTES).then_some(AhoCorasickKind::ContiguousNFA);
             let built = AhoCorasick::builder()
                 .match_kind(MatchKind::LeftmostLongest)
+                .kind(kind)
                 .build(tokens.iter().map(|token| &token.content));
             Some(built.map_err(|error| {
                 Error::Unsupported(format!("added tokens as large as these: {error}"))

@@ -18,6 +18,7 @@ use super::bpe::{self, Merges};
 use super::settings::{AddedToken, SETTINGS_KEY, TokenizerSettings};
 use super::vocabulary::{TokenType, Vocabulary};
 use crate::gguf::Value;
+use crate::input::read_small;
 use crate::{Error, Result, TokenId};
 use definition::Definition;
 
@@ -72,14 +73,15 @@ impl TokenizerFiles {
     /// Reads the files that are there in `folder`.
     ///
     /// # Errors
-    /// [`Error::Io`] for a file that is there and cannot be read.
+    /// [`Error::Io`] for a file that is there and cannot be read, [`Error::Format`] for one that is
+    /// beyond 64 MiB.
     pub fn read(folder: &Path) -> Result<Self> {
         let file = |name: &str| {
             let path = folder.join(name);
-            match std::fs::read(&path) {
-                Ok(bytes) => Ok(Some(bytes)),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(Error::io(path, error)),
+            if path.exists() {
+                read_small(&path).map(Some)
+            } else {
+                Ok(None)
             }
         };
         Ok(Self {
