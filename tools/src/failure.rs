@@ -39,7 +39,11 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// An error with its causes, in one line.
+/// The most characters of an error that are shown from its beginning, and as many from its end:
+/// errors quote broken files.
+const SHOWN: usize = 500;
+
+/// An error with its causes, in one line that a terminal shows as it is.
 fn one_line(error: &dyn Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
@@ -52,11 +56,38 @@ fn one_line(error: &dyn Error) -> String {
         }
         cause = error.source();
     }
-    line.split(['\r', '\n'])
+    let line = line
+        .split(['\r', '\n'])
         .map(str::trim)
         .filter(|part| !part.is_empty())
         .collect::<Vec<_>>()
-        .join(" ")
+        .join(" ");
+    printable(&shortened(line))
+}
+
+/// A long text without its middle.
+fn shortened(text: String) -> String {
+    let head = text.char_indices().nth(SHOWN).map(|(index, _)| index);
+    let tail = text.char_indices().nth_back(SHOWN).map(|(index, _)| index);
+    match (head, tail) {
+        (Some(head), Some(tail)) if head < tail => {
+            format!("{} ... {}", &text[..head], &text[tail..])
+        }
+        _ => text,
+    }
+}
+
+/// Escapes what would move a terminal's cursor or change its colours.
+fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
 }
 
 /// Runs a command and gives its exit status: 0 done, 1 failed, 2 asked wrongly.
@@ -78,6 +109,15 @@ mod tests {
     fn causes_are_said_once_and_in_one_line() {
         let error = gpt2::Error::io("a.gguf", io::Error::other("no\n such thing"));
         assert_eq!(one_line(&error), "a.gguf: no such thing");
+    }
+
+    #[test]
+    fn what_a_file_says_cannot_take_the_terminal_over() {
+        let error = gpt2::Error::format("a.json", format!("'\u{1b}[2J{}'", "x".repeat(1 << 20)));
+        let line = one_line(&error);
+        assert!(line.starts_with("a.json: '\\u{1b}[2Jxxx"), "{line}");
+        assert!(line.ends_with("xxx'") && line.len() < 3 * SHOWN, "{line}");
+        assert_eq!(shortened("é".repeat(2 * SHOWN)), "é".repeat(2 * SHOWN));
     }
 
     #[test]
