@@ -63,13 +63,12 @@ impl GgufHeader {
                 }
             }
         }
-        let known = self.places.get(&key);
-        match known.and_then(|&place| self.pairs.get_mut(place)) {
-            Some((_, known)) => *known = value,
-            None => {
-                self.places.insert(key.clone(), self.pairs.len());
-                self.pairs.push((key, value));
-            }
+        let place = self.places.get(&key);
+        if let Some((_, known)) = place.and_then(|&place| self.pairs.get_mut(place)) {
+            *known = value;
+        } else {
+            self.places.insert(key.clone(), self.pairs.len());
+            self.pairs.push((key, value));
         }
         Ok(())
     }
