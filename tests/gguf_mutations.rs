@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gpt2::gguf::{Bytes, Gguf};
-use hostile::{gguf_cases, raw};
+use hostile::gguf::gguf_cases;
+use hostile::random::{EXTREMES, Random, overwrite};
+use hostile::raw;
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
@@ -27,46 +29,6 @@ const ALLOCATION_SLACK: usize = 1 << 20;
 const TYPE_I64: u32 = 27;
 /// Far more than any of these files needs, far less than a hang.
 const LONGEST: Duration = Duration::from_secs(2);
-
-/// Values that break arithmetic, whichever width they are cut to.
-const EXTREMES: [u64; 20] = [
-    0,
-    1,
-    2,
-    7,
-    9,
-    31,
-    64,
-    255,
-    0x7FFF_FFFF,
-    0x8000_0000,
-    0xFFFF_FFE0,
-    0xFFFF_FFFF,
-    1 << 32,
-    1 << 60,
-    1 << 62,
-    (1 << 63) - 1,
-    1 << 63,
-    u64::MAX - 31,
-    u64::MAX - 7,
-    u64::MAX,
-];
-
-/// Steele, Lea and Flood's `SplitMix64`: the same mutations on every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound.max(1) as u64) as usize
-    }
-}
 
 /// Reads everything a file offers; whether the reader took it.
 fn read_all(bytes: Vec<u8>) -> bool {
@@ -117,14 +79,6 @@ fn check(what: &str, bytes: Vec<u8>) -> bool {
     );
     assert!(elapsed < LONGEST, "{what}: took {elapsed:?}");
     taken
-}
-
-/// Writes `value`, cut to `width` bytes, at `place`.
-fn overwrite(bytes: &mut [u8], place: usize, width: usize, value: u64) {
-    let value = value.to_le_bytes();
-    for (byte, new) in bytes.iter_mut().skip(place).zip(&value[..width]) {
-        *byte = *new;
-    }
 }
 
 /// Every integer field of the valid file with every extreme value.

@@ -6,8 +6,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use gpt2::gguf::Gguf;
-use hostile::gguf::gguf_value_cases;
-use hostile::{HostileFile, gguf_cases, raw};
+use hostile::gguf::{gguf_cases, gguf_value_cases};
+use hostile::{HostileFile, raw};
 
 /// The error must have the phrase and be one line a person can read.
 fn check(case: &HostileFile, error: Option<gpt2::Error>) -> Result<(), String> {
