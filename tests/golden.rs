@@ -4,7 +4,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{austen_f32, ids, reference};
+use common::{austen_f32, cores, ids, reference};
 use gpt2::session::{
     Batch, CacheType, FlashAttention, Model, SequenceSet, Session, SessionOptions,
 };
@@ -43,6 +43,7 @@ fn difference(logits: &[f32], prompt: &Value) -> f64 {
 
 #[test]
 fn logits_and_greedy_continuations_are_the_references() {
+    let _cores = cores();
     let reference = reference();
     let model = austen_f32();
     let mut worst = 0.0f64;
@@ -87,6 +88,7 @@ fn logits_and_greedy_continuations_are_the_references() {
 
 #[test]
 fn smaller_caches_stay_close() {
+    let _cores = cores();
     let reference = reference();
     let model = austen_f32();
     for (cache_type, limit) in [
@@ -121,6 +123,7 @@ fn smaller_caches_stay_close() {
 
 #[test]
 fn ggmls_own_operations_agree_with_our_kernels() {
+    let _cores = cores();
     let reference = reference();
     let options = SessionOptions {
         own_kernels: false,
@@ -139,6 +142,7 @@ fn ggmls_own_operations_agree_with_our_kernels() {
 
 #[test]
 fn hidden_states_are_the_references() {
+    let _cores = cores();
     let reference = reference();
     let hidden = &reference["hidden"];
     let prompt = ids(&reference["prompts"][0]["ids"]);

@@ -5,7 +5,7 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use common::{austen_f32, ids, reference};
+use common::{austen_f32, cores, ids, reference};
 use gpt2::Error;
 use gpt2::session::{Batch, FlashAttention, Model, SequenceSet, Session, SessionOptions, estimate};
 
@@ -45,6 +45,7 @@ fn assert_close(found: &[f32], expected: &[f32]) {
 
 #[test]
 fn sequences_computed_together_do_not_see_each_other() {
+    let _cores = cores();
     let model = austen_f32();
     let prompts = prompts();
     for flash_attention in [FlashAttention::On, FlashAttention::Off] {
@@ -73,6 +74,7 @@ fn sequences_computed_together_do_not_see_each_other() {
 
 #[test]
 fn a_fork_shares_the_prefix_and_goes_on_apart() {
+    let _cores = cores();
     let model = austen_f32();
     let [prompt, first, second] = prompts().try_into().unwrap();
     let mut session = session(&model);
@@ -106,6 +108,7 @@ fn a_fork_shares_the_prefix_and_goes_on_apart() {
 
 #[test]
 fn a_truncated_session_is_as_if_the_rest_had_never_been() {
+    let _cores = cores();
     let model = austen_f32();
     let [prompt, other, _] = prompts().try_into().unwrap();
     let mut session = session(&model);
@@ -120,6 +123,7 @@ fn a_truncated_session_is_as_if_the_rest_had_never_been() {
 
 #[test]
 fn every_token_can_have_its_logits() {
+    let _cores = cores();
     let model = austen_f32();
     let prompt = &prompts()[0];
     let all = session(&model).forward(prompt).unwrap().to_vec();
@@ -132,6 +136,7 @@ fn every_token_can_have_its_logits() {
 
 #[test]
 fn small_batches_give_the_same() {
+    let _cores = cores();
     let model = austen_f32();
     let prompt: Vec<u32> = prompts().concat();
     for batch_size in [1, 3, 16] {
@@ -146,6 +151,7 @@ fn small_batches_give_the_same() {
 
 #[test]
 fn many_sessions_share_a_model_from_many_threads() {
+    let _cores = cores();
     let model = austen_f32();
     let prompts = prompts();
     let expected: Vec<_> = prompts.iter().map(|prompt| alone(&model, prompt)).collect();
@@ -164,6 +170,7 @@ fn many_sessions_share_a_model_from_many_threads() {
 
 #[test]
 fn what_does_not_fit_is_refused_and_changes_nothing() {
+    let _cores = cores();
     let model = austen_f32();
     let options = SessionOptions {
         context: Some(8),
@@ -215,6 +222,7 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
 
 #[test]
 fn memory_is_known_before_it_is_used() {
+    let _cores = cores();
     let model = austen_f32();
     for flash_attention in [FlashAttention::On, FlashAttention::Off] {
         let options = SessionOptions {
@@ -235,6 +243,7 @@ fn memory_is_known_before_it_is_used() {
 
 #[test]
 fn a_stopped_session_goes_on_where_it_was() {
+    let _cores = cores();
     let model = austen_f32();
     let prompt = &prompts()[0];
     let mut session = session(&model);

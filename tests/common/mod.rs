@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use gpt2::convert::{ConvertOptions, FileType, convert};
 use gpt2::session::{Model, ModelOptions};
@@ -46,4 +46,11 @@ pub(crate) fn austen_f32() -> Arc<Model> {
         (Model::open(file, &ModelOptions::default()).unwrap(), folder)
     });
     Arc::clone(model)
+}
+
+/// Held by a test while it computes: sessions of several tests at once would want more cores than there
+/// are, and threads that wait for each other by spinning then take a hundred times as long.
+pub(crate) fn cores() -> MutexGuard<'static, ()> {
+    static CORES: Mutex<()> = Mutex::new(());
+    CORES.lock().unwrap_or_else(PoisonError::into_inner)
 }
