@@ -66,34 +66,44 @@ impl Buffer {
     /// [`Error::Ggml`] when the bytes do not begin at [`HOST_ALIGNMENT`] or the device cannot use
     /// host memory.
     pub(crate) fn borrow(device: Device, bytes: Bytes) -> Result<Arc<Self>> {
-        const OPERATION: &str = "buffer from memory";
         let slice = (*bytes).as_ref();
         if slice.is_empty() || !slice.as_ptr().addr().is_multiple_of(HOST_ALIGNMENT) {
             return Err(Error::Ggml {
-                operation: OPERATION,
+                operation: "buffer from memory",
                 message: format!("the bytes must begin at a multiple of {HOST_ALIGNMENT}"),
             });
         }
-        // SAFETY: the bytes live as long as the buffer, which holds them. ggml takes a mutable pointer
-        // but writes only where an operation's result is placed; nothing here places results in a
-        // borrowed buffer (`place` is for weights).
+        // ggml takes a mutable pointer but writes only where an operation's result is placed, and nothing
+        // here places results in a borrowed buffer.
+        let (start, length) = (slice.as_ptr().cast_mut(), slice.len());
+        // SAFETY: the bytes stay where they are for as long as `bytes` is held.
+        unsafe { Self::over(device, start, length, Memory::Shared(bytes)) }
+    }
+
+    /// A buffer over host memory that `memory` keeps in place.
+    ///
+    /// # Safety
+    /// `start` begins `length` readable bytes, at a multiple of [`HOST_ALIGNMENT`], that live as long as
+    /// `memory`; they are writable if operations' results are placed in the buffer.
+    unsafe fn over(
+        device: Device,
+        start: *mut u8,
+        length: usize,
+        memory: Memory,
+    ) -> Result<Arc<Self>> {
+        // SAFETY: the caller's condition; the memory is kept as long as the buffer.
         let raw = unsafe {
-            sys::ggml_backend_dev_buffer_from_host_ptr(
-                device.raw(),
-                slice.as_ptr().cast_mut().cast(),
-                slice.len(),
-                slice.len(),
-            )
+            sys::ggml_backend_dev_buffer_from_host_ptr(device.raw(), start.cast(), length, length)
         };
         let raw = NonNull::new(raw).ok_or_else(|| Error::Ggml {
-            operation: OPERATION,
+            operation: "buffer from memory",
             message: format!("{} cannot use host memory in place", device.name()),
         })?;
         Ok(Arc::new(Self {
             raw,
             used: std::sync::Mutex::new(0),
             alignment: HOST_ALIGNMENT,
-            _memory: Memory::Shared(bytes),
+            _memory: memory,
         }))
     }
 
@@ -105,25 +115,10 @@ impl Buffer {
     pub(crate) fn zeroed(device: Device, bytes: usize) -> Result<Arc<Self>> {
         let mut pages = memmap2::MmapMut::map_anon(bytes.max(1))
             .map_err(|source| Error::Memory(format!("{bytes} bytes: {source}")))?;
-        // SAFETY: the pages live as long as the buffer, which holds them, and nothing else uses them.
-        let raw = unsafe {
-            sys::ggml_backend_dev_buffer_from_host_ptr(
-                device.raw(),
-                pages.as_mut_ptr().cast(),
-                pages.len(),
-                pages.len(),
-            )
-        };
-        let raw = NonNull::new(raw).ok_or_else(|| Error::Ggml {
-            operation: "buffer of zeros",
-            message: format!("{} cannot use host memory in place", device.name()),
-        })?;
-        Ok(Arc::new(Self {
-            raw,
-            used: std::sync::Mutex::new(0),
-            alignment: HOST_ALIGNMENT,
-            _memory: Memory::Pages(pages),
-        }))
+        let (start, length) = (pages.as_mut_ptr(), pages.len());
+        // SAFETY: whole pages, readable and writable, that live as long as `pages`; nothing else uses
+        // them.
+        unsafe { Self::over(device, start, length, Memory::Pages(pages)) }
     }
 
     /// Declares that the buffer holds weights, which schedulers keep where they are.
