@@ -7,6 +7,7 @@ use crate::ggml::device::Device;
 use crate::gguf::TensorType;
 
 use super::Hyperparameters;
+use crate::TokenId;
 
 /// Number of a sequence in a session, from 0.
 pub type SequenceId = usize;
@@ -74,6 +75,7 @@ impl SequenceSet {
 /// What a cell of the cache holds: nothing when it is of no sequence.
 #[derive(Debug, Clone, Copy, Default)]
 struct Cell {
+    token: TokenId,
     position: usize,
     sequences: SequenceSet,
 }
@@ -113,6 +115,16 @@ impl Cells {
             .unwrap_or(0)
     }
 
+    /// The tokens of `sequence` in the order of their positions.
+    pub(crate) fn tokens(&self, sequence: SequenceId) -> Vec<TokenId> {
+        let used = self.all[..self.end].iter();
+        let mut held: Vec<&Cell> = used
+            .filter(|cell| cell.sequences.contains(sequence))
+            .collect();
+        held.sort_by_key(|cell| cell.position);
+        held.into_iter().map(|cell| cell.token).collect()
+    }
+
     /// Cells that hold nothing.
     pub(crate) fn free(&self) -> usize {
         let used = self.all[..self.end]
@@ -122,13 +134,19 @@ impl Cells {
         self.all.len() - used
     }
 
-    /// Takes a free cell for `position` of `sequences`; `None` when all are taken.
-    pub(crate) fn take(&mut self, position: usize, sequences: SequenceSet) -> Option<usize> {
+    /// Takes a free cell for `token` at `position` of `sequences`; `None` when all are taken.
+    pub(crate) fn take(
+        &mut self,
+        token: TokenId,
+        position: usize,
+        sequences: SequenceSet,
+    ) -> Option<usize> {
         let free = self.all[self.first_free..]
             .iter()
             .position(|cell| cell.sequences.is_empty())?;
         let index = self.first_free + free;
         self.all[index] = Cell {
+            token,
             position,
             sequences,
         };
@@ -240,27 +258,27 @@ mod tests {
     fn cells_are_taken_in_order_and_reused() {
         let mut cells = Cells::new(4);
         for position in 0..3 {
-            assert_eq!(cells.take(position, set(0)), Some(position));
+            assert_eq!(cells.take(7, position, set(0)), Some(position));
         }
         assert_eq!((cells.length(0), cells.end(), cells.free()), (3, 3, 1));
         cells.truncate(0, 1);
         assert_eq!((cells.length(0), cells.end(), cells.free()), (1, 1, 3));
-        assert_eq!(cells.take(0, set(1)), Some(1));
-        assert_eq!(cells.take(1, set(1)), Some(2));
+        assert_eq!(cells.take(10, 0, set(1)), Some(1));
+        assert_eq!(cells.take(11, 1, set(1)), Some(2));
         cells.truncate(0, 0);
-        assert_eq!(cells.take(2, set(1)), Some(0));
-        assert_eq!(cells.take(3, set(1)), Some(3));
-        assert_eq!(cells.take(4, set(1)), None);
+        assert_eq!(cells.take(12, 2, set(1)), Some(0));
+        assert_eq!(cells.take(13, 3, set(1)), Some(3));
+        assert_eq!(cells.take(14, 4, set(1)), None);
     }
 
     #[test]
     fn a_shared_prefix_is_seen_by_both_sequences_and_outlives_one() {
         let mut cells = Cells::new(8);
-        cells.take(0, set(0));
-        cells.take(1, set(0));
+        cells.take(10, 0, set(0));
+        cells.take(11, 1, set(0));
         cells.share(0, 5);
-        assert_eq!(cells.length(5), 2);
-        cells.take(2, set(0));
+        assert_eq!((cells.length(5), cells.tokens(5)), (2, vec![10, 11]));
+        cells.take(12, 2, set(0));
         assert!(cells.is_visible(1, 2, set(5)) && cells.is_visible(1, 2, set(0)));
         assert!(
             !cells.is_visible(2, 2, set(5)),
@@ -275,8 +293,8 @@ mod tests {
     fn a_token_of_two_sequences_sees_only_what_both_have() {
         let both = set(0).with(1).unwrap();
         let mut cells = Cells::new(4);
-        cells.take(0, both);
-        cells.take(1, set(0));
+        cells.take(10, 0, both);
+        cells.take(11, 1, set(0));
         assert!(cells.is_visible(0, 1, both));
         assert!(!cells.is_visible(1, 1, both));
         assert!(set(MAX_SEQUENCES - 1).with(MAX_SEQUENCES).is_err());

@@ -99,6 +99,11 @@ impl Session {
         self.cells.length(sequence)
     }
 
+    /// The tokens of `sequence` in the cache, in the order of their positions.
+    pub fn tokens(&self, sequence: SequenceId) -> Vec<TokenId> {
+        self.cells.tokens(sequence)
+    }
+
     /// Cuts `sequence` back to its first `length` positions; longer than it is changes nothing.
     ///
     /// # Errors
@@ -255,7 +260,9 @@ impl Session {
     fn run_chunk(&mut self, tokens: &[BatchToken], hidden_states: bool) -> Result<()> {
         let mut cells = Vec::with_capacity(tokens.len());
         for token in tokens {
-            let cell = self.cells.take(token.position, token.sequences);
+            let cell = self
+                .cells
+                .take(token.token, token.position, token.sequences);
             let cell = cell.ok_or_else(|| Error::ContextFull {
                 needed: self.settled.context + 1,
                 available: self.settled.context,
