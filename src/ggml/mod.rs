@@ -10,6 +10,7 @@ pub(crate) mod buffer;
 pub(crate) mod context;
 pub(crate) mod custom;
 pub(crate) mod device;
+pub(crate) mod gelu;
 pub(crate) mod graph;
 mod log;
 pub mod map;

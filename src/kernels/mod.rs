@@ -12,6 +12,7 @@
 )]
 
 pub(crate) mod activation;
+pub(crate) mod half_table;
 mod math;
 pub(crate) mod rows;
 

@@ -3,9 +3,8 @@
 use super::activation::Elementwise;
 use super::wide;
 
-/// Sums run in this many independent lanes: vector instructions, and a smaller rounding error than
-/// one running sum.
-const LANES: usize = 16;
+/// Squares are added in groups of this many, group by group.
+const GROUP: usize = 8;
 
 /// `output[row] = (x − mean) / √(variance + epsilon) · weight + bias` for each row of `x`; `x` and
 /// `output` are `[rows, columns]`, `weight` and `bias` `[columns]`; the variance is the biased one.
@@ -17,7 +16,9 @@ pub(crate) struct LayerNorm<'a> {
 }
 
 wide! {
-    /// Normalizes every row, see [`LayerNorm`].
+    /// Normalizes every row, see [`LayerNorm`]. Every operation is in the order in which ggml does it on
+    /// AVX2, so that the bits are the same: an activation that is quantized next must not fall to the
+    /// other side of a rounding.
     pub(crate) fn layer_norm(norm: &LayerNorm<'_>, output: &mut [f32]) = layer_norm_body
 }
 
@@ -29,8 +30,9 @@ fn layer_norm_body(norm: &LayerNorm<'_>, output: &mut [f32]) {
         .chunks_exact(columns)
         .zip(output.chunks_exact_mut(columns))
     {
-        let mean = lane_sum(x, |x| x) / columns as f32;
-        let variance = lane_sum(x, |x| (x - mean) * (x - mean)) / columns as f32;
+        let sum: f64 = x.iter().copied().map(f64::from).sum();
+        let mean = sum as f32 / columns as f32;
+        let variance = (sum_of_squares(x, mean) / columns as f64) as f32;
         let scale = 1.0 / (variance + norm.epsilon).sqrt();
         for (((output, x), weight), bias) in
             output.iter_mut().zip(x).zip(norm.weight).zip(norm.bias)
@@ -40,18 +42,20 @@ fn layer_norm_body(norm: &LayerNorm<'_>, output: &mut [f32]) {
     }
 }
 
-/// The sum of `term` over `values`, in [`LANES`] lanes.
+/// The sum of (x − mean)² over `values`.
 #[inline(always)]
-fn lane_sum(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    let mut lanes = [0.0f32; LANES];
-    for chunk in chunks {
-        for (lane, &value) in lanes.iter_mut().zip(chunk) {
-            *lane += term(value);
-        }
+fn sum_of_squares(values: &[f32], mean: f32) -> f64 {
+    let square = |x: f32| (x - mean) * (x - mean);
+    let (groups, rest) = values.as_chunks::<GROUP>();
+    let mut sum = 0.0;
+    for group in groups {
+        let [a, b, c, d, e, f, g, h] = group.map(square);
+        sum += f64::from((e + a) + (g + c) + ((f + b) + (h + d)));
     }
-    let rest: f32 = rest.iter().map(|&value| term(value)).sum();
-    lanes.iter().sum::<f32>() + rest
+    for &x in rest {
+        sum += f64::from(square(x));
+    }
+    sum
 }
 
 wide! {

@@ -5,16 +5,19 @@
 
 use std::sync::Arc;
 
+use half::f16;
+
 use super::cache::KvCache;
 use super::weights::{LayerWeights, Pair, Weights};
 use super::{Activation, Hyperparameters};
 use crate::error::Result;
 use crate::ggml::context::{Context, Tensor};
 use crate::ggml::custom::{RowKernel, Rows};
+use crate::ggml::gelu::gelu_table;
 use crate::ggml::graph::Graph;
 use crate::gguf::TensorType;
 use crate::kernels::activation::{self, Elementwise};
-use crate::kernels::rows;
+use crate::kernels::{half_table, rows};
 
 /// What a graph is built for; one with an equal shape can be used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +33,8 @@ pub(crate) struct GraphShape {
     /// Whether the small steps are computed by this library's kernels or by ggml's operations, whose
     /// roundings are those of other programs on ggml.
     pub(crate) own_kernels: bool,
+    /// Whether our GELU is looked up as ggml's is, or computed.
+    pub(crate) gelu_by_table: bool,
     /// Whether the residual stream before each layer comes out too.
     pub(crate) hidden_states: bool,
 }
@@ -216,6 +221,9 @@ impl Steps<'_> {
         }
         let (kernel, residual): (Box<dyn RowKernel>, _) = match after {
             After::Nothing => (Box::new(Bias), None),
+            After::Activation(Activation::GeluNew) if self.shape.gelu_by_table => {
+                (Box::new(BiasGelu(gelu_table()?)), None)
+            }
             After::Activation(activation) => {
                 (Box::new(BiasActivation(elementwise(activation))), None)
             }
@@ -386,6 +394,22 @@ impl RowKernel for BiasActivation {
 
     fn compute(&self, rows: Rows<'_>) {
         rows::add_bias_and_activate(rows.output, rows.inputs[0], self.0);
+    }
+}
+
+struct BiasGelu(&'static [f16; half_table::ENTRIES]);
+
+impl RowKernel for BiasGelu {
+    fn name(&self) -> &'static str {
+        "bias and GELU"
+    }
+
+    fn compute(&self, rows: Rows<'_>) {
+        let [bias, ..] = rows.inputs;
+        for row in rows.output.chunks_exact_mut(rows.columns) {
+            rows::add_bias(row, bias);
+            half_table::gelu_by_table(row, self.0);
+        }
     }
 }
 

@@ -283,6 +283,7 @@ impl Session {
             outputs: selected.len(),
             flash_attention: self.settled.flash_attention,
             own_kernels: self.settled.own_kernels,
+            gelu_by_table: self.settled.gelu_by_table,
             hidden_states: hidden_states && !selected.is_empty(),
         };
         let slot = usize::from(tokens.len() > 1);

@@ -70,7 +70,7 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = parse_flash_attention)]
     #[arg(help_heading = "Running the model")]
     flash_attn: FlashAttention,
-    /// Whose small steps (layer norm, bias, activation) to use: own, or ggml for comparisons
+    /// Whose small steps (layer norm, bias, activation) to use: own (fused), or ggml for comparisons
     #[arg(long, value_name = "WHOSE", default_value = "own")]
     #[arg(value_parser = ["own", "ggml"], help_heading = "Running the model")]
     kernels: String,
