@@ -14,6 +14,7 @@
 pub(crate) mod activation;
 pub(crate) mod half_table;
 mod math;
+pub(crate) mod quantize;
 pub(crate) mod rows;
 
 /// Compiles a function's body for the instruction sets worth having, and runs the best one.
