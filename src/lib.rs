@@ -2,6 +2,7 @@
 //!
 //! Data flows one way: file → [`gguf`] → [`model`] → [`session`] → [`sampling`] → text.
 
+mod checksum;
 pub mod convert;
 pub mod error;
 pub mod ggml;

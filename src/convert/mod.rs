@@ -5,7 +5,6 @@
 //! types tensors can get and ggml's quantizers. It knows nothing of graphs and of running a model.
 
 mod checkpoint;
-mod checksum;
 mod config;
 mod gguf_source;
 mod header;

@@ -5,9 +5,9 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::checksum::Checksum;
 use super::rows::SourceTensor;
 use super::types::is_quantized;
+use crate::checksum::Checksum;
 use crate::error::{Error, Result};
 use crate::ggml::quantize::{dequantize_rows, quantize_rows};
 use crate::gguf::TensorType;

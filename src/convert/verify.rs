@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::checksum::Checksum;
 use super::plan::Prepared;
 use super::quantize::Measured;
+use crate::checksum::Checksum;
 use crate::error::{Error, Result};
 use crate::ggml::map::MappedFile;
 use crate::gguf::Gguf;

@@ -17,6 +17,7 @@ pub mod map;
 mod ops;
 pub mod quantize;
 pub mod system;
+mod transfer;
 mod types;
 
 /// ggml's C interface, as its headers declare it.

@@ -117,12 +117,22 @@ impl Cells {
 
     /// The tokens of `sequence` in the order of their positions.
     pub(crate) fn tokens(&self, sequence: SequenceId) -> Vec<TokenId> {
-        let used = self.all[..self.end].iter();
-        let mut held: Vec<&Cell> = used
-            .filter(|cell| cell.sequences.contains(sequence))
+        let held = self.of(sequence).into_iter();
+        held.map(|cell| self.all[cell].token).collect()
+    }
+
+    /// The cells of `sequence` in the order of their positions.
+    pub(crate) fn of(&self, sequence: SequenceId) -> Vec<usize> {
+        let mut held: Vec<usize> = (0..self.end)
+            .filter(|&cell| self.all[cell].sequences.contains(sequence))
             .collect();
-        held.sort_by_key(|cell| cell.position);
-        held.into_iter().map(|cell| cell.token).collect()
+        held.sort_by_key(|&cell| self.all[cell].position);
+        held
+    }
+
+    /// The position that `cell` holds.
+    pub(crate) fn position(&self, cell: usize) -> usize {
+        self.all[cell].position
     }
 
     /// Cells that hold nothing.
@@ -238,6 +248,14 @@ impl KvCache {
             values,
             bytes,
         })
+    }
+
+    /// Keys and values of each layer, in this order.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &Tensor> {
+        self.keys
+            .iter()
+            .zip(&self.values)
+            .flat_map(|(keys, values)| [keys, values])
     }
 
     /// Bytes of the whole cache.

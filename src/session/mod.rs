@@ -12,6 +12,7 @@ mod options;
 mod perplexity;
 mod plan;
 mod run;
+mod snapshot;
 mod stop;
 
 pub use batch::{Batch, BatchToken, Memory, Output};

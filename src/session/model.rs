@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use crate::checksum::Checksum;
 use crate::error::{Error, Result};
 use crate::ggml::device::Device;
 use crate::ggml::map::MappedFile;
@@ -134,6 +135,22 @@ impl Model {
     /// Bytes of the weights: used in place in the file, and in memory of their own.
     pub fn weight_bytes(&self) -> (usize, usize) {
         (self.weights.mapped_bytes, self.weights.own_bytes)
+    }
+
+    /// A number that tells this file's model from others: a checksum over the file's header and the first
+    /// bytes of every tensor. Where the file lies does not matter.
+    pub fn fingerprint(&self) -> u64 {
+        const SAMPLE: usize = 4096;
+        let file = (**self.gguf.file_bytes()).as_ref();
+        let data = |info| self.gguf.tensor_data(info);
+        let first = self.gguf.tensors().iter().map(|info| info.offset as usize);
+        let header = first.min().unwrap_or(file.len()).min(file.len());
+        let mut checksum = Checksum::default();
+        checksum.update(&file[..header]);
+        for bytes in self.gguf.tensors().iter().map(data) {
+            checksum.update(&bytes[..bytes.len().min(SAMPLE)]);
+        }
+        checksum.finish()
     }
 
     /// The type that most of the model's work is done in: that of its first layer's projection.

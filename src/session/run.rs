@@ -25,8 +25,8 @@ pub struct Session {
     model: Arc<Model>,
     settled: Settled,
     backend: Backend,
-    cache: KvCache,
-    cells: Cells,
+    pub(super) cache: KvCache,
+    pub(super) cells: Cells,
     /// The graph of the last single token, and that of the last stretch of text.
     graphs: [Option<ReadyGraph>; 2],
     output: Output,
@@ -209,7 +209,7 @@ impl Session {
         Ok(&self.output)
     }
 
-    fn check_sequence(&self, sequence: SequenceId) -> Result<()> {
+    pub(super) fn check_sequence(&self, sequence: SequenceId) -> Result<()> {
         if sequence < self.settled.sequences {
             return Ok(());
         }

@@ -14,7 +14,7 @@ const STRIDE: usize = 32;
 
 /// A running checksum. Bytes may come in pieces of any size.
 #[derive(Debug, Clone)]
-pub(super) struct Checksum {
+pub(crate) struct Checksum {
     lanes: [u64; 4],
     pending: Vec<u8>,
     length: u64,
@@ -32,7 +32,7 @@ impl Default for Checksum {
 
 impl Checksum {
     /// Adds bytes.
-    pub(super) fn update(&mut self, mut bytes: &[u8]) {
+    pub(crate) fn update(&mut self, mut bytes: &[u8]) {
         self.length += bytes.len() as u64;
         if !self.pending.is_empty() {
             let missing = (STRIDE - self.pending.len()).min(bytes.len());
@@ -64,7 +64,7 @@ impl Checksum {
     }
 
     /// The checksum of all bytes so far.
-    pub(super) fn finish(mut self) -> u64 {
+    pub(crate) fn finish(mut self) -> u64 {
         self.pending.resize(STRIDE, 0);
         let pending = std::mem::take(&mut self.pending);
         self.mix(&pending);
