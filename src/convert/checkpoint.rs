@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
+use super::formats::weights_in;
 use super::gguf_source::GgufSource;
-use super::safetensors::Safetensors;
+use super::mapped::MappedCheckpoint;
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, TensorType};
 
@@ -17,8 +18,21 @@ pub(super) struct CheckpointTensor {
     pub dtype: String,
     /// The same as one of ggml's types, when there is one.
     pub tensor_type: Option<TensorType>,
-    /// Its shape, row-major: slowest axis first.
+    /// Its shape as stored, row-major: slowest axis first.
     pub shape: Vec<u64>,
+    /// Whether its axes stand in the reverse of `PyTorch`'s order.
+    pub swapped: bool,
+}
+
+impl CheckpointTensor {
+    /// The shape `PyTorch` would give it.
+    pub(super) fn torch_shape(&self) -> Vec<u64> {
+        let mut shape = self.shape.clone();
+        if self.swapped {
+            shape.reverse();
+        }
+        shape
+    }
 }
 
 /// A file (or several) with weights. Reads nothing but names until data is asked for.
@@ -53,17 +67,6 @@ pub(super) struct Source {
     pub name: String,
 }
 
-/// The single weights file of a folder, and the index of a sharded one, in order of preference.
-const WEIGHTS: &[&str] = &["model.safetensors", "model.safetensors.index.json"];
-
-/// Formats that are recognized to be refused by name.
-const UNREAD: &[(&str, &str)] = &[
-    ("pytorch_model.bin", "PyTorch pickle"),
-    ("pytorch_model.bin.index.json", "PyTorch pickle"),
-    ("tf_model.h5", "TensorFlow"),
-    ("flax_model.msgpack", "Flax"),
-];
-
 impl Source {
     /// Opens a Hugging Face folder, a weights file in one, or a GGUF file.
     ///
@@ -87,14 +90,8 @@ impl Source {
             .unwrap_or_default();
         let reader: Box<dyn CheckpointReader> = match extension(&file_name) {
             "gguf" => Box::new(GgufSource::open(&file)?),
-            "safetensors" => Box::new(Safetensors::open(&file)?),
-            "json" => Box::new(Safetensors::open_sharded(&file)?),
-            _ => {
-                return Err(Error::Unsupported(format!(
-                    "{}: the name ends in none of .safetensors, .safetensors.index.json, .gguf",
-                    file.display()
-                )));
-            }
+            "json" => Box::new(MappedCheckpoint::open_sharded(&file)?),
+            _ => Box::new(MappedCheckpoint::open(&file)?),
         };
         let name = if reader.gguf().is_some() {
             file_name.trim_end_matches(".gguf").to_owned()
@@ -107,27 +104,6 @@ impl Source {
             name,
         })
     }
-}
-
-/// The weights a folder holds.
-fn weights_in(folder: &Path) -> Result<PathBuf> {
-    if let Some(found) = WEIGHTS
-        .iter()
-        .map(|name| folder.join(name))
-        .find(|file| file.is_file())
-    {
-        return Ok(found);
-    }
-    if let Some((name, format)) = UNREAD.iter().find(|(name, _)| folder.join(name).is_file()) {
-        return Err(Error::Unsupported(format!(
-            "{}: {format} weights; save the model as model.safetensors",
-            folder.join(name).display()
-        )));
-    }
-    Err(Error::format(
-        folder.display().to_string(),
-        format!("no weights: expected one of {}", WEIGHTS.join(", ")),
-    ))
 }
 
 fn extension(file_name: &str) -> &str {

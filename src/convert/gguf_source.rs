@@ -30,6 +30,7 @@ impl GgufSource {
                 dtype: info.tensor_type.name().to_owned(),
                 tensor_type: Some(info.tensor_type),
                 shape: info.shape.iter().rev().copied().collect(),
+                swapped: false,
             })
             .collect();
         Ok(Self { map, gguf, tensors })

@@ -6,11 +6,22 @@
 
 mod checkpoint;
 mod config;
+#[cfg(any(feature = "hdf5", feature = "msgpack"))]
+mod conventions;
+mod elements;
+mod formats;
 mod gguf_source;
+#[cfg(feature = "hdf5")]
+mod hdf5;
 mod header;
 mod imatrix;
 mod json;
+mod mapped;
+#[cfg(feature = "msgpack")]
+mod msgpack;
 mod names;
+#[cfg(feature = "pickle")]
+mod pickle;
 mod plan;
 mod quantize;
 mod rows;

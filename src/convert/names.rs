@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::checkpoint::{CheckpointReader, CheckpointTensor};
+use super::rows::SourceTensor;
 use crate::error::{Error, Result};
 use crate::ggml::quantize::has_expansion;
 use crate::gguf::TensorType;
@@ -30,6 +31,12 @@ const OTHER_HEADS: &[(&str, &str)] = &[
     ("multiple_choice_head.", "double heads"),
 ];
 
+/// Parts of a layer that only models with cross-attention have.
+const CROSS_ATTENTION: &[&str] = &[".crossattention.", ".ln_cross_attn."];
+
+/// Numbers compared at a time.
+const ELEMENTS_COMPARED: usize = 1 << 16;
+
 /// Finds every tensor of the model.
 ///
 /// Sets `vocabulary` to the rows of the token embedding and `tied_head` to what the weights say. Gives
@@ -55,7 +62,8 @@ pub(super) fn find_tensors(
         let tensor = tensor_at(reader, index)?;
         check(&spec, tensor, gguf_names)?;
         all.push(Found {
-            transposed: !gguf_names && spec.entry.orientation == Orientation::Transposed,
+            transposed: !gguf_names
+                && (spec.entry.orientation == Orientation::Transposed) != tensor.swapped,
             spec,
             index,
         });
@@ -146,7 +154,7 @@ impl<'a> Names<'a> {
                     "missing; is this a GPT-2 checkpoint?",
                 )
             })?;
-        match tensor.shape[..] {
+        match tensor.torch_shape()[..] {
             [rows, _] if rows > 0 => Ok(usize::try_from(rows).unwrap_or(usize::MAX)),
             _ => Err(Error::format(
                 format!("tensor '{}'", tensor.name),
@@ -171,6 +179,11 @@ impl<'a> Names<'a> {
             {
                 return Err(Error::Unsupported(format!(
                     "tensor '{path}': a {head} head; only language models are converted"
+                )));
+            }
+            if CROSS_ATTENTION.iter().any(|part| path.contains(part)) {
+                return Err(Error::Unsupported(format!(
+                    "tensor '{path}': cross-attention, which this GPT-2 is without"
                 )));
             }
             if path.starts_with("h.") || path.starts_with("blk.") {
@@ -222,9 +235,49 @@ fn settle_head(
     Ok(())
 }
 
+/// Whether two matrices are equal, number for number.
 fn same_elements(reader: &dyn CheckpointReader, first: usize, second: usize) -> Result<bool> {
     let (a, b) = (tensor_at(reader, first)?, tensor_at(reader, second)?);
-    Ok(a.dtype == b.dtype && a.shape == b.shape && reader.data(first)? == reader.data(second)?)
+    if a.torch_shape() != b.torch_shape() {
+        return Ok(false);
+    }
+    let (a_data, b_data) = (reader.data(first)?, reader.data(second)?);
+    if a.dtype == b.dtype && a.swapped == b.swapped {
+        return Ok(a_data == b_data);
+    }
+    let (Some(a), Some(b)) = (matrix(a, &a_data)?, matrix(b, &b_data)?) else {
+        return Ok(false);
+    };
+    let at_once = (ELEMENTS_COMPARED / a.columns.max(1)).clamp(1, a.rows.max(1));
+    let mut numbers = (
+        vec![0.0; at_once * a.columns],
+        vec![0.0; at_once * a.columns],
+    );
+    let mut strip = Vec::new();
+    for row in (0..a.rows).step_by(at_once) {
+        let count = at_once.min(a.rows - row) * a.columns;
+        let (left, right) = (&mut numbers.0, &mut numbers.1);
+        left.truncate(count);
+        right.truncate(count);
+        a.read_rows(row, left, &mut strip)?;
+        b.read_rows(row, right, &mut strip)?;
+        if left != right {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// A checkpoint's matrix of floats, to be read row by row.
+fn matrix<'a>(tensor: &CheckpointTensor, data: &'a [u8]) -> Result<Option<SourceTensor<'a>>> {
+    let Some(tensor_type) = tensor.tensor_type else {
+        return Ok(None);
+    };
+    let [rows, columns] = tensor.torch_shape()[..] else {
+        return Ok(None);
+    };
+    let shape = (rows as usize, columns as usize);
+    SourceTensor::new(&tensor.name, data, tensor_type, shape, tensor.swapped).map(Some)
 }
 
 fn tensor_at(reader: &dyn CheckpointReader, index: usize) -> Result<&CheckpointTensor> {
@@ -237,18 +290,24 @@ fn tensor_at(reader: &dyn CheckpointReader, index: usize) -> Result<&CheckpointT
 /// Checks a tensor's shape and type against the table.
 fn check(spec: &TensorSpec, tensor: &CheckpointTensor, gguf_names: bool) -> Result<()> {
     let place = || format!("tensor '{}'", tensor.name);
-    let expected = if gguf_names {
+    let mut expected = if gguf_names {
         spec.shape.iter().rev().copied().collect()
     } else {
         spec.checkpoint_shape()
     };
+    if tensor.swapped {
+        expected.reverse();
+    }
     let trimmed = |shape: &[u64]| -> Vec<u64> {
         let leading_ones = shape.iter().take_while(|axis| **axis == 1).count();
         shape.get(leading_ones..).unwrap_or_default().to_vec()
     };
     if trimmed(&tensor.shape) != trimmed(&expected) {
         let turned: Vec<u64> = tensor.shape.iter().rev().copied().collect();
-        let hint = if turned == expected {
+        let hint = if turned == expected
+            && spec.entry.orientation == Orientation::Transposed
+            && !tensor.swapped
+        {
             "; it is stored as a linear layer's [out, in], expected is Conv1D's [in, out]"
         } else {
             "; does config.json belong to these weights?"

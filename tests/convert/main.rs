@@ -2,6 +2,7 @@
 //! what the demo model does not have.
 
 mod checkpoint;
+mod formats;
 mod refusals;
 
 use std::fs;

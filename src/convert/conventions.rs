@@ -1,0 +1,137 @@
+//! What other frameworks call the parts of a model and how they store them, next to `PyTorch`.
+//!
+//! The modules have the same names everywhere; what differs is how levels are parted, what the last
+//! name of a path is, and whether a matrix under that name lies the other way round. So a framework is
+//! a table, and the model's own table (`model/tensor_table.rs`) needs none of it.
+
+/// A framework's way with names and matrices.
+pub(super) struct Convention {
+    /// What stands for the dot between a list and its element, when both are one level here.
+    list: Option<&'static str>,
+    /// The last names of paths.
+    leaves: &'static [Leaf],
+}
+
+/// The last name of a path.
+struct Leaf {
+    /// The name here.
+    theirs: &'static str,
+    /// `PyTorch`'s name.
+    ours: &'static str,
+    /// Whether a matrix has its axes in the reverse of `PyTorch`'s order, whatever that is for the layer
+    /// in question.
+    swapped: bool,
+}
+
+const fn leaf(theirs: &'static str, ours: &'static str, swapped: bool) -> Leaf {
+    Leaf {
+        theirs,
+        ours,
+        swapped,
+    }
+}
+
+/// Keras. Its `Conv1D` is GPT-2's own class and stores `weight` as `PyTorch`'s does; `Dense` stores
+/// `kernel` as `[in, out]`. An embedding's matrix was called `weight` until 2020.
+#[cfg(feature = "hdf5")]
+pub(super) const TENSORFLOW: Convention = Convention {
+    list: Some("_._"),
+    leaves: &[
+        leaf("gamma:0", "weight", false),
+        leaf("beta:0", "bias", false),
+        leaf("embeddings:0", "weight", false),
+        leaf("weight:0", "weight", false),
+        leaf("bias:0", "bias", false),
+        leaf("kernel:0", "weight", true),
+    ],
+};
+
+/// Flax. Its `Conv1D` stores `kernel` as `[out, in]` and `Dense` as `[in, out]`: each the reverse of
+/// `PyTorch`'s.
+#[cfg(feature = "msgpack")]
+pub(super) const FLAX: Convention = Convention {
+    list: None,
+    leaves: &[
+        leaf("embedding", "weight", false),
+        leaf("scale", "weight", false),
+        leaf("bias", "bias", false),
+        leaf("kernel", "weight", true),
+    ],
+};
+
+impl Convention {
+    /// The name `PyTorch` has for the tensor at `path`, and whether its matrix is swapped. A last name
+    /// that is not known stays as it is.
+    pub(super) fn translate(&self, path: &[&str]) -> (String, bool) {
+        let Some((last, levels)) = path.split_last() else {
+            return (String::new(), false);
+        };
+        let mut name = String::new();
+        for level in levels {
+            match self.list {
+                Some(list) => name.push_str(&level.replace(list, ".")),
+                None => name.push_str(level),
+            }
+            name.push('.');
+        }
+        let known = self.leaves.iter().find(|leaf| leaf.theirs == *last);
+        name.push_str(known.map_or(last, |leaf| leaf.ours));
+        (name, known.is_some_and(|leaf| leaf.swapped))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(feature = "hdf5")]
+    #[test]
+    fn tensorflow_names_become_pytorch_names() {
+        for (path, name, swapped) in [
+            (
+                &["transformer", "h_._11", "attn", "c_attn", "weight:0"][..],
+                "transformer.h.11.attn.c_attn.weight",
+                false,
+            ),
+            (
+                &["transformer", "wte", "weight:0"],
+                "transformer.wte.weight",
+                false,
+            ),
+            (
+                &["transformer", "h_._0", "ln_1", "gamma:0"],
+                "transformer.h.0.ln_1.weight",
+                false,
+            ),
+            (&["score", "kernel:0"], "score.weight", true),
+            (&["other", "momentum:0"], "other.momentum:0", false),
+            (&[], "", false),
+        ] {
+            assert_eq!(TENSORFLOW.translate(path), (name.to_owned(), swapped));
+        }
+    }
+
+    #[cfg(feature = "msgpack")]
+    #[test]
+    fn flax_names_become_pytorch_names() {
+        for (path, name, swapped) in [
+            (
+                &["h", "3", "mlp", "c_fc", "kernel"][..],
+                "h.3.mlp.c_fc.weight",
+                true,
+            ),
+            (
+                &["transformer", "ln_f", "scale"],
+                "transformer.ln_f.weight",
+                false,
+            ),
+            (
+                &["transformer", "wpe", "embedding"],
+                "transformer.wpe.weight",
+                false,
+            ),
+        ] {
+            assert_eq!(FLAX.translate(path), (name.to_owned(), swapped));
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The formats weights come in, and which file of a folder is read.
+
+use std::path::{Path, PathBuf};
+
+use super::mapped::Parser;
+use super::safetensors;
+use crate::error::{Error, Result};
+
+/// A format of weights.
+struct Format {
+    /// What messages call it.
+    name: &'static str,
+    /// Endings of its files' names.
+    extensions: &'static [&'static str],
+    /// The cargo feature that reads it.
+    feature: &'static str,
+    /// Its parser, unless the library was built without the feature.
+    parser: Option<Parser>,
+}
+
+#[cfg(feature = "pickle")]
+const PICKLE: Option<Parser> = Some(super::pickle::parse);
+#[cfg(not(feature = "pickle"))]
+const PICKLE: Option<Parser> = None;
+#[cfg(feature = "hdf5")]
+const HDF5: Option<Parser> = Some(super::hdf5::parse);
+#[cfg(not(feature = "hdf5"))]
+const HDF5: Option<Parser> = None;
+#[cfg(feature = "msgpack")]
+const MSGPACK: Option<Parser> = Some(super::msgpack::parse);
+#[cfg(not(feature = "msgpack"))]
+const MSGPACK: Option<Parser> = None;
+
+const FORMATS: &[Format] = &[
+    Format {
+        name: "safetensors",
+        extensions: &["safetensors"],
+        feature: "",
+        parser: Some(safetensors::parse),
+    },
+    Format {
+        name: "PyTorch's pickle",
+        extensions: &["bin", "pt", "pth"],
+        feature: "pickle",
+        parser: PICKLE,
+    },
+    Format {
+        name: "TensorFlow's HDF5",
+        extensions: &["h5", "hdf5"],
+        feature: "hdf5",
+        parser: HDF5,
+    },
+    Format {
+        name: "Flax's msgpack",
+        extensions: &["msgpack"],
+        feature: "msgpack",
+        parser: MSGPACK,
+    },
+];
+
+/// Files that hold a folder's weights, or the index of their shards. The first four stand in
+/// transformers' order; the last two, which it reads on request, come when nothing else is there.
+const WEIGHTS: &[&str] = &[
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "tf_model.h5",
+    "flax_model.msgpack",
+];
+
+/// The file of a folder that is read.
+///
+/// # Errors
+/// [`Error::Format`] when there is none.
+pub(super) fn weights_in(folder: &Path) -> Result<PathBuf> {
+    WEIGHTS
+        .iter()
+        .map(|name| folder.join(name))
+        .find(|file| file.is_file())
+        .ok_or_else(|| {
+            Error::format(
+                folder.display().to_string(),
+                format!("no weights: expected one of {}", WEIGHTS.join(", ")),
+            )
+        })
+}
+
+/// The parser for a file, by its name.
+///
+/// # Errors
+/// [`Error::Unsupported`] for a name of no format, and for one this build does not read.
+pub(super) fn parser_for(path: &Path) -> Result<Parser> {
+    let extension = path
+        .extension()
+        .and_then(|extension| extension.to_str())
+        .unwrap_or_default();
+    let Some(format) = FORMATS
+        .iter()
+        .find(|format| format.extensions.contains(&extension))
+    else {
+        let known: Vec<String> = FORMATS
+            .iter()
+            .flat_map(|format| format.extensions)
+            .map(|extension| format!(".{extension}"))
+            .collect();
+        return Err(Error::Unsupported(format!(
+            "{}: the name ends in none of {}, .index.json, .gguf",
+            path.display(),
+            known.join(", ")
+        )));
+    };
+    format.parser.ok_or_else(|| {
+        Error::Unsupported(format!(
+            "{}: {} is read by the cargo feature '{}', which this build is without",
+            path.display(),
+            format.name,
+            format.feature
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_preference_is_transformers() {
+        let folder = tempfile::tempdir().unwrap();
+        let message = weights_in(folder.path()).unwrap_err().to_string();
+        assert!(message.contains("flax_model.msgpack"), "{message}");
+        for name in WEIGHTS.iter().rev() {
+            std::fs::write(folder.path().join(name), "x").unwrap();
+            assert_eq!(weights_in(folder.path()).unwrap(), folder.path().join(name));
+        }
+    }
+
+    #[test]
+    fn a_name_of_no_format_lists_those_there_are() {
+        let message = parser_for(Path::new("model.onnx")).unwrap_err().to_string();
+        assert!(
+            message.contains(".safetensors, .bin, .pt") && message.contains(".msgpack"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_format_left_out_is_named_with_its_feature() {
+        for format in FORMATS.iter().filter(|format| format.parser.is_none()) {
+            let name = format!("weights.{}", format.extensions[0]);
+            let message = parser_for(Path::new(&name)).unwrap_err().to_string();
+            assert!(message.contains(format.feature), "{message}");
+        }
+    }
+}
