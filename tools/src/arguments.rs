@@ -137,6 +137,18 @@ impl RunArguments {
         }
     }
 
+    /// What a session is asked for; `context` as in [`RunArguments::start`].
+    pub(crate) fn session_options(&self, context: Option<usize>) -> SessionOptions {
+        SessionOptions {
+            context: self.ctx_size.filter(|&size| size > 0).or(context),
+            cache_type: self.cache_type,
+            flash_attention: self.flash_attn,
+            threads: self.threads,
+            own_kernels: self.kernels == "own",
+            ..SessionOptions::default()
+        }
+    }
+
     /// Starts a session; `context` is what the command needs when `-c` says nothing, `None` being
     /// all the model has.
     pub(crate) fn start(
@@ -144,14 +156,7 @@ impl RunArguments {
         model: Arc<Model>,
         context: Option<usize>,
     ) -> Result<Session, Failure> {
-        let options = SessionOptions {
-            context: self.ctx_size.filter(|&size| size > 0).or(context),
-            cache_type: self.cache_type,
-            flash_attention: self.flash_attn,
-            threads: self.threads,
-            own_kernels: self.kernels == "own",
-            ..SessionOptions::default()
-        };
+        let options = self.session_options(context);
         let Some(limit) = self.mem else {
             return Ok(Session::new(model, options)?);
         };

@@ -1,20 +1,36 @@
 //! Ctrl-C: the first ends the work with what there is, the second ends the program.
 
 use std::process;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 
 /// What a shell reports for a program that SIGINT ended.
 const INTERRUPTED: i32 = 130;
 
-/// Sets `stop` at the first Ctrl-C from now on.
+/// The flags of all work that is under way.
+static FLAGS: Mutex<Vec<Arc<AtomicBool>>> = Mutex::new(Vec::new());
+
+/// Sets `stop`, beside the flags given before, at the first Ctrl-C from now on.
 pub(crate) fn stop_on_interrupt(stop: Arc<AtomicBool>) {
-    let handler = move || {
-        if stop.swap(true, Ordering::Relaxed) {
-            process::exit(INTERRUPTED);
+    static INSTALLED: Once = Once::new();
+    FLAGS
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(stop);
+    INSTALLED.call_once(|| {
+        if let Err(error) = ctrlc::set_handler(interrupt) {
+            eprintln!("warning: Ctrl-C will end the program at once: {error}");
         }
-    };
-    if let Err(error) = ctrlc::set_handler(handler) {
-        eprintln!("warning: Ctrl-C will end the program at once: {error}");
+    });
+}
+
+fn interrupt() {
+    let flags = FLAGS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut again = false;
+    for flag in flags.iter() {
+        again |= flag.swap(true, Ordering::Relaxed);
+    }
+    if again {
+        process::exit(INTERRUPTED);
     }
 }

@@ -144,3 +144,45 @@ fn bench_has_a_row_for_each_test() {
     assert!(run("bench -p 513 -n 0").error(1).contains("512 positions"));
     assert_eq!(run("bench -p 0 -n 0").status, Some(2));
 }
+
+#[test]
+fn attention_is_compared_in_rows_and_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("attention.svg");
+    let path = path.to_str().unwrap();
+    let mut arguments = vec!["bench", "--attention", "-p", "128", "--plot", path];
+    arguments.extend(["-r", "1", "--json"]);
+    let document = run_with(&arguments).json();
+    let rows = document["rows"].as_array().unwrap();
+    // Four batches, the lengths 64 and 128; two caches, two ways.
+    assert_eq!(rows.len(), (4 + 2) * 2 * 2);
+    for (row, expected) in rows.iter().zip([
+        ("f16", false),
+        ("f16", true),
+        ("q8_0", false),
+        ("q8_0", true),
+    ]) {
+        assert_eq!(row["test"], "batch");
+        assert_eq!((&row["batch"], &row["n_prompt"]), (&1.into(), &128.into()));
+        assert_eq!(row["cache_type"], expected.0);
+        assert_eq!(row["flash_attention"], expected.1);
+        assert!(row["ms"].as_f64().unwrap() > 0.0);
+        assert!(row["tokens_per_s"]["mean"].as_f64().unwrap() > 0.0);
+    }
+    let lengths: Vec<u64> = rows[16..]
+        .iter()
+        .step_by(4)
+        .map(|row| row["n_prompt"].as_u64().unwrap())
+        .collect();
+    assert_eq!(lengths, [64, 128]);
+    let drawn = std::fs::read_to_string(path).unwrap();
+    assert!(drawn.contains("flash, q8_0 cache") && drawn.ends_with("</svg>\n"));
+    assert!(run_with(&arguments).error(1).contains("--force"));
+    assert!(
+        run("bench --attention -p 513")
+            .error(1)
+            .contains("512 positions")
+    );
+    assert_eq!(run("bench --plot x.svg").status, Some(2));
+    assert_eq!(run("bench --attention -p 5,6").status, Some(2));
+}

@@ -1,6 +1,10 @@
-//! `gpt2 bench`: throughput of prefill and decode.
+//! `gpt2 bench`: throughput of prefill and decode; plain attention against flash attention.
+
+mod attention;
+mod plot;
 
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
@@ -17,9 +21,14 @@ use crate::{interrupt, memory};
 ///
 /// As llama-bench counts: a prefill test (pp) is one prompt of N tokens into an empty cache, a decode
 /// test (tg) is N single tokens after one another from an empty cache; each is run once to warm up
-/// and then repeated.
+/// and then repeated. --attention compares plain attention with flash attention instead, by the
+/// time to read a batch of 1 to 8 sequences of 512 tokens (or -p N) and one sequence of growing
+/// length (up to N), with a cache of f16 and of `q8_0`; medians.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  gpt2 bench -m model-q4_0.gguf -p 128,512 -n 128 -r 5 -t 2")]
+#[command(
+    after_help = "Example:\n  gpt2 bench -m model-q4_0.gguf -p 128,512 -n 128 -r 5 -t 2\n  \
+                  gpt2 bench --attention --plot attention.svg"
+)]
 pub(super) struct Arguments {
     /// Tokens of the prefill tests, separated by commas; 0 for none [default: 512, or the context]
     #[arg(short = 'p', long, value_name = "N,…", value_delimiter = ',')]
@@ -36,6 +45,15 @@ pub(super) struct Arguments {
     /// Repetitions of each test
     #[arg(short, long, value_name = "N", default_value_t = 5)]
     repetitions: usize,
+    /// Compare plain attention with flash attention
+    #[arg(long, conflicts_with_all = ["n_gen", "flash_attn", "cache_type", "ctx_size", "mem"])]
+    attention: bool,
+    /// Draw the comparison of --attention into this file
+    #[arg(long, value_name = "FILE.svg", requires = "attention")]
+    plot: Option<PathBuf>,
+    /// Replace the file of --plot if it exists
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     run: RunArguments,
 }
@@ -70,6 +88,16 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         return Err(Failure::Usage(
             "--repetitions must be at least 1".to_owned(),
         ));
+    }
+    if arguments.attention {
+        let chart = arguments.plot.as_deref();
+        let chart = chart.map(|path| (path, arguments.force));
+        let length = match arguments.n_prompt[..] {
+            [] => None,
+            [length] => Some(length),
+            _ => return Err(Failure::Usage("--attention takes one -p".to_owned())),
+        };
+        return attention::run(&arguments.run, arguments.repetitions, length, chart);
     }
     let model = arguments.run.open_model()?;
     let positions = model.hyperparameters().positions;
