@@ -3,6 +3,8 @@
 
 mod checkpoint;
 mod formats;
+#[path = "../hostile/mod.rs"]
+mod hostile;
 mod refusals;
 
 use std::fs;

@@ -18,6 +18,7 @@ pub(crate) mod safetensors;
 pub(crate) mod tiny;
 pub(crate) mod tokenizer;
 mod vocabulary;
+pub(crate) mod writers;
 
 use tiny::Files;
 
