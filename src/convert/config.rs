@@ -22,11 +22,13 @@ pub(super) struct Config {
 const WITHOUT_EFFECT: &[&str] = &[
     "_attn_implementation",
     "_attn_implementation_autoset",
+    "_attn_implementation_internal",
     "_commit_hash",
     "_name_or_path",
     "_num_labels",
     "architectures",
     "attn_implementation",
+    "attention_dropout",
     "attn_pdrop",
     "auto_map",
     "chunk_size_feed_forward",
@@ -34,15 +36,18 @@ const WITHOUT_EFFECT: &[&str] = &[
     "cross_attention_hidden_size",
     "dtype",
     "embd_pdrop",
+    "embed_dropout",
     "finetuning_task",
     "gradient_checkpointing",
     "hidden_dropout",
+    "hidden_dropout_prob",
     "id2label",
     "initializer_range",
     "is_decoder",
     "is_encoder_decoder",
     "label2id",
     "n_ctx",
+    "model_parallel",
     "n_special",
     "num_labels",
     "output_attentions",
@@ -66,6 +71,7 @@ const WITHOUT_EFFECT: &[&str] = &[
     "tf_legacy_loss",
     "tie_encoder_decoder",
     "tokenizer_class",
+    "xla_device",
     "torch_dtype",
     "torchscript",
     "transformers_version",
@@ -86,14 +92,21 @@ const GENERATION: &[&str] = &[
     "forced_bos_token_id",
     "forced_eos_token_id",
     "length_penalty",
+    "epsilon_cutoff",
+    "eta_cutoff",
     "max_length",
+    "max_new_tokens",
     "min_length",
+    "min_new_tokens",
+    "min_p",
     "no_repeat_ngram_size",
     "num_beam_groups",
     "num_beams",
     "num_return_sequences",
     "output_scores",
+    "penalty_alpha",
     "remove_invalid_values",
+    "renormalize_logits",
     "repetition_penalty",
     "suppress_tokens",
     "temperature",
@@ -250,6 +263,28 @@ pub(super) fn token_ids(
         Some(value) if value.as_i64() == Some(-1) => Ok(Vec::new()),
         Some(value) => Ok(vec![id(value)?]),
     }
+}
+
+/// A line for each of a model's own tokens that is outside its vocabulary. Configurations keep GPT-2's
+/// ids beside smaller vocabularies; the ids are left out.
+pub(super) fn outside_vocabulary(model: &Hyperparameters) -> Vec<String> {
+    let named = |name: &'static str, ids: &[TokenId]| {
+        ids.iter()
+            .filter(|id| **id as usize >= model.vocabulary)
+            .map(|id| {
+                format!(
+                    "config.json: {name} is {id}, but the model has {} tokens; left out",
+                    model.vocabulary
+                )
+            })
+            .collect::<Vec<_>>()
+    };
+    [
+        named("bos_token_id", model.bos.as_slice()),
+        named("eos_token_id", &model.eos),
+        named("pad_token_id", model.pad.as_slice()),
+    ]
+    .concat()
 }
 
 /// Whether a value means that a feature is not used.
@@ -411,6 +446,51 @@ mod tests {
         ] {
             let message = refusal(value);
             assert!(message.contains(word), "{message}");
+        }
+    }
+
+    #[test]
+    fn ids_outside_the_vocabulary_are_told_and_not_refused() {
+        let mut model = parse(json!({"eos_token_id": [7, 300], "pad_token_id": 301}))
+            .unwrap()
+            .hyperparameters;
+        assert!(outside_vocabulary(&model).is_empty());
+        model.vocabulary = 300;
+        let lines = outside_vocabulary(&model);
+        assert_eq!(lines.len(), 2);
+        assert!(lines[0].contains("eos_token_id is 300"), "{lines:?}");
+        assert!(lines[1].contains("pad_token_id is 301"), "{lines:?}");
+    }
+
+    #[test]
+    fn every_activation_of_the_reference_is_known() {
+        for name in [
+            "gelu",
+            "gelu_python",
+            "gelu_new",
+            "gelu_accurate",
+            "gelu_pytorch_tanh",
+            "gelu_python_tanh",
+            "gelu_fast",
+            "quick_gelu",
+            "gelu_10",
+            "relu",
+            "relu2",
+            "relu6",
+            "leaky_relu",
+            "silu",
+            "swish",
+            "tanh",
+            "sigmoid",
+            "linear",
+            "mish",
+            "laplace",
+            "hardswish",
+        ] {
+            assert!(
+                parse(json!({"activation_function": name})).is_ok(),
+                "{name}"
+            );
         }
     }
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value as Json};
 
 use super::checkpoint::Source;
-use super::config::{Config, token_ids};
+use super::config::{Config, outside_vocabulary, token_ids};
 use super::json::{read_json, read_json_if_present};
 use super::types::FileType;
 use crate::error::{Error, Result};
@@ -109,9 +109,10 @@ impl Description {
     fn write_tokenizer(&self, source: &Source, header: &mut GgufHeader) -> Result<Vec<String>> {
         let files = TokenizerFiles::read(&source.folder)?;
         if files.is_empty() {
-            return Ok(vec![
-                "the folder has no tokenizer; the file will take token ids only".to_owned(),
-            ]);
+            let mut warnings = outside_vocabulary(&self.hyperparameters);
+            warnings
+                .push("the folder has no tokenizer; the file will take token ids only".to_owned());
+            return Ok(warnings);
         }
         let model = &self.hyperparameters;
         let tokens = ConfigTokens {

@@ -98,6 +98,41 @@ fn broken_weights_are_named() {
 }
 
 #[test]
+fn what_another_model_has_is_refused_by_name() {
+    let mut crossing = Checkpoint::new(64, 2, true);
+    crossing.config["add_cross_attention"] = true.into();
+    let message = refusal(&crossing);
+    assert!(message.contains("cross-attention"), "{message}");
+
+    // The configuration is silent, the tensors are not.
+    for part in ["crossattention.q_attn.weight", "ln_cross_attn.weight"] {
+        let mut crossing = Checkpoint::new(64, 2, true);
+        let name = format!("transformer.h.0.{part}");
+        crossing
+            .tensors
+            .insert(name, (vec![64, 64], vec![0.5; 64 * 64]));
+        let message = refusal(&crossing);
+        assert!(
+            message.contains("cross-attention") && message.contains(part),
+            "{message}"
+        );
+    }
+
+    let mut activation = Checkpoint::new(64, 2, true);
+    activation.config["activation_function"] = "prelu".into();
+    let message = refusal(&activation);
+    assert!(
+        message.contains("prelu") && message.contains("gelu_new"),
+        "{message}"
+    );
+
+    let mut headless = Checkpoint::new(64, 2, true);
+    headless.config["tie_word_embeddings"] = false.into();
+    let message = refusal(&headless);
+    assert!(message.contains("lm_head.weight"), "{message}");
+}
+
+#[test]
 fn broken_shards_are_named() {
     let checkpoint = Checkpoint::new(64, 2, true);
     let folder = TempDir::new().unwrap();

@@ -9,9 +9,13 @@
 )]
 #![allow(clippy::too_many_lines, reason = "tables are long")]
 
+mod bin;
 pub(crate) mod config;
 pub(crate) mod gguf;
+pub(crate) mod hdf5;
 pub(crate) mod model;
+pub(crate) mod msgpack;
+pub(crate) mod pickle;
 pub(crate) mod random;
 pub(crate) mod raw;
 pub(crate) mod safetensors;

@@ -13,7 +13,10 @@ use std::time::{Duration, Instant};
 use hostile::HostileFolder;
 use hostile::config::config_cases;
 use hostile::gguf::{gguf_cases, gguf_value_cases};
+use hostile::hdf5::{hdf5_cases, valid_hdf5};
 use hostile::model::{Refuser, model_cases};
+use hostile::msgpack::{msgpack_cases, valid_msgpack};
+use hostile::pickle::{pickle_cases, valid_archive, valid_stream};
 use hostile::safetensors::{safetensors_cases, valid_shards};
 use hostile::tiny::{Files, TinyModel, checkpoint};
 use hostile::tokenizer::{tokenizer_cases, valid_in_two_files};
@@ -277,6 +280,21 @@ fn checkpoints_with_broken_weights_are_refused() {
 }
 
 #[test]
+fn pickles_are_refused_and_never_run() {
+    check_folders(pickle_cases());
+}
+
+#[test]
+fn broken_hdf5_is_refused() {
+    check_folders(hdf5_cases());
+}
+
+#[test]
+fn broken_msgpack_is_refused() {
+    check_folders(msgpack_cases());
+}
+
+#[test]
 fn checkpoints_with_a_broken_configuration_are_refused() {
     check_folders(config_cases());
 }
@@ -289,7 +307,14 @@ fn checkpoints_with_a_broken_tokenizer_are_refused() {
 /// The limits refuse nothing by themselves: what the broken files are made from is taken.
 #[test]
 fn the_files_they_are_made_from_are_taken() {
-    for files in [checkpoint(), valid_shards(), valid_in_two_files()] {
+    for files in [
+        checkpoint(),
+        valid_shards(),
+        valid_in_two_files(),
+        valid_archive(),
+        valid_stream(),
+        valid_msgpack(),
+    ] {
         let folder = folder_of(&files);
         let output = run(CONVERT, CONVERT_FOLDER, folder.path()).expect("the conversion ends");
         assert!(output.status.success(), "{output:?}");
@@ -299,6 +324,10 @@ fn the_files_they_are_made_from_are_taken() {
             assert!(output.status.success(), "{arguments:?}: {output:?}");
         }
     }
+    // It has no tokenizer.
+    let folder = folder_of(&valid_hdf5());
+    let output = run(CONVERT, CONVERT_FOLDER, folder.path()).expect("the conversion ends");
+    assert!(output.status.success(), "{output:?}");
     let folder = folder_of(&one_file(TinyModel::tiny().bytes()));
     for (program, arguments) in [
         (GPT2, INFO),

@@ -44,6 +44,16 @@ impl<'a> File<'a> {
                 "HDF5 with addresses and lengths of {sizes:?} bytes from {base}; expected (8, 8) from 0"
             )));
         }
+        let end = file.unsigned(40, 8)?;
+        if end > bytes.len() as u64 {
+            return Err(Error::format(
+                "HDF5",
+                format!(
+                    "announces {end} bytes, {} are there; it is truncated",
+                    bytes.len()
+                ),
+            ));
+        }
         Ok(file)
     }
 

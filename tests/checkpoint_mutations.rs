@@ -1,0 +1,197 @@
+//! Whatever is done to the bytes of a checkpoint, the converter says yes or no: it does not panic, does
+//! not hang, does not allocate more than the file justifies, and leaves nothing behind.
+//!
+//! One test only: the allocations of the whole process are counted.
+
+mod hostile;
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use gpt2::convert::{ConvertOptions, FileType, convert, plan};
+use hostile::hdf5::VALID as HDF5;
+use hostile::random::{EXTREMES, Random, overwrite};
+use hostile::tiny::config;
+use hostile::writers::{Bin, ELEMENTS, Lie, msgpack, weights};
+use peak_alloc::PeakAlloc;
+
+#[global_allocator]
+static ALLOCATOR: PeakAlloc = PeakAlloc;
+
+/// Mutations of each file.
+const MUTATIONS: usize = 2_500;
+/// Bytes that may be allocated for every byte of the file, and besides.
+const ALLOCATION_FACTOR: usize = 16;
+const ALLOCATION_SLACK: usize = 2 << 20;
+/// Far more than any of these files needs, far less than a hang.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// A file to be broken, with its configuration.
+struct Base {
+    name: &'static str,
+    config: Vec<u8>,
+    bytes: Vec<u8>,
+    /// Places that are not inside the numbers.
+    structure: Vec<usize>,
+}
+
+/// Files with one number throughout, so that all that differs is structure.
+fn written() -> Vec<Base> {
+    let mut weights = weights();
+    for weight in &mut weights {
+        weight.numbers.fill(0.5);
+    }
+    let element = ELEMENTS[0];
+    let bin = |lie, legacy| Bin::new(&weights, element, lie, legacy);
+    [
+        ("pytorch_model.bin", bin(Lie::Own, false).zip(false)),
+        ("pytorch_model.bin", bin(Lie::Turned, false).zip(true)),
+        ("pytorch_model.bin", bin(Lie::Shared, true).stream()),
+        ("flax_model.msgpack", msgpack(&weights, element, 8192)),
+    ]
+    .into_iter()
+    .map(|(name, bytes)| {
+        let repeats = |place: usize| {
+            place >= 4
+                && bytes[place] == bytes[place - 4]
+                && bytes.get(place + 4) == Some(&bytes[place])
+        };
+        let structure = (0..bytes.len()).filter(|place| !repeats(*place)).collect();
+        Base {
+            name,
+            config: config().to_string().into_bytes(),
+            bytes,
+            structure,
+        }
+    })
+    .collect()
+}
+
+/// A file that Keras wrote; its numbers are weights of usual size.
+fn keras() -> Base {
+    let number = |place: usize| {
+        let four = HDF5.get(place & !3..(place & !3) + 4).unwrap_or(&[0; 4]);
+        f32::from_le_bytes(four.try_into().unwrap()).abs()
+    };
+    let structure = (0..HDF5.len())
+        .filter(|place| !(1e-5..10.0).contains(&number(*place)))
+        .collect();
+    Base {
+        name: "tf_model.h5",
+        config: include_bytes!("data/heads/lm_tf/config.json").to_vec(),
+        bytes: HDF5.to_vec(),
+        structure,
+    }
+}
+
+/// Converts the folder; whether it could be.
+fn attempt(folder: &Path, whole: bool) -> bool {
+    let options = ConvertOptions {
+        threads: Some(1),
+        overwrite: true,
+        ..ConvertOptions::new(FileType::from_name("f16").unwrap())
+    };
+    if !whole {
+        return plan(folder, &options).is_ok();
+    }
+    let output = folder.with_extension("gguf");
+    let done = convert(folder, &output, &options, &()).is_ok();
+    assert_eq!(output.exists(), done, "the output is there or not");
+    let _ = fs::remove_file(output);
+    done
+}
+
+/// What may be done with a file, checked; whether it was taken, and the bytes allocated.
+fn check(what: &str, folder: &Path, size: usize, whole: bool) -> (bool, usize) {
+    ALLOCATOR.reset_peak_usage();
+    let before = ALLOCATOR.current_usage();
+    let start = Instant::now();
+    let taken = catch_unwind(AssertUnwindSafe(|| attempt(folder, whole)));
+    let elapsed = start.elapsed();
+    let peak = ALLOCATOR.peak_usage().saturating_sub(before);
+    let Ok(taken) = taken else {
+        panic!("{what}: the converter panicked");
+    };
+    let most = size * ALLOCATION_FACTOR + ALLOCATION_SLACK;
+    assert!(peak <= most, "{what}: {peak} bytes allocated for {size}");
+    assert!(elapsed < LONGEST, "{what}: took {elapsed:?}");
+    (taken, peak)
+}
+
+/// One random change.
+fn mutate(bytes: &mut Vec<u8>, structure: &[usize], random: &mut Random) {
+    let place = *random.of(structure);
+    let place = place.min(bytes.len().saturating_sub(1));
+    match random.below(7) {
+        0 => overwrite(bytes, place, 1, random.next()),
+        1 => {
+            let bit = 1 << random.below(8);
+            if let Some(byte) = bytes.get_mut(place) {
+                *byte ^= bit;
+            }
+        }
+        2 => bytes.truncate(place),
+        3 | 4 => {
+            let width = *random.of(&[1, 2, 4, 8]);
+            let extreme = *random.of(&EXTREMES);
+            overwrite(bytes, place, width, extreme);
+        }
+        5 => {
+            // A piece is taken out or doubled: all that follows moves.
+            let end = (place + random.below(64)).min(bytes.len());
+            let piece = bytes[place..end].to_vec();
+            let doubled = random.below(2) == 0;
+            bytes.splice(
+                place..if doubled { place } else { end },
+                if doubled { piece } else { vec![] },
+            );
+        }
+        // A piece is put over another: addresses and names lead elsewhere.
+        _ => {
+            let from = *random.of(structure);
+            let piece: Vec<u8> = bytes.iter().skip(from).take(8).copied().collect();
+            for (byte, new) in bytes.iter_mut().skip(place).zip(piece) {
+                *byte = new;
+            }
+        }
+    }
+}
+
+#[test]
+fn no_mutation_breaks_a_reader() {
+    let mut random = Random(3);
+    for base in written().into_iter().chain([keras()]) {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("config.json"), &base.config).unwrap();
+        let file = folder.path().join(base.name);
+        let size = base.bytes.len();
+        fs::write(&file, &base.bytes).unwrap();
+        assert!(
+            check(base.name, folder.path(), size, true).0,
+            "{}",
+            base.name
+        );
+        let (mut taken, mut largest) = (0, 0);
+        for number in 0..MUTATIONS {
+            let mut bytes = base.bytes.clone();
+            for _ in 0..=random.below(2) {
+                mutate(&mut bytes, &base.structure, &mut random);
+            }
+            fs::write(&file, &bytes).unwrap();
+            let what = format!("{}, mutation {number}", base.name);
+            let (was_taken, peak) = check(&what, folder.path(), size, number % 8 == 0);
+            taken += usize::from(was_taken);
+            largest = largest.max(peak);
+        }
+        println!(
+            "{}: {} bytes of structure in {size}, {MUTATIONS} mutations, {taken} of them taken, at \
+             most {largest} bytes allocated",
+            base.name,
+            base.structure.len(),
+        );
+        // Mutations that are all refused, or all taken, would show nothing.
+        assert!(taken > 20 && taken < MUTATIONS * 3 / 4, "{taken} taken");
+    }
+}
