@@ -64,17 +64,32 @@ impl MappedFile {
         };
     }
 
-    /// Keeps the whole file resident.
+    /// Keeps what is read of the file resident. Pages that were given back with
+    /// [`MappedFile::release`] are not read again for it (except where the system is not Linux, which
+    /// locks the whole file).
     ///
     /// # Errors
     /// [`Error::Memory`] when the system refuses, usually because of `ulimit -l`.
     pub fn lock(&self) -> Result<()> {
-        self.map.lock().map_err(|source| {
+        self.lock_pages().map_err(|source| {
             Error::Memory(format!(
                 "locking {} bytes failed ({source}); raise the limit (ulimit -l) or leave out --mlock",
                 self.map.len()
             ))
         })
+    }
+
+    #[cfg(target_os = "linux")]
+    fn lock_pages(&self) -> std::io::Result<()> {
+        use rustix::mm::{MlockFlags, mlock_with};
+        let start = self.map.as_ptr().cast_mut().cast();
+        // SAFETY: the range is this mapping's own; locking changes no byte of it.
+        Ok(unsafe { mlock_with(start, self.map.len(), MlockFlags::ONFAULT) }?)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn lock_pages(&self) -> std::io::Result<()> {
+        self.map.lock()
     }
 }
 
@@ -119,6 +134,33 @@ mod tests {
         assert_eq!(map.as_ref(), &bytes[..]);
         map.release(0..bytes.len());
         assert_eq!(map.as_ref(), &bytes[..]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn locking_keeps_what_was_read_and_reads_nothing_more() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), vec![7u8; PAGE_UNIT * 8]).unwrap();
+        let map = MappedFile::open(file.path()).unwrap();
+        map.release(0..PAGE_UNIT * 8);
+        let first = map.as_ref()[0];
+        if let Err(error) = map.lock() {
+            // The limit of this machine; the message is what the user needs.
+            assert!(error.to_string().contains("ulimit -l"), "{error}");
+            return;
+        }
+        assert_eq!(first, 7);
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let start = format!("{:x}-", map.as_ref().as_ptr().addr());
+        let own = smaps.split_once(&start).unwrap().1;
+        let locked = own.lines().find_map(|line| line.strip_prefix("Locked:"));
+        let locked: usize = locked
+            .unwrap()
+            .trim_end_matches("kB")
+            .trim()
+            .parse()
+            .unwrap();
+        assert!((1..=PAGE_UNIT / 1024 * 4).contains(&locked), "{locked} kB");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod convert;
 mod demo;
 mod failure;
 mod interrupt;
+mod logging;
 mod memory;
 mod prompt;
 mod report;

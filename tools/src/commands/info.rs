@@ -161,7 +161,7 @@ fn description(gguf: &Gguf, totals: &Totals, hyperparameters: Option<&Hyperparam
         report::bytes(totals.file_bytes)
     );
     for (key, value) in gguf.metadata().iter() {
-        let _ = writeln!(text, "  {key} = {value}");
+        let _ = writeln!(text, "  {} = {value}", key.escape_debug());
     }
     text.push_str("\nTensors\n");
     for tensor in gguf.tensors() {
@@ -169,7 +169,7 @@ fn description(gguf: &Gguf, totals: &Totals, hyperparameters: Option<&Hyperparam
         let _ = writeln!(
             text,
             "  {:<32} {:>16}  {:<7} {}",
-            tensor.name,
+            tensor.name.escape_debug().to_string(),
             shape.join(" x "),
             tensor.tensor_type.name(),
             report::bytes(tensor.bytes)

@@ -14,7 +14,7 @@ use std::time::Instant;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::failure::{Failure, exit_code};
-use crate::{report, version};
+use crate::{logging, report, version};
 
 /// Runs GPT-2 models: quantized GGUF files, on the CPU.
 #[derive(Debug, Parser)]
@@ -49,6 +49,7 @@ enum Command {
 /// The program `gpt2`.
 pub fn gpt2() -> ExitCode {
     let start = Instant::now();
+    logging::start();
     let arguments = Arguments::parse();
     exit_code(run(&arguments, start))
 }

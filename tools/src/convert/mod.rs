@@ -14,6 +14,7 @@ use gpt2::convert;
 
 use crate::failure::{Failure, exit_code};
 use crate::interrupt::stop_on_interrupt;
+use crate::logging;
 use crate::report::{print, print_json};
 use crate::version;
 use arguments::{Arguments, Request};
@@ -21,6 +22,7 @@ use progress::Bar;
 
 /// The program `gpt2-convert`.
 pub fn gpt2_convert() -> ExitCode {
+    logging::start();
     exit_code(run(&Arguments::parse()))
 }
 
