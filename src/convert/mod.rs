@@ -6,6 +6,7 @@
 
 mod checkpoint;
 mod config;
+mod config_fields;
 #[cfg(any(feature = "hdf5", feature = "msgpack"))]
 mod conventions;
 mod elements;

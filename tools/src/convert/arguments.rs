@@ -16,8 +16,8 @@ use gpt2::convert::{
     after_help = "Example:\n  gpt2-convert models/austen-gpt2 -o austen-q4_k.gguf --type q4_k"
 )]
 pub(super) struct Arguments {
-    /// A Hugging Face folder, a weights file in one (.safetensors, .safetensors.index.json), or a
-    /// .gguf to quantize anew
+    /// A Hugging Face folder, a weights file in one (.safetensors, .bin, .h5, .msgpack, .index.json),
+    /// or a .gguf to quantize anew
     #[arg(required_unless_present = "version")]
     pub source: Option<PathBuf>,
 
