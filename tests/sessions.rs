@@ -2,12 +2,16 @@
 
 mod common;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use common::{austen_f32, cores, ids, reference};
 use gpt2::Error;
-use gpt2::session::{Batch, FlashAttention, Model, SequenceSet, Session, SessionOptions, estimate};
+use gpt2::session::{
+    Batch, FlashAttention, GenerationOptions, Model, SequenceSet, Session, SessionOptions,
+    estimate, generate,
+};
 
 const SEQUENCES: usize = 3;
 
@@ -255,4 +259,40 @@ fn a_stopped_session_goes_on_where_it_was() {
     stop.store(false, Ordering::Relaxed);
     let found = session.prefill(&prompt[4..]).unwrap().to_vec();
     assert_close(&found, &alone(&model, prompt));
+}
+
+#[test]
+fn generation_keeps_what_the_session_holds_of_the_prompt() {
+    let _cores = cores();
+    let model = austen_f32();
+    let prompt = &prompts()[0];
+    let options = GenerationOptions {
+        max_new_tokens: 4,
+        ..GenerationOptions::default()
+    };
+    let run = |session: &mut Session, prompt: &[u32]| {
+        generate(
+            session,
+            prompt,
+            &options,
+            &mut |_| ControlFlow::Continue(()),
+        )
+        .unwrap()
+    };
+    let mut session = session(&model);
+    let first = run(&mut session, prompt);
+    assert_eq!(first.timings.prefill_tokens, prompt.len());
+    // The same again: only the last token, whose logits are wanted.
+    let again = run(&mut session, prompt);
+    assert_eq!(again.timings.prefill_tokens, 1);
+    assert_eq!(again.sequences, first.sequences);
+    // A conversation: what was said, the reply, and something new. The reply's last token was chosen
+    // and never computed.
+    let mut longer = prompt.clone();
+    longer.extend(&first.sequences[0].ids);
+    longer.extend([11, 12, 13]);
+    let reply = run(&mut session, &longer);
+    assert_eq!(reply.timings.prefill_tokens, 4);
+    let mut fresh = self::session(&model);
+    assert_eq!(run(&mut fresh, &longer).sequences, reply.sequences);
 }

@@ -12,9 +12,13 @@ use crate::sampling::{Chain, Generator};
 use crate::tokenizer::{DecodeOptions, StreamDecoder, Tokenizer};
 use crate::{Error, Result, TokenId};
 
-/// Continues `prompt` in sequence 0 of `session`, which is emptied first, and hands every token to
-/// `on_token` as it comes; a break ends the generation with what there is, and so does the
-/// session's stop flag.
+/// Continues `prompt` in sequence 0 of `session`, and hands every token to `on_token` as it comes; a
+/// break ends the generation with what there is, and so does the session's stop flag.
+///
+/// What the sequence holds already is kept as far as it begins the prompt: only the rest is
+/// computed, and timed.
+///
+/// A model without a tokenizer works on ids: texts are then empty, and stop strings refused.
 ///
 /// Text that only the end makes certain (held back as the beginning of a stop string, or half a
 /// character) is in the result and not in any step: print [`Continuation::text`] from where the
@@ -23,7 +27,7 @@ use crate::{Error, Result, TokenId};
 /// # Errors
 /// As [`GenerationOptions::validate`]; [`Error::Argument`] for an empty prompt or an id outside the
 /// vocabulary; [`Error::ContextFull`] when the prompt does not fit; [`Error::Format`] when the
-/// model's logits are not numbers.
+/// model's logits are not numbers, or stop strings need a tokenizer that the model does not have.
 pub fn generate(
     session: &mut Session,
     prompt: &[TokenId],
@@ -32,17 +36,22 @@ pub fn generate(
 ) -> Result<Generation> {
     let model = std::sync::Arc::clone(session.model());
     model.check_tokens(prompt)?;
-    let tokenizer = model.tokenizer()?;
+    let tokenizer = match model.tokenizer() {
+        Ok(tokenizer) => Some(tokenizer),
+        Err(error) if !options.stop.is_empty() || model.has_tokenizer() => return Err(error),
+        Err(_) => None,
+    };
     let eos = options
         .eos
         .as_deref()
         .unwrap_or(&model.hyperparameters().eos);
-    session.clear();
     run(session, tokenizer, eos, prompt, options, on_token)
 }
 
 /// What the loop needs of a session; a test stands in for a model with it.
 trait Predictor {
+    /// The tokens that are there already.
+    fn held(&self) -> Vec<TokenId>;
     /// Appends tokens; gives the logits after the last, `[vocabulary]`.
     fn append(&mut self, tokens: &[TokenId]) -> Result<&[f32]>;
     /// Goes back to the first `length` tokens.
@@ -52,6 +61,10 @@ trait Predictor {
 }
 
 impl Predictor for Session {
+    fn held(&self) -> Vec<TokenId> {
+        self.tokens(0)
+    }
+
     fn append(&mut self, tokens: &[TokenId]) -> Result<&[f32]> {
         self.prefill(tokens)
     }
@@ -68,7 +81,7 @@ impl Predictor for Session {
 
 fn run(
     predictor: &mut dyn Predictor,
-    tokenizer: &Tokenizer,
+    tokenizer: Option<&Tokenizer>,
     eos: &[TokenId],
     prompt: &[TokenId],
     options: &GenerationOptions,
@@ -80,12 +93,21 @@ fn run(
         timings: GenerationTimings::default(),
     };
     let start = Instant::now();
-    let first_logits = match predictor.append(prompt) {
+    // The last token is computed in any case: its logits are not in the cache.
+    let common = predictor
+        .held()
+        .iter()
+        .zip(prompt)
+        .take_while(|(held, wanted)| held == wanted)
+        .count()
+        .min(prompt.len().saturating_sub(1));
+    predictor.go_back(common)?;
+    let first_logits = match predictor.append(&prompt[common..]) {
         Ok(logits) => logits.to_vec(),
         Err(Error::Stopped) => return Ok(generation),
         Err(error) => return Err(error),
     };
-    generation.timings.prefill_tokens = prompt.len();
+    generation.timings.prefill_tokens = prompt.len() - common;
     generation.timings.prefill = start.elapsed();
     let start = Instant::now();
     for sequence in 0..options.num_return_sequences {
@@ -114,7 +136,7 @@ struct Writer<'a> {
     prompt_length: usize,
     chain: Chain,
     generator: Generator,
-    decoder: StreamDecoder<'a>,
+    decoder: Option<StreamDecoder<'a>>,
     stops: StopStrings<'a>,
     text: String,
     /// Tokens of the continuation whose logits were computed.
@@ -123,7 +145,7 @@ struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     fn new(
-        tokenizer: &'a Tokenizer,
+        tokenizer: Option<&'a Tokenizer>,
         eos: &'a [TokenId],
         prompt: &[TokenId],
         options: &'a GenerationOptions,
@@ -145,7 +167,7 @@ impl<'a> Writer<'a> {
             prompt_length: prompt.len(),
             chain: Chain::new(&sampling, prompt.len(), eos)?,
             generator: Generator::new(options.seed.wrapping_add(sequence as u64)),
-            decoder: StreamDecoder::new(tokenizer, decode),
+            decoder: tokenizer.map(|tokenizer| StreamDecoder::new(tokenizer, decode)),
             stops: StopStrings::new(&options.stop)?,
             text: String::new(),
             computed: 0,
@@ -187,10 +209,9 @@ impl<'a> Writer<'a> {
         on_token: &mut dyn FnMut(&Step) -> ControlFlow<()>,
     ) -> Option<FinishReason> {
         let is_eos = self.eos.contains(&id);
-        let piece = if is_eos {
-            String::new()
-        } else {
-            self.decoder.push(id)
+        let piece = match &mut self.decoder {
+            Some(decoder) if !is_eos => decoder.push(id),
+            _ => String::new(),
         };
         let released = self.stops.push(&piece);
         self.text.push_str(&released.text);
@@ -211,8 +232,8 @@ impl<'a> Writer<'a> {
 
     fn finish(mut self, finish_reason: FinishReason) -> Continuation {
         if finish_reason != FinishReason::Stop {
-            let rest = self.decoder.finish();
-            let released = self.stops.push(&rest);
+            let rest = self.decoder.as_mut().map(StreamDecoder::finish);
+            let released = self.stops.push(&rest.unwrap_or_default());
             self.text.push_str(&released.text);
             self.text.push_str(&self.stops.finish());
         }
@@ -242,6 +263,10 @@ mod tests {
     }
 
     impl Predictor for Script {
+        fn held(&self) -> Vec<TokenId> {
+            Vec::new()
+        }
+
         fn append(&mut self, tokens: &[TokenId]) -> Result<&[f32]> {
             if self.allowed == 0 {
                 return Err(Error::Stopped);
@@ -321,7 +346,7 @@ mod tests {
         let mut streamed = String::new();
         let mut generation = run(
             &mut predictor,
-            &tokenizer,
+            Some(&tokenizer),
             &[EOS],
             &prompt,
             &options,
@@ -435,9 +460,14 @@ mod tests {
             allowed: usize::MAX,
         };
         let options = GenerationOptions::default();
-        let generation = run(&mut predictor, &tokenizer, &[], &[0], &options, &mut |_| {
-            ControlFlow::Break(())
-        });
+        let generation = run(
+            &mut predictor,
+            Some(&tokenizer),
+            &[],
+            &[0],
+            &options,
+            &mut |_| ControlFlow::Break(()),
+        );
         let sequences = generation.unwrap().sequences;
         assert_eq!(sequences[0].ids, [65]);
         assert_eq!(sequences[0].finish_reason, FinishReason::Stopped);
@@ -468,7 +498,7 @@ mod tests {
         let mut seen = Vec::new();
         let generation = run(
             &mut predictor,
-            &tokenizer,
+            Some(&tokenizer),
             &[EOS],
             &[1, 2],
             &options,

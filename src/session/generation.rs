@@ -115,7 +115,7 @@ pub struct Continuation {
 /// How long the model worked, without loading.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct GenerationTimings {
-    /// Tokens of the prompt.
+    /// Tokens of the prompt that were computed: those the session held already are not among them.
     pub prefill_tokens: usize,
     /// Time for the prompt.
     pub prefill: Duration,

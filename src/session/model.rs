@@ -132,6 +132,11 @@ impl Model {
         Ok(self.tokenizer.get_or_init(|| tokenizer))
     }
 
+    /// Whether the file carries a tokenizer; without one a model works on ids alone.
+    pub fn has_tokenizer(&self) -> bool {
+        self.gguf.metadata().contains("tokenizer.ggml.model")
+    }
+
     /// Bytes of the weights: used in place in the file, and in memory of their own.
     pub fn weight_bytes(&self) -> (usize, usize) {
         (self.weights.mapped_bytes, self.weights.own_bytes)
