@@ -2,7 +2,9 @@
 //! what the demo model does not have.
 
 mod checkpoint;
+#[cfg(all(feature = "pickle", feature = "hdf5", feature = "msgpack"))]
 mod formats;
+#[cfg(all(feature = "pickle", feature = "hdf5", feature = "msgpack"))]
 #[path = "../hostile/mod.rs"]
 mod hostile;
 mod refusals;

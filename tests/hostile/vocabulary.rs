@@ -31,7 +31,8 @@ pub(super) fn tokenizers() -> Vec<Case> {
         (
             "no tokenizer",
             tiny().without(&key("model")).bytes(),
-            TOKENIZING,
+            // Ids need no tokenizer.
+            &[Refuser::Tokenize],
             "tokenizer.ggml.model",
         ),
         (

@@ -279,16 +279,19 @@ fn checkpoints_with_broken_weights_are_refused() {
     check_folders(safetensors_cases());
 }
 
+#[cfg(feature = "pickle")]
 #[test]
 fn pickles_are_refused_and_never_run() {
     check_folders(pickle_cases());
 }
 
+#[cfg(feature = "hdf5")]
 #[test]
 fn broken_hdf5_is_refused() {
     check_folders(hdf5_cases());
 }
 
+#[cfg(feature = "msgpack")]
 #[test]
 fn broken_msgpack_is_refused() {
     check_folders(msgpack_cases());

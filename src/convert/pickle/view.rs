@@ -105,6 +105,7 @@ pub(super) fn place(tensor: &Tensor, storage: &Storage, packed: &Packed) -> Resu
     }
     Ok(Place::Apart(Box::new(View {
         packed: packed.clone(),
+        is_whole: count == stored && is_contiguous(shape, strides),
         start,
         bytes,
         width: width as usize,
@@ -130,6 +131,8 @@ fn is_contiguous(shape: &[u64], strides: &[u64]) -> bool {
 /// Elements that lie apart, or that are deflated.
 struct View {
     packed: Packed,
+    /// Whether the tensor is the storage as it stands.
+    is_whole: bool,
     /// The first byte in the storage.
     start: usize,
     /// Bytes of the tensor.
@@ -146,6 +149,9 @@ impl Gather for View {
     }
 
     fn gather(&self, file: &[u8]) -> Result<Vec<u8>> {
+        if self.is_whole {
+            return self.packed.unpack(file);
+        }
         let unpacked;
         let storage = if self.packed.deflated {
             unpacked = self.packed.unpack(file)?;
