@@ -78,6 +78,8 @@ struct Cell {
     token: TokenId,
     position: usize,
     sequences: SequenceSet,
+    /// Whether attention passes it over.
+    masked: bool,
 }
 
 /// The bookkeeping of the cache: which cell holds which position of which sequences. Sequences may
@@ -159,10 +161,16 @@ impl Cells {
             token,
             position,
             sequences,
+            masked: false,
         };
         self.first_free = index + 1;
         self.end = self.end.max(index + 1);
         Some(index)
+    }
+
+    /// Keeps attention from `cell` from now on.
+    pub(crate) fn mask(&mut self, cell: usize) {
+        self.all[cell].masked = true;
     }
 
     /// Lets go of the positions of `sequence` from `length` on.
@@ -190,12 +198,16 @@ impl Cells {
         }
     }
 
+    /// Whether `cell` is of all of `sequences`.
+    pub(crate) fn is_of(&self, cell: usize, sequences: SequenceSet) -> bool {
+        let held = self.all[cell].sequences;
+        !held.is_empty() && held.includes(sequences)
+    }
+
     /// Whether a token at `position` of `sequences` attends to `cell`.
-    pub(crate) fn is_visible(&self, cell: usize, position: usize, sequences: SequenceSet) -> bool {
-        let cell = self.all[cell];
-        !cell.sequences.is_empty()
-            && cell.sequences.includes(sequences)
-            && cell.position <= position
+    pub(crate) fn is_visible(&self, index: usize, position: usize, sequences: SequenceSet) -> bool {
+        let cell = self.all[index];
+        self.is_of(index, sequences) && !cell.masked && cell.position <= position
     }
 }
 

@@ -35,8 +35,16 @@ pub(crate) struct GraphShape {
     pub(crate) own_kernels: bool,
     /// Whether our GELU is looked up as ggml's is, or computed.
     pub(crate) gelu_by_table: bool,
+    /// Whether a second embedding is added to each token's.
+    pub(crate) token_types: bool,
+    /// Whether logits come out.
+    pub(crate) logits: bool,
+    /// Whether what the final layer norm gives comes out.
+    pub(crate) last_hidden_state: bool,
     /// Whether the residual stream before each layer comes out too.
     pub(crate) hidden_states: bool,
+    /// Whether the probabilities of attention come out; not with flash attention, which has none.
+    pub(crate) attentions: bool,
 }
 
 /// A graph with the tensors that are written before it runs and read after.
@@ -51,6 +59,8 @@ pub(crate) struct Ports {
     pub(crate) tokens: Tensor,
     /// Positions, i32 `[tokens]`.
     pub(crate) positions: Tensor,
+    /// The tokens whose embeddings are added, i32 `[tokens]`.
+    pub(crate) token_types: Option<Tensor>,
     /// The cache's cell for each token, i64 `[tokens]`.
     pub(crate) cells: Tensor,
     /// 0 where a token (row) sees a cell (column), −∞ elsewhere; f16 `[keys, tokens]`.
@@ -59,9 +69,12 @@ pub(crate) struct Ports {
     pub(crate) selection: Option<Selection>,
     /// Embeddings and the output of each layer but the last, f32 `[width, tokens]`, when asked for.
     pub(crate) hidden_states: Vec<Tensor>,
-    /// After the final layer norm, f32 `[width, outputs]`; none without outputs.
+    /// Probabilities in each layer, f32 `[keys, tokens, heads]` (in the last one `[keys, outputs, heads]`),
+    /// when asked for.
+    pub(crate) attentions: Vec<Tensor>,
+    /// After the final layer norm, f32 `[width, outputs]`, when asked for.
     pub(crate) last_hidden_state: Option<Tensor>,
-    /// f32 `[vocabulary, outputs]`; none without outputs.
+    /// f32 `[vocabulary, outputs]`, when asked for.
     pub(crate) logits: Option<Tensor>,
 }
 
@@ -111,10 +124,16 @@ pub(crate) fn build(
     let mut ports = Ports {
         tokens: input("tokens", TensorType::I32, &[shape.tokens])?,
         positions: input("positions", TensorType::I32, &[shape.tokens])?,
+        token_types: if shape.token_types {
+            Some(input("token types", TensorType::I32, &[shape.tokens])?)
+        } else {
+            None
+        },
         cells: input("cells", TensorType::I64, &[shape.tokens])?,
         mask: input("mask", TensorType::F16, &[shape.keys, shape.tokens])?,
         selection,
         hidden_states: Vec::new(),
+        attentions: Vec::new(),
         last_hidden_state: None,
         logits: None,
     };
@@ -149,19 +168,26 @@ pub(crate) fn build(
             _ if last && shape.outputs == 0 => return Ok(ForwardGraph { graph, ports }),
             _ => (steps.columns(&qkv, 0)?, &ports.mask),
         };
-        let attended = steps.attention(&queries, cache, index, mask)?;
+        let (attended, probabilities) = steps.attention(&queries, cache, index, mask)?;
+        if let (true, Some(probabilities)) = (shape.attentions, probabilities) {
+            probabilities.mark_output();
+            ports.attentions.push(probabilities);
+        }
         x = steps.linear(&attended, &layer.attention_output, After::Residual(&x))?;
         x = steps.feed_forward(&x, layer)?;
     }
     let normalized = steps.norm(&x, &weights.output_norm)?;
-    let logits = context.mul_mat(&weights.head, &normalized)?;
-    logits.mark_output();
-    if shape.hidden_states {
-        normalized.mark_output();
+    graph.expand(&normalized)?;
+    if shape.logits {
+        let logits = context.mul_mat(&weights.head, &normalized)?;
+        logits.mark_output();
+        graph.expand(&logits)?;
+        ports.logits = Some(logits);
     }
-    graph.expand(&logits)?;
-    ports.last_hidden_state = Some(normalized);
-    ports.logits = Some(logits);
+    if shape.last_hidden_state || shape.hidden_states {
+        normalized.mark_output();
+        ports.last_hidden_state = Some(normalized);
+    }
     Ok(ForwardGraph { graph, ports })
 }
 
@@ -180,7 +206,7 @@ struct Steps<'a> {
 }
 
 impl Steps<'_> {
-    /// Token and position embeddings: `[width, tokens]`.
+    /// Token, position and, where asked for, token type embeddings: `[width, tokens]`.
     fn embedding(&self, weights: &Weights, ports: &Ports) -> Result<Tensor> {
         let tokens = self
             .context
@@ -188,7 +214,14 @@ impl Steps<'_> {
         let positions = self
             .context
             .get_rows(&weights.position_embedding, &ports.positions)?;
-        self.context.add(&tokens, &positions)
+        let sum = self.context.add(&tokens, &positions)?;
+        match &ports.token_types {
+            Some(types) => {
+                let types = self.context.get_rows(&weights.token_embedding, types)?;
+                self.context.add(&sum, &types)
+            }
+            None => Ok(sum),
+        }
     }
 
     /// Layer normalization of each token: `[width, tokens]`.
@@ -264,14 +297,15 @@ impl Steps<'_> {
         Ok(())
     }
 
-    /// Attention of `queries` (`[width, n]`) over the cache: `[width, n]`.
+    /// Attention of `queries` (`[width, n]`) over the cache: `[width, n]`, and its probabilities
+    /// (`[keys, n, heads]`) where they are computed.
     fn attention(
         &self,
         queries: &Tensor,
         cache: &KvCache,
         layer: usize,
         mask: &Tensor,
-    ) -> Result<Tensor> {
+    ) -> Result<(Tensor, Option<Tensor>)> {
         let context = self.context;
         let (head, heads) = (
             self.hyperparameters.head_width(),
@@ -290,17 +324,20 @@ impl Steps<'_> {
             self.cached(&cache.keys[layer])?,
             self.cached(&cache.values[layer])?,
         );
-        let merged = if self.shape.flash_attention {
-            context.flash_attention(&queries, &keys, &values, mask, scale)?
+        let (merged, probabilities) = if self.shape.flash_attention {
+            let merged = context.flash_attention(&queries, &keys, &values, mask, scale)?;
+            (merged, None)
         } else {
             let scores = context.mul_mat(&keys, &queries)?;
             let probabilities = context.soft_max(&scores, mask, scale)?;
             let values = context.cast(&values, TensorType::F32)?;
             let values = context.contiguous(&context.permute(&values, [1, 0, 2, 3])?)?;
             let mixed = context.mul_mat(&values, &probabilities)?;
-            context.contiguous(&context.permute(&mixed, [0, 2, 1, 3])?)?
+            let merged = context.contiguous(&context.permute(&mixed, [0, 2, 1, 3])?)?;
+            (merged, Some(probabilities))
         };
-        context.reshape(&merged, [self.hyperparameters.width, count, 1])
+        let merged = context.reshape(&merged, [self.hyperparameters.width, count, 1])?;
+        Ok((merged, probabilities))
     }
 
     /// The cells that attention looks at, one head after the other: `[head width, keys, heads]`.

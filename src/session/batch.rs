@@ -4,26 +4,51 @@ use crate::TokenId;
 use crate::model::cache::SequenceSet;
 
 /// One token of a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BatchToken {
     /// The token.
     pub token: TokenId,
-    /// Its position in its sequences, from 0.
+    /// Its place in its sequences, from 0: it sees what is at this place and before.
     pub position: usize,
+    /// The row of the position embedding, when that is not `position` (`position_ids`).
+    pub position_id: Option<usize>,
+    /// A token whose embedding is added (`token_type_ids`); for all tokens of a batch or for none.
+    pub token_type: Option<TokenId>,
+    /// Whether no token sees this one, as 0 in an `attention_mask` says. A token that sees nothing at all
+    /// sees itself, so that its row, which means nothing, is made of numbers.
+    pub masked: bool,
     /// The sequences it belongs to. It sees the earlier positions that all of them share.
     pub sequences: SequenceSet,
-    /// Whether its logits come out.
+    /// Whether something comes out of it: what the batch asks for.
     pub output: bool,
 }
 
 /// A list of tokens to compute together: of one sequence or of many, in any order of sequences, each
 /// sequence's own in ascending order of positions.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     /// The tokens.
     pub tokens: Vec<BatchToken>,
-    /// Whether the hidden states of the tokens with output come out too.
+    /// Whether logits come out; true by default.
+    pub logits: bool,
+    /// Whether the last hidden state comes out.
+    pub last_hidden_state: bool,
+    /// Whether all hidden states come out.
     pub hidden_states: bool,
+    /// Whether the probabilities of attention come out, for which it is computed the plain way.
+    pub attentions: bool,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self {
+            tokens: Vec::new(),
+            logits: true,
+            last_hidden_state: false,
+            hidden_states: false,
+            attentions: false,
+        }
+    }
 }
 
 impl Batch {
@@ -40,10 +65,11 @@ impl Batch {
             position: position + index,
             sequences,
             output: output(index),
+            ..BatchToken::default()
         };
         Self {
             tokens: tokens.iter().enumerate().map(token).collect(),
-            hidden_states: false,
+            ..Self::default()
         }
     }
 }
@@ -51,20 +77,28 @@ impl Batch {
 /// What comes out of a run, a row for each token whose output was asked for, in the batch's order.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Output {
+    pub(super) rows: usize,
     /// Columns of [`Output::logits`].
     pub vocabulary: usize,
-    /// Logits, row-major `[rows, vocabulary]`.
+    /// Logits, unless the batch left them out: row-major `[rows, vocabulary]`.
     pub logits: Vec<f32>,
+    /// After the final layer norm, when asked for: row-major `[rows, width]`.
+    pub last_hidden_state: Vec<f32>,
     /// When asked for, `layers + 1` matrices, row-major `[rows, width]`: the embeddings, what each layer
     /// but the last gave, and the final layer norm of what the last gave (transformers'
     /// `hidden_states`).
     pub hidden_states: Vec<Vec<f32>>,
+    /// When asked for, a matrix for each layer, row-major `[rows, heads, positions]`: how much each head
+    /// attends to each position, after softmax; 0 for positions a token does not see.
+    pub attentions: Vec<Vec<f32>>,
+    /// Columns of [`Output::attentions`]: one more than the highest position in the batch.
+    pub positions: usize,
 }
 
 impl Output {
-    /// Number of rows.
+    /// Number of rows, whatever was asked of them.
     pub fn rows(&self) -> usize {
-        self.logits.len().checked_div(self.vocabulary).unwrap_or(0)
+        self.rows
     }
 
     /// The logits of output row `index`; empty when there is no such row.

@@ -5,6 +5,7 @@
 //! know of checkpoints or of the commands.
 
 mod batch;
+mod collect;
 mod generate;
 mod generation;
 mod model;

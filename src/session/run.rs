@@ -29,7 +29,7 @@ pub struct Session {
     pub(super) cells: Cells,
     /// The graph of the last single token, and that of the last stretch of text.
     graphs: [Option<ReadyGraph>; 2],
-    output: Output,
+    pub(super) output: Output,
 }
 
 impl std::fmt::Debug for Session {
@@ -42,10 +42,10 @@ impl std::fmt::Debug for Session {
 }
 
 /// A graph that can run again for the same shape.
-struct ReadyGraph {
-    shape: GraphShape,
-    graph: AllocatedGraph,
-    ports: Ports,
+pub(super) struct ReadyGraph {
+    pub(super) shape: GraphShape,
+    pub(super) graph: AllocatedGraph,
+    pub(super) ports: Ports,
 }
 
 impl Session {
@@ -197,11 +197,16 @@ impl Session {
     pub fn run(&mut self, batch: &Batch) -> Result<&Output> {
         self.check(batch)?;
         let before = self.cells.clone();
-        self.output.vocabulary = self.model.hyperparameters().vocabulary;
+        self.output = Output {
+            rows: batch.tokens.iter().filter(|token| token.output).count(),
+            vocabulary: self.model.hyperparameters().vocabulary,
+            logits: std::mem::take(&mut self.output.logits),
+            positions: end_of(&batch.tokens),
+            ..Output::default()
+        };
         self.output.logits.clear();
-        self.output.hidden_states.clear();
         for tokens in batch.tokens.chunks(self.settled.batch_size) {
-            if let Err(error) = self.run_chunk(tokens, batch.hidden_states) {
+            if let Err(error) = self.run_chunk(tokens, batch) {
                 self.cells = before;
                 return Err(error);
             }
@@ -223,6 +228,7 @@ impl Session {
         let hyperparameters = self.model.hyperparameters();
         for (index, token) in batch.tokens.iter().enumerate() {
             self.model.check_tokens(&[token.token])?;
+            self.model.check_tokens(token.token_type.as_slice())?;
             if token.sequences.is_empty() {
                 return Err(Error::Argument(format!(
                     "token {index} of the batch has no sequence"
@@ -230,12 +236,19 @@ impl Session {
             }
             self.check_sequence(token.sequences.end() - 1)?;
         }
-        let positions = batch
+        let typed = batch
             .tokens
             .iter()
-            .map(|token| token.position + 1)
-            .max()
-            .unwrap_or(0);
+            .filter(|token| token.token_type.is_some());
+        if !matches!(typed.count(), 0) && !batch.tokens.iter().all(|t| t.token_type.is_some()) {
+            return Err(Error::Argument(
+                "expected token types for all tokens of a batch or for none".to_owned(),
+            ));
+        }
+        let position_ids = batch.tokens.iter().filter_map(|token| token.position_id);
+        let positions = position_ids
+            .map(|id| id + 1)
+            .fold(end_of(&batch.tokens), usize::max);
         let cells = self.settled.context - self.cells.free() + batch.tokens.len();
         let (needed, available) = if positions > hyperparameters.positions {
             (
@@ -257,7 +270,7 @@ impl Session {
     }
 
     /// Computes tokens that go into one graph.
-    fn run_chunk(&mut self, tokens: &[BatchToken], hidden_states: bool) -> Result<()> {
+    fn run_chunk(&mut self, tokens: &[BatchToken], batch: &Batch) -> Result<()> {
         let mut cells = Vec::with_capacity(tokens.len());
         for token in tokens {
             let cell = self
@@ -268,6 +281,9 @@ impl Session {
                 available: self.settled.context,
                 model_limit: self.model.hyperparameters().positions,
             })?;
+            if token.masked {
+                self.cells.mask(cell);
+            }
             cells.push(cell as i64);
         }
         let selected: Vec<usize> = (0..tokens.len())
@@ -281,10 +297,14 @@ impl Session {
                 .next_multiple_of(KEYS_STEP)
                 .min(self.settled.context),
             outputs: selected.len(),
-            flash_attention: self.settled.flash_attention,
+            flash_attention: self.settled.flash_attention && !batch.attentions,
             own_kernels: self.settled.own_kernels,
             gelu_by_table: self.settled.gelu_by_table,
-            hidden_states: hidden_states && !selected.is_empty(),
+            token_types: tokens.iter().any(|token| token.token_type.is_some()),
+            logits: batch.logits,
+            last_hidden_state: batch.last_hidden_state,
+            hidden_states: batch.hidden_states && !selected.is_empty(),
+            attentions: batch.attentions && !selected.is_empty(),
         };
         let slot = usize::from(tokens.len() > 1);
         let mut ready = match self.graphs[slot].take() {
@@ -328,66 +348,61 @@ impl Session {
             ports,
         } = ready;
         let ids: Vec<i32> = tokens.iter().map(|token| token.token as i32).collect();
-        let positions: Vec<i32> = tokens.iter().map(|token| token.position as i32).collect();
-        let mask = self.mask(tokens.iter(), shape.keys);
+        let positions: Vec<i32> = tokens
+            .iter()
+            .map(|token| token.position_id.unwrap_or(token.position) as i32)
+            .collect();
+        let all: Vec<usize> = (0..tokens.len()).collect();
+        let mask = self.mask(tokens, cells, &all, shape.keys);
         write(graph, &ports.tokens, &ids)?;
         write(graph, &ports.positions, &positions)?;
         write(graph, &ports.cells, cells)?;
         write(graph, &ports.mask, &mask)?;
+        if let Some(port) = &ports.token_types {
+            let types = tokens.iter().filter_map(|token| token.token_type);
+            write(graph, port, &types.map(|id| id as i32).collect::<Vec<_>>())?;
+        }
         if let Some(selection) = &ports.selection {
             let rows: Vec<i32> = selected.iter().map(|&index| index as i32).collect();
-            let mask = self.mask(selected.iter().map(|&index| &tokens[index]), shape.keys);
+            let mask = self.mask(tokens, cells, selected, shape.keys);
             write(graph, &selection.rows, &rows)?;
             write(graph, &selection.mask, &mask)?;
         }
         graph.compute(&mut self.backend)?;
-        if let Some(logits) = &ports.logits {
-            let start = self.output.logits.len();
-            self.output
-                .logits
-                .resize(start + selected.len() * self.output.vocabulary, 0.0);
-            graph.read(logits, &mut self.output.logits[start..])?;
-        }
-        if let (true, Some(last)) = (shape.hidden_states, &ports.last_hidden_state) {
-            self.output
-                .hidden_states
-                .resize(ports.hidden_states.len() + 1, Vec::new());
-            let width = self.model.hyperparameters().width;
-            let mut rows = vec![0.0; tokens.len() * width];
-            for (states, to) in ports
-                .hidden_states
-                .iter()
-                .zip(&mut self.output.hidden_states)
-            {
-                graph.read(states, &mut rows)?;
-                for &index in selected {
-                    to.extend_from_slice(&rows[index * width..(index + 1) * width]);
-                }
-            }
-            let rows = &mut rows[..selected.len() * width];
-            graph.read(last, rows)?;
-            if let Some(to) = self.output.hidden_states.last_mut() {
-                to.extend_from_slice(rows);
-            }
-        }
-        Ok(())
+        self.collect(&*ready, tokens, selected)
     }
 
-    /// A row for each token: 0 for the cells it sees, −∞ for the others.
-    fn mask<'a>(&self, tokens: impl Iterator<Item = &'a BatchToken>, keys: usize) -> Vec<f16> {
-        let mut mask = Vec::with_capacity(keys * tokens.size_hint().0);
-        for token in tokens {
+    /// A row for each of the tokens `of`: 0 for the cells it sees, −∞ for the others.
+    fn mask(&self, tokens: &[BatchToken], cells: &[i64], of: &[usize], keys: usize) -> Vec<f16> {
+        let mut mask = Vec::with_capacity(keys * of.len());
+        for &index in of {
+            let BatchToken {
+                position,
+                sequences,
+                ..
+            } = tokens[index];
+            let start = mask.len();
+            let mut sees_nothing = true;
             mask.extend((0..keys).map(|cell| {
-                let visible = self.cells.is_visible(cell, token.position, token.sequences);
-                if visible {
+                if self.cells.is_visible(cell, position, sequences) {
+                    sees_nothing = false;
                     f16::ZERO
                 } else {
                     f16::NEG_INFINITY
                 }
             }));
+            if sees_nothing {
+                mask[start + cells[index] as usize] = f16::ZERO;
+            }
         }
         mask
     }
+}
+
+/// One more than the highest position.
+fn end_of(tokens: &[BatchToken]) -> usize {
+    let ends = tokens.iter().map(|token| token.position + 1);
+    ends.max().unwrap_or(0)
 }
 
 /// Writes an input that the graph uses; ggml places only those.
