@@ -1,15 +1,54 @@
 //! The processors a request asks for, in the one order that gives transformers' results.
 
+use std::any::Any;
+
 use super::Processor;
 use super::draw::{Generator, greedy};
+use super::guidance::ClassifierFreeGuidance;
 use super::options::SamplingOptions;
-use super::penalties::{MinimumLength, NoRepeatNgram, RepetitionPenalty};
+use super::penalties::{DiversityPenalty, MinimumLength, NoRepeatNgram, RepetitionPenalty};
 use super::warpers::{MinP, Temperature, TopK, TopP, TypicalP};
-use crate::{Result, TokenId};
+use crate::{Error, Result, TokenId};
+
+/// What the processors need to know of a request besides its options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChainContext<'a> {
+    /// The prompt's ids.
+    pub prompt: &'a [TokenId],
+    /// The ids that end a text.
+    pub eos: &'a [TokenId],
+    /// Beams of the search; 1 without one. With more, no filter leaves fewer tokens than there are
+    /// ends of text and one more.
+    pub beams: usize,
+    /// Most ids in total, prompt included.
+    pub max_length: Option<usize>,
+}
+
+/// What a step of decoding gives the chain besides the logits.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct StepInputs<'a> {
+    /// The prompt and everything generated after it.
+    pub ids: &'a [TokenId],
+    /// The model's logits without the prompt, `[vocabulary]`, for guidance.
+    pub unconditional: Option<&'a [f32]>,
+    /// The tokens that the beams of earlier groups chose in this step, for the diversity penalty.
+    pub chosen: &'a [TokenId],
+}
+
+/// A link of the chain, by what it looks at besides the scores.
+enum Link {
+    Guidance(ClassifierFreeGuidance),
+    Diversity(DiversityPenalty),
+    Processor(Box<dyn Processor>),
+}
 
 /// From the model's logits to the next token.
 pub struct Chain {
-    processors: Vec<Box<dyn Processor>>,
+    /// The parameter that each link comes from, and the link, in the order they act.
+    links: Vec<(&'static str, Link)>,
+    /// Where the links end that come before a caller's own.
+    own_end: usize,
+    guided: bool,
     do_sample: bool,
     /// The processed scores; the caller's logits stay as they are.
     scores: Vec<f32>,
@@ -19,68 +58,140 @@ impl std::fmt::Debug for Chain {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("Chain")
-            .field("processors", &self.processors.len())
+            .field("links", &self.names().collect::<Vec<_>>())
             .field("do_sample", &self.do_sample)
             .finish_non_exhaustive()
     }
 }
 
+/// The name of links that callers add.
+const CUSTOM: &str = "custom";
+
 impl Chain {
     /// The chain for `options`: only what changes a score becomes a link.
-    ///
-    /// `prompt_length` is in ids; `eos` are the ids that end a text, ruled out while the text is
-    /// shorter than asked.
     ///
     /// # Errors
     ///
     /// As [`SamplingOptions::validate`].
-    pub fn new(options: &SamplingOptions, prompt_length: usize, eos: &[TokenId]) -> Result<Self> {
+    pub fn new(options: &SamplingOptions, context: &ChainContext) -> Result<Self> {
         options.validate()?;
-        let mut processors: Vec<Box<dyn Processor>> = Vec::new();
-        let mut add = |wanted: bool, make: &dyn Fn() -> Box<dyn Processor>| {
-            if wanted {
-                processors.push(make());
-            }
-        };
-        let o = options;
-        let minimum_length = prompt_length.saturating_add(o.min_new_tokens);
-        add(o.repetition_penalty != 1.0, &|| {
-            Box::new(RepetitionPenalty::new(o.repetition_penalty))
-        });
-        add(o.no_repeat_ngram_size > 0, &|| {
-            Box::new(NoRepeatNgram::new(o.no_repeat_ngram_size))
-        });
-        add(o.min_length > prompt_length, &|| {
-            Box::new(MinimumLength::new(o.min_length, eos))
-        });
-        add(o.min_new_tokens > 0, &|| {
-            Box::new(MinimumLength::new(minimum_length, eos))
-        });
-        if o.do_sample {
-            add(o.temperature != 1.0, &|| {
-                Box::new(Temperature::new(o.temperature))
-            });
-            add(o.top_k > 0, &|| Box::new(TopK::new(o.top_k)));
-            add(o.top_p < 1.0, &|| Box::new(TopP::new(o.top_p)));
-            add(o.min_p > 0.0, &|| Box::new(MinP::new(o.min_p)));
-            add(o.typical_p < 1.0, &|| Box::new(TypicalP::new(o.typical_p)));
+        let mut links = Links(Vec::new());
+        links.add_processors(options, context);
+        let own_end = links.0.len();
+        if options.do_sample {
+            links.add_warpers(options);
         }
         Ok(Self {
-            processors,
+            links: links.0,
+            own_end,
+            guided: options.guidance_scale != 1.0,
             do_sample: options.do_sample,
             scores: Vec::new(),
         })
     }
 
+    /// Adds a processor of the caller's own: in the place of the one of the same type when the
+    /// options asked for one, otherwise after all that act without sampling and after those added
+    /// before.
+    pub fn push(&mut self, processor: Box<dyn Processor>) {
+        let type_of = |processor: &dyn Processor| (processor as &dyn Any).type_id();
+        let wanted = type_of(&*processor);
+        let same = self.links[..self.own_end]
+            .iter_mut()
+            .find_map(|(name, link)| match link {
+                Link::Processor(own) if *name != CUSTOM && type_of(&**own) == wanted => Some(own),
+                _ => None,
+            });
+        if let Some(own) = same {
+            *own = processor;
+        } else {
+            let link = (CUSTOM, Link::Processor(processor));
+            self.links.insert(self.own_end, link);
+            self.own_end += 1;
+        }
+    }
+
+    /// The parameters that act, under transformers' names and in their order; a processor added
+    /// with [`Self::push`] is `custom`.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.links.iter().map(|(name, _)| *name)
+    }
+
+    /// Whether [`Self::process_guided`] is to be used: the options ask for guidance.
+    pub fn needs_unconditional(&self) -> bool {
+        self.guided
+    }
+
     /// The scores after every processor, `[vocabulary]`; `ids` is the prompt and what followed.
+    ///
+    /// Without guidance and without a diversity penalty, which need more: see
+    /// [`Self::process_step`].
     pub fn process<'a>(&'a mut self, logits: &'a [f32], ids: &[TokenId]) -> &'a [f32] {
-        if self.processors.is_empty() {
+        let inputs = StepInputs {
+            ids,
+            ..StepInputs::default()
+        };
+        self.run(logits, &inputs)
+    }
+
+    /// [`Self::process`] with guidance by the logits without the prompt, `[vocabulary]`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::process_step`].
+    pub fn process_guided<'a>(
+        &'a mut self,
+        logits: &'a [f32],
+        unconditional: &[f32],
+        ids: &[TokenId],
+    ) -> Result<&'a [f32]> {
+        let inputs = StepInputs {
+            ids,
+            unconditional: Some(unconditional),
+            ..StepInputs::default()
+        };
+        self.process_step(logits, &inputs)
+    }
+
+    /// [`Self::process`] with everything that a step can give.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Argument`] when the options ask for guidance and the unconditional logits are
+    /// missing, or are not as many as the logits.
+    pub fn process_step<'a>(
+        &'a mut self,
+        logits: &'a [f32],
+        inputs: &StepInputs,
+    ) -> Result<&'a [f32]> {
+        if self.guided && inputs.unconditional.map(<[f32]>::len) != Some(logits.len()) {
+            let found = inputs
+                .unconditional
+                .map_or("none".to_owned(), |found| found.len().to_string());
+            return Err(Error::Argument(format!(
+                "guidance_scale: expected {} logits without the prompt, found {found}",
+                logits.len()
+            )));
+        }
+        Ok(self.run(logits, inputs))
+    }
+
+    fn run<'a>(&'a mut self, logits: &'a [f32], inputs: &StepInputs) -> &'a [f32] {
+        if self.links.is_empty() {
             return logits;
         }
         self.scores.clear();
         self.scores.extend_from_slice(logits);
-        for processor in &mut self.processors {
-            processor.apply(&mut self.scores, ids);
+        for (_, link) in &mut self.links {
+            match link {
+                Link::Guidance(guidance) => {
+                    if let Some(unconditional) = inputs.unconditional {
+                        guidance.apply(&mut self.scores, unconditional);
+                    }
+                }
+                Link::Diversity(penalty) => penalty.apply(&mut self.scores, inputs.chosen),
+                Link::Processor(processor) => processor.apply(&mut self.scores, inputs.ids),
+            }
         }
         &self.scores
     }
@@ -89,7 +200,7 @@ impl Chain {
     ///
     /// # Errors
     ///
-    /// As [`greedy`] and [`Generator::draw`].
+    /// As [`Self::process_step`], [`greedy`] and [`Generator::draw`].
     pub fn choose(
         &mut self,
         logits: &[f32],
@@ -97,12 +208,69 @@ impl Chain {
         generator: &mut Generator,
     ) -> Result<TokenId> {
         let do_sample = self.do_sample;
-        let scores = self.process(logits, ids);
+        let inputs = StepInputs {
+            ids,
+            ..StepInputs::default()
+        };
+        let scores = self.process_step(logits, &inputs)?;
         if do_sample {
             generator.draw(scores)
         } else {
             greedy(scores)
         }
+    }
+}
+
+/// The links as they are put in order.
+struct Links(Vec<(&'static str, Link)>);
+
+impl Links {
+    /// Adds a link when `wanted`.
+    fn add<P: Processor>(&mut self, name: &'static str, wanted: bool, make: impl FnOnce() -> P) {
+        if wanted {
+            self.0.push((name, Link::Processor(Box::new(make()))));
+        }
+    }
+
+    /// What acts on every way of decoding.
+    fn add_processors(&mut self, options: &SamplingOptions, context: &ChainContext) {
+        let o = options;
+        let ChainContext { prompt, eos, .. } = *context;
+        if o.guidance_scale != 1.0 {
+            let guidance = ClassifierFreeGuidance::new(o.guidance_scale);
+            self.0.push(("guidance_scale", Link::Guidance(guidance)));
+        }
+        if o.diversity_penalty > 0.0 {
+            let diversity = DiversityPenalty::new(o.diversity_penalty);
+            self.0
+                .push(("diversity_penalty", Link::Diversity(diversity)));
+        }
+        self.add("repetition_penalty", o.repetition_penalty != 1.0, || {
+            RepetitionPenalty::new(o.repetition_penalty)
+        });
+        self.add("no_repeat_ngram_size", o.no_repeat_ngram_size > 0, || {
+            NoRepeatNgram::new(o.no_repeat_ngram_size)
+        });
+        self.add("min_length", o.min_length > prompt.len(), || {
+            MinimumLength::new(o.min_length, eos)
+        });
+        self.add("min_new_tokens", o.min_new_tokens > 0, || {
+            MinimumLength::new(prompt.len().saturating_add(o.min_new_tokens), eos)
+        });
+    }
+
+    /// What acts on sampling alone.
+    fn add_warpers(&mut self, options: &SamplingOptions) {
+        let o = options;
+        self.add("temperature", o.temperature != 1.0, || {
+            Temperature::new(o.temperature)
+        });
+        self.add("top_k", o.top_k > 0, || TopK::new(o.top_k));
+        self.add("top_p", o.top_p < 1.0, || TopP::new(o.top_p));
+        self.add("min_p", o.min_p > 0.0, || MinP::new(o.min_p));
+        self.add("typical_p", o.typical_p < 1.0, || {
+            TypicalP::new(o.typical_p)
+        });
     }
 }
 
@@ -115,7 +283,14 @@ mod tests {
     fn chain(change: impl FnOnce(&mut SamplingOptions), prompt_length: usize) -> Chain {
         let mut options = SamplingOptions::default();
         change(&mut options);
-        Chain::new(&options, prompt_length, &[3]).unwrap()
+        let prompt = vec![0; prompt_length];
+        let context = ChainContext {
+            prompt: &prompt,
+            eos: &[3],
+            beams: 1,
+            max_length: None,
+        };
+        Chain::new(&options, &context).unwrap()
     }
 
     #[test]
@@ -195,7 +370,13 @@ mod tests {
             top_p: 0.0,
             ..SamplingOptions::default()
         };
-        assert!(Chain::new(&options, 0, &[]).is_err());
+        let context = ChainContext {
+            prompt: &[],
+            eos: &[],
+            beams: 1,
+            max_length: None,
+        };
+        assert!(Chain::new(&options, &context).is_err());
     }
 
     #[test]

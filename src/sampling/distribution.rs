@@ -48,6 +48,32 @@ pub(super) fn softmax(logits: &[f32], candidates: &mut Vec<Candidate>) -> f64 {
     f64::from(largest) + libm::log(sum)
 }
 
+/// Fills `scores` with the log-probabilities of softmax(`logits`), `[vocabulary]`.
+///
+/// −∞ stays −∞, also where everything is ruled out; NaN or +∞ among the logits makes NaN. In f32,
+/// subtracting the largest logit first, as torch does.
+pub fn log_softmax(logits: &[f32], scores: &mut Vec<f32>) {
+    scores.clear();
+    scores.extend_from_slice(logits);
+    log_softmax_in_place(scores);
+}
+
+/// [`log_softmax`] over its own input.
+pub(super) fn log_softmax_in_place(scores: &mut [f32]) {
+    let largest = maximum(scores);
+    if largest == f32::NEG_INFINITY {
+        return;
+    }
+    let sum: f64 = scores
+        .iter()
+        .map(|&score| f64::from(libm::expf(score - largest)))
+        .sum();
+    let log_sum = libm::log(sum) as f32;
+    for score in scores {
+        *score = (*score - largest) - log_sum;
+    }
+}
+
 /// Visits `items` in the order of `compare` until `keep` says no, sorting in growing blocks, so
 /// that a short answer costs one selection and not a full sort; returns how many were kept.
 ///
@@ -93,6 +119,29 @@ mod tests {
         }
         assert_eq!(maximum(&[]), f32::NEG_INFINITY);
         assert_eq!(maximum(&[f32::NAN, 2.0, f32::NAN]), 2.0);
+    }
+
+    #[test]
+    fn log_softmax_is_of_probabilities() {
+        let out = f32::NEG_INFINITY;
+        let mut scores = vec![9.0; 9];
+        // e^0 : e^ln 3 = 1 : 3.
+        log_softmax(&[0.0, out, libm::logf(3.0)], &mut scores);
+        assert_eq!((scores.len(), scores[1]), (3, out));
+        for (score, probability) in [(scores[0], 0.25), (scores[2], 0.75)] {
+            assert!((score - libm::logf(probability)).abs() < 1e-6, "{scores:?}");
+        }
+        // Large logits do not overflow: the difference alone counts, ln ½.
+        log_softmax(&[1e30, 1e30], &mut scores);
+        assert!((scores[0] + libm::logf(2.0)).abs() < 1e-6, "{scores:?}");
+        log_softmax(&[out, out], &mut scores);
+        assert_eq!(scores, [out, out]);
+        log_softmax(&[], &mut scores);
+        assert!(scores.is_empty());
+        log_softmax(&[1.0, f32::NAN], &mut scores);
+        assert!(scores.iter().all(|score| score.is_nan()), "{scores:?}");
+        log_softmax(&[1.0, f32::INFINITY], &mut scores);
+        assert!(scores[1].is_nan(), "{scores:?}");
     }
 
     #[test]

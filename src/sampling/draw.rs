@@ -35,6 +35,32 @@ impl Generator {
     /// [`Error::Format`] when a logit is NaN or +∞ or every token is ruled out.
     pub fn draw(&mut self, logits: &[f32]) -> Result<TokenId> {
         let largest = checked_maximum(logits)?;
+        Ok(self.position(logits, largest) as TokenId)
+    }
+
+    /// Draws up to `count` different positions of `logits`, each with probability softmax over
+    /// those that are left, in the order drawn; fewer when fewer are not ruled out.
+    ///
+    /// `logits` may be the scores of several sequences on end: a position is not a token then.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::draw`].
+    pub fn draw_without_replacement(&mut self, logits: &[f32], count: usize) -> Result<Vec<usize>> {
+        let mut largest = checked_maximum(logits)?;
+        let mut left = logits.to_vec();
+        let mut drawn = Vec::new();
+        while drawn.len() < count && largest > f32::NEG_INFINITY {
+            let position = self.position(&left, largest);
+            drawn.push(position);
+            left[position] = f32::NEG_INFINITY;
+            largest = maximum(&left);
+        }
+        Ok(drawn)
+    }
+
+    /// Draws a position of `logits`, the largest of which is a number.
+    fn position(&mut self, logits: &[f32], largest: f32) -> usize {
         let mut sum = 0.0;
         self.cumulative.clear();
         self.cumulative.extend(logits.iter().map(|&logit| {
@@ -50,13 +76,12 @@ impl Generator {
         let position = self
             .cumulative
             .partition_point(|&cumulative| cumulative <= target);
-        let position = if position < logits.len() {
+        if position < logits.len() {
             position
         } else {
             self.cumulative
                 .partition_point(|&cumulative| cumulative < sum)
-        };
-        Ok(position as TokenId)
+        }
     }
 }
 
@@ -97,7 +122,8 @@ fn checked_maximum(logits: &[f32]) -> Result<f32> {
 fn nothing_left() -> Error {
     Error::format(
         "logits",
-        "every token is ruled out; loosen no_repeat_ngram_size or the minimum length",
+        "every token is ruled out; loosen what forbids tokens (no_repeat_ngram_size, bad_words_ids, \
+         suppress_tokens, the minimum length, prefix_allowed_tokens_fn)",
     )
 }
 
@@ -162,6 +188,55 @@ mod tests {
         let draws: Vec<TokenId> = (0..8).map(|_| generator.draw(&logits).unwrap()).collect();
         // Seeds are part of what users write down: a change of these numbers breaks them.
         assert_eq!(draws, [226, 239, 760, 527, 970, 375, 187, 524]);
+    }
+
+    #[test]
+    fn draws_without_replacement_are_different() {
+        let logits = [0.0, OUT, 2.0, 1.0, OUT];
+        let mut generator = Generator::new(3);
+        let mut again = generator.clone();
+        for _ in 0..50 {
+            // The first is the draw with replacement.
+            let first = generator.clone().draw(&logits).unwrap();
+            let mut drawn = generator.draw_without_replacement(&logits, 3).unwrap();
+            assert_eq!(drawn[0], first as usize);
+            drawn.sort_unstable();
+            assert_eq!(drawn, [0, 2, 3]);
+        }
+        // Fewer are left than asked for.
+        let all = again.draw_without_replacement(&logits, 9).unwrap();
+        assert_eq!(all.len(), 3);
+        let none = again.draw_without_replacement(&logits, 0).unwrap();
+        assert!(none.is_empty());
+        assert!(again.draw_without_replacement(&[OUT; 2], 1).is_err());
+        assert!(again.draw_without_replacement(&[0.0, f32::NAN], 1).is_err());
+    }
+
+    #[test]
+    fn draws_without_replacement_follow_what_is_left() {
+        // Weights 1 : 2 : 5. Pairs: P(2 then 1) = 5/8 · 2/3 = 5/12, P(2, 0) = 5/8 · 1/3 = 5/24,
+        // P(1, 2) = 2/8 · 5/6 = 5/24.
+        let logits = [0.0, libm::logf(2.0), libm::logf(5.0)];
+        let mut generator = Generator::new(11);
+        let mut counts = std::collections::BTreeMap::new();
+        for _ in 0..9600 {
+            let pair = generator.draw_without_replacement(&logits, 2).unwrap();
+            *counts.entry((pair[0], pair[1])).or_insert(0_u32) += 1;
+        }
+        // Standard deviations: 48, 40, 40.
+        for (pair, expected) in [((2, 1), 4000_u32), ((2, 0), 2000), ((1, 2), 2000)] {
+            assert!(counts[&pair].abs_diff(expected) < 4 * 48, "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn draws_reach_tokens_far_below_the_best() {
+        // exp(−10⁹) is 0 next to the first, but once that is gone the others are 1 : 1.
+        let mut generator = Generator::new(5);
+        let drawn = generator
+            .draw_without_replacement(&[0.0, -1e9, -1e9], 3)
+            .unwrap();
+        assert_eq!((drawn[0], drawn.len()), (0, 3));
     }
 
     #[test]

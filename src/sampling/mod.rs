@@ -9,14 +9,17 @@
 mod chain;
 mod distribution;
 mod draw;
+mod guidance;
 mod options;
 mod penalties;
 mod warpers;
 
-pub use chain::Chain;
+pub use chain::{Chain, ChainContext, StepInputs};
+pub use distribution::log_softmax;
 pub use draw::{Generator, greedy};
-pub use options::SamplingOptions;
-pub use penalties::{MinimumLength, NoRepeatNgram, RepetitionPenalty};
+pub use guidance::ClassifierFreeGuidance;
+pub use options::{PrefixAllowedTokensFn, SamplingOptions};
+pub use penalties::{DiversityPenalty, MinimumLength, NoRepeatNgram, RepetitionPenalty};
 pub use warpers::{MinP, Temperature, TopK, TopP, TypicalP};
 
 use crate::TokenId;
@@ -25,7 +28,7 @@ use crate::TokenId;
 ///
 /// `logits` is `[vocabulary]`; `ids` is the prompt and everything generated after it. A processor
 /// never fails: ids outside the vocabulary are passed over, and NaN is found by the final choice.
-pub trait Processor: Send {
+pub trait Processor: std::any::Any + Send {
     /// Changes `logits` in place; −∞ rules a token out.
     fn apply(&mut self, logits: &mut [f32], ids: &[TokenId]);
 }

@@ -54,6 +54,36 @@ impl Processor for RepetitionPenalty {
     }
 }
 
+/// Subtracts, from each token's score, a penalty for every time that the groups before chose it in
+/// this step of a diverse beam search (Vijayakumar et al. 2016).
+#[derive(Debug, Clone)]
+pub struct DiversityPenalty {
+    penalty: f32,
+}
+
+impl DiversityPenalty {
+    /// Scores are lowered by `penalty` for each choice.
+    pub fn new(penalty: f64) -> Self {
+        Self {
+            penalty: penalty as f32,
+        }
+    }
+
+    /// `chosen` are the tokens that the beams of earlier groups chose in this step.
+    pub fn apply(&mut self, logits: &mut [f32], chosen: &[TokenId]) {
+        for (index, &token) in chosen.iter().enumerate() {
+            // Once per token, so that penalty · count is rounded as it is there.
+            if chosen[..index].contains(&token) {
+                continue;
+            }
+            if let Some(logit) = logits.get_mut(token as usize) {
+                let count = chosen.iter().filter(|&&other| other == token).count();
+                *logit -= self.penalty * count as f32;
+            }
+        }
+    }
+}
+
 /// Rules out every token that would complete a run of `size` ids already present (Paulus et al.
 /// 2017), prompt included.
 #[derive(Debug, Clone)]
@@ -135,6 +165,14 @@ mod tests {
         penalty.apply(&mut logits, &[69]);
         penalty.apply(&mut logits, &[69]);
         assert_eq!((logits[69], logits[0]), (1.0, 4.0));
+    }
+
+    #[test]
+    fn diversity_penalty_counts_the_choices() {
+        let mut logits = [1.0, 1.0, -1.0, OUT];
+        // Token 0 twice: 1 − 2·0.5; token 2 once: −1 − 0.5; 9 is outside the vocabulary.
+        DiversityPenalty::new(0.5).apply(&mut logits, &[0, 2, 9, 0, 3]);
+        assert_eq!(logits, [0.0, 1.0, -1.5, OUT]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::generation::{
     Continuation, FinishReason, Generation, GenerationOptions, GenerationTimings, Step,
 };
 use super::stop::StopStrings;
-use crate::sampling::{Chain, Generator};
+use crate::sampling::{Chain, ChainContext, Generator};
 use crate::tokenizer::{DecodeOptions, StreamDecoder, Tokenizer};
 use crate::{Error, Result, TokenId};
 
@@ -159,13 +159,19 @@ impl<'a> Writer<'a> {
             skip_special_tokens: true,
             ..DecodeOptions::default()
         };
+        let context = ChainContext {
+            prompt,
+            eos,
+            beams: 1,
+            max_length: Some(prompt.len().saturating_add(options.max_new_tokens)),
+        };
         Ok(Self {
             options,
             eos,
             sequence,
             ids: prompt.to_vec(),
             prompt_length: prompt.len(),
-            chain: Chain::new(&sampling, prompt.len(), eos)?,
+            chain: Chain::new(&sampling, &context)?,
             generator: Generator::new(options.seed.wrapping_add(sequence as u64)),
             decoder: tokenizer.map(|tokenizer| StreamDecoder::new(tokenizer, decode)),
             stops: StopStrings::new(&options.stop)?,

@@ -117,6 +117,7 @@ impl Decoding {
                 .unwrap_or(default.no_repeat_ngram_size),
             min_length: self.min_length.unwrap_or(default.min_length),
             min_new_tokens: self.min_new_tokens.unwrap_or(default.min_new_tokens),
+            ..default
         }
     }
 
