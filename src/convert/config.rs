@@ -1,22 +1,32 @@
 //! A checkpoint's `config.json`: every field is mapped, known to be without effect, or refused.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
+use super::class::{Claim, SummaryOutputs};
 use super::config_fields::{GENERATION, REFUSED, field, is_known};
 use crate::TokenId;
 use crate::error::{Error, Result};
-use crate::model::{Activation, Hyperparameters};
+use crate::model::{
+    Activation, HeadSettings, Hyperparameters, ModelClass, ProblemType, Summary, SummaryType,
+};
 
 /// The configuration of a checkpoint.
 #[derive(Debug)]
 pub(super) struct Config {
     /// What it says of the model; `vocabulary` is what the file claims until the embedding is seen.
     pub hyperparameters: Hyperparameters,
+    /// What it says of the class.
+    pub claim: Claim,
     /// Fields that are not known and might matter.
     pub warnings: Vec<String>,
     /// Settings for generation that old checkpoints keep here.
     pub generation: Map<String, Value>,
 }
+
+/// Most labels a configuration may name.
+const MAX_LABELS: usize = 1 << 20;
 
 impl Config {
     /// Interprets the object of a `config.json`; `place` (the file) begins the messages.
@@ -62,9 +72,31 @@ impl Config {
             bos: fields.tokens(field::BOS)?.first().copied(),
             eos: fields.tokens(field::EOS)?,
             pad: fields.tokens(field::PAD)?.first().copied(),
-            ..Hyperparameters::default()
+            head: HeadSettings {
+                outputs: 0,
+                labels: fields.labels()?,
+                problem_type: fields
+                    .string(field::PROBLEM_TYPE)?
+                    .map(ProblemType::from_name)
+                    .transpose()?,
+                summary: Summary {
+                    kind: fields
+                        .string(field::SUMMARY_TYPE)?
+                        .map_or(Ok(SummaryType::default()), SummaryType::from_name)?,
+                    activation: fields
+                        .string(field::SUMMARY_ACTIVATION)?
+                        .filter(|name| !name.is_empty())
+                        .map(Activation::from_name)
+                        .transpose()?,
+                },
+            },
+            class: ModelClass::default(),
         };
         hyperparameters.validate(place)?;
+        let projection = fields
+            .boolean(field::SUMMARY_USE_PROJECTION)?
+            .unwrap_or(true);
+        let to_labels = fields.boolean(field::SUMMARY_TO_LABELS)?.unwrap_or(true);
         let warnings = object
             .iter()
             .filter(|(name, value)| !is_known(name) && !value.is_null())
@@ -78,6 +110,14 @@ impl Config {
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
         Ok(Self {
+            claim: Claim {
+                architectures: fields.strings(field::ARCHITECTURES)?,
+                summary_outputs: match (projection, to_labels) {
+                    (false, _) => SummaryOutputs::NoProjection,
+                    (true, true) => SummaryOutputs::One,
+                    (true, false) => SummaryOutputs::Width,
+                },
+            },
             hyperparameters,
             warnings,
             generation,
@@ -208,6 +248,44 @@ impl<'a> Fields<'a> {
 
     fn string(&self, names: &[&str]) -> Result<Option<&'a str>> {
         self.typed(names, "a string", Value::as_str)
+    }
+
+    /// A list of strings; empty when it is not there.
+    fn strings(&self, names: &[&str]) -> Result<Vec<String>> {
+        let list = self.typed(names, "a list of strings", |value| {
+            let texts = value.as_array()?.iter();
+            texts
+                .map(|text| text.as_str().map(str::to_owned))
+                .collect::<Option<Vec<_>>>()
+        })?;
+        Ok(list.unwrap_or_default())
+    }
+
+    /// The labels by id, from `id2label`, else as many as `num_labels` says; an id without a name gets
+    /// transformers' `LABEL_n`.
+    fn labels(&self) -> Result<Vec<String>> {
+        let named = self.typed(field::LABELS, "a map from ids to labels", |value| {
+            let entries = value.as_object()?.iter();
+            entries
+                .map(|(id, label)| {
+                    let id: usize = id.parse().ok().filter(|id| *id < MAX_LABELS)?;
+                    Some((id, label.as_str()?.to_owned()))
+                })
+                .collect::<Option<BTreeMap<usize, String>>>()
+        })?;
+        let count = self
+            .size(field::LABEL_COUNT)?
+            .map(|count| count.min(MAX_LABELS));
+        let named = named.unwrap_or_default();
+        let count = named.last_key_value().map(|(last, _)| last + 1).or(count);
+        Ok((0..count.unwrap_or(0))
+            .map(|id| {
+                named
+                    .get(&id)
+                    .cloned()
+                    .unwrap_or_else(|| format!("LABEL_{id}"))
+            })
+            .collect())
     }
 
     fn tokens(&self, names: &[&str]) -> Result<Vec<TokenId>> {

@@ -10,7 +10,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "_commit_hash",
     "_name_or_path",
     "_num_labels",
-    "architectures",
     "attn_implementation",
     "attention_dropout",
     "attn_pdrop",
@@ -25,7 +24,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "gradient_checkpointing",
     "hidden_dropout",
     "hidden_dropout_prob",
-    "id2label",
     "initializer_range",
     "is_decoder",
     "is_encoder_decoder",
@@ -33,24 +31,18 @@ const WITHOUT_EFFECT: &[&str] = &[
     "n_ctx",
     "model_parallel",
     "n_special",
-    "num_labels",
     "output_attentions",
     "output_hidden_states",
     "output_past",
     "predict_special_tokens",
     "prefix",
-    "problem_type",
     // The scale is folded into the product in f32; scores are f32 here anyway.
     "reorder_and_upcast_attn",
     "resid_pdrop",
     "return_dict",
     "return_dict_in_generate",
     "sep_token_id",
-    "summary_activation",
     "summary_first_dropout",
-    "summary_proj_to_labels",
-    "summary_type",
-    "summary_use_proj",
     "task_specific_params",
     "tf_legacy_loss",
     "tie_encoder_decoder",
@@ -122,6 +114,14 @@ pub(super) mod field {
     pub(in super::super) const SCALE_ATTENTION: &[&str] = &["scale_attn_weights"];
     pub(in super::super) const SCALE_BY_LAYER: &[&str] = &["scale_attn_by_inverse_layer_idx"];
     pub(in super::super) const TIED: &[&str] = &["tie_word_embeddings"];
+    pub(in super::super) const ARCHITECTURES: &[&str] = &["architectures"];
+    pub(in super::super) const LABELS: &[&str] = &["id2label"];
+    pub(in super::super) const LABEL_COUNT: &[&str] = &["num_labels"];
+    pub(in super::super) const PROBLEM_TYPE: &[&str] = &["problem_type"];
+    pub(in super::super) const SUMMARY_TYPE: &[&str] = &["summary_type"];
+    pub(in super::super) const SUMMARY_ACTIVATION: &[&str] = &["summary_activation"];
+    pub(in super::super) const SUMMARY_USE_PROJECTION: &[&str] = &["summary_use_proj"];
+    pub(in super::super) const SUMMARY_TO_LABELS: &[&str] = &["summary_proj_to_labels"];
     pub(in super::super) const MODEL_TYPE: &[&str] = &["model_type"];
     pub(in super::super) const BOS: &[&str] = &["bos_token_id"];
     pub(in super::super) const EOS: &[&str] = &["eos_token_id", "eos_token_ids"];
@@ -141,6 +141,14 @@ const MAPPED: &[&[&str]] = &[
     field::SCALE_ATTENTION,
     field::SCALE_BY_LAYER,
     field::TIED,
+    field::ARCHITECTURES,
+    field::LABELS,
+    field::LABEL_COUNT,
+    field::PROBLEM_TYPE,
+    field::SUMMARY_TYPE,
+    field::SUMMARY_ACTIVATION,
+    field::SUMMARY_USE_PROJECTION,
+    field::SUMMARY_TO_LABELS,
     field::MODEL_TYPE,
     field::BOS,
     field::EOS,

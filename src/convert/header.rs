@@ -3,6 +3,7 @@
 use serde_json::{Map, Value as Json};
 
 use super::checkpoint::Source;
+use super::class::Claim;
 use super::config::{Config, outside_vocabulary, token_ids};
 use super::json::{read_json, read_json_if_present};
 use super::types::FileType;
@@ -22,6 +23,8 @@ const SPLIT_PREFIX: &str = "split.";
 pub(super) struct Description {
     /// The model.
     pub hyperparameters: Hyperparameters,
+    /// What a configuration says of its class; a GGUF file knows.
+    pub claim: Option<Claim>,
     /// Settings for generation, when there are any.
     generation: Map<String, Json>,
     warnings: Vec<String>,
@@ -41,6 +44,7 @@ impl Description {
             return Ok(Self {
                 claimed_vocabulary: hyperparameters.vocabulary,
                 hyperparameters,
+                claim: None,
                 generation: Map::new(),
                 warnings: Vec::new(),
             });
@@ -62,6 +66,7 @@ impl Description {
         Ok(Self {
             claimed_vocabulary: config.hyperparameters.vocabulary,
             hyperparameters: config.hyperparameters,
+            claim: Some(config.claim),
             generation,
             warnings: config.warnings,
         })

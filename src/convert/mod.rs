@@ -5,6 +5,7 @@
 //! types tensors can get and ggml's quantizers. It knows nothing of graphs and of running a model.
 
 mod checkpoint;
+mod class;
 mod config;
 mod config_fields;
 #[cfg(any(feature = "hdf5", feature = "msgpack"))]

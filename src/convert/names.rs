@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 
 use super::checkpoint::{CheckpointReader, CheckpointTensor};
+use super::class::Claim;
 use super::rows::SourceTensor;
 use crate::error::{Error, Result};
 use crate::ggml::quantize::has_expansion;
 use crate::gguf::TensorType;
 use crate::model::Hyperparameters;
 use crate::model::tensor_table::{
-    CHECKPOINT_PREFIX, Dimension, Orientation, Role, TensorSpec, is_buffer, tensors,
+    CHECKPOINT_PREFIX, Dimension, Orientation, Presence, Role, TensorSpec, is_buffer, tensors,
 };
 
 /// Where a tensor of the model comes from.
@@ -23,14 +24,6 @@ pub(super) struct Found {
     pub transposed: bool,
 }
 
-/// Heads of classes that are not converted yet recognized by their tensors.
-const OTHER_HEADS: &[(&str, &str)] = &[
-    ("score.", "sequence classification"),
-    ("classifier.", "token classification"),
-    ("qa_outputs.", "question answering"),
-    ("multiple_choice_head.", "double heads"),
-];
-
 /// Parts of a layer that only models with cross-attention have.
 const CROSS_ATTENTION: &[&str] = &[".crossattention.", ".ln_cross_attn."];
 
@@ -39,8 +32,8 @@ const ELEMENTS_COMPARED: usize = 1 << 16;
 
 /// Finds every tensor of the model.
 ///
-/// Sets `vocabulary` to the rows of the token embedding and `tied_head` to what the weights say. Gives
-/// warnings for tensors that were left behind.
+/// Sets `vocabulary` to the rows of the token embedding, and the class and `tied_head` to what `claim` (none
+/// for a GGUF file, which knows) and the weights say. Gives warnings for tensors that were left behind.
 ///
 /// # Errors
 /// [`Error::Format`] for a tensor that is missing, there twice, or of another shape;
@@ -48,17 +41,19 @@ const ELEMENTS_COMPARED: usize = 1 << 16;
 pub(super) fn find_tensors(
     reader: &dyn CheckpointReader,
     hyperparameters: &mut Hyperparameters,
+    claim: Option<&Claim>,
 ) -> Result<(Vec<Found>, Vec<String>)> {
     let gguf_names = reader.gguf().is_some();
     let mut names = Names::new(reader.tensors(), gguf_names)?;
     hyperparameters.vocabulary = names.vocabulary(hyperparameters)?;
     let mut warnings = Vec::new();
-    if !gguf_names {
+    if let Some(claim) = claim {
+        names.settle_class(claim, hyperparameters, &mut warnings)?;
         settle_head(reader, &mut names, hyperparameters, &mut warnings)?;
     }
     let mut all = Vec::new();
     for spec in tensors(hyperparameters) {
-        let index = names.take(&spec)?;
+        let index = names.take(&spec, hyperparameters)?;
         let tensor = tensor_at(reader, index)?;
         check(&spec, tensor, gguf_names)?;
         all.push(Found {
@@ -116,7 +111,7 @@ impl<'a> Names<'a> {
     }
 
     /// The number of the tensor, which is crossed off.
-    fn take(&mut self, spec: &TensorSpec) -> Result<usize> {
+    fn take(&mut self, spec: &TensorSpec, hyperparameters: &Hyperparameters) -> Result<usize> {
         let candidates = self.candidates(spec);
         let mut found = candidates
             .iter()
@@ -127,11 +122,35 @@ impl<'a> Names<'a> {
                 format!("tensor '{}'", candidates.join("' or '")),
                 "is there under both names",
             )),
-            (None, _) => Err(Error::format(
-                format!("tensor '{}'", candidates.join("' or '")),
-                "missing from the checkpoint",
-            )),
+            (None, _) => {
+                let class = match spec.entry.presence {
+                    Presence::Always => String::new(),
+                    Presence::UntiedHead | Presence::HeadOf(_) => {
+                        format!("; a {} needs it", hyperparameters.class.name())
+                    }
+                };
+                Err(Error::format(
+                    format!("tensor '{}'", candidates.join("' or '")),
+                    format!("missing from the checkpoint{class}"),
+                ))
+            }
         }
+    }
+
+    /// Decides the class, by what is there.
+    fn settle_class(
+        &self,
+        claim: &Claim,
+        hyperparameters: &mut Hyperparameters,
+        warnings: &mut Vec<String>,
+    ) -> Result<()> {
+        let mut paths: Vec<&str> = self.by_path.keys().copied().collect();
+        paths.sort_unstable();
+        let shape_of = |path: &str| {
+            let tensor = self.tensors.get(*self.by_path.get(path)?)?;
+            Some(tensor.torch_shape())
+        };
+        claim.settle(&paths, &shape_of, hyperparameters, warnings)
     }
 
     /// The rows of the token embedding, or of a head that stands in for it.
@@ -163,7 +182,7 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// What is left: buffers are fine, other heads and layers are refused, the rest is told.
+    /// What is left: buffers are fine, other layers are refused, the rest is told.
     fn leftovers(&self) -> Result<Vec<String>> {
         let mut left: Vec<&str> = self
             .by_path
@@ -173,14 +192,6 @@ impl<'a> Names<'a> {
             .collect();
         left.sort_unstable();
         for path in &left {
-            if let Some((_, head)) = OTHER_HEADS
-                .iter()
-                .find(|(prefix, _)| path.starts_with(prefix))
-            {
-                return Err(Error::Unsupported(format!(
-                    "tensor '{path}': a {head} head; only language models are converted"
-                )));
-            }
             if CROSS_ATTENTION.iter().any(|part| path.contains(part)) {
                 return Err(Error::Unsupported(format!(
                     "tensor '{path}': cross-attention, which this GPT-2 is without"
@@ -206,6 +217,9 @@ fn settle_head(
     hyperparameters: &mut Hyperparameters,
     warnings: &mut Vec<String>,
 ) -> Result<()> {
+    if !hyperparameters.class.has_language_head() {
+        return Ok(());
+    }
     let head = ["lm_head.weight", "lm_head.decoder.weight"]
         .into_iter()
         .find_map(|path| names.by_path.get(path).map(|index| (path, *index)));

@@ -96,11 +96,15 @@ pub(super) fn choose_type(
         fallback_from: None,
     };
     let role = spec.entry.role;
-    // Vectors and positions are small, and are added to activations as they are.
-    if matches!(role, Role::Vector | Role::PositionEmbedding) {
+    // Vectors, positions and small heads are computed with as they are.
+    if matches!(
+        role,
+        Role::Vector | Role::PositionEmbedding | Role::TaskHead
+    ) {
         return exactly(TensorType::F32);
     }
-    let is_head = role == Role::Head || (role == Role::TokenEmbedding && hyperparameters.tied_head);
+    let embedding_is_head = hyperparameters.predicts_tokens() && hyperparameters.tied_head;
+    let is_head = role == Role::Head || (role == Role::TokenEmbedding && embedding_is_head);
     // llama.cpp's order: the option made for this tensor, then patterns, then the head's option for
     // an embedding that is the head.
     let own_option = match role {
@@ -202,9 +206,12 @@ impl Prepared {
         let source = Source::open(path)?;
         let place = path.display().to_string();
         let mut description = Description::of(&source)?;
-        let (found, mut warnings) =
-            find_tensors(source.reader.as_ref(), &mut description.hyperparameters)
-                .map_err(|error| error.within(&place))?;
+        let (found, mut warnings) = find_tensors(
+            source.reader.as_ref(),
+            &mut description.hyperparameters,
+            description.claim.as_ref(),
+        )
+        .map_err(|error| error.within(&place))?;
         description.hyperparameters.validate(&place)?;
         let importance = match &options.importance {
             Some(path) => ImportanceMatrix::open(path)?,

@@ -1,6 +1,7 @@
 //! The activation functions a GPT-2 checkpoint may ask for, under their transformers names.
 
 use crate::error::{Error, Result};
+use crate::kernels::activation::{self as kernels, Elementwise};
 
 /// The function between the two matrices of the feed-forward part.
 ///
@@ -92,6 +93,27 @@ impl Activation {
             .iter()
             .find(|(_, activation)| *activation == self)
             .map_or("", |(name, _)| name)
+    }
+
+    /// Computes the function in place.
+    pub(crate) fn kernel(self) -> Elementwise {
+        match self {
+            Self::Gelu => kernels::gelu,
+            Self::GeluNew => kernels::gelu_tanh,
+            Self::Gelu10 => kernels::gelu_10,
+            Self::QuickGelu => kernels::quick_gelu,
+            Self::Relu => kernels::relu,
+            Self::Relu2 => kernels::relu_squared,
+            Self::Relu6 => kernels::relu_6,
+            Self::LeakyRelu => kernels::leaky_relu,
+            Self::Silu => kernels::silu,
+            Self::Tanh => kernels::hyperbolic_tangent,
+            Self::Sigmoid => kernels::logistic,
+            Self::Linear => kernels::identity,
+            Self::Mish => kernels::mish,
+            Self::Laplace => kernels::laplace,
+            Self::HardSwish => kernels::hard_swish,
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::ggml::custom::{RowKernel, Rows};
 use crate::ggml::gelu::gelu_table;
 use crate::ggml::graph::Graph;
 use crate::gguf::TensorType;
-use crate::kernels::activation::{self, Elementwise};
+use crate::kernels::activation::Elementwise;
 use crate::kernels::{half_table, rows};
 
 /// What a graph is built for; one with an equal shape can be used again.
@@ -178,8 +178,8 @@ pub(crate) fn build(
     }
     let normalized = steps.norm(&x, &weights.output_norm)?;
     graph.expand(&normalized)?;
-    if shape.logits {
-        let logits = context.mul_mat(&weights.head, &normalized)?;
+    if let (true, Some(head)) = (shape.logits, &weights.head) {
+        let logits = context.mul_mat(head, &normalized)?;
         logits.mark_output();
         graph.expand(&logits)?;
         ports.logits = Some(logits);
@@ -246,7 +246,7 @@ impl Steps<'_> {
                 After::Activation(Activation::GeluNew) => context.gelu(&sum),
                 // The functions GPT-2 itself does not use have one home.
                 After::Activation(activation) => {
-                    let kernel = Box::new(Only(elementwise(activation)));
+                    let kernel = Box::new(Only(activation.kernel()));
                     context.row_kernel(kernel, &sum, &[], true)
                 }
                 After::Residual(residual) => context.add(&sum, residual),
@@ -257,9 +257,7 @@ impl Steps<'_> {
             After::Activation(Activation::GeluNew) if self.shape.gelu_by_table => {
                 (Box::new(BiasGelu(gelu_table()?)), None)
             }
-            After::Activation(activation) => {
-                (Box::new(BiasActivation(elementwise(activation))), None)
-            }
+            After::Activation(activation) => (Box::new(BiasActivation(activation.kernel())), None),
             After::Residual(residual) => (Box::new(BiasResidual), Some(residual)),
         };
         let others: Vec<&Tensor> = std::iter::once(&linear.bias).chain(residual).collect();
@@ -361,27 +359,6 @@ impl Steps<'_> {
         let activation = After::Activation(self.hyperparameters.activation);
         let up = self.linear(&normalized, &layer.feed_forward_up, activation)?;
         self.linear(&up, &layer.feed_forward_down, After::Residual(x))
-    }
-}
-
-/// The kernel of each activation function.
-fn elementwise(function: Activation) -> Elementwise {
-    match function {
-        Activation::Gelu => activation::gelu,
-        Activation::GeluNew => activation::gelu_tanh,
-        Activation::Gelu10 => activation::gelu_10,
-        Activation::QuickGelu => activation::quick_gelu,
-        Activation::Relu => activation::relu,
-        Activation::Relu2 => activation::relu_squared,
-        Activation::Relu6 => activation::relu_6,
-        Activation::LeakyRelu => activation::leaky_relu,
-        Activation::Silu => activation::silu,
-        Activation::Tanh => activation::hyperbolic_tangent,
-        Activation::Sigmoid => activation::logistic,
-        Activation::Linear => activation::identity,
-        Activation::Mish => activation::mish,
-        Activation::Laplace => activation::laplace,
-        Activation::HardSwish => activation::hard_swish,
     }
 }
 

@@ -2,42 +2,13 @@
 
 use crate::TokenId;
 use crate::error::{Error, Result};
-use crate::model::Activation;
+use crate::model::{Activation, HeadSettings, ModelClass};
 
 /// The widest model accepted, in elements; far above any GPT-2, low enough that products of two
 /// dimensions cannot overflow.
 pub(super) const MAX_DIMENSION: u64 = 1 << 24;
 /// The most layers accepted.
 pub(super) const MAX_LAYERS: u64 = 4096;
-
-/// The class of model in a file: which head, if any, stands on the transformer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum ModelClass {
-    /// `GPT2LMHeadModel`: the next token's logits.
-    #[default]
-    LanguageModel,
-}
-
-/// Every class with the name transformers gives it, which is also the one in files.
-const CLASSES: &[(&str, ModelClass)] = &[("GPT2LMHeadModel", ModelClass::LanguageModel)];
-
-impl ModelClass {
-    /// The class transformers calls `name`.
-    pub fn from_name(name: &str) -> Option<Self> {
-        CLASSES
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, class)| *class)
-    }
-
-    /// The name transformers gives the class.
-    pub fn name(self) -> &'static str {
-        CLASSES
-            .iter()
-            .find(|(_, class)| *class == self)
-            .map_or("", |(name, _)| name)
-    }
-}
 
 /// What a GPT-2 looks like. The default has GPT-2's switches and no size.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,10 +33,12 @@ pub struct Hyperparameters {
     pub scale_attention_weights: bool,
     /// Whether scores are also divided by the layer's number, counted from 1.
     pub scale_attention_by_inverse_layer: bool,
-    /// Whether the head is the token embedding.
+    /// Whether the language-model head is the token embedding.
     pub tied_head: bool,
     /// Which head the model has.
     pub class: ModelClass,
+    /// What the head of the class is like, for classes that have one beside the language model's.
+    pub head: HeadSettings,
     /// The token that begins a text.
     pub bos: Option<TokenId>,
     /// The tokens that end a text, the first being the usual one.
@@ -89,6 +62,7 @@ impl Default for Hyperparameters {
             scale_attention_by_inverse_layer: false,
             tied_head: true,
             class: ModelClass::LanguageModel,
+            head: HeadSettings::default(),
             bos: None,
             eos: Vec::new(),
             pad: None,
@@ -97,6 +71,12 @@ impl Default for Hyperparameters {
 }
 
 impl Hyperparameters {
+    /// Whether the model predicts tokens. A bare transformer does with its embedding for a head, unless
+    /// its configuration says that they are not tied.
+    pub fn predicts_tokens(&self) -> bool {
+        self.class.has_language_head() || (self.class == ModelClass::Base && self.tied_head)
+    }
+
     /// Elements of one head.
     pub fn head_width(&self) -> usize {
         self.width.checked_div(self.heads).unwrap_or(0)
@@ -130,6 +110,12 @@ impl Hyperparameters {
             ("layers", self.layers, MAX_LAYERS),
             ("heads", self.heads, MAX_DIMENSION),
             ("inner width", self.inner, MAX_DIMENSION),
+            // A head without outputs is no head.
+            (
+                "outputs of the head",
+                self.head.outputs.max(1),
+                MAX_DIMENSION,
+            ),
         ];
         for (name, size, limit) in sizes {
             if size == 0 || size as u64 > limit {

@@ -7,8 +7,8 @@ use crate::TokenId;
 use crate::error::{Error, Result};
 use crate::gguf::{Array, Gguf, GgufHeader, Metadata, TensorInfo};
 use crate::model::hyperparameters::{MAX_DIMENSION, MAX_LAYERS};
-use crate::model::tensor_table::{TensorSpec, tensors};
-use crate::model::{Activation, Hyperparameters, ModelClass};
+use crate::model::tensor_table::{TASK_HEAD_WEIGHT, TensorSpec, tensors};
+use crate::model::{Activation, HeadSettings, Hyperparameters, ModelClass};
 
 /// The architecture's name in `general.architecture`, and the prefix of its keys.
 pub const ARCHITECTURE: &str = "gpt2";
@@ -26,6 +26,7 @@ mod key {
     pub(super) const SCALE_ATTENTION: &str = "gpt2_edge.scale_attn_weights";
     pub(super) const SCALE_BY_LAYER: &str = "gpt2_edge.scale_attn_by_inverse_layer_idx";
     pub(super) const CLASS: &str = "gpt2_edge.class";
+    pub(super) const TIED: &str = "gpt2_edge.tie_word_embeddings";
     pub(super) const ALL_EOS: &str = "gpt2_edge.eos_token_ids";
     pub(super) const BOS: &str = "tokenizer.ggml.bos_token_id";
     pub(super) const EOS: &str = "tokenizer.ggml.eos_token_id";
@@ -56,6 +57,10 @@ impl Hyperparameters {
                 format!("expected two axes, found shape {:?}", embedding.shape),
             ));
         };
+        let outputs = gguf
+            .tensor(TASK_HEAD_WEIGHT)
+            .and_then(|head| usize::try_from(head.rows()).ok())
+            .unwrap_or(0);
         let defaults = Self::default();
         let width = dimension(metadata, key::WIDTH, MAX_DIMENSION)?;
         let hyperparameters = Self {
@@ -75,8 +80,10 @@ impl Hyperparameters {
             scale_attention_by_inverse_layer: metadata
                 .bool(key::SCALE_BY_LAYER)?
                 .unwrap_or(defaults.scale_attention_by_inverse_layer),
-            tied_head: gguf.tensor("output.weight").is_none(),
+            tied_head: gguf.tensor("output.weight").is_none()
+                && metadata.bool(key::TIED)?.unwrap_or(true),
             class: class(metadata)?,
+            head: HeadSettings::from_metadata(metadata, outputs)?,
             bos: metadata.u32(key::BOS)?,
             eos: end_tokens(metadata)?,
             pad: metadata.u32(key::PAD)?,
@@ -102,6 +109,11 @@ impl Hyperparameters {
         header.set(key::SCALE_ATTENTION, self.scale_attention_weights)?;
         header.set(key::SCALE_BY_LAYER, self.scale_attention_by_inverse_layer)?;
         header.set(key::CLASS, self.class.name())?;
+        // An untied head is there to be seen, except in a class that has none.
+        if self.class == ModelClass::Base && !self.tied_head {
+            header.set(key::TIED, false)?;
+        }
+        self.head.write_to(header)?;
         let known = |id: &TokenId| (*id as usize) < self.vocabulary;
         let eos: Vec<TokenId> = self.eos.iter().copied().filter(known).collect();
         if let Some(bos) = self.bos.filter(known) {

@@ -5,11 +5,16 @@
 
 pub mod activation;
 pub mod cache;
+mod class;
 pub(crate) mod graph;
+mod head_settings;
 pub mod hyperparameters;
 pub mod in_gguf;
+pub(crate) mod task_head;
 pub mod tensor_table;
 pub(crate) mod weights;
 
 pub use activation::Activation;
-pub use hyperparameters::{Hyperparameters, ModelClass};
+pub use class::ModelClass;
+pub use head_settings::{HeadSettings, ProblemType, Summary, SummaryType};
+pub use hyperparameters::Hyperparameters;

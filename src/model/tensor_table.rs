@@ -5,9 +5,9 @@
 
 use std::fmt::Write as _;
 
-use crate::model::Hyperparameters;
+use crate::model::{Hyperparameters, ModelClass};
 
-use Dimension::{Inner, Positions, ThreeWidths, Vocabulary, Width};
+use Dimension::{HeadOutputs, Inner, Positions, ThreeWidths, Vocabulary, Width};
 
 /// One axis of a tensor, in terms of the hyperparameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub enum Dimension {
     ThreeWidths,
     /// Width of the feed-forward part.
     Inner,
+    /// What the head of the class gives for a token: labels, or start and end.
+    HeadOutputs,
 }
 
 /// How a checkpoint's matrix lies relative to GGUF's.
@@ -52,6 +54,8 @@ pub enum Role {
     FeedForwardDown,
     /// The language-model head, when it is not the token embedding.
     Head,
+    /// The head of another class, small and outside the graph.
+    TaskHead,
 }
 
 /// Which models have a tensor.
@@ -61,6 +65,8 @@ pub enum Presence {
     Always,
     /// Language models whose head is a matrix of its own.
     UntiedHead,
+    /// Models of a class, when their head has outputs.
+    HeadOf(ModelClass),
 }
 
 /// One line of the table. `{}` in a name stands for the layer, counted from 0.
@@ -134,6 +140,28 @@ const fn conv1d(
     )
 }
 
+/// A tensor of the head of a class. One class has one head, so all share their names in GGUF files.
+const fn task_head(
+    class: ModelClass,
+    checkpoint: &'static [&'static str],
+    gguf: &'static str,
+    shape: &'static [Dimension],
+) -> TensorEntry {
+    entry(
+        checkpoint,
+        gguf,
+        shape,
+        Orientation::AsStored,
+        Role::TaskHead,
+        Presence::HeadOf(class),
+    )
+}
+
+/// The names of a head's matrix and vector in GGUF files.
+pub const TASK_HEAD_WEIGHT: &str = "cls.output.weight";
+/// See [`TASK_HEAD_WEIGHT`].
+pub const TASK_HEAD_BIAS: &str = "cls.output.bias";
+
 /// Tensors outside the layers that come before them in a file.
 const BEFORE: &[TensorEntry] = &[
     entry(
@@ -188,6 +216,36 @@ const AFTER: &[TensorEntry] = &[
         Presence::UntiedHead,
     ),
 ];
+
+/// Tensors of the heads.
+#[rustfmt::skip]
+const HEADS: &[TensorEntry] = &[
+    task_head(ModelClass::SequenceClassification, &["score.weight"], TASK_HEAD_WEIGHT, &[Width, HeadOutputs]),
+    task_head(ModelClass::TokenClassification, &["classifier.weight"], TASK_HEAD_WEIGHT, &[Width, HeadOutputs]),
+    task_head(ModelClass::TokenClassification, &["classifier.bias"], TASK_HEAD_BIAS, &[HeadOutputs]),
+    task_head(ModelClass::QuestionAnswering, &["qa_outputs.weight"], TASK_HEAD_WEIGHT, &[Width, HeadOutputs]),
+    task_head(ModelClass::QuestionAnswering, &["qa_outputs.bias"], TASK_HEAD_BIAS, &[HeadOutputs]),
+    task_head(ModelClass::DoubleHeads, &["multiple_choice_head.summary.weight"], TASK_HEAD_WEIGHT, &[Width, HeadOutputs]),
+    task_head(ModelClass::DoubleHeads, &["multiple_choice_head.summary.bias"], TASK_HEAD_BIAS, &[HeadOutputs]),
+];
+
+/// The class whose head is called `path` (without the prefix) in a checkpoint.
+pub fn class_of_head(path: &str) -> Option<ModelClass> {
+    let entry = HEADS
+        .iter()
+        .find(|entry| entry.checkpoint.contains(&path))?;
+    match entry.presence {
+        Presence::HeadOf(class) => Some(class),
+        Presence::Always | Presence::UntiedHead => None,
+    }
+}
+
+/// The matrix that is the head of `class` in a checkpoint.
+pub fn head_matrix_of(class: ModelClass) -> Option<&'static str> {
+    let is_matrix =
+        |entry: &&TensorEntry| entry.presence == Presence::HeadOf(class) && entry.shape.len() == 2;
+    HEADS.iter().find(is_matrix)?.checkpoint.first().copied()
+}
 
 /// Paths of buffers that are in checkpoints and hold no weights: the causal mask and its constant.
 const BUFFERS: &[&str] = &[
@@ -264,6 +322,7 @@ impl Dimension {
             Self::Width => hyperparameters.width,
             Self::ThreeWidths => 3 * hyperparameters.width,
             Self::Inner => hyperparameters.inner,
+            Self::HeadOutputs => hyperparameters.head.outputs,
         }
     }
 }
@@ -276,10 +335,15 @@ pub fn tensors(hyperparameters: &Hyperparameters) -> impl Iterator<Item = Tensor
         .iter()
         .map(|entry| (entry, None))
         .chain(layers)
-        .chain(AFTER.iter().map(|entry| (entry, None)))
+        .chain(AFTER.iter().chain(HEADS).map(|entry| (entry, None)))
         .filter(|(entry, _)| match entry.presence {
             Presence::Always => true,
-            Presence::UntiedHead => !hyperparameters.tied_head,
+            Presence::UntiedHead => {
+                hyperparameters.class.has_language_head() && !hyperparameters.tied_head
+            }
+            Presence::HeadOf(class) => {
+                hyperparameters.class == class && hyperparameters.head.outputs > 0
+            }
         })
         .map(|(entry, layer)| TensorSpec::new(entry, layer, hyperparameters))
 }
@@ -317,6 +381,7 @@ fn matches_layer(pattern: &str, path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::HeadSettings;
 
     fn gpt2() -> Hyperparameters {
         Hyperparameters {
@@ -347,6 +412,38 @@ mod tests {
         assert_eq!(last.name, "output.weight");
         assert_eq!(last.shape, [768, 50257]);
         assert_eq!(last.checkpoint_shape(), [50257, 768]);
+    }
+
+    #[test]
+    fn a_class_has_its_head_and_no_other() {
+        let tagger = Hyperparameters {
+            class: ModelClass::TokenClassification,
+            tied_head: false,
+            head: HeadSettings {
+                outputs: 9,
+                ..HeadSettings::default()
+            },
+            ..gpt2()
+        };
+        let last: Vec<TensorSpec> = tensors(&tagger).skip(4 + 12 * 12).collect();
+        let shapes: Vec<_> = last
+            .iter()
+            .map(|spec| (&*spec.name, &*spec.shape))
+            .collect();
+        assert_eq!(
+            shapes,
+            [
+                (TASK_HEAD_WEIGHT, &[768, 9][..]),
+                (TASK_HEAD_BIAS, &[9][..])
+            ]
+        );
+        assert_eq!(last[0].checkpoint_shape(), [9, 768]);
+        assert_eq!(
+            class_of_head("score.weight"),
+            Some(ModelClass::SequenceClassification)
+        );
+        assert_eq!(class_of_head("lm_head.weight"), None);
+        assert_eq!(head_matrix_of(ModelClass::LanguageModel), None);
     }
 
     #[test]

@@ -38,8 +38,9 @@ pub(crate) struct Weights {
     pub(crate) position_embedding: Tensor,
     pub(crate) layers: Vec<LayerWeights>,
     pub(crate) output_norm: Pair,
-    /// `[width, vocabulary]`; the token embedding itself when the head is tied.
-    pub(crate) head: Tensor,
+    /// `[width, vocabulary]`, in models that predict tokens; the token embedding itself when the head is
+    /// tied.
+    pub(crate) head: Option<Tensor>,
     /// Bytes used where they lie in the file.
     pub(crate) mapped_bytes: usize,
     /// Bytes that were copied or rearranged into memory of their own.
@@ -102,6 +103,7 @@ impl Weights {
         };
         let placed: Vec<Placed<'_>> = found
             .into_iter()
+            .filter(|(spec, _)| spec.entry.role != Role::TaskHead)
             .map(|(spec, info)| loader.describe(gguf, &context, spec, info))
             .collect::<Result<_>>()?;
         loader.place_in_file(gguf, &placed)?;
@@ -155,10 +157,10 @@ impl Weights {
                 .map(layer)
                 .collect::<Result<_>>()?,
             output_norm: pair("output_norm")?,
-            head: if hyperparameters.tied_head {
-                token_embedding.clone()
-            } else {
-                find("output.weight")?
+            head: match hyperparameters.predicts_tokens() {
+                true if hyperparameters.tied_head => Some(token_embedding.clone()),
+                true => Some(find("output.weight")?),
+                false => None,
             },
             token_embedding,
             mapped_bytes,

@@ -8,6 +8,7 @@ mod batch;
 mod collect;
 mod generate;
 mod generation;
+mod heads;
 mod model;
 mod options;
 mod perplexity;
@@ -21,6 +22,7 @@ pub use generate::generate;
 pub use generation::{
     Continuation, FinishReason, Generation, GenerationOptions, GenerationTimings, Step,
 };
+pub use heads::{ChoiceScores, Pooling, last_token};
 pub use model::{Model, ModelOptions};
 pub use options::{CacheType, FlashAttention, SessionOptions};
 pub use perplexity::{Comparison, Perplexity, perplexity};

@@ -9,6 +9,7 @@ use crate::ggml::device::Device;
 use crate::ggml::map::MappedFile;
 use crate::gguf::{Bytes, Gguf, TensorType};
 use crate::model::Hyperparameters;
+use crate::model::task_head::TaskHead;
 use crate::model::weights::{Placement, Weights};
 use crate::tokenizer::Tokenizer;
 
@@ -41,6 +42,7 @@ pub struct Model {
     hyperparameters: Hyperparameters,
     device: Device,
     weights: Weights,
+    task_head: Option<TaskHead>,
     tokenizer: OnceLock<Tokenizer>,
 }
 
@@ -97,6 +99,7 @@ impl Model {
             in_place: options.map && aligned,
             repack: options.repack,
         };
+        let task_head = TaskHead::load(&gguf, &hyperparameters)?;
         let weights = Weights::load(&gguf, &hyperparameters, device, placement, &release)?;
         if let (true, Some(map)) = (options.lock, map) {
             map.lock()?;
@@ -106,6 +109,7 @@ impl Model {
             hyperparameters,
             device,
             weights,
+            task_head,
             tokenizer: OnceLock::new(),
         }))
     }
@@ -172,6 +176,10 @@ impl Model {
 
     pub(super) fn weights(&self) -> &Weights {
         &self.weights
+    }
+
+    pub(super) fn task_head(&self) -> Option<&TaskHead> {
+        self.task_head.as_ref()
     }
 
     /// Refuses ids that are not of the vocabulary.

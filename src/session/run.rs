@@ -226,6 +226,12 @@ impl Session {
 
     fn check(&self, batch: &Batch) -> Result<()> {
         let hyperparameters = self.model.hyperparameters();
+        if batch.logits && !hyperparameters.predicts_tokens() {
+            return Err(Error::Unsupported(format!(
+                "logits of tokens from a {}, which has no language-model head",
+                hyperparameters.class.name()
+            )));
+        }
         for (index, token) in batch.tokens.iter().enumerate() {
             self.model.check_tokens(&[token.token])?;
             self.model.check_tokens(token.token_type.as_slice())?;

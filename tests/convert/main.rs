@@ -2,6 +2,7 @@
 //! what the demo model does not have.
 
 mod checkpoint;
+mod classes;
 #[cfg(all(feature = "pickle", feature = "hdf5", feature = "msgpack"))]
 mod formats;
 #[cfg(all(feature = "pickle", feature = "hdf5", feature = "msgpack"))]

@@ -351,9 +351,9 @@ fn tensors() -> Vec<FolderCase> {
             "has no such tensor",
         ),
         (
-            "a classifier's head",
-            added("score.weight", &[2, 32]),
-            "a sequence classification head",
+            "a classifier's head of another width",
+            added("score.weight", &[2, 31]),
+            "expected shape [2, 32]",
         ),
         (
             "an embedding of one axis",
