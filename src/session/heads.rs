@@ -174,7 +174,9 @@ fn across(choices: &[Vec<f32>], kind: SummaryType) -> Vec<f32> {
                     *sum += value;
                 }
             }
-            mean.iter_mut().for_each(|sum| *sum /= choices.len() as f32);
+            for sum in &mut mean {
+                *sum /= choices.len() as f32;
+            }
             mean
         }
         SummaryType::Last | SummaryType::ClassificationIndex => choice(choices.last()),

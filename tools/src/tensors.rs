@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::failure::Failure;
 
 /// A tensor's name and shape, slowest dimension first.
-pub(crate) type Described = (String, [usize; 3]);
+pub(crate) type Described = (String, Vec<usize>);
 
 /// The file under construction; it appears when it is finished.
 pub(crate) struct TensorFile {
@@ -51,18 +51,6 @@ impl TensorFile {
             .flat_map(|value| value.to_le_bytes())
             .collect();
         self.put(&bytes)
-    }
-
-    /// Writes `count` zeros.
-    pub(crate) fn write_zeros(&mut self, count: usize) -> Result<(), Failure> {
-        const ZEROS: [u8; 4096] = [0; 4096];
-        let mut left = count * size_of::<f32>();
-        while left > 0 {
-            let part = left.min(ZEROS.len());
-            self.put(&ZEROS[..part])?;
-            left -= part;
-        }
-        Ok(())
     }
 
     /// Brings the file to its place.

@@ -45,9 +45,11 @@ fn forward_writes_the_logits_of_a_batch() {
         assert!((f64::from(logit) - best["logit"].as_f64().unwrap()).abs() < 1e-6);
         assert!(last.iter().all(|&other| other <= logit));
     }
+    // What follows a shorter row is computed: padding that sees the row.
     assert!(
-        values[4 * 4096..].iter().all(|&value| value == 0.0),
-        "a shorter row ends in zeros"
+        values[4 * 4096..]
+            .iter()
+            .all(|value| value.is_finite() && *value != 0.0)
     );
 
     let again = run_with(&arguments);
