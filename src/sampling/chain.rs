@@ -1,4 +1,4 @@
-//! The processors a request asks for, in the one order that gives transformers' results.
+//! The links that a request asks for, at work: from logits to scores to the next token.
 
 use std::any::Any;
 
@@ -6,8 +6,8 @@ use super::Processor;
 use super::draw::{Generator, greedy};
 use super::guidance::ClassifierFreeGuidance;
 use super::options::SamplingOptions;
-use super::penalties::{DiversityPenalty, MinimumLength, NoRepeatNgram, RepetitionPenalty};
-use super::warpers::{MinP, Temperature, TopK, TopP, TypicalP};
+use super::order;
+use super::penalties::DiversityPenalty;
 use crate::{Error, Result, TokenId};
 
 /// What the processors need to know of a request besides its options.
@@ -36,16 +36,19 @@ pub struct StepInputs<'a> {
 }
 
 /// A link of the chain, by what it looks at besides the scores.
-enum Link {
+pub(super) enum Link {
     Guidance(ClassifierFreeGuidance),
     Diversity(DiversityPenalty),
     Processor(Box<dyn Processor>),
 }
 
+/// A link and the parameter that it comes from.
+pub(super) type NamedLink = (&'static str, Link);
+
 /// From the model's logits to the next token.
 pub struct Chain {
-    /// The parameter that each link comes from, and the link, in the order they act.
-    links: Vec<(&'static str, Link)>,
+    /// In the order they act.
+    links: Vec<NamedLink>,
     /// Where the links end that come before a caller's own.
     own_end: usize,
     guided: bool,
@@ -75,14 +78,11 @@ impl Chain {
     /// As [`SamplingOptions::validate`].
     pub fn new(options: &SamplingOptions, context: &ChainContext) -> Result<Self> {
         options.validate()?;
-        let mut links = Links(Vec::new());
-        links.add_processors(options, context);
-        let own_end = links.0.len();
-        if options.do_sample {
-            links.add_warpers(options);
-        }
+        let mut links = order::processors(options, context);
+        let own_end = links.len();
+        links.extend(order::warpers(options, context));
         Ok(Self {
-            links: links.0,
+            links,
             own_end,
             guided: options.guidance_scale != 1.0,
             do_sample: options.do_sample,
@@ -221,64 +221,10 @@ impl Chain {
     }
 }
 
-/// The links as they are put in order.
-struct Links(Vec<(&'static str, Link)>);
-
-impl Links {
-    /// Adds a link when `wanted`.
-    fn add<P: Processor>(&mut self, name: &'static str, wanted: bool, make: impl FnOnce() -> P) {
-        if wanted {
-            self.0.push((name, Link::Processor(Box::new(make()))));
-        }
-    }
-
-    /// What acts on every way of decoding.
-    fn add_processors(&mut self, options: &SamplingOptions, context: &ChainContext) {
-        let o = options;
-        let ChainContext { prompt, eos, .. } = *context;
-        if o.guidance_scale != 1.0 {
-            let guidance = ClassifierFreeGuidance::new(o.guidance_scale);
-            self.0.push(("guidance_scale", Link::Guidance(guidance)));
-        }
-        if o.diversity_penalty > 0.0 {
-            let diversity = DiversityPenalty::new(o.diversity_penalty);
-            self.0
-                .push(("diversity_penalty", Link::Diversity(diversity)));
-        }
-        self.add("repetition_penalty", o.repetition_penalty != 1.0, || {
-            RepetitionPenalty::new(o.repetition_penalty)
-        });
-        self.add("no_repeat_ngram_size", o.no_repeat_ngram_size > 0, || {
-            NoRepeatNgram::new(o.no_repeat_ngram_size)
-        });
-        self.add("min_length", o.min_length > prompt.len(), || {
-            MinimumLength::new(o.min_length, eos)
-        });
-        self.add("min_new_tokens", o.min_new_tokens > 0, || {
-            MinimumLength::new(prompt.len().saturating_add(o.min_new_tokens), eos)
-        });
-    }
-
-    /// What acts on sampling alone.
-    fn add_warpers(&mut self, options: &SamplingOptions) {
-        let o = options;
-        self.add("temperature", o.temperature != 1.0, || {
-            Temperature::new(o.temperature)
-        });
-        self.add("top_k", o.top_k > 0, || TopK::new(o.top_k));
-        self.add("top_p", o.top_p < 1.0, || TopP::new(o.top_p));
-        self.add("min_p", o.min_p > 0.0, || MinP::new(o.min_p));
-        self.add("typical_p", o.typical_p < 1.0, || {
-            TypicalP::new(o.typical_p)
-        });
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::testing::OUT;
     use super::*;
-
-    const OUT: f32 = f32::NEG_INFINITY;
 
     fn chain(change: impl FnOnce(&mut SamplingOptions), prompt_length: usize) -> Chain {
         let mut options = SamplingOptions::default();

@@ -74,6 +74,42 @@ pub(super) fn log_softmax_in_place(scores: &mut [f32]) {
     }
 }
 
+/// The entropy −Σ p·ln p, in nats, of what [`softmax`] made of `logits`.
+pub(super) fn entropy(logits: &[f32], candidates: &[Candidate], log_sum: f64) -> f64 {
+    candidates
+        .iter()
+        .map(|c| (log_sum - f64::from(logits[c.token])) * f64::from(c.probability))
+        .sum()
+}
+
+/// The k-th largest of `values`; `None` when there are no more than `k`, or fewer than `k` above −∞.
+///
+/// `buffer` is kept by the caller to save its allocation.
+pub(super) fn kth_largest(values: &[f32], k: usize, buffer: &mut Vec<f32>) -> Option<f32> {
+    if k == 0 || k >= values.len() {
+        return None;
+    }
+    // One pass with a small buffer: what is not above the k-th largest so far cannot change it.
+    // When the buffer is full it is cut down to its k largest again.
+    let capacity = (2 * k).max(1024);
+    let descending = |a: &f32, b: &f32| b.total_cmp(a);
+    let mut threshold = f32::NEG_INFINITY;
+    buffer.clear();
+    for &value in values {
+        if value > threshold {
+            buffer.push(value);
+            if buffer.len() == capacity {
+                threshold = *buffer.select_nth_unstable_by(k - 1, descending).1;
+                buffer.truncate(k);
+            }
+        }
+    }
+    if buffer.len() < k {
+        return None;
+    }
+    Some(*buffer.select_nth_unstable_by(k - 1, descending).1)
+}
+
 /// Visits `items` in the order of `compare` until `keep` says no, sorting in growing blocks, so
 /// that a short answer costs one selection and not a full sort; returns how many were kept.
 ///
@@ -101,6 +137,21 @@ pub(super) fn keep_front<T>(
         block *= 4;
     }
     kept
+}
+
+/// Puts the first `count` of `items` by the order of `compare` in front, sorted; returns how many
+/// those are when there are fewer.
+pub(super) fn sort_front<T>(
+    items: &mut [T],
+    count: usize,
+    compare: impl Fn(&T, &T) -> Ordering,
+) -> usize {
+    let mut left = count;
+    keep_front(items, compare, |_| {
+        let more = left > 0;
+        left = left.saturating_sub(1);
+        more
+    })
 }
 
 #[cfg(test)]
@@ -153,15 +204,21 @@ mod tests {
         let mut expected = items.clone();
         expected.sort_unstable();
         for wanted in [0_usize, 1, 255, 256, 257, 1280, 4999, 5000] {
-            let mut left = wanted;
-            let kept = keep_front(&mut items, Ord::cmp, |_| {
-                let more = left > 0;
-                left = left.saturating_sub(1);
-                more
-            });
+            let kept = sort_front(&mut items, wanted, Ord::cmp);
             assert_eq!(kept, wanted);
             assert_eq!(items[..kept], expected[..kept]);
         }
+        assert_eq!(sort_front(&mut items, usize::MAX, Ord::cmp), 5000);
+    }
+
+    #[test]
+    fn entropy_is_in_nats() {
+        // ½ ¼ ¼: ½ ln 2 + 2·¼ ln 4 = 1.5 ln 2.
+        let logits = [libm::logf(2.0), 0.0, f32::NEG_INFINITY, 0.0];
+        let mut candidates = Vec::new();
+        let log_sum = softmax(&logits, &mut candidates);
+        let found = entropy(&logits, &candidates, log_sum);
+        assert!((found - 1.5 * libm::log(2.0)).abs() < 1e-6, "{found}");
     }
 
     #[test]

@@ -6,21 +6,41 @@
 //! files or text, and is the same on every machine: exponentials come from `libm`, draws from a
 //! seeded generator.
 
+mod bias;
 mod chain;
+mod cutoff;
 mod distribution;
 mod draw;
+mod forced;
 mod guidance;
+mod information;
+mod length;
+mod ngrams;
 mod options;
+mod order;
 mod penalties;
-mod warpers;
+mod suppress;
+#[cfg(test)]
+mod testing;
+mod token_set;
+mod top;
+mod values;
 
+pub use bias::{BadWords, SequenceBias};
 pub use chain::{Chain, ChainContext, StepInputs};
+pub use cutoff::{EpsilonCutoff, EtaCutoff, MinP};
 pub use distribution::log_softmax;
 pub use draw::{Generator, greedy};
+pub use forced::{ForcedBos, ForcedEos, PrefixAllowedTokens};
 pub use guidance::ClassifierFreeGuidance;
+pub use information::{TopH, TypicalP};
+pub use length::{ExponentialDecayLengthPenalty, MinimumLength, MinimumNewTokens};
+pub use ngrams::{EncoderNoRepeatNgram, NoRepeatNgram};
 pub use options::{PrefixAllowedTokensFn, SamplingOptions};
-pub use penalties::{DiversityPenalty, MinimumLength, NoRepeatNgram, RepetitionPenalty};
-pub use warpers::{MinP, Temperature, TopK, TopP, TypicalP};
+pub use penalties::{DiversityPenalty, EncoderRepetitionPenalty, RepetitionPenalty};
+pub use suppress::{SuppressTokens, SuppressTokensAtBegin};
+pub use top::{TopK, TopP};
+pub use values::{RemoveInvalidValues, RenormalizeLogits, Temperature};
 
 use crate::TokenId;
 
