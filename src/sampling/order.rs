@@ -18,13 +18,14 @@ use super::values::{RemoveInvalidValues, RenormalizeLogits, Temperature};
 /// The links of every way of decoding, up to where a caller's own processors come; only what
 /// changes a score becomes one.
 pub(super) fn processors(o: &SamplingOptions, context: &ChainContext) -> Vec<NamedLink> {
-    let ChainContext {
-        prompt,
-        eos,
-        max_length,
-        ..
-    } = *context;
-    let table = [
+    let mut links = biases_and_bans(o, context);
+    links.extend(ends_and_forced_tokens(o, context));
+    links
+}
+
+fn biases_and_bans(o: &SamplingOptions, context: &ChainContext) -> Vec<NamedLink> {
+    let ChainContext { prompt, eos, .. } = *context;
+    wanted([
         (
             "guidance_scale",
             (o.guidance_scale != 1.0)
@@ -71,6 +72,12 @@ pub(super) fn processors(o: &SamplingOptions, context: &ChainContext) -> Vec<Nam
                 BadWords::new(&o.bad_words_ids, eos)
             }),
         ),
+    ])
+}
+
+fn ends_and_forced_tokens(o: &SamplingOptions, context: &ChainContext) -> Vec<NamedLink> {
+    let ChainContext { prompt, eos, .. } = *context;
+    wanted([
         (
             "min_length",
             when(o.min_length > prompt.len(), || {
@@ -96,7 +103,8 @@ pub(super) fn processors(o: &SamplingOptions, context: &ChainContext) -> Vec<Nam
         ),
         (
             "forced_eos_token_id",
-            max_length
+            context
+                .max_length
                 .filter(|_| !o.forced_eos_token_id.is_empty())
                 .map(|length| link(ForcedEos::new(length, &o.forced_eos_token_id))),
         ),
@@ -126,8 +134,7 @@ pub(super) fn processors(o: &SamplingOptions, context: &ChainContext) -> Vec<Nam
                 SuppressTokensAtBegin::new(&o.begin_suppress_tokens, begin)
             }),
         ),
-    ];
-    wanted(table)
+    ])
 }
 
 /// The links after a caller's own processors: the warpers, which act on sampling alone, and what
