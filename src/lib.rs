@@ -13,6 +13,7 @@ pub mod model;
 pub mod output;
 pub mod sampling;
 pub mod session;
+pub mod tasks;
 pub mod tokenizer;
 
 /// A token of the vocabulary, as the checkpoint numbers them.

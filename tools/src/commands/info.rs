@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use gpt2::gguf::{Gguf, TensorInfo, ValueRef};
-use gpt2::model::Hyperparameters;
+use gpt2::model::{Hyperparameters, ModelClass};
 use gpt2::session::{CacheType, kv_bytes};
 use serde_json::{Map, Value, json};
 
@@ -116,6 +116,8 @@ fn document(gguf: &Gguf, totals: &Totals, hyperparameters: Option<&Hyperparamete
             "bits_per_weight": totals.bits_per_weight(),
             "types": types,
         },
+        "class": hyperparameters.map(|known| known.class.name()),
+        "labels": hyperparameters.map(labels),
         "memory": {
             "weights": totals.bytes,
             "context": hyperparameters.map(|known| known.positions),
@@ -128,6 +130,18 @@ fn document(gguf: &Gguf, totals: &Totals, hyperparameters: Option<&Hyperparamete
             }),
         },
     })
+}
+
+/// What a classifier calls its outputs.
+fn labels(known: &Hyperparameters) -> Vec<String> {
+    match known.class {
+        ModelClass::SequenceClassification | ModelClass::TokenClassification => {
+            (0..known.head.outputs)
+                .map(|id| known.head.label(id))
+                .collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// A value as JSON; of a long array its type and length alone.
@@ -162,6 +176,13 @@ fn description(gguf: &Gguf, totals: &Totals, hyperparameters: Option<&Hyperparam
     );
     for (key, value) in gguf.metadata().iter() {
         let _ = writeln!(text, "  {} = {value}", key.escape_debug());
+    }
+    if let Some(known) = hyperparameters {
+        let _ = writeln!(text, "\nClass\n  {}", known.class.name());
+        let labels = labels(known);
+        if !labels.is_empty() {
+            let _ = writeln!(text, "  labels: {}", labels.join(", ").escape_debug());
+        }
     }
     text.push_str("\nTensors\n");
     for tensor in gguf.tensors() {

@@ -6,6 +6,7 @@ mod forward;
 mod generate;
 mod info;
 mod perplexity;
+mod tasks;
 mod tokenize;
 
 use std::process::ExitCode;
@@ -15,6 +16,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::failure::{Failure, exit_code};
 use crate::{logging, report, version};
+use tasks::{answer, choose, classify, embed, tag};
 
 /// Runs GPT-2 models: quantized GGUF files, on the CPU.
 #[derive(Debug, Parser)]
@@ -39,6 +41,11 @@ struct Arguments {
 enum Command {
     Generate(generate::Arguments),
     Forward(forward::Arguments),
+    Classify(classify::Arguments),
+    Tag(tag::Arguments),
+    Answer(answer::Arguments),
+    Choose(choose::Arguments),
+    Embed(embed::Arguments),
     Perplexity(perplexity::Arguments),
     Bench(bench::Arguments),
     Tokenize(tokenize::Arguments),
@@ -61,6 +68,11 @@ fn run(arguments: &Arguments, start: Instant) -> Result<(), Failure> {
     match &arguments.command {
         Some(Command::Generate(arguments)) => generate::run(arguments, start),
         Some(Command::Forward(arguments)) => forward::run(arguments),
+        Some(Command::Classify(arguments)) => classify::run(arguments),
+        Some(Command::Tag(arguments)) => tag::run(arguments),
+        Some(Command::Answer(arguments)) => answer::run(arguments),
+        Some(Command::Choose(arguments)) => choose::run(arguments),
+        Some(Command::Embed(arguments)) => embed::run(arguments),
         Some(Command::Perplexity(arguments)) => perplexity::run(arguments),
         Some(Command::Bench(arguments)) => bench::run(arguments),
         Some(Command::Tokenize(arguments)) => tokenize::run(arguments),

@@ -9,4 +9,5 @@ mod manners;
 mod measure;
 mod reference;
 mod run;
+mod tasks;
 mod text;

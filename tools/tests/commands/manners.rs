@@ -4,9 +4,14 @@ use std::path::PathBuf;
 
 use crate::run::{run, run_with};
 
-const COMMANDS: [&str; 7] = [
+const COMMANDS: &[&str] = &[
     "generate",
     "forward",
+    "classify",
+    "tag",
+    "answer",
+    "choose",
+    "embed",
     "perplexity",
     "bench",
     "tokenize",

@@ -6,7 +6,17 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 
 /// The commands that compute.
-const COMPUTING: [&str; 4] = ["generate", "forward", "perplexity", "bench"];
+const COMPUTING: &[&str] = &[
+    "generate",
+    "forward",
+    "perplexity",
+    "bench",
+    "classify",
+    "tag",
+    "answer",
+    "choose",
+    "embed",
+];
 
 /// The program with `arguments`, not yet started; nothing on its stdin.
 ///

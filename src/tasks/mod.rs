@@ -1,0 +1,12 @@
+//! What heads mean: labels with scores, words with labels, answers with their places.
+//!
+//! transformers' pipelines do the same. This room turns the numbers of [`crate::session`] into answers about
+//! texts; it knows tokens' places in a text, and nothing of graphs, files or commands.
+
+mod answer;
+mod scores;
+mod tag;
+
+pub use answer::{Answer, AnswerOptions, answer, best_spans};
+pub use scores::{LabelScore, ScoreFunction, label_scores, softmax};
+pub use tag::{Aggregation, Entity, TokenTag, WordTag, entities, tag, words};

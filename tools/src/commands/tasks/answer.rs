@@ -1,0 +1,86 @@
+//! `gpt2 answer`: where in a text the answer to a question is.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use gpt2::model::ModelClass;
+use gpt2::tasks::{AnswerOptions, answer};
+use serde_json::{Value, json};
+
+use super::{Rows, start};
+use crate::arguments::RunArguments;
+use crate::failure::Failure;
+use crate::prompt;
+
+/// Find the answer to a question in a text, with a question answering model.
+///
+/// The tokens of the question are followed by those of the text, as transformers' pipeline does. start and
+/// end count characters of the text from 0. A text that does not fit is read in windows that overlap.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  gpt2 answer -m qa.gguf --question \"Who was rich?\" -p \"Emma Woodhouse was rich.\""
+)]
+pub(in crate::commands) struct Arguments {
+    /// The question; may be repeated
+    #[arg(long, value_name = "TEXT", required = true, allow_hyphen_values = true)]
+    question: Vec<String>,
+    /// The text to look in
+    #[arg(
+        short,
+        long,
+        visible_alias = "context",
+        value_name = "TEXT",
+        conflicts_with = "file"
+    )]
+    #[arg(allow_hyphen_values = true)]
+    prompt: Option<String>,
+    /// A file with the text; without any, stdin is it
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// How many answers to give
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    top_k: usize,
+    /// Most tokens of an answer
+    #[arg(long, value_name = "N", default_value_t = 15)]
+    max_answer_length: usize,
+    #[command(flatten)]
+    run: RunArguments,
+}
+
+pub(in crate::commands) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let model = arguments.run.open_model()?;
+    model.expect_class(ModelClass::QuestionAnswering)?;
+    let context = match (&arguments.prompt, &arguments.file) {
+        (Some(text), _) => text.clone(),
+        (None, Some(path)) => prompt::read_file(path)?,
+        (None, None) => prompt::read_stdin()?,
+    };
+    let options = AnswerOptions {
+        max_length: arguments.max_answer_length.max(1),
+        count: arguments.top_k.max(1),
+    };
+    let mut session = start(&arguments.run, model)?;
+    let mut rows = Rows::new(arguments.run.json);
+    for question in &arguments.question {
+        let answers = answer(&mut session, question, &context, options)?;
+        let mut table = String::new();
+        let list: Vec<Value> = answers
+            .iter()
+            .map(|answer| {
+                let _ = writeln!(table, "{:.4}\t{}", answer.score, answer.text);
+                json!({
+                    "answer": answer.text, "score": answer.score,
+                    "start": answer.characters.start, "end": answer.characters.end,
+                })
+            })
+            .collect();
+        let best = list.first().cloned().unwrap_or_default();
+        let row = json!({
+            "question": question, "answer": best["answer"], "score": best["score"],
+            "start": best["start"], "end": best["end"], "answers": list,
+        });
+        rows.add(row, &table)?;
+    }
+    rows.finish()
+}

@@ -1,0 +1,51 @@
+//! `gpt2 embed`: a vector for each text.
+
+use clap::Args;
+use gpt2::session::Pooling;
+use serde_json::json;
+
+use super::texts::TextSource;
+use super::{Rows, start};
+use crate::arguments::RunArguments;
+use crate::failure::Failure;
+
+/// Turn each text into a vector: its hidden states, pooled.
+///
+/// Any model will do; the numbers are what the final layer norm gives. A line of output is a text's vector.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  gpt2 embed -p \"She was delighted.\" --pooling mean --normalize --json"
+)]
+pub(in crate::commands) struct Arguments {
+    #[command(flatten)]
+    texts: TextSource,
+    /// The last token's state (last), or the mean over all tokens (mean)
+    #[arg(long, value_name = "HOW", default_value = "last", value_parser = parse_pooling)]
+    pooling: Pooling,
+    /// Give each vector the length 1
+    #[arg(long)]
+    normalize: bool,
+    #[command(flatten)]
+    run: RunArguments,
+}
+
+fn parse_pooling(name: &str) -> Result<Pooling, String> {
+    Pooling::from_name(name).ok_or_else(|| {
+        let known: Vec<&str> = Pooling::names().collect();
+        format!("expected one of {}", known.join(", "))
+    })
+}
+
+pub(in crate::commands) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let model = arguments.run.open_model()?;
+    let inputs = arguments.texts.read(&model)?;
+    let mut session = start(&arguments.run, model)?;
+    let mut rows = Rows::new(arguments.run.json);
+    for input in inputs {
+        let vector = session.embed(&input.ids, arguments.pooling, arguments.normalize)?;
+        let numbers: Vec<String> = vector.iter().map(f32::to_string).collect();
+        let row = json!({ "text": input.text, "tokens": input.ids.len(), "embedding": vector });
+        rows.add(row, &format!("{}\n", numbers.join(" ")))?;
+    }
+    rows.finish()
+}

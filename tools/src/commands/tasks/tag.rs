@@ -1,0 +1,108 @@
+//! `gpt2 tag`: a label for each word of a text.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use gpt2::model::ModelClass;
+use gpt2::tasks::{Aggregation, entities, tag, words};
+use serde_json::{Value, json};
+
+use super::{Rows, start};
+use crate::arguments::RunArguments;
+use crate::failure::Failure;
+use crate::prompt;
+
+/// Label the words of texts, with a token classifier.
+///
+/// Words are what stands between white space; start and end count characters of the text from 0. The JSON has
+/// the tokens with their own labels, the words, and the entities that words labelled B-... and I-... make up.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  gpt2 tag -m names.gguf -p \"Emma Woodhouse lived at Hartfield.\""
+)]
+pub(in crate::commands) struct Arguments {
+    #[command(flatten)]
+    texts: Texts,
+    /// Which label a word of several tokens gets: the first token's (first), that of the largest mean
+    /// (average), or the surest token's (max)
+    #[arg(long, value_name = "HOW", default_value = "first", value_parser = parse_aggregation)]
+    aggregation: Aggregation,
+    #[command(flatten)]
+    run: RunArguments,
+}
+
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+struct Texts {
+    /// A text; may be repeated
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
+    prompt: Vec<String>,
+    /// A file that is one text; without any text, stdin is
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+fn parse_aggregation(name: &str) -> Result<Aggregation, String> {
+    Aggregation::from_name(name).ok_or_else(|| {
+        let known: Vec<&str> = Aggregation::names().collect();
+        format!("expected one of {}", known.join(", "))
+    })
+}
+
+pub(in crate::commands) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let model = arguments.run.open_model()?;
+    model.expect_class(ModelClass::TokenClassification)?;
+    let texts = match (&arguments.texts.file, arguments.texts.prompt.is_empty()) {
+        (Some(path), _) => vec![prompt::read_file(path)?],
+        (None, false) => arguments.texts.prompt.clone(),
+        (None, true) => vec![prompt::read_stdin()?],
+    };
+    let mut session = start(&arguments.run, model)?;
+    let model = session.model().clone();
+    let tokenizer = model.tokenizer()?;
+    let head = &model.hyperparameters().head;
+    let mut rows = Rows::new(arguments.run.json);
+    for text in texts {
+        let tags = tag(&mut session, &text)?;
+        let words = words(head, &text, &tags, arguments.aggregation);
+        let mut table = String::new();
+        for word in &words {
+            let _ = writeln!(
+                table,
+                "{}\t{}\t{:.4}\t{}\t{}",
+                word.characters.start, word.characters.end, word.score, word.label, word.word
+            );
+        }
+        let tokens: Vec<Value> = tags
+            .iter()
+            .map(|tag| {
+                json!({
+                    "id": tag.id, "token": tokenizer.token_text(tag.id), "label": tag.label,
+                    "score": tag.score, "start": tag.characters.start, "end": tag.characters.end,
+                })
+            })
+            .collect();
+        let entities: Vec<Value> = entities(&text, &words)
+            .iter()
+            .map(|entity| {
+                json!({
+                    "entity": entity.entity, "text": entity.text, "score": entity.score,
+                    "start": entity.characters.start, "end": entity.characters.end,
+                })
+            })
+            .collect();
+        let words: Vec<Value> = words
+            .iter()
+            .map(|word| {
+                json!({
+                    "word": word.word, "label": word.label, "score": word.score,
+                    "start": word.characters.start, "end": word.characters.end,
+                })
+            })
+            .collect();
+        let row = json!({ "text": text, "tokens": tokens, "words": words, "entities": entities });
+        rows.add(row, &table)?;
+    }
+    rows.finish()
+}
