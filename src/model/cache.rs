@@ -180,6 +180,11 @@ impl Cells {
                 cell.sequences.remove(sequence);
             }
         }
+        self.trim();
+    }
+
+    /// Finds the ends of what is in use.
+    fn trim(&mut self) {
         let used = |cell: &Cell| !cell.sequences.is_empty();
         self.end = self.all[..self.end]
             .iter()
@@ -196,6 +201,21 @@ impl Cells {
                 cell.sequences.0 |= 1 << to;
             }
         }
+    }
+
+    /// Makes every sequence n below `parents.len()` what sequence `parents[n]` was.
+    pub(crate) fn reorder(&mut self, parents: &[SequenceId]) {
+        for cell in &mut self.all[..self.end] {
+            let before = cell.sequences;
+            for (child, &parent) in parents.iter().enumerate() {
+                if before.contains(parent) {
+                    cell.sequences.0 |= 1 << child;
+                } else {
+                    cell.sequences.remove(child);
+                }
+            }
+        }
+        self.trim();
     }
 
     /// Whether `cell` is of all of `sequences`.

@@ -3,7 +3,7 @@
 use std::any::Any;
 
 use super::Processor;
-use super::draw::{Generator, greedy};
+use super::draw::Generator;
 use super::guidance::ClassifierFreeGuidance;
 use super::options::SamplingOptions;
 use super::order;
@@ -200,7 +200,7 @@ impl Chain {
     ///
     /// # Errors
     ///
-    /// As [`Self::process_step`], [`greedy`] and [`Generator::draw`].
+    /// As [`Self::process_step`] and [`Generator::choose`].
     pub fn choose(
         &mut self,
         logits: &[f32],
@@ -213,11 +213,7 @@ impl Chain {
             ..StepInputs::default()
         };
         let scores = self.process_step(logits, &inputs)?;
-        if do_sample {
-            generator.draw(scores)
-        } else {
-            greedy(scores)
-        }
+        generator.choose(scores, do_sample)
     }
 }
 

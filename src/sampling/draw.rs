@@ -24,8 +24,21 @@ impl Generator {
     }
 
     /// A number of [0, 1) with 53 random bits.
-    fn uniform(&mut self) -> f64 {
+    pub fn uniform(&mut self) -> f64 {
         (self.numbers.next_u64() >> 11) as f64 * (1.0 / (1_u64 << 53) as f64)
+    }
+
+    /// The next token: drawn when `do_sample`, the best otherwise.
+    ///
+    /// # Errors
+    ///
+    /// As [`greedy`] and [`Self::draw`].
+    pub fn choose(&mut self, scores: &[f32], do_sample: bool) -> Result<TokenId> {
+        if do_sample {
+            self.draw(scores)
+        } else {
+            greedy(scores)
+        }
     }
 
     /// Draws a token with probability softmax(`logits`), walking the cumulative sum in token order.

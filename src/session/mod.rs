@@ -6,21 +6,20 @@
 
 mod batch;
 mod collect;
-mod generate;
-mod generation;
+mod decoding;
 mod heads;
 mod model;
 mod options;
 mod perplexity;
 mod plan;
+mod project;
 mod run;
 mod snapshot;
-mod stop;
 
 pub use batch::{Batch, BatchToken, Memory, Output};
-pub use generate::generate;
-pub use generation::{
-    Continuation, FinishReason, Generation, GenerationOptions, GenerationTimings, Step,
+pub use decoding::{
+    Continuation, DolaLayers, EarlyStopping, FinishReason, Generation, GenerationOptions,
+    GenerationTimings, Step, generate, generate_assisted,
 };
 pub use heads::{ChoiceScores, Pooling, last_token};
 pub use model::{Model, ModelOptions};

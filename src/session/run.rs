@@ -24,7 +24,7 @@ const KEYS_STEP: usize = 32;
 pub struct Session {
     model: Arc<Model>,
     settled: Settled,
-    backend: Backend,
+    pub(super) backend: Backend,
     pub(super) cache: KvCache,
     pub(super) cells: Cells,
     /// The graph of the last single token, and that of the last stretch of text.
@@ -126,6 +126,22 @@ impl Session {
             self.cells.truncate(to, 0);
             self.cells.share(from, to);
         }
+        Ok(())
+    }
+
+    /// Makes every sequence n below `parents.len()` a continuation of what sequence `parents[n]` holds, all
+    /// at once: how beams change places. Nothing is copied.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when the session has no such sequence.
+    pub fn reorder(&mut self, parents: &[SequenceId]) -> Result<()> {
+        for &sequence in parents {
+            self.check_sequence(sequence)?;
+        }
+        if let Some(last) = parents.len().checked_sub(1) {
+            self.check_sequence(last)?;
+        }
+        self.cells.reorder(parents);
         Ok(())
     }
 

@@ -1,55 +1,18 @@
-//! The loop from a prompt to a text: choose, append, stop in time.
+//! One token after the other: the best, or drawn.
 
-use std::ops::ControlFlow;
 use std::time::Instant;
 
-use super::Session;
-use super::generation::{
-    Continuation, FinishReason, Generation, GenerationOptions, GenerationTimings, Step,
-};
-use super::stop::StopStrings;
-use crate::sampling::{Chain, ChainContext, Generator};
-use crate::tokenizer::{DecodeOptions, StreamDecoder, Tokenizer};
+use super::super::Session;
+use super::generation::{Continuation, FinishReason, Generation, GenerationTimings};
+use super::text::Writer;
+use super::{OnToken, Request, overflow};
+use crate::model::cache::SequenceSet;
+use crate::sampling::{Chain, Generator, StepInputs};
+use crate::session::Batch;
 use crate::{Error, Result, TokenId};
 
-/// Continues `prompt` in sequence 0 of `session`, and hands every token to `on_token` as it comes; a
-/// break ends the generation with what there is, and so does the session's stop flag.
-///
-/// What the sequence holds already is kept as far as it begins the prompt: only the rest is
-/// computed, and timed.
-///
-/// A model without a tokenizer works on ids: texts are then empty, and stop strings refused.
-///
-/// Text that only the end makes certain (held back as the beginning of a stop string, or half a
-/// character) is in the result and not in any step: print [`Continuation::text`] from where the
-/// steps' texts end.
-///
-/// # Errors
-/// As [`GenerationOptions::validate`]; [`Error::Argument`] for an empty prompt or an id outside the
-/// vocabulary; [`Error::ContextFull`] when the prompt does not fit; [`Error::Format`] when the
-/// model's logits are not numbers, or stop strings need a tokenizer that the model does not have.
-pub fn generate(
-    session: &mut Session,
-    prompt: &[TokenId],
-    options: &GenerationOptions,
-    on_token: &mut dyn FnMut(&Step) -> ControlFlow<()>,
-) -> Result<Generation> {
-    let model = std::sync::Arc::clone(session.model());
-    model.check_tokens(prompt)?;
-    let tokenizer = match model.tokenizer() {
-        Ok(tokenizer) => Some(tokenizer),
-        Err(error) if !options.stop.is_empty() || model.has_tokenizer() => return Err(error),
-        Err(_) => None,
-    };
-    let eos = options
-        .eos
-        .as_deref()
-        .unwrap_or(&model.hyperparameters().eos);
-    run(session, tokenizer, eos, prompt, options, on_token)
-}
-
 /// What the loop needs of a session; a test stands in for a model with it.
-trait Predictor {
+pub(super) trait Predictor {
     /// The tokens that are there already.
     fn held(&self) -> Vec<TokenId>;
     /// Appends tokens; gives the logits after the last, `[vocabulary]`.
@@ -58,6 +21,8 @@ trait Predictor {
     fn go_back(&mut self, length: usize) -> Result<()>;
     /// Most tokens that fit.
     fn capacity(&self) -> usize;
+    /// Appends tokens to a text of its own, empty at first; gives the logits after the last.
+    fn append_apart(&mut self, tokens: &[TokenId], anew: bool) -> Result<&[f32]>;
 }
 
 impl Predictor for Session {
@@ -77,47 +42,49 @@ impl Predictor for Session {
         self.context_size()
             .min(self.model().hyperparameters().positions)
     }
+
+    fn append_apart(&mut self, tokens: &[TokenId], anew: bool) -> Result<&[f32]> {
+        /// Sequence 0 is the text's.
+        const APART: usize = 1;
+        if anew {
+            self.truncate(APART, 0)?;
+        }
+        let last = tokens.len().saturating_sub(1);
+        let start = self.length(APART);
+        let sequences = SequenceSet::of(APART)?;
+        let batch = Batch::of_text(tokens, start, sequences, |index| index == last);
+        Ok(self.run(&batch)?.row(0))
+    }
 }
 
-fn run(
+/// Writes as many continuations as the request wants.
+pub(super) fn write(
     predictor: &mut dyn Predictor,
-    tokenizer: Option<&Tokenizer>,
-    eos: &[TokenId],
-    prompt: &[TokenId],
-    options: &GenerationOptions,
-    on_token: &mut dyn FnMut(&Step) -> ControlFlow<()>,
+    request: &Request<'_>,
+    on_token: &mut OnToken<'_>,
 ) -> Result<Generation> {
-    options.validate()?;
+    let start = Instant::now();
     let mut generation = Generation {
         sequences: Vec::new(),
         timings: GenerationTimings::default(),
     };
-    let start = Instant::now();
-    // The last token is computed in any case: its logits are not in the cache.
-    let common = predictor
-        .held()
-        .iter()
-        .zip(prompt)
-        .take_while(|(held, wanted)| held == wanted)
-        .count()
-        .min(prompt.len().saturating_sub(1));
-    predictor.go_back(common)?;
-    let first_logits = match predictor.append(&prompt[common..]) {
-        Ok(logits) => logits.to_vec(),
+    let (prompt, first_logits) = match prefill(predictor, request, &mut generation.timings) {
+        Ok(ready) => ready,
         Err(Error::Stopped) => return Ok(generation),
         Err(error) => return Err(error),
     };
-    generation.timings.prefill_tokens = prompt.len() - common;
     generation.timings.prefill = start.elapsed();
     let start = Instant::now();
-    for sequence in 0..options.num_return_sequences {
+    for sequence in 0..request.options.num_return_sequences {
+        // A text that went on from a window is computed anew for the next one.
         if sequence > 0 {
-            predictor.go_back(prompt.len())?;
+            predictor.go_back(0)?;
+            predictor.append(&prompt)?;
         }
-        let mut writer = Writer::new(tokenizer, eos, prompt, options, sequence)?;
-        let finish_reason = writer.write(predictor, &first_logits, on_token)?;
-        generation.timings.decode_tokens += writer.computed;
-        generation.sequences.push(writer.finish(finish_reason));
+        let mut text = Text::new(request, sequence, &prompt)?;
+        let finish_reason = text.write(predictor, &first_logits, on_token)?;
+        generation.timings.decode_tokens += text.computed;
+        generation.sequences.push(text.finish(finish_reason));
         if finish_reason == FinishReason::Stopped {
             break;
         }
@@ -126,57 +93,67 @@ fn run(
     Ok(generation)
 }
 
-/// One continuation as it is written.
-struct Writer<'a> {
-    options: &'a GenerationOptions,
-    eos: &'a [TokenId],
-    sequence: usize,
-    /// Prompt and continuation.
-    ids: Vec<TokenId>,
-    prompt_length: usize,
-    chain: Chain,
-    generator: Generator,
-    decoder: Option<StreamDecoder<'a>>,
-    stops: StopStrings<'a>,
-    text: String,
-    /// Tokens of the continuation whose logits were computed.
-    computed: usize,
+/// Computes the prompt, or the window of it that fits; gives that and the logits after it.
+fn prefill(
+    predictor: &mut dyn Predictor,
+    request: &Request<'_>,
+    timings: &mut GenerationTimings,
+) -> Result<(Vec<TokenId>, Vec<f32>)> {
+    let prompt = match request.options.on_overflow {
+        Some(keep) if request.prompt.len() >= predictor.capacity() => {
+            overflow::window(request.prompt, keep, predictor.capacity())?
+        }
+        _ => request.prompt.to_vec(),
+    };
+    // The last token is computed in any case: its logits are not in the cache.
+    let common = predictor
+        .held()
+        .iter()
+        .zip(&prompt)
+        .take_while(|(held, wanted)| held == wanted)
+        .count()
+        .min(prompt.len().saturating_sub(1));
+    predictor.go_back(common)?;
+    let logits = predictor.append(&prompt[common..])?.to_vec();
+    timings.prefill_tokens = prompt.len() - common;
+    Ok((prompt, logits))
 }
 
-impl<'a> Writer<'a> {
-    fn new(
-        tokenizer: Option<&'a Tokenizer>,
-        eos: &'a [TokenId],
-        prompt: &[TokenId],
-        options: &'a GenerationOptions,
-        sequence: usize,
-    ) -> Result<Self> {
-        let mut sampling = options.sampling.clone();
-        if options.ignore_eos {
-            sampling.min_new_tokens = usize::MAX;
-        }
-        let decode = DecodeOptions {
-            skip_special_tokens: true,
-            ..DecodeOptions::default()
-        };
-        let context = ChainContext {
-            prompt,
-            eos,
-            beams: 1,
-            max_length: Some(prompt.len().saturating_add(options.max_new_tokens)),
-        };
+/// What comes next.
+enum Next {
+    Token(TokenId),
+    /// The context is full.
+    NoRoom,
+}
+
+/// One continuation as it is made.
+struct Text<'a, 'r> {
+    request: &'r Request<'a>,
+    /// Prompt and continuation.
+    ids: Vec<TokenId>,
+    /// Tokens the predictor holds.
+    held: usize,
+    chain: Chain,
+    generator: Generator,
+    writer: Writer<'a>,
+    /// Tokens of the continuation whose logits were computed.
+    computed: usize,
+    scores: Vec<Vec<f32>>,
+    logits: Vec<Vec<f32>>,
+}
+
+impl<'a, 'r> Text<'a, 'r> {
+    fn new(request: &'r Request<'a>, sequence: usize, prompt: &[TokenId]) -> Result<Self> {
         Ok(Self {
-            options,
-            eos,
-            sequence,
-            ids: prompt.to_vec(),
-            prompt_length: prompt.len(),
-            chain: Chain::new(&sampling, &context)?,
-            generator: Generator::new(options.seed.wrapping_add(sequence as u64)),
-            decoder: tokenizer.map(|tokenizer| StreamDecoder::new(tokenizer, decode)),
-            stops: StopStrings::new(&options.stop)?,
-            text: String::new(),
+            request,
+            ids: request.prompt.to_vec(),
+            held: prompt.len(),
+            chain: request.chain(1)?,
+            generator: Generator::new(request.options.seed.wrapping_add(sequence as u64)),
+            writer: Writer::new(request, sequence)?,
             computed: 0,
+            scores: Vec::new(),
+            logits: Vec::new(),
         })
     }
 
@@ -184,78 +161,109 @@ impl<'a> Writer<'a> {
         &mut self,
         predictor: &mut dyn Predictor,
         first_logits: &[f32],
-        on_token: &mut dyn FnMut(&Step) -> ControlFlow<()>,
+        on_token: &mut OnToken<'_>,
     ) -> Result<FinishReason> {
-        let mut logits = first_logits;
-        for index in 0..self.options.max_new_tokens {
-            if index > 0 {
-                if self.ids.len() > predictor.capacity() {
-                    return Ok(FinishReason::ContextFull);
-                }
-                logits = match predictor.append(&self.ids[self.ids.len() - 1..]) {
-                    Ok(logits) => logits,
-                    Err(Error::Stopped) => return Ok(FinishReason::Stopped),
-                    Err(error) => return Err(error),
-                };
-                self.computed += 1;
-            }
-            let id = self.chain.choose(logits, &self.ids, &mut self.generator)?;
+        let options = self.request.options;
+        let start = Instant::now();
+        for index in 0..options.max_new_tokens {
+            let chosen = if index == 0 {
+                self.first(predictor, first_logits)
+            } else {
+                self.next(predictor)
+            };
+            let id = match chosen {
+                Ok(Next::Token(id)) => id,
+                Ok(Next::NoRoom) => return Ok(FinishReason::ContextFull),
+                Err(Error::Stopped) => return Ok(FinishReason::Stopped),
+                Err(error) => return Err(error),
+            };
             self.ids.push(id);
-            if let Some(reason) = self.take(id, on_token) {
+            if let Some(reason) = self.writer.push(id, on_token) {
                 return Ok(reason);
+            }
+            if options
+                .max_time
+                .is_some_and(|limit| start.elapsed() > limit)
+            {
+                return Ok(FinishReason::Time);
             }
         }
         Ok(FinishReason::Length)
     }
 
-    /// Turns the token into text; gives the reason when the text ends with it.
-    fn take(
-        &mut self,
-        id: TokenId,
-        on_token: &mut dyn FnMut(&Step) -> ControlFlow<()>,
-    ) -> Option<FinishReason> {
-        let is_eos = self.eos.contains(&id);
-        let piece = match &mut self.decoder {
-            Some(decoder) if !is_eos => decoder.push(id),
-            _ => String::new(),
-        };
-        let released = self.stops.push(&piece);
-        self.text.push_str(&released.text);
-        let step = Step {
-            sequence: self.sequence,
-            id,
-            text: &released.text,
-        };
-        let flow = on_token(&step);
-        if released.stopped {
-            Some(FinishReason::Stop)
-        } else if is_eos {
-            Some(FinishReason::Eos)
+    /// The token after the prompt.
+    fn first(&mut self, predictor: &mut dyn Predictor, logits: &[f32]) -> Result<Next> {
+        let unconditional = if self.chain.needs_unconditional() {
+            let last = self.ids.len().saturating_sub(1);
+            let negative = self.request.options.negative_prompt.as_deref();
+            let from = negative.unwrap_or(&self.ids[last..]);
+            Some(predictor.append_apart(from, true)?.to_vec())
         } else {
-            flow.is_break().then_some(FinishReason::Stopped)
-        }
+            None
+        };
+        self.choose(logits, unconditional.as_deref())
     }
 
-    fn finish(mut self, finish_reason: FinishReason) -> Continuation {
-        if finish_reason != FinishReason::Stop {
-            let rest = self.decoder.as_mut().map(StreamDecoder::finish);
-            let released = self.stops.push(&rest.unwrap_or_default());
-            self.text.push_str(&released.text);
-            self.text.push_str(&self.stops.finish());
+    /// Computes the newest token and chooses the one after it.
+    fn next(&mut self, predictor: &mut dyn Predictor) -> Result<Next> {
+        let newest = [self.ids[self.ids.len() - 1]];
+        let capacity = predictor.capacity();
+        let unconditional = if self.chain.needs_unconditional() {
+            Some(predictor.append_apart(&newest, false)?.to_vec())
+        } else {
+            None
+        };
+        let logits = if self.held < capacity {
+            self.held += 1;
+            predictor.append(&newest)?
+        } else {
+            let Some(keep) = self.request.options.on_overflow else {
+                return Ok(Next::NoRoom);
+            };
+            let window = overflow::window(&self.ids, keep, capacity)?;
+            self.held = window.len();
+            predictor.go_back(0)?;
+            predictor.append(&window)?
+        };
+        self.computed += 1;
+        self.choose(logits, unconditional.as_deref())
+    }
+
+    fn choose(&mut self, logits: &[f32], unconditional: Option<&[f32]>) -> Result<Next> {
+        let options = self.request.options;
+        if options.output_logits {
+            self.logits.push(logits.to_vec());
         }
+        let inputs = StepInputs {
+            ids: &self.ids,
+            unconditional,
+            ..StepInputs::default()
+        };
+        let scores = self.chain.process_step(logits, &inputs)?;
+        if options.output_scores {
+            self.scores.push(scores.to_vec());
+        }
+        let id = self.generator.choose(scores, options.sampling.do_sample)?;
+        Ok(Next::Token(id))
+    }
+
+    fn finish(self, finish_reason: FinishReason) -> Continuation {
         Continuation {
-            ids: self.ids.split_off(self.prompt_length),
-            text: self.text,
-            finish_reason,
-            score: None,
+            scores: self.scores,
+            logits: self.logits,
+            ..self.writer.finish(finish_reason)
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ops::ControlFlow;
+
     use super::*;
     use crate::gguf::{Gguf, GgufHeader};
+    use crate::session::GenerationOptions;
+    use crate::tokenizer::Tokenizer;
 
     /// Predicts, after each token, the next of a fixed text.
     struct Script {
@@ -298,6 +306,30 @@ mod tests {
         fn capacity(&self) -> usize {
             self.capacity
         }
+
+        /// Wants the end of the text above all.
+        fn append_apart(&mut self, _tokens: &[TokenId], _anew: bool) -> Result<&[f32]> {
+            self.logits.fill(0.0);
+            self.logits[EOS as usize] = 9.0;
+            Ok(&self.logits)
+        }
+    }
+
+    fn run(
+        predictor: &mut dyn Predictor,
+        tokenizer: Option<&Tokenizer>,
+        eos: &[TokenId],
+        prompt: &[TokenId],
+        options: &GenerationOptions,
+        on_token: &mut OnToken<'_>,
+    ) -> Result<Generation> {
+        let request = Request {
+            tokenizer,
+            eos,
+            prompt,
+            options,
+        };
+        write(predictor, &request, on_token)
     }
 
     const EOS: TokenId = 256;

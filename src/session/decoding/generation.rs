@@ -1,0 +1,266 @@
+//! What a generation is asked for and what comes of it.
+
+use std::time::Duration;
+
+use super::stop::StopStrings;
+use crate::sampling::SamplingOptions;
+use crate::{Error, Result, TokenId};
+
+/// What to generate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GenerationOptions {
+    /// How each token is chosen.
+    pub sampling: SamplingOptions,
+    /// Starts the draws; sequence n of several uses `seed + n`. Default: 0.
+    pub seed: u64,
+    /// Most tokens of a continuation. Default: 128.
+    pub max_new_tokens: usize,
+    /// Continuations of the same prompt: with sampling any number, from a search at most its beams. Default: 1.
+    pub num_return_sequences: usize,
+    /// Texts that a beam search keeps at a time; 1 is no search. Default: 1.
+    pub num_beams: usize,
+    /// Groups that the beams are divided into, which avoid each other's tokens. Default: 1.
+    pub num_beam_groups: usize,
+    /// The power of its length that a text's score is divided by: above 0 prefers long texts, below 0 short
+    /// ones. Default: 1.
+    pub length_penalty: f64,
+    /// When a beam search ends.
+    pub early_stopping: EarlyStopping,
+    /// Contrastive search, when above 0 without sampling: how much likeness to what came before costs; at most 1.
+    /// Default: 0.
+    pub penalty_alpha: f64,
+    /// Contrast the last layer with an earlier one of these. Default: not.
+    pub dola_layers: Option<DolaLayers>,
+    /// Propose this many tokens that followed the same text before. Default: not.
+    pub prompt_lookup_num_tokens: Option<usize>,
+    /// The longest stretch of text that prompt lookup looks for. Default: 2.
+    pub max_matching_ngram_size: usize,
+    /// Tokens that an assistant model proposes first; grows by 2 when all were right, falls by 1 when not.
+    /// Default: 5.
+    pub num_assistant_tokens: usize,
+    /// What guidance (`sampling.guidance_scale`) steers away from; by default the prompt's last token.
+    pub negative_prompt: Option<Vec<TokenId>>,
+    /// End after the step in which this much time is over.
+    pub max_time: Option<Duration>,
+    /// When the context is full, go on with this many tokens of the beginning and the newest half of what the
+    /// context holds, computed anew. Default: end there.
+    pub on_overflow: Option<usize>,
+    /// Keep the scores after all processors of every step.
+    pub output_scores: bool,
+    /// Keep the model's logits of every step.
+    pub output_logits: bool,
+    /// The tokens that end a text; by default those the model names.
+    pub eos: Option<Vec<TokenId>>,
+    /// Never choose a token that ends the text. Default: false.
+    pub ignore_eos: bool,
+    /// Texts that end the continuation; they are not part of it.
+    pub stop: Vec<String>,
+}
+
+impl Default for GenerationOptions {
+    fn default() -> Self {
+        Self {
+            sampling: SamplingOptions::default(),
+            seed: 0,
+            max_new_tokens: 128,
+            num_return_sequences: 1,
+            num_beams: 1,
+            num_beam_groups: 1,
+            length_penalty: 1.0,
+            early_stopping: EarlyStopping::default(),
+            penalty_alpha: 0.0,
+            dola_layers: None,
+            prompt_lookup_num_tokens: None,
+            max_matching_ngram_size: 2,
+            num_assistant_tokens: 5,
+            negative_prompt: None,
+            max_time: None,
+            on_overflow: None,
+            output_scores: false,
+            output_logits: false,
+            eos: None,
+            ignore_eos: false,
+            stop: Vec::new(),
+        }
+    }
+}
+
+impl GenerationOptions {
+    /// Checks the options that need no model.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] names the option, what it may be and what was found.
+    pub fn validate(&self) -> Result<()> {
+        self.sampling.validate()?;
+        StopStrings::new(&self.stop)?;
+        let at_least_one = [
+            ("num_return_sequences", self.num_return_sequences),
+            ("num_beams", self.num_beams),
+            ("num_beam_groups", self.num_beam_groups),
+            ("max_matching_ngram_size", self.max_matching_ngram_size),
+            ("num_assistant_tokens", self.num_assistant_tokens),
+            (
+                "prompt_lookup_num_tokens",
+                self.prompt_lookup_num_tokens.unwrap_or(1),
+            ),
+        ];
+        if let Some((name, _)) = at_least_one.iter().find(|(_, value)| *value == 0) {
+            return Err(Error::Argument(format!(
+                "{name} must be at least 1, found 0"
+            )));
+        }
+        if !self.length_penalty.is_finite() {
+            return Err(Error::Argument(format!(
+                "length_penalty must be a number, found {}",
+                self.length_penalty
+            )));
+        }
+        if !(0.0..=1.0).contains(&self.penalty_alpha) {
+            return Err(Error::Argument(format!(
+                "penalty_alpha must be between 0 and 1, found {}",
+                self.penalty_alpha
+            )));
+        }
+        if !self.num_beams.is_multiple_of(self.num_beam_groups) {
+            return Err(Error::Argument(format!(
+                "num_beams {} must be a multiple of num_beam_groups {}",
+                self.num_beams, self.num_beam_groups
+            )));
+        }
+        if self.num_beam_groups > 1 && self.sampling.do_sample {
+            return Err(Error::Argument(
+                "num_beam_groups above 1 does not go with sampling (do_sample)".to_owned(),
+            ));
+        }
+        let several = self.num_return_sequences > 1;
+        if self.num_beams > 1 && self.num_return_sequences > self.num_beams {
+            return Err(Error::Argument(format!(
+                "num_return_sequences {} must be at most num_beams, {}",
+                self.num_return_sequences, self.num_beams
+            )));
+        }
+        if several && self.num_beams == 1 && !self.sampling.do_sample {
+            return Err(Error::Argument(format!(
+                "num_return_sequences {} needs sampling (do_sample) or as many beams: greedy decoding has \
+                 one result",
+                self.num_return_sequences
+            )));
+        }
+        Ok(())
+    }
+
+    /// Sequences that a session needs for this.
+    pub fn sequences(&self) -> usize {
+        let contrastive =
+            self.penalty_alpha > 0.0 && !self.sampling.do_sample && self.num_beams == 1;
+        if contrastive && self.sampling.top_k > 1 {
+            return self.sampling.top_k;
+        }
+        let guided = usize::from(self.sampling.guidance_scale != 1.0);
+        self.num_beams.max(1 + guided)
+    }
+}
+
+/// When a beam search ends (`early_stopping`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum EarlyStopping {
+    /// When no text in progress is better than the worst finished one (false).
+    #[default]
+    WhenUnlikely,
+    /// As soon as there are as many finished texts as beams (true).
+    WhenFull,
+    /// When no text in progress can become better ("never").
+    WhenImpossible,
+}
+
+/// The layers that `DoLa` chooses from (`dola_layers`; Chuang et al. 2023, <https://arxiv.org/abs/2309.03883>).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DolaLayers {
+    /// Every second one of the lower half.
+    Low,
+    /// Every second one of the upper half.
+    High,
+    /// These, counted from 0, which is the embedding.
+    These(Vec<usize>),
+}
+
+/// Why a continuation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FinishReason {
+    /// The model ended the text.
+    Eos,
+    /// `max_new_tokens` were generated.
+    Length,
+    /// A stop string appeared.
+    Stop,
+    /// The context has no room for another token.
+    ContextFull,
+    /// `max_time` was over.
+    Time,
+    /// The caller asked for an end.
+    Stopped,
+}
+
+impl FinishReason {
+    /// The reason as the commands report it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Eos => "eos",
+            Self::Length => "length",
+            Self::Stop => "stop",
+            Self::ContextFull => "context_full",
+            Self::Time => "time",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// One token of a continuation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step<'a> {
+    /// Which of the continuations, from 0.
+    pub sequence: usize,
+    /// The token.
+    pub id: TokenId,
+    /// Text that became certain with it: whole characters, no part of a stop string, often empty.
+    pub text: &'a str,
+}
+
+/// A continuation; the prompt is not part of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Continuation {
+    /// Every token chosen, with the one that ended the text.
+    pub ids: Vec<TokenId>,
+    /// Their text, up to a stop string and without special tokens.
+    pub text: String,
+    /// Why there is no more.
+    pub finish_reason: FinishReason,
+    /// The score that a search ranks by, Σ log p / length^`length_penalty`; a choice token by token has none.
+    pub score: Option<f64>,
+    /// On request, the scores that each token was chosen by, `[tokens][vocabulary]`.
+    pub scores: Vec<Vec<f32>>,
+    /// On request, the model's logits for each token, `[tokens][vocabulary]`.
+    pub logits: Vec<Vec<f32>>,
+}
+
+/// How long the model worked, without loading.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct GenerationTimings {
+    /// Tokens of the prompt that were computed: those the session held already are not among them.
+    pub prefill_tokens: usize,
+    /// Time for the prompt.
+    pub prefill: Duration,
+    /// Tokens computed after the prompt: the last one chosen needs no computation.
+    pub decode_tokens: usize,
+    /// Time from the first choice to the last.
+    pub decode: Duration,
+}
+
+/// What came out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Generation {
+    /// The continuations: in the order of their seeds, from a search the best first.
+    pub sequences: Vec<Continuation>,
+    /// How long it took.
+    pub timings: GenerationTimings,
+}

@@ -1,0 +1,154 @@
+//! From a prompt to texts: every method of transformers' `generate()`, a file each.
+//!
+//! A method drives a [`Session`] and the chain of `sampling`; what is common to all (which method, when a text
+//! ends, how ids become text) is in `method.rs` and `text.rs`.
+
+mod beams;
+mod candidates;
+mod contrastive;
+mod dola;
+mod generation;
+mod method;
+mod overflow;
+mod speculative;
+mod stop;
+mod text;
+mod tokens;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+pub use generation::{
+    Continuation, DolaLayers, EarlyStopping, FinishReason, Generation, GenerationOptions,
+    GenerationTimings, Step,
+};
+
+use super::Session;
+use crate::sampling::{Chain, ChainContext};
+use crate::tokenizer::Tokenizer;
+use crate::{Result, TokenId};
+use method::Method;
+
+/// Is handed every token; a break ends the generation.
+pub(super) type OnToken<'a> = dyn FnMut(&Step) -> ControlFlow<()> + 'a;
+
+/// Continues `prompt` in `session`, and hands every token to `on_token` as it comes (from a search, which
+/// decides at its end, then); a break ends the generation with what there is, and so does the session's stop
+/// flag.
+///
+/// What sequence 0 holds already is kept as far as it begins the prompt: only the rest is computed, and timed.
+/// Searches use sequences 0 to `num_beams`, contrastive search as many as `top_k`, guidance sequence 1.
+///
+/// A model without a tokenizer works on ids: texts are then empty, and stop strings refused.
+///
+/// Text that only the end makes certain (held back as the beginning of a stop string, or half a
+/// character) is in the result and not in any step: print [`Continuation::text`] from where the
+/// steps' texts end.
+///
+/// # Errors
+/// As [`GenerationOptions::validate`]; [`crate::Error::Argument`] for an empty prompt, an id outside the
+/// vocabulary or too few sequences; [`crate::Error::ContextFull`] when the prompt does not fit;
+/// [`crate::Error::Format`] when the model's logits are not numbers, or stop strings need a tokenizer that the
+/// model does not have.
+pub fn generate(
+    session: &mut Session,
+    prompt: &[TokenId],
+    options: &GenerationOptions,
+    on_token: &mut OnToken<'_>,
+) -> Result<Generation> {
+    run(session, None, prompt, options, on_token)
+}
+
+/// [`generate`] with a smaller model of the same vocabulary that proposes tokens, which the model of `session`
+/// takes or replaces: the same result as without, from fewer passes (Leviathan et al. 2023,
+/// <https://arxiv.org/abs/2211.17192>).
+///
+/// # Errors
+/// As [`generate`]; [`crate::Error::Argument`] when the vocabularies differ in size, or together with another
+/// method.
+pub fn generate_assisted(
+    session: &mut Session,
+    assistant: &mut Session,
+    prompt: &[TokenId],
+    options: &GenerationOptions,
+    on_token: &mut OnToken<'_>,
+) -> Result<Generation> {
+    run(session, Some(assistant), prompt, options, on_token)
+}
+
+fn run(
+    session: &mut Session,
+    assistant: Option<&mut Session>,
+    prompt: &[TokenId],
+    options: &GenerationOptions,
+    on_token: &mut OnToken<'_>,
+) -> Result<Generation> {
+    options.validate()?;
+    let model = Arc::clone(session.model());
+    model.check_tokens(prompt)?;
+    options
+        .sampling
+        .check_ids(model.hyperparameters().vocabulary)?;
+    let tokenizer = match model.tokenizer() {
+        Ok(tokenizer) => Some(tokenizer),
+        Err(error) if !options.stop.is_empty() || model.has_tokenizer() => return Err(error),
+        Err(_) => None,
+    };
+    let eos = options
+        .eos
+        .as_deref()
+        .unwrap_or(&model.hyperparameters().eos);
+    let request = Request {
+        tokenizer,
+        eos,
+        prompt,
+        options,
+    };
+    match (Method::of(options, assistant.is_some())?, assistant) {
+        (Method::Tokens, _) => tokens::write(session, &request, on_token),
+        (Method::Dola(layers), _) => {
+            let mut contrasted = dola::Contrasted::new(session, layers)?;
+            tokens::write(&mut contrasted, &request, on_token)
+        }
+        (Method::Contrastive, _) => contrastive::search(session, &request, on_token),
+        (Method::Beams, _) => beams::search(session, &request, on_token),
+        (Method::Speculative, Some(assistant)) => {
+            let mut drafter = speculative::Assistant::new(assistant, session, &request)?;
+            speculative::write(session, &mut drafter, &request, on_token)
+        }
+        (Method::Speculative, None) => {
+            let mut drafter = speculative::PromptLookup::new(options);
+            speculative::write(session, &mut drafter, &request, on_token)
+        }
+    }
+}
+
+/// What every method is given.
+pub(super) struct Request<'a> {
+    tokenizer: Option<&'a Tokenizer>,
+    /// The ids that end a text.
+    eos: &'a [TokenId],
+    prompt: &'a [TokenId],
+    options: &'a GenerationOptions,
+}
+
+impl Request<'_> {
+    /// The processors, for a search of so many beams.
+    fn chain(&self, beams: usize) -> Result<Chain> {
+        let mut sampling = self.options.sampling.clone();
+        if self.options.ignore_eos {
+            sampling.min_new_tokens = usize::MAX;
+        }
+        let context = ChainContext {
+            prompt: self.prompt,
+            eos: self.eos,
+            beams,
+            max_length: Some(
+                self.prompt
+                    .len()
+                    .saturating_add(self.options.max_new_tokens),
+            ),
+        };
+        Chain::new(&sampling, &context)
+    }
+}

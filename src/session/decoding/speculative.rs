@@ -1,0 +1,390 @@
+//! Several tokens in one pass: proposals of a smaller model or of the text itself, of which the model takes those
+//! it would have written.
+//!
+//! Greedy decoding takes a proposal that is its own choice, so the result is the same as without. Sampling takes
+//! a proposal drawn from q with probability min(1, p/q) and otherwise draws from max(p − q, 0), so the
+//! distribution is the same as without (Leviathan et al. 2023, <https://arxiv.org/abs/2211.17192>).
+
+use std::time::Instant;
+
+use super::super::Session;
+use super::generation::{FinishReason, Generation, GenerationOptions, GenerationTimings};
+use super::text::Writer;
+use super::{OnToken, Request};
+use crate::model::cache::SequenceSet;
+use crate::sampling::{Chain, Generator, greedy};
+use crate::session::Batch;
+use crate::tasks::softmax;
+use crate::{Error, Result, TokenId};
+
+/// A proposed token, with the distribution it was drawn from when it was drawn.
+pub(super) struct Proposal {
+    token: TokenId,
+    /// Probabilities `[vocabulary]`; none for a proposal that was not drawn.
+    probabilities: Option<Vec<f32>>,
+}
+
+/// Proposes how a text goes on.
+pub(super) trait Drafter {
+    /// At most `most` tokens after `ids`.
+    fn propose(
+        &mut self,
+        ids: &[TokenId],
+        most: usize,
+        generator: &mut Generator,
+    ) -> Result<Vec<Proposal>>;
+
+    /// Is told how many of so many proposals were taken.
+    fn learn(&mut self, _proposed: usize, _taken: usize) {}
+}
+
+/// What followed the same tokens before.
+pub(super) struct PromptLookup {
+    tokens: usize,
+    longest: usize,
+}
+
+impl PromptLookup {
+    pub(super) fn new(options: &GenerationOptions) -> Self {
+        Self {
+            tokens: options.prompt_lookup_num_tokens.unwrap_or(0),
+            longest: options.max_matching_ngram_size,
+        }
+    }
+}
+
+impl Drafter for PromptLookup {
+    fn propose(
+        &mut self,
+        ids: &[TokenId],
+        most: usize,
+        _generator: &mut Generator,
+    ) -> Result<Vec<Proposal>> {
+        let found = followed(ids, self.longest, self.tokens.min(most));
+        let proposal = |&token: &TokenId| Proposal {
+            token,
+            probabilities: None,
+        };
+        Ok(found.iter().map(proposal).collect())
+    }
+}
+
+/// What followed the earliest occurrence of the longest end of `ids`, of at most `longest` ids, that occurs
+/// before; at most `most` ids.
+fn followed(ids: &[TokenId], longest: usize, most: usize) -> &[TokenId] {
+    for size in (1..=longest.min(ids.len().saturating_sub(1))).rev() {
+        let tail = &ids[ids.len() - size..];
+        let found = ids.windows(size).position(|window| window == tail);
+        if let Some(start) = found.filter(|start| start + size < ids.len()) {
+            let start = start + size;
+            return &ids[start..(start + most).min(ids.len())];
+        }
+    }
+    &[]
+}
+
+/// A smaller model with its own cache.
+pub(super) struct Assistant<'a> {
+    session: &'a mut Session,
+    chain: Chain,
+    do_sample: bool,
+    /// Tokens to propose next.
+    tokens: usize,
+}
+
+impl<'a> Assistant<'a> {
+    /// # Errors
+    /// [`Error::Argument`] when the vocabularies differ in size.
+    pub(super) fn new(
+        assistant: &'a mut Session,
+        session: &Session,
+        request: &Request<'_>,
+    ) -> Result<Self> {
+        let size = |session: &Session| session.model().hyperparameters().vocabulary;
+        if size(assistant) != size(session) {
+            return Err(Error::Argument(format!(
+                "assistant model: expected a vocabulary of {} tokens, found {}",
+                size(session),
+                size(assistant)
+            )));
+        }
+        Ok(Self {
+            session: assistant,
+            chain: request.chain(1)?,
+            do_sample: request.options.sampling.do_sample,
+            tokens: request.options.num_assistant_tokens,
+        })
+    }
+
+    /// The logits after `ids`, of which the assistant has seen a part.
+    fn logits(&mut self, ids: &[TokenId]) -> Result<Vec<f32>> {
+        let held = self.session.tokens(0);
+        let common = held.iter().zip(ids).take_while(|(a, b)| a == b).count();
+        let common = common.min(ids.len().saturating_sub(1));
+        self.session.truncate(0, common)?;
+        Ok(self.session.prefill(&ids[common..])?.to_vec())
+    }
+}
+
+impl Drafter for Assistant<'_> {
+    fn propose(
+        &mut self,
+        ids: &[TokenId],
+        most: usize,
+        generator: &mut Generator,
+    ) -> Result<Vec<Proposal>> {
+        let mut ids = ids.to_vec();
+        let mut proposals = Vec::new();
+        for _ in 0..self.tokens.min(most) {
+            let logits = match self.logits(&ids) {
+                Ok(logits) => logits,
+                // The smaller model may have the smaller context.
+                Err(Error::ContextFull { .. }) => break,
+                Err(error) => return Err(error),
+            };
+            let scores = self.chain.process(&logits, &ids);
+            let token = generator.choose(scores, self.do_sample)?;
+            proposals.push(Proposal {
+                token,
+                probabilities: self.do_sample.then(|| softmax(scores)),
+            });
+            ids.push(token);
+        }
+        Ok(proposals)
+    }
+
+    /// transformers' heuristic.
+    fn learn(&mut self, proposed: usize, taken: usize) {
+        if proposed == 0 {
+            return;
+        }
+        self.tokens = if taken == proposed {
+            self.tokens + 2
+        } else {
+            (self.tokens - 1).max(1)
+        };
+    }
+}
+
+/// Writes the continuation.
+pub(super) fn write(
+    session: &mut Session,
+    drafter: &mut dyn Drafter,
+    request: &Request<'_>,
+    on_token: &mut OnToken<'_>,
+) -> Result<Generation> {
+    let mut generation = Generation {
+        sequences: Vec::new(),
+        timings: GenerationTimings::default(),
+    };
+    let start = Instant::now();
+    let held = session.tokens(0);
+    let common = held
+        .iter()
+        .zip(request.prompt)
+        .take_while(|(a, b)| a == b)
+        .count();
+    // The prompt's last token goes into the first pass with proposals.
+    let before = request.prompt.len().saturating_sub(1);
+    let common = common.min(before);
+    session.truncate(0, common)?;
+    if common < before {
+        let tokens = &request.prompt[common..before];
+        let batch = Batch::of_text(tokens, common, SequenceSet::of(0)?, |_| false);
+        match session.run(&batch) {
+            Ok(_) => {}
+            Err(Error::Stopped) => return Ok(generation),
+            Err(error) => return Err(error),
+        }
+    }
+    generation.timings.prefill_tokens = before - common;
+    generation.timings.prefill = start.elapsed();
+    let start = Instant::now();
+    let mut text = Text {
+        request,
+        ids: request.prompt.to_vec(),
+        chain: request.chain(1)?,
+        generator: Generator::new(request.options.seed),
+        computed: 0,
+    };
+    let mut writer = Writer::new(request, 0)?;
+    let reason = text.write(session, drafter, &mut writer, start, on_token)?;
+    generation.timings.decode = start.elapsed();
+    generation.timings.decode_tokens = text.computed;
+    generation.sequences.push(writer.finish(reason));
+    Ok(generation)
+}
+
+struct Text<'a, 'r> {
+    request: &'r Request<'a>,
+    /// Prompt and continuation; the cache holds all but the last.
+    ids: Vec<TokenId>,
+    chain: Chain,
+    generator: Generator,
+    /// Tokens that went through the model.
+    computed: usize,
+}
+
+impl Text<'_, '_> {
+    fn write(
+        &mut self,
+        session: &mut Session,
+        drafter: &mut dyn Drafter,
+        writer: &mut Writer<'_>,
+        start: Instant,
+        on_token: &mut OnToken<'_>,
+    ) -> Result<FinishReason> {
+        let options = self.request.options;
+        let end = self
+            .request
+            .prompt
+            .len()
+            .saturating_add(options.max_new_tokens);
+        while self.ids.len() < end {
+            let tokens = match self.pass(session, drafter, end) {
+                Ok(tokens) => tokens,
+                Err(Error::Stopped) => return Ok(FinishReason::Stopped),
+                Err(Error::ContextFull { .. }) if self.ids.len() > self.request.prompt.len() => {
+                    return Ok(FinishReason::ContextFull);
+                }
+                Err(error) => return Err(error),
+            };
+            for id in tokens {
+                self.ids.push(id);
+                if let Some(reason) = writer.push(id, on_token) {
+                    // What was computed beyond is no part of the text.
+                    session.truncate(0, self.ids.len() - 1)?;
+                    return Ok(reason);
+                }
+            }
+            if options
+                .max_time
+                .is_some_and(|limit| start.elapsed() > limit)
+            {
+                return Ok(FinishReason::Time);
+            }
+        }
+        Ok(FinishReason::Length)
+    }
+
+    /// One pass over the last token and proposals; gives the tokens that follow, one at least.
+    fn pass(
+        &mut self,
+        session: &mut Session,
+        drafter: &mut dyn Drafter,
+        end: usize,
+    ) -> Result<Vec<TokenId>> {
+        let positions = session
+            .context_size()
+            .min(session.model().hyperparameters().positions);
+        // Each proposal takes a position, and the model's own token after them is one of the rest.
+        let most = (end - self.ids.len() - 1).min(positions.saturating_sub(self.ids.len()));
+        let proposals = drafter.propose(&self.ids, most, &mut self.generator)?;
+        let first = self.ids.len() - 1;
+        let mut tokens = vec![self.ids[first]];
+        tokens.extend(proposals.iter().map(|proposal| proposal.token));
+        let batch = Batch::of_text(&tokens, first, SequenceSet::of(0)?, |_| true);
+        let output = session.run(&batch)?;
+        self.computed += tokens.len();
+        let mut taken = Vec::new();
+        let mut ids = self.ids.clone();
+        for (row, proposal) in proposals.iter().enumerate() {
+            let scores = self.chain.process(output.row(row), &ids);
+            let token = verify(scores, proposal, self.request.options, &mut self.generator)?;
+            taken.push(token);
+            ids.push(token);
+            if token != proposal.token {
+                break;
+            }
+        }
+        let right = taken
+            .iter()
+            .zip(&proposals)
+            .filter(|(a, b)| **a == b.token)
+            .count();
+        if right == proposals.len() {
+            let scores = self.chain.process(output.row(right), &ids);
+            let do_sample = self.request.options.sampling.do_sample;
+            taken.push(self.generator.choose(scores, do_sample)?);
+        }
+        drafter.learn(proposals.len(), right);
+        session.truncate(0, first + 1 + right)?;
+        Ok(taken)
+    }
+}
+
+/// The token for a place that has a proposal: the proposal, if it is taken, or another.
+fn verify(
+    scores: &[f32],
+    proposal: &Proposal,
+    options: &GenerationOptions,
+    generator: &mut Generator,
+) -> Result<TokenId> {
+    let (true, Some(proposed)) = (options.sampling.do_sample, &proposal.probabilities) else {
+        // A proposal that was not drawn is right when the model's own choice is the same.
+        return generator.choose(scores, options.sampling.do_sample);
+    };
+    // Finds scores that are no numbers.
+    greedy(scores)?;
+    let wanted = softmax(scores);
+    let place = proposal.token as usize;
+    let (p, q) = (wanted[place], proposed[place]);
+    if generator.uniform() * f64::from(q) <= f64::from(p) {
+        return Ok(proposal.token);
+    }
+    let rest: Vec<f32> = wanted
+        .iter()
+        .zip(proposed)
+        .map(|(p, q)| libm::logf((p - q).max(0.0)))
+        .collect();
+    // Rounding may leave nothing of equal distributions.
+    if rest.iter().all(|log| *log == f32::NEG_INFINITY) {
+        return generator.draw(scores);
+    }
+    generator.draw(&rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_end_is_looked_up_at_its_first_place() {
+        let ids = [1, 2, 3, 4, 1, 2, 9, 3, 1, 2];
+        assert_eq!(followed(&ids, 2, 3), [3, 4, 1]);
+        assert_eq!(followed(&ids, 1, 1), [3]);
+        // "3 1 2" did not occur; "1 2" did.
+        assert_eq!(followed(&ids, 3, 2), [3, 4]);
+        assert!(followed(&[1, 2, 3], 2, 4).is_empty());
+        assert!(followed(&[1], 2, 4).is_empty());
+        assert_eq!(followed(&[5, 5], 2, 4), [5]);
+    }
+
+    #[test]
+    fn sampling_keeps_the_distribution() {
+        let options = GenerationOptions {
+            sampling: crate::sampling::SamplingOptions {
+                do_sample: true,
+                ..Default::default()
+            },
+            ..GenerationOptions::default()
+        };
+        let (wanted, proposed) = ([0.5f32, 0.3, 0.2], [0.1f32, 0.7, 0.2]);
+        let scores = wanted.map(libm::logf);
+        let mut generator = Generator::new(3);
+        let mut counts = [0u32; 3];
+        for _ in 0..20_000 {
+            let token = generator.draw(&proposed.map(libm::logf)).unwrap();
+            let proposal = Proposal {
+                token,
+                probabilities: Some(proposed.to_vec()),
+            };
+            let token = verify(&scores, &proposal, &options, &mut generator).unwrap();
+            counts[token as usize] += 1;
+        }
+        // Standard deviations: 71, 65, 57.
+        for (count, expected) in counts.into_iter().zip([10_000u32, 6000, 4000]) {
+            assert!(count.abs_diff(expected) < 4 * 71, "{counts:?}");
+        }
+    }
+}
