@@ -1,7 +1,7 @@
 //! Warpers that drop tokens below a probability.
 
 use super::Processor;
-use super::distribution::{Candidate, entropy, kth_largest, softmax, sort_front};
+use super::distribution::{Candidate, by_falling_score, entropy, kth_largest, softmax, sort_front};
 use crate::TokenId;
 
 /// Drops tokens less probable than a fraction of the best one's probability (Nguyen et al. 2024).
@@ -45,12 +45,7 @@ impl Processor for MinP {
             exempt = sort_front(
                 &mut self.candidates,
                 self.min_tokens_to_keep,
-                // The earlier of equals, as torch's stable descending order has it.
-                |a, b| {
-                    logits[b.token]
-                        .total_cmp(&logits[a.token])
-                        .then(a.token.cmp(&b.token))
-                },
+                by_falling_score(logits),
             );
         }
         for candidate in &self.candidates[exempt..] {

@@ -29,9 +29,23 @@ pub(super) fn maximum(values: &[f32]) -> f32 {
         .fold(f32::NEG_INFINITY, |a, &b| larger(a, b))
 }
 
-/// Fills `candidates` with the tokens above −∞, in token order, and their softmax; returns the
-/// logarithm of Σ exp(logit), which turns a logit into a log-probability.
-pub(super) fn softmax(logits: &[f32], candidates: &mut Vec<Candidate>) -> f64 {
+/// ln Σ exp(logit), as the largest logit and what the others add to it: of very large logits their
+/// sum would keep nothing of the second.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LogSum {
+    largest: f64,
+    added: f64,
+}
+
+impl LogSum {
+    /// −ln p of a token with this logit.
+    pub(super) fn information(self, logit: f32) -> f64 {
+        (self.largest - f64::from(logit)) + self.added
+    }
+}
+
+/// Fills `candidates` with the tokens above −∞, in token order, and their softmax.
+pub(super) fn softmax(logits: &[f32], candidates: &mut Vec<Candidate>) -> LogSum {
     candidates.clear();
     let largest = maximum(logits);
     let mut sum = 0.0;
@@ -45,7 +59,10 @@ pub(super) fn softmax(logits: &[f32], candidates: &mut Vec<Candidate>) -> f64 {
     for candidate in candidates {
         candidate.probability = (f64::from(candidate.probability) / sum) as f32;
     }
-    f64::from(largest) + libm::log(sum)
+    LogSum {
+        largest: f64::from(largest),
+        added: libm::log(sum),
+    }
 }
 
 /// Fills `scores` with the log-probabilities of softmax(`logits`), `[vocabulary]`.
@@ -74,11 +91,22 @@ pub(super) fn log_softmax_in_place(scores: &mut [f32]) {
     }
 }
 
+/// The order of falling scores, the earlier of equals first; 0 and −0 are equal.
+pub(super) fn by_falling_score(logits: &[f32]) -> impl Fn(&Candidate, &Candidate) -> Ordering {
+    |a, b| {
+        // Candidates are above −∞, which NaN is not.
+        let falling = logits[b.token].partial_cmp(&logits[a.token]);
+        falling
+            .unwrap_or(Ordering::Equal)
+            .then(a.token.cmp(&b.token))
+    }
+}
+
 /// The entropy −Σ p·ln p, in nats, of what [`softmax`] made of `logits`.
-pub(super) fn entropy(logits: &[f32], candidates: &[Candidate], log_sum: f64) -> f64 {
+pub(super) fn entropy(logits: &[f32], candidates: &[Candidate], log_sum: LogSum) -> f64 {
     candidates
         .iter()
-        .map(|c| (log_sum - f64::from(logits[c.token])) * f64::from(c.probability))
+        .map(|c| log_sum.information(logits[c.token]) * f64::from(c.probability))
         .sum()
 }
 
@@ -196,6 +224,17 @@ mod tests {
     }
 
     #[test]
+    fn equal_scores_keep_the_order_of_tokens() {
+        let logits = [0.0, 1.0, -0.0, f32::NAN, 0.0, 1.0];
+        let mut candidates = Vec::new();
+        softmax(&logits, &mut candidates);
+        candidates.reverse();
+        candidates.sort_by(by_falling_score(&logits));
+        let order: Vec<usize> = candidates.iter().map(|c| c.token).collect();
+        assert_eq!(order, [1, 5, 0, 2, 4]);
+    }
+
+    #[test]
     fn front_is_sorted_as_far_as_asked() {
         let mut items: Vec<u32> = (0..5000)
             .map(|i| i * 2_654_435_761_u64 % 5003)
@@ -231,6 +270,9 @@ mod tests {
             assert_eq!(candidate.token, token);
             assert!((candidate.probability - probability).abs() < 1e-6);
         }
-        assert!((log_sum - libm::log(4.0)).abs() < 1e-6);
+        // −ln ¼.
+        assert!((log_sum.information(0.0) - libm::log(4.0)).abs() < 1e-6);
+        let log_sum = softmax(&[f32::MIN, f32::MIN], &mut candidates);
+        assert!((log_sum.information(f32::MIN) - libm::log(2.0)).abs() < 1e-6);
     }
 }

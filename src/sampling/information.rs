@@ -1,7 +1,7 @@
 //! Warpers that choose by information: near the expected one, or up to a share of the entropy.
 
 use super::Processor;
-use super::distribution::{Candidate, entropy, keep_front, softmax, sort_front};
+use super::distribution::{Candidate, by_falling_score, entropy, keep_front, softmax, sort_front};
 use crate::TokenId;
 
 /// Keeps the tokens whose information −ln p is nearest to the distribution's entropy, until their
@@ -39,7 +39,7 @@ impl Processor for TypicalP {
         let log_sum = softmax(logits, &mut self.candidates);
         let entropy = entropy(logits, &self.candidates, log_sum);
         let distance = |candidate: &Candidate| {
-            let information = log_sum - f64::from(logits[candidate.token]);
+            let information = log_sum.information(logits[candidate.token]);
             ((information - entropy).abs() as f32, *candidate)
         };
         self.distances.clear();
@@ -92,11 +92,7 @@ impl TopH {
 impl Processor for TopH {
     fn apply(&mut self, logits: &mut [f32], _ids: &[TokenId]) {
         softmax(logits, &mut self.candidates);
-        let looked_at = sort_front(&mut self.candidates, TOP_H_TOKENS, |a, b| {
-            logits[b.token]
-                .total_cmp(&logits[a.token])
-                .then(a.token.cmp(&b.token))
-        });
+        let looked_at = sort_front(&mut self.candidates, TOP_H_TOKENS, by_falling_score(logits));
         self.best.clear();
         let best = self.candidates[..looked_at].iter();
         self.best.extend(best.map(|c| logits[c.token]));
