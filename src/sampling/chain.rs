@@ -334,4 +334,89 @@ mod tests {
         assert_eq!(run(5), run(5));
         assert_ne!(run(5), run(6));
     }
+
+    /// Adds to the score of token 0.
+    struct Add(f32);
+
+    impl Processor for Add {
+        fn apply(&mut self, logits: &mut [f32], _ids: &[TokenId]) {
+            logits[0] += self.0;
+        }
+    }
+
+    #[test]
+    fn own_processors_come_before_the_warpers_in_the_order_given() {
+        let mut chain = chain(
+            |o| {
+                (o.do_sample, o.temperature, o.top_k) = (true, 0.5, 0);
+                o.suppress_tokens = vec![1];
+            },
+            0,
+        );
+        chain.push(Box::new(Add(1.0)));
+        chain.push(Box::new(crate::sampling::Temperature::new(0.25)));
+        chain.push(Box::new(Add(3.0)));
+        let names: Vec<&str> = chain.names().collect();
+        let custom = "custom";
+        assert_eq!(
+            names,
+            ["suppress_tokens", custom, custom, custom, "temperature"]
+        );
+        // ((1 + 1) / .25 + 3) / .5.
+        assert_eq!(chain.process(&[1.0, 1.0], &[]), [22.0, OUT]);
+    }
+
+    #[test]
+    fn an_own_processor_of_a_type_that_is_there_takes_its_place() {
+        let mut chain = chain(
+            |o| {
+                o.repetition_penalty = 2.0;
+                o.suppress_tokens = vec![0];
+            },
+            0,
+        );
+        chain.push(Box::new(crate::sampling::RepetitionPenalty::new(4.0)));
+        let names: Vec<&str> = chain.names().collect();
+        assert_eq!(names, ["repetition_penalty", "suppress_tokens"]);
+        assert_eq!(chain.process(&[4.0, 4.0], &[1]), [OUT, 1.0]);
+    }
+
+    #[test]
+    fn guidance_is_never_left_out_unseen() {
+        let mut chain = chain(|o| o.guidance_scale = 2.0, 0);
+        assert!(chain.needs_unconditional());
+        let logits = [libm::logf(3.0), 0.0];
+        // As in the processor's own test: 1.125 and .125.
+        let scores = chain.process_guided(&logits, &[7.0, 7.0], &[]).unwrap();
+        assert!((scores[0] - libm::logf(1.125)).abs() < 1e-6, "{scores:?}");
+        let error = chain.choose(&logits, &[], &mut Generator::new(0));
+        let message = error.unwrap_err().to_string();
+        assert!(
+            message.contains("guidance_scale: expected 2 logits without the prompt, found none"),
+            "{message}"
+        );
+        let error = chain.process_guided(&logits, &[7.0], &[]);
+        assert!(error.unwrap_err().to_string().contains("found 1"));
+    }
+
+    #[test]
+    fn groups_avoid_what_earlier_ones_chose() {
+        let mut chain = chain(|o| o.diversity_penalty = 0.5, 0);
+        let inputs = StepInputs {
+            chosen: &[1, 1],
+            ..StepInputs::default()
+        };
+        assert_eq!(
+            chain.process_step(&[1.0, 1.0], &inputs).unwrap(),
+            [1.0, 0.0]
+        );
+        assert_eq!(chain.process(&[1.0, 1.0], &[]), [1.0, 1.0]);
+    }
+
+    #[test]
+    fn nothing_asked_for_is_nothing_copied() {
+        let mut chain = chain(|_| (), 0);
+        let logits = [1.0, f32::NAN];
+        assert_eq!(chain.process(&logits, &[]).as_ptr(), logits.as_ptr());
+    }
 }

@@ -74,8 +74,10 @@ const TOP_H_TOKENS: usize = 100;
 #[derive(Debug, Clone)]
 pub struct TopH {
     share: f32,
-    best: Vec<f32>,
     candidates: Vec<Candidate>,
+    /// The scores of the best tokens and what softmax makes of them alone.
+    best: Vec<f32>,
+    renormalized: Vec<Candidate>,
 }
 
 impl TopH {
@@ -83,8 +85,9 @@ impl TopH {
     pub fn new(share: f64) -> Self {
         Self {
             share: share as f32,
-            best: Vec::new(),
             candidates: Vec::new(),
+            best: Vec::new(),
+            renormalized: Vec::new(),
         }
     }
 }
@@ -97,11 +100,11 @@ impl Processor for TopH {
         let best = self.candidates[..looked_at].iter();
         self.best.extend(best.map(|c| logits[c.token]));
         // Sorted as they are: position i of the new distribution is candidate i of the old.
-        let mut renormalized = Vec::with_capacity(looked_at);
-        let log_sum = softmax(&self.best, &mut renormalized);
-        let limit = self.share * entropy(&self.best, &renormalized, log_sum) as f32;
+        let log_sum = softmax(&self.best, &mut self.renormalized);
+        let limit = self.share * entropy(&self.best, &self.renormalized, log_sum) as f32;
         let mut cumulative = 0.0;
-        let kept = renormalized
+        let kept = self
+            .renormalized
             .iter()
             .take_while(|c| {
                 cumulative += f64::from(-c.probability * libm::logf(c.probability));

@@ -5,6 +5,29 @@
 //! order that transformers uses, because the order changes the result. Knows nothing of models,
 //! files or text, and is the same on every machine: exponentials come from `libm`, draws from a
 //! seeded generator.
+//!
+//! ```
+//! use gpt2::sampling::{Chain, ChainContext, Generator, Processor, SamplingOptions, TopK};
+//!
+//! let mut logits = [0.5, 2.0, 1.0, -1.0];
+//! TopK::new(2).apply(&mut logits, &[]);
+//! assert_eq!(logits, [f32::NEG_INFINITY, 2.0, 1.0, f32::NEG_INFINITY]);
+//!
+//! let options = SamplingOptions {
+//!     suppress_tokens: vec![1],
+//!     ..SamplingOptions::default()
+//! };
+//! let context = ChainContext {
+//!     prompt: &[3],
+//!     eos: &[0],
+//!     beams: 1,
+//!     max_length: None,
+//! };
+//! let mut chain = Chain::new(&options, &context)?;
+//! let next = chain.choose(&logits, &[3], &mut Generator::new(42))?;
+//! assert_eq!(next, 2);
+//! # Ok::<(), gpt2::Error>(())
+//! ```
 
 mod bias;
 mod chain;

@@ -213,3 +213,124 @@ fn wanted<const ROWS: usize>(table: [(&'static str, Option<Link>); ROWS]) -> Vec
     rows.filter_map(|(name, link)| Some((name, link?)))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Chain;
+    use super::super::testing::{OUT, log};
+    use super::*;
+    use crate::TokenId;
+
+    const CONTEXT: ChainContext = ChainContext {
+        prompt: &[5],
+        eos: &[3, 2],
+        beams: 1,
+        max_length: Some(3),
+    };
+
+    fn chain(context: &ChainContext, change: impl FnOnce(&mut SamplingOptions)) -> Chain {
+        let mut options = SamplingOptions {
+            top_k: 0,
+            ..SamplingOptions::default()
+        };
+        change(&mut options);
+        Chain::new(&options, context).unwrap()
+    }
+
+    fn names(change: impl FnOnce(&mut SamplingOptions)) -> Vec<&'static str> {
+        chain(&CONTEXT, change).names().collect()
+    }
+
+    #[test]
+    fn only_what_is_asked_for_becomes_a_link() {
+        assert!(names(|_| ()).is_empty());
+        assert!(names(|o| o.temperature = 2.0).is_empty());
+        assert_eq!(
+            names(|o| (o.do_sample, o.temperature, o.top_k) = (true, 2.0, 50)),
+            ["temperature", "top_k"]
+        );
+        // Log-probabilities are wanted of greedy decoding too.
+        assert_eq!(
+            names(|o| (o.renormalize_logits, o.top_p) = (true, 0.5)),
+            ["renormalize_logits"]
+        );
+        // The prompt is as long already.
+        assert!(names(|o| o.min_length = 1).is_empty());
+    }
+
+    #[test]
+    fn an_end_is_forced_where_there_is_one() {
+        let logits = [1.0; 4];
+        let forced = |context: &ChainContext, ids: &[TokenId]| {
+            let mut chain = chain(context, |o| o.forced_eos_token_id = vec![2]);
+            chain.process(&logits, ids).to_vec()
+        };
+        assert_eq!(forced(&CONTEXT, &[5, 0]), [OUT, OUT, 0.0, OUT]);
+        assert_eq!(forced(&CONTEXT, &[5]), logits);
+        let endless = ChainContext {
+            max_length: None,
+            ..CONTEXT
+        };
+        assert_eq!(forced(&endless, &[5, 0]), logits);
+    }
+
+    #[test]
+    fn a_forced_first_token_puts_the_beginning_off() {
+        let suppressed = |forced, ids: &[TokenId]| {
+            let mut chain = chain(&CONTEXT, |o| {
+                o.begin_suppress_tokens = vec![0];
+                o.forced_bos_token_id = forced;
+            });
+            chain.process(&[1.0; 2], ids)[0] == OUT
+        };
+        assert!(suppressed(None, &[5]) && !suppressed(None, &[5, 1]));
+        // After the forced token 0 itself, which is not suppressed.
+        assert!(!suppressed(Some(0), &[5]) && suppressed(Some(0), &[5, 0]));
+        // A longer prompt has no forced token.
+        let longer = ChainContext {
+            prompt: &[5, 5],
+            ..CONTEXT
+        };
+        let mut chain = chain(&longer, |o| {
+            o.begin_suppress_tokens = vec![0];
+            o.forced_bos_token_id = Some(1);
+        });
+        assert_eq!(chain.process(&[1.0; 2], &[5, 5]), [OUT, 1.0]);
+    }
+
+    #[test]
+    fn beams_keep_a_token_beside_the_ends() {
+        let logits = log(&[0.4, 0.3, 0.2, 0.1]);
+        let kept = |beams, eos, change: fn(&mut SamplingOptions)| {
+            let context = ChainContext {
+                eos,
+                beams,
+                ..CONTEXT
+            };
+            let mut chain = chain(&context, |o| {
+                o.do_sample = true;
+                change(o);
+            });
+            let scores = chain.process(&logits, &[5]);
+            scores.iter().filter(|score| **score > OUT).count()
+        };
+        let changes: [fn(&mut SamplingOptions); 6] = [
+            |o| o.top_k = 1,
+            |o| o.top_p = 0.1,
+            |o| o.min_p = 1.0,
+            // H = 1.2799 and −ln p − H: −.3636, −.0759, .3296, 1.0227; the second is nearest.
+            |o| o.typical_p = 0.1,
+            |o| o.epsilon_cutoff = 0.9,
+            |o| o.eta_cutoff = 0.99999,
+        ];
+        // √.99999 · e^−1.2799 = .2781: eta leaves .4 and .3 by itself.
+        for (index, change) in changes.into_iter().enumerate() {
+            let alone = if index == 5 { 2 } else { 1 };
+            assert_eq!(kept(1, &[3, 2], change), alone, "filter {index}");
+            assert_eq!(kept(0, &[3, 2], change), alone, "filter {index}");
+            assert_eq!(kept(2, &[3, 2], change), 3, "filter {index}");
+            assert_eq!(kept(2, &[3], change), 2, "filter {index}");
+            assert_eq!(kept(2, &[], change), 2, "filter {index}");
+        }
+    }
+}
