@@ -127,10 +127,10 @@ enum Next {
 }
 
 /// One continuation as it is made.
-struct Text<'a, 'r> {
+pub(super) struct Text<'a, 'r> {
     request: &'r Request<'a>,
     /// Prompt and continuation.
-    ids: Vec<TokenId>,
+    pub(super) ids: Vec<TokenId>,
     /// Tokens the predictor holds.
     held: usize,
     chain: Chain,
@@ -143,7 +143,12 @@ struct Text<'a, 'r> {
 }
 
 impl<'a, 'r> Text<'a, 'r> {
-    fn new(request: &'r Request<'a>, sequence: usize, prompt: &[TokenId]) -> Result<Self> {
+    /// A continuation of the request, number `sequence` of several; the predictor holds `prompt` for it.
+    pub(super) fn new(
+        request: &'r Request<'a>,
+        sequence: usize,
+        prompt: &[TokenId],
+    ) -> Result<Self> {
         Ok(Self {
             request,
             ids: request.prompt.to_vec(),
@@ -163,32 +168,36 @@ impl<'a, 'r> Text<'a, 'r> {
         first_logits: &[f32],
         on_token: &mut OnToken<'_>,
     ) -> Result<FinishReason> {
-        let options = self.request.options;
-        let start = Instant::now();
-        for index in 0..options.max_new_tokens {
-            let chosen = if index == 0 {
-                self.first(predictor, first_logits)
-            } else {
-                self.next(predictor)
-            };
-            let id = match chosen {
-                Ok(Next::Token(id)) => id,
+        if self.request.max_new_tokens == 0 {
+            return Ok(FinishReason::Length);
+        }
+        let mut chosen = self.first(predictor, first_logits);
+        loop {
+            match chosen {
+                Ok(Next::Token(id)) => {
+                    if let Some(reason) = self.take(id, on_token) {
+                        return Ok(reason);
+                    }
+                }
                 Ok(Next::NoRoom) => return Ok(FinishReason::ContextFull),
                 Err(Error::Stopped) => return Ok(FinishReason::Stopped),
                 Err(error) => return Err(error),
-            };
-            self.ids.push(id);
-            if let Some(reason) = self.writer.push(id, on_token) {
-                return Ok(reason);
             }
-            if options
-                .max_time
-                .is_some_and(|limit| start.elapsed() > limit)
-            {
-                return Ok(FinishReason::Time);
-            }
+            chosen = self.next(predictor);
         }
-        Ok(FinishReason::Length)
+    }
+
+    /// Appends a token; gives the reason when the text ends with it.
+    pub(super) fn take(&mut self, id: TokenId, on_token: &mut OnToken<'_>) -> Option<FinishReason> {
+        self.ids.push(id);
+        if let Some(reason) = self.writer.push(id, on_token) {
+            return Some(reason);
+        }
+        if self.request.is_over_time() {
+            return Some(FinishReason::Time);
+        }
+        let new = self.ids.len() - self.request.prompt.len();
+        (new >= self.request.max_new_tokens).then_some(FinishReason::Length)
     }
 
     /// The token after the prompt.
@@ -202,6 +211,7 @@ impl<'a, 'r> Text<'a, 'r> {
             None
         };
         self.choose(logits, unconditional.as_deref())
+            .map(Next::Token)
     }
 
     /// Computes the newest token and chooses the one after it.
@@ -227,9 +237,15 @@ impl<'a, 'r> Text<'a, 'r> {
         };
         self.computed += 1;
         self.choose(logits, unconditional.as_deref())
+            .map(Next::Token)
     }
 
-    fn choose(&mut self, logits: &[f32], unconditional: Option<&[f32]>) -> Result<Next> {
+    /// Chooses the next token by its logits.
+    pub(super) fn choose(
+        &mut self,
+        logits: &[f32],
+        unconditional: Option<&[f32]>,
+    ) -> Result<TokenId> {
         let options = self.request.options;
         if options.output_logits {
             self.logits.push(logits.to_vec());
@@ -243,11 +259,11 @@ impl<'a, 'r> Text<'a, 'r> {
         if options.output_scores {
             self.scores.push(scores.to_vec());
         }
-        let id = self.generator.choose(scores, options.sampling.do_sample)?;
-        Ok(Next::Token(id))
+        self.generator.choose(scores, options.sampling.do_sample)
     }
 
-    fn finish(self, finish_reason: FinishReason) -> Continuation {
+    /// The continuation, ended for this reason.
+    pub(super) fn finish(self, finish_reason: FinishReason) -> Continuation {
         Continuation {
             scores: self.scores,
             logits: self.logits,
@@ -326,8 +342,11 @@ mod tests {
         let request = Request {
             tokenizer,
             eos,
+            row: 0,
             prompt,
             options,
+            max_new_tokens: options.max_new_tokens,
+            start: Instant::now(),
         };
         write(predictor, &request, on_token)
     }

@@ -4,6 +4,7 @@
 #![cfg(feature = "demo-model")]
 
 mod checkpoints;
+mod decoding;
 mod generate;
 mod manners;
 mod measure;
