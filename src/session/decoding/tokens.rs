@@ -23,6 +23,10 @@ pub(super) trait Predictor {
     fn capacity(&self) -> usize;
     /// Appends tokens to a text of its own, empty at first; gives the logits after the last.
     fn append_apart(&mut self, tokens: &[TokenId], anew: bool) -> Result<&[f32]>;
+    /// What the model itself gave last, where [`Predictor::append`] gives something made of it.
+    fn raw_logits(&self) -> Option<&[f32]> {
+        None
+    }
 }
 
 impl Predictor for Session {
@@ -210,8 +214,9 @@ impl<'a, 'r> Text<'a, 'r> {
         } else {
             None
         };
-        self.choose(logits, unconditional.as_deref())
-            .map(Next::Token)
+        let id = self.choose(logits, unconditional.as_deref())?;
+        self.keep_raw_logits(predictor);
+        Ok(Next::Token(id))
     }
 
     /// Computes the newest token and chooses the one after it.
@@ -236,8 +241,16 @@ impl<'a, 'r> Text<'a, 'r> {
             predictor.append(&window)?
         };
         self.computed += 1;
-        self.choose(logits, unconditional.as_deref())
-            .map(Next::Token)
+        let id = self.choose(logits, unconditional.as_deref())?;
+        self.keep_raw_logits(predictor);
+        Ok(Next::Token(id))
+    }
+
+    /// Puts the model's own logits in place of what was made of them.
+    fn keep_raw_logits(&mut self, predictor: &dyn Predictor) {
+        if let (Some(kept), Some(raw)) = (self.logits.last_mut(), predictor.raw_logits()) {
+            raw.clone_into(kept);
+        }
     }
 
     /// Chooses the next token by its logits.

@@ -9,13 +9,13 @@ use crate::reference::model;
 use crate::run::run_with;
 
 fn cases() -> Vec<Value> {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../tests/data/decoding/cases.json"
-    );
-    let text = std::fs::read_to_string(path).expect("the cases are there");
-    let document: Value = serde_json::from_str(&text).expect("the cases are JSON");
-    document["cases"].as_array().expect("a list").clone()
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/decoding");
+    let of = |file: &str| -> Vec<Value> {
+        let text = std::fs::read_to_string(Path::new(folder).join(file)).expect("cases");
+        let document: Value = serde_json::from_str(&text).expect("the cases are JSON");
+        document["cases"].as_array().expect("a list").clone()
+    };
+    [of("cases.json"), of("beams.json")].concat()
 }
 
 /// Runs a case with more arguments.

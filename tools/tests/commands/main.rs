@@ -6,6 +6,7 @@
 mod checkpoints;
 mod decoding;
 mod generate;
+mod generation;
 mod manners;
 mod measure;
 mod reference;
