@@ -163,7 +163,8 @@ impl<'a, 'r> Search<'a, 'r> {
         let mut rows = vec![first; options.num_beams];
         for step in 0..self.request.max_new_tokens {
             let parents = self.step(&rows, step)?;
-            if self.groups.iter().all(|group| group.done) || step + 1 == self.request.max_new_tokens {
+            if self.groups.iter().all(|group| group.done) || step + 1 == self.request.max_new_tokens
+            {
                 break;
             }
             session.reorder(&parents)?;

@@ -133,11 +133,7 @@ fn shortened(value: &Value) -> String {
 }
 
 /// Leaves ids outside the vocabulary out: configurations keep GPT-2's beside smaller vocabularies.
-fn keep_known_ids(
-    options: &mut GenerationOptions,
-    vocabulary: usize,
-    warnings: &mut Vec<String>,
-) {
+fn keep_known_ids(options: &mut GenerationOptions, vocabulary: usize, warnings: &mut Vec<String>) {
     let known = |id: &TokenId| (*id as usize) < vocabulary;
     let all_known = |ids: &[TokenId]| ids.iter().all(known);
     let mut put_aside = |name: &str, before: usize, after: usize| {
@@ -229,10 +225,21 @@ mod tests {
                "eos_token_id": [5, 100], "suppress_tokens": [100, 2], "bad_words_ids": [[1, 100], [2]],
                "forced_bos_token_id": 200}"#,
         );
-        let of = |part: &str| found.warnings.iter().filter(|line| line.contains(part)).count();
+        let of = |part: &str| {
+            found
+                .warnings
+                .iter()
+                .filter(|line| line.contains(part))
+                .count()
+        };
         assert_eq!((of("force_words_ids"), of("warmth")), (1, 1));
         assert_eq!((of("constraints"), of("token_healing")), (0, 0));
-        for name in ["eos_token_id", "suppress_tokens", "bad_words_ids", "forced_bos_token_id"] {
+        for name in [
+            "eos_token_id",
+            "suppress_tokens",
+            "bad_words_ids",
+            "forced_bos_token_id",
+        ] {
             assert_eq!(of(name), 1, "{name}: {:?}", found.warnings);
         }
         let options = found.options;
@@ -241,7 +248,10 @@ mod tests {
         assert_eq!(options.sampling.bad_words_ids, [[2]]);
         assert_eq!(options.sampling.forced_bos_token_id, None);
         assert_eq!(parsed(r#"{"eos_token_id": 50256}"#).options.eos, None);
-        assert_eq!(parsed(r#"{"temperature": 0}"#).options.sampling.temperature, 1.0);
+        assert_eq!(
+            parsed(r#"{"temperature": 0}"#).options.sampling.temperature,
+            1.0
+        );
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::stop::StopStrings;
 use super::method::Method;
+use super::stop::StopStrings;
 use crate::model::cache::MAX_SEQUENCES;
 use crate::sampling::SamplingOptions;
 use crate::{Error, Result, TokenId};
@@ -200,7 +200,9 @@ impl GenerationOptions {
         };
         let needed = prompts.iter().map(|&prompt| {
             let prompt = prompt.min(positions);
-            let text = prompt.saturating_add(self.new_tokens(prompt)).min(positions);
+            let text = prompt
+                .saturating_add(self.new_tokens(prompt))
+                .min(positions);
             if self.is_contrastive() {
                 text + sequences
             } else if self.num_beams > 1 {
@@ -350,5 +352,50 @@ impl GenerationTimings {
         self.prefill += other.prefill;
         self.decode_tokens += other.decode_tokens;
         self.decode += other.decode;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn needs(
+        prompts: &[usize],
+        positions: usize,
+        change: impl FnOnce(&mut GenerationOptions),
+    ) -> (usize, usize) {
+        let mut options = GenerationOptions {
+            max_new_tokens: 10,
+            ..GenerationOptions::default()
+        };
+        change(&mut options);
+        options.needs(prompts, positions)
+    }
+
+    #[test]
+    fn sessions_are_as_large_as_needed() {
+        assert_eq!(needs(&[5], 100, |_| ()), (1, 15));
+        assert_eq!(needs(&[5], 12, |_| ()), (1, 12));
+        assert_eq!(needs(&[5], 100, |o| o.max_length = Some(8)), (1, 8));
+        // Rows of the longest, as many as a cache tells apart.
+        assert_eq!(needs(&[5, 7, 2], 100, |_| ()), (3, 51));
+        assert_eq!(needs(&[1; 70], 100, |_| ()), (64, 64 * 11));
+        let drawn = |o: &mut GenerationOptions| {
+            (o.sampling.do_sample, o.num_return_sequences) = (true, 2);
+        };
+        assert_eq!(needs(&[5], 100, drawn), (1, 15));
+        assert_eq!(needs(&[5, 7], 100, drawn), (4, 68));
+        // A shared prompt, and ten tokens and one more for each of four.
+        assert_eq!(needs(&[5, 7], 100, |o| o.num_beams = 4), (4, 51));
+        let contrastive =
+            |o: &mut GenerationOptions| (o.penalty_alpha, o.sampling.top_k) = (0.6, 4);
+        assert_eq!(needs(&[5], 100, contrastive), (4, 19));
+        assert_eq!(
+            needs(&[5], 100, |o| o.sampling.guidance_scale = 2.0),
+            (2, 30)
+        );
+        // Never more than the sequences can have.
+        assert_eq!(needs(&[5], 6, |o| o.num_beams = 2), (2, 9));
+        assert_eq!(needs(&[900], 6, |o| o.num_beams = 2), (2, 8));
     }
 }

@@ -206,7 +206,10 @@ impl<'a> Request<'a> {
         }
         Ok(Self {
             tokenizer,
-            eos: options.eos.as_deref().unwrap_or(&model.hyperparameters().eos),
+            eos: options
+                .eos
+                .as_deref()
+                .unwrap_or(&model.hyperparameters().eos),
             row,
             prompt,
             options,
@@ -231,11 +234,7 @@ impl<'a> Request<'a> {
             prompt: self.prompt,
             eos: self.eos,
             beams,
-            max_length: Some(
-                self.prompt
-                    .len()
-                    .saturating_add(self.max_new_tokens),
-            ),
+            max_length: Some(self.prompt.len().saturating_add(self.max_new_tokens)),
         };
         Chain::new(&sampling, &context)
     }

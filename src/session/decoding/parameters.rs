@@ -328,9 +328,17 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_named() {
         for (name, value, expected) in [
-            ("top_k", "-1", "top_k: expected a whole number of at least 0, found -1"),
+            (
+                "top_k",
+                "-1",
+                "top_k: expected a whole number of at least 0, found -1",
+            ),
             ("top_k", "1.5", "found 1.5"),
-            ("temperature", "hot", "temperature: expected a number, found \"hot\""),
+            (
+                "temperature",
+                "hot",
+                "temperature: expected a number, found \"hot\"",
+            ),
             ("do_sample", "1", "true or false, found 1"),
             ("early_stopping", "soon", "\"never\""),
             ("eos_token_id", "4294967296", "a token id or a list of them"),

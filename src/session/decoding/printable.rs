@@ -64,7 +64,10 @@ mod tests {
     #[test]
     fn lines_and_chinese_are_shown_at_once() {
         assert_eq!(shown(&["an end\n", "x"]), ["an end\n", "", "x"]);
-        assert_eq!(shown(&["ab", "c\u{4E2D}", "\u{3042}"]), ["", "abc\u{4E2D}", "", "\u{3042}"]);
+        assert_eq!(
+            shown(&["ab", "c\u{4E2D}", "\u{3042}"]),
+            ["", "abc\u{4E2D}", "", "\u{3042}"]
+        );
         // A line's end within a piece counts for nothing; the space after it does.
         assert_eq!(shown(&["a\nb", " c"]), ["", "a\nb ", "c"]);
     }

@@ -46,7 +46,13 @@ pub(super) fn write(
                 ended: None,
             });
         }
-        let result = write_chunk(session, requests, &mut rows, on_token, &mut generation.timings);
+        let result = write_chunk(
+            session,
+            requests,
+            &mut rows,
+            on_token,
+            &mut generation.timings,
+        );
         let stopped = match result {
             Ok(()) => false,
             Err(Error::Stopped) => true,

@@ -184,6 +184,10 @@ impl<'a, 'r> Text<'a, 'r> {
                     }
                 }
                 Ok(Next::NoRoom) => return Ok(FinishReason::ContextFull),
+                // The text that guidance steers away from may fill the context too.
+                Err(Error::ContextFull { .. }) if self.ids.len() > self.request.prompt.len() => {
+                    return Ok(FinishReason::ContextFull);
+                }
                 Err(Error::Stopped) => return Ok(FinishReason::Stopped),
                 Err(error) => return Err(error),
             }

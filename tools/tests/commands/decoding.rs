@@ -37,7 +37,10 @@ fn run_case(case: &Value, more: &[&str]) -> Value {
 #[test]
 fn texts_are_transformers() {
     let cases = cases();
-    let texts: Vec<&Value> = cases.iter().filter(|case| case["sequences"].is_array()).collect();
+    let texts: Vec<&Value> = cases
+        .iter()
+        .filter(|case| case["sequences"].is_array())
+        .collect();
     assert!(texts.len() > 80);
     let mut wrong = Vec::new();
     let mut largest = 0f64;
@@ -50,7 +53,10 @@ fn texts_are_transformers() {
             wrong.push(format!("{}: {ids:?} is not {expected:?}", case["name"]));
             continue;
         }
-        for (sequence, score) in found.iter().zip(case["scores"].as_array().into_iter().flatten()) {
+        for (sequence, score) in found
+            .iter()
+            .zip(case["scores"].as_array().into_iter().flatten())
+        {
             let difference = sequence["score"].as_f64().unwrap() - score.as_f64().unwrap();
             largest = largest.max(difference.abs());
         }
@@ -66,7 +72,10 @@ fn processed_scores_are_transformers() {
     let path = folder.path().join("scores.safetensors");
     let mut largest = 0f64;
     let cases = cases();
-    let steps: Vec<&Value> = cases.iter().filter(|case| case["values"].is_array()).collect();
+    let steps: Vec<&Value> = cases
+        .iter()
+        .filter(|case| case["values"].is_array())
+        .collect();
     assert!(steps.len() > 10);
     for case in steps {
         let file = path.to_str().unwrap();

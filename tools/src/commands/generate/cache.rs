@@ -45,7 +45,11 @@ impl PromptCache {
     /// Writes what the session holds of the prompt, or all of it. A file that is there was restored, so it is
     /// a cache of this model and may be replaced.
     pub(super) fn save(&self, session: &mut Session, prompt: &[TokenId]) -> Result<(), Failure> {
-        let Some(path) = self.prompt_cache.as_deref().filter(|_| !self.prompt_cache_ro) else {
+        let Some(path) = self
+            .prompt_cache
+            .as_deref()
+            .filter(|_| !self.prompt_cache_ro)
+        else {
             return Ok(());
         };
         let held = session.tokens(0);

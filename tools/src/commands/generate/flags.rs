@@ -85,63 +85,268 @@ const GROUPS: &[Group] = &[
     Group(
         "Choosing tokens",
         &[
-            Flag("do_sample", "BOOL", Kind::Switch, "Draw tokens at random by their probability; without it the model's wish to sample is set aside"),
-            Flag("temperature", "T", Kind::Number, "Below 1 prefers likely tokens more, above 1 less [default: 1]"),
-            Flag("top_k", "K", Kind::Number, "Draw from the K most likely tokens; 0 for all [default: 50]"),
-            Flag("top_p", "P", Kind::Number, "Draw from the most likely tokens that together have probability P [default: 1]"),
-            Flag("min_p", "P", Kind::Number, "Draw from tokens at least P times as likely as the best [default: 0]"),
-            Flag("typical_p", "P", Kind::Number, "Draw from the tokens nearest to the expected information, of probability P [default: 1]"),
-            Flag("epsilon_cutoff", "P", Kind::Number, "Draw from tokens of at least probability P [default: 0]"),
-            Flag("eta_cutoff", "P", Kind::Number, "Draw from tokens of at least probability P, or less where the entropy is high [default: 0]"),
-            Flag("top_h", "H", Kind::Number, "Draw from the best tokens that hold this share of the entropy [default: 1]"),
-            Flag("num_return_sequences", "N", Kind::Number, "Continuations: drawn, the n-th with the seed + n, or the best of a beam search [default: 1]"),
+            Flag(
+                "do_sample",
+                "BOOL",
+                Kind::Switch,
+                "Draw tokens at random by their probability; without it the model's wish to sample is set aside",
+            ),
+            Flag(
+                "temperature",
+                "T",
+                Kind::Number,
+                "Below 1 prefers likely tokens more, above 1 less [default: 1]",
+            ),
+            Flag(
+                "top_k",
+                "K",
+                Kind::Number,
+                "Draw from the K most likely tokens; 0 for all [default: 50]",
+            ),
+            Flag(
+                "top_p",
+                "P",
+                Kind::Number,
+                "Draw from the most likely tokens that together have probability P [default: 1]",
+            ),
+            Flag(
+                "min_p",
+                "P",
+                Kind::Number,
+                "Draw from tokens at least P times as likely as the best [default: 0]",
+            ),
+            Flag(
+                "typical_p",
+                "P",
+                Kind::Number,
+                "Draw from the tokens nearest to the expected information, of probability P [default: 1]",
+            ),
+            Flag(
+                "epsilon_cutoff",
+                "P",
+                Kind::Number,
+                "Draw from tokens of at least probability P [default: 0]",
+            ),
+            Flag(
+                "eta_cutoff",
+                "P",
+                Kind::Number,
+                "Draw from tokens of at least probability P, or less where the entropy is high [default: 0]",
+            ),
+            Flag(
+                "top_h",
+                "H",
+                Kind::Number,
+                "Draw from the best tokens that hold this share of the entropy [default: 1]",
+            ),
+            Flag(
+                "num_return_sequences",
+                "N",
+                Kind::Number,
+                "Continuations: drawn, the n-th with the seed + n, or the best of a beam search [default: 1]",
+            ),
         ],
     ),
     Group(
         "Changing scores",
         &[
-            Flag("repetition_penalty", "X", Kind::Number, "Above 1 makes tokens seen before less likely [default: 1]"),
-            Flag("encoder_repetition_penalty", "X", Kind::Number, "Above 1 makes the prompt's tokens more likely [default: 1]"),
-            Flag("no_repeat_ngram_size", "N", Kind::Number, "No run of N tokens occurs twice; 0 for no limit [default: 0]"),
-            Flag("encoder_no_repeat_ngram_size", "N", Kind::Number, "No run of N tokens of the prompt occurs again; 0 for no limit [default: 0]"),
-            Flag("bad_words_ids", "IDS", Kind::Sequences, "Tokens that may not follow one another; may be repeated"),
-            Flag("sequence_bias", "IDS=BIAS", Kind::Biases, "Add BIAS to the score of the last of these tokens after the others; may be repeated"),
+            Flag(
+                "repetition_penalty",
+                "X",
+                Kind::Number,
+                "Above 1 makes tokens seen before less likely [default: 1]",
+            ),
+            Flag(
+                "encoder_repetition_penalty",
+                "X",
+                Kind::Number,
+                "Above 1 makes the prompt's tokens more likely [default: 1]",
+            ),
+            Flag(
+                "no_repeat_ngram_size",
+                "N",
+                Kind::Number,
+                "No run of N tokens occurs twice; 0 for no limit [default: 0]",
+            ),
+            Flag(
+                "encoder_no_repeat_ngram_size",
+                "N",
+                Kind::Number,
+                "No run of N tokens of the prompt occurs again; 0 for no limit [default: 0]",
+            ),
+            Flag(
+                "bad_words_ids",
+                "IDS",
+                Kind::Sequences,
+                "Tokens that may not follow one another; may be repeated",
+            ),
+            Flag(
+                "sequence_bias",
+                "IDS=BIAS",
+                Kind::Biases,
+                "Add BIAS to the score of the last of these tokens after the others; may be repeated",
+            ),
             Flag("suppress_tokens", "IDS", Kind::Ids, "Tokens never chosen"),
-            Flag("begin_suppress_tokens", "IDS", Kind::Ids, "Tokens never chosen first"),
-            Flag("forced_bos_token_id", "ID", Kind::Number, "The token that follows a prompt of one token"),
-            Flag("forced_eos_token_id", "IDS", Kind::Ids, "One of these is the last token that the length allows"),
-            Flag("exponential_decay_length_penalty", "START,FACTOR", Kind::Pair, "After START new tokens the end grows more likely, by FACTOR with each"),
-            Flag("guidance_scale", "X", Kind::Number, "Above 1 follows the prompt more than the negative prompt [default: 1]"),
-            Flag("negative_prompt_ids", "IDS", Kind::Ids, "The negative prompt as tokens [default: the prompt's last token]"),
-            Flag("remove_invalid_values", "BOOL", Kind::Switch, "Replace scores that are no numbers"),
-            Flag("renormalize_logits", "BOOL", Kind::Switch, "Make log-probabilities of the processed scores"),
+            Flag(
+                "begin_suppress_tokens",
+                "IDS",
+                Kind::Ids,
+                "Tokens never chosen first",
+            ),
+            Flag(
+                "forced_bos_token_id",
+                "ID",
+                Kind::Number,
+                "The token that follows a prompt of one token",
+            ),
+            Flag(
+                "forced_eos_token_id",
+                "IDS",
+                Kind::Ids,
+                "One of these is the last token that the length allows",
+            ),
+            Flag(
+                "exponential_decay_length_penalty",
+                "START,FACTOR",
+                Kind::Pair,
+                "After START new tokens the end grows more likely, by FACTOR with each",
+            ),
+            Flag(
+                "guidance_scale",
+                "X",
+                Kind::Number,
+                "Above 1 follows the prompt more than the negative prompt [default: 1]",
+            ),
+            Flag(
+                "negative_prompt_ids",
+                "IDS",
+                Kind::Ids,
+                "The negative prompt as tokens [default: the prompt's last token]",
+            ),
+            Flag(
+                "remove_invalid_values",
+                "BOOL",
+                Kind::Switch,
+                "Replace scores that are no numbers",
+            ),
+            Flag(
+                "renormalize_logits",
+                "BOOL",
+                Kind::Switch,
+                "Make log-probabilities of the processed scores",
+            ),
         ],
     ),
     Group(
         "Searching",
         &[
-            Flag("num_beams", "N", Kind::Number, "Beam search: keep the N best texts [default: 1]"),
-            Flag("length_penalty", "X", Kind::Number, "Above 0 prefers long texts, below 0 short ones [default: 1]"),
-            Flag("early_stopping", "WHEN", Kind::Word, "End when there are N texts (true), when better ones are unlikely (false) or impossible (never) [default: false]"),
-            Flag("num_beam_groups", "N", Kind::Number, "Groups of beams that avoid each other's tokens [default: 1]"),
-            Flag("diversity_penalty", "X", Kind::Number, "What a token costs that an earlier group chose in the same step [default: 0]"),
-            Flag("penalty_alpha", "A", Kind::Number, "Contrastive search among the --top-k best: what likeness to the text before costs [default: 0]"),
-            Flag("dola_layers", "LAYERS", Kind::Layers, "Contrast the last layer with one of these: low, high, or a list such as 2,4"),
-            Flag("prompt_lookup_num_tokens", "N", Kind::Number, "Propose the N tokens that followed the same text before: faster, the same result"),
-            Flag("max_matching_ngram_size", "N", Kind::Number, "The longest stretch of text that is looked up [default: 2]"),
-            Flag("num_assistant_tokens", "N", Kind::Number, "Tokens that the assistant model proposes at first [default: 5]"),
+            Flag(
+                "num_beams",
+                "N",
+                Kind::Number,
+                "Beam search: keep the N best texts [default: 1]",
+            ),
+            Flag(
+                "length_penalty",
+                "X",
+                Kind::Number,
+                "Above 0 prefers long texts, below 0 short ones [default: 1]",
+            ),
+            Flag(
+                "early_stopping",
+                "WHEN",
+                Kind::Word,
+                "End when there are N texts (true), when better ones are unlikely (false) or impossible (never) [default: false]",
+            ),
+            Flag(
+                "num_beam_groups",
+                "N",
+                Kind::Number,
+                "Groups of beams that avoid each other's tokens [default: 1]",
+            ),
+            Flag(
+                "diversity_penalty",
+                "X",
+                Kind::Number,
+                "What a token costs that an earlier group chose in the same step [default: 0]",
+            ),
+            Flag(
+                "penalty_alpha",
+                "A",
+                Kind::Number,
+                "Contrastive search among the --top-k best: what likeness to the text before costs [default: 0]",
+            ),
+            Flag(
+                "dola_layers",
+                "LAYERS",
+                Kind::Layers,
+                "Contrast the last layer with one of these: low, high, or a list such as 2,4",
+            ),
+            Flag(
+                "prompt_lookup_num_tokens",
+                "N",
+                Kind::Number,
+                "Propose the N tokens that followed the same text before: faster, the same result",
+            ),
+            Flag(
+                "max_matching_ngram_size",
+                "N",
+                Kind::Number,
+                "The longest stretch of text that is looked up [default: 2]",
+            ),
+            Flag(
+                "num_assistant_tokens",
+                "N",
+                Kind::Number,
+                "Tokens that the assistant model proposes at first [default: 5]",
+            ),
         ],
     ),
     Group(
         "Ending",
         &[
-            Flag("max_new_tokens", "N", Kind::Number, "Most tokens to generate [default: 128]"),
-            Flag("max_length", "N", Kind::Number, "Most tokens, the prompt's included"),
-            Flag("min_length", "N", Kind::Number, "Do not end before N tokens, the prompt's included [default: 0]"),
-            Flag("min_new_tokens", "N", Kind::Number, "Do not end before N new tokens [default: 0]"),
-            Flag("max_time", "SECONDS", Kind::Number, "End after the token at which this time is over"),
-            Flag("eos_token_id", "IDS", Kind::Ids, "Tokens that end the text [default: the model's]"),
-            Flag("stop_strings", "TEXT", Kind::Texts, "End before this text; may be repeated"),
+            Flag(
+                "max_new_tokens",
+                "N",
+                Kind::Number,
+                "Most tokens to generate [default: 128]",
+            ),
+            Flag(
+                "max_length",
+                "N",
+                Kind::Number,
+                "Most tokens, the prompt's included",
+            ),
+            Flag(
+                "min_length",
+                "N",
+                Kind::Number,
+                "Do not end before N tokens, the prompt's included [default: 0]",
+            ),
+            Flag(
+                "min_new_tokens",
+                "N",
+                Kind::Number,
+                "Do not end before N new tokens [default: 0]",
+            ),
+            Flag(
+                "max_time",
+                "SECONDS",
+                Kind::Number,
+                "End after the token at which this time is over",
+            ),
+            Flag(
+                "eos_token_id",
+                "IDS",
+                Kind::Ids,
+                "Tokens that end the text [default: the model's]",
+            ),
+            Flag(
+                "stop_strings",
+                "TEXT",
+                Kind::Texts,
+                "End before this text; may be repeated",
+            ),
         ],
     ),
 ];
@@ -264,7 +469,9 @@ mod tests {
             .map_err(|error| error.to_string())?;
         let mut options = GenerationOptions::default();
         let parameters = Parameters::from_arg_matches(&matches).map_err(|e| e.to_string())?;
-        parameters.apply(&mut options).map_err(|e| format!("{e:?}"))?;
+        parameters
+            .apply(&mut options)
+            .map_err(|e| format!("{e:?}"))?;
         Ok(options)
     }
 
@@ -280,12 +487,34 @@ mod tests {
     #[test]
     fn values_of_every_kind() {
         let options = parsed(&[
-            "-n", "5", "--do-sample", "--renormalize-logits=false", "--top-p", "0.5",
-            "--length-penalty", "-1.5", "--early-stopping", "never", "--dola-layers", "2,4",
-            "--bad-words-ids", "1,2", "--bad-words-ids", "[[3], [4, 5]]",
-            "--sequence-bias", "1,2=-0.5", "--sequence-bias", "3=-inf",
-            "--exponential-decay-length-penalty", "5,1.25", "--eos-token-id", "7,8",
-            "--stop", "-END", "--stop-strings", "2",
+            "-n",
+            "5",
+            "--do-sample",
+            "--renormalize-logits=false",
+            "--top-p",
+            "0.5",
+            "--length-penalty",
+            "-1.5",
+            "--early-stopping",
+            "never",
+            "--dola-layers",
+            "2,4",
+            "--bad-words-ids",
+            "1,2",
+            "--bad-words-ids",
+            "[[3], [4, 5]]",
+            "--sequence-bias",
+            "1,2=-0.5",
+            "--sequence-bias",
+            "3=-inf",
+            "--exponential-decay-length-penalty",
+            "5,1.25",
+            "--eos-token-id",
+            "7,8",
+            "--stop",
+            "-END",
+            "--stop-strings",
+            "2",
         ])
         .unwrap();
         let sampling = &options.sampling;
@@ -317,7 +546,10 @@ mod tests {
             (["--sequence-bias", "5"], "such as 1,2=-0.5"),
             (["--sequence-bias", "5=x"], "[[ids], bias]"),
             (["--bad-words-ids", "x"], "token ids such as 1,2,3"),
-            (["--exponential-decay-length-penalty", "5"], "[start, factor]"),
+            (
+                ["--exponential-decay-length-penalty", "5"],
+                "[start, factor]",
+            ),
         ] {
             let message = parsed(&arguments).unwrap_err();
             assert!(message.contains(part), "{arguments:?}: {message}");

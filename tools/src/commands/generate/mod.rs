@@ -227,7 +227,8 @@ impl Arguments {
         let (sequences, context) = options.needs(&lengths, most);
         let mut session = self.run.session_options(None);
         session.sequences = sequences;
-        if sequences > 1 && (session.context.is_none() || prompts.len() > 1) {
+        // The texts of a search share what was asked for.
+        if sequences > 1 && (session.context.is_none() || options.sequences() == 1) {
             session.context = Some(context);
         }
         self.run.start_with(Arc::clone(model), session)

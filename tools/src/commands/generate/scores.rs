@@ -14,13 +14,13 @@ use crate::tensors::{Described, TensorFile};
 pub(super) struct Scores {
     /// A safetensors file for --output-scores and --output-logits: f32 [tokens, vocabulary] of the
     /// continuation, or of several scores.0, scores.1...
-    #[arg(short, long, value_name = "OUT.safetensors", requires = "wanted")]
+    #[arg(short, long, value_name = "OUT.safetensors")]
     output: Option<PathBuf>,
     /// Write scores: what each token was chosen by, after all processors
-    #[arg(long, group = "wanted", requires = "output")]
+    #[arg(long, requires = "output")]
     output_scores: bool,
     /// Write logits: what the model gave for each token
-    #[arg(long, group = "wanted", requires = "output")]
+    #[arg(long, requires = "output")]
     output_logits: bool,
     /// Replace the file if it exists
     #[arg(long, requires = "output")]
@@ -33,6 +33,9 @@ impl Scores {
         options.output_scores = self.output_scores;
         options.output_logits = self.output_logits;
         match &self.output {
+            Some(_) if !self.output_scores && !self.output_logits => Err(Failure::Usage(
+                "--output: expected --output-scores or --output-logits, or both".to_owned(),
+            )),
             Some(path) if path.exists() && !self.force => Err(Failure::Work(format!(
                 "{}: the file exists; --force replaces it",
                 path.display()

@@ -16,7 +16,7 @@ pub(super) struct Source {
     text: Text,
     /// For the tokens of an --ids, 0 for padding, which is left out, and 1 for the others [default: all but the
     /// model's padding token]
-    #[arg(long, value_name = "MASK", value_parser = prompt::parse_ids, requires = "ids")]
+    #[arg(long, value_name = "MASK", value_parser = prompt::parse_ids)]
     attention_mask: Vec<Ids>,
 }
 
@@ -49,9 +49,13 @@ impl Source {
         if !source.ids.is_empty() {
             return Ok(Vec::new());
         }
+        if !self.attention_mask.is_empty() {
+            return Err(Failure::Usage(
+                "--attention-mask: expected prompts given as --ids".to_owned(),
+            ));
+        }
         if !source.prompt.is_empty() {
-            let texts = source.prompt.iter();
-            return Ok(texts.map(|text| without_newline(text)).collect());
+            return Ok(source.prompt.clone());
         }
         let text = match &source.file {
             Some(path) => prompt::read_file(path)?,
