@@ -253,7 +253,7 @@ impl<'a, 'r> Search<'a, 'r> {
             let scores = self.chain.process_step(&log_probabilities, &inputs)?;
             if recorded {
                 let on_request = |wanted: bool, values: &[f32]| {
-                    wanted.then(|| values.to_vec()).unwrap_or_default()
+                    if wanted { values.to_vec() } else { Vec::new() }
                 };
                 steps.push(Rc::new(StepScores {
                     scores: on_request(options.output_scores, scores),

@@ -13,20 +13,22 @@ use crate::failure::Failure;
 #[command(next_help_heading = "Running the model")]
 pub(super) struct PromptCache {
     /// Keep the prompt's cache in this file; what it has of a later prompt is not computed again
-    #[arg(long, value_name = "FILE")]
-    pub(super) prompt_cache: Option<PathBuf>,
+    #[arg(long = "prompt-cache", id = "prompt_cache", value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
     /// Keep the continuation's cache too
-    #[arg(long, requires = "prompt_cache")]
-    prompt_cache_all: bool,
+    #[arg(long = "prompt-cache-all", id = "prompt_cache_all")]
+    #[arg(requires = "prompt_cache")]
+    all: bool,
     /// Use the file and leave it as it is
-    #[arg(long, requires = "prompt_cache", conflicts_with = "prompt_cache_all")]
-    prompt_cache_ro: bool,
+    #[arg(long = "prompt-cache-ro", id = "prompt_cache_ro")]
+    #[arg(requires = "prompt_cache", conflicts_with = "prompt_cache_all")]
+    read_only: bool,
 }
 
 impl PromptCache {
     /// Brings the file's cache into the session, when there is a file.
     pub(super) fn restore(&self, session: &mut Session) -> Result<(), Failure> {
-        let Some(path) = self.prompt_cache.as_deref().filter(|path| path.exists()) else {
+        let Some(path) = self.file.as_deref().filter(|path| path.exists()) else {
             return Ok(());
         };
         match session.restore(0, path) {
@@ -45,11 +47,7 @@ impl PromptCache {
     /// Writes what the session holds of the prompt, or all of it. A file that is there was restored, so it is
     /// a cache of this model and may be replaced.
     pub(super) fn save(&self, session: &mut Session, prompt: &[TokenId]) -> Result<(), Failure> {
-        let Some(path) = self
-            .prompt_cache
-            .as_deref()
-            .filter(|_| !self.prompt_cache_ro)
-        else {
+        let Some(path) = self.file.as_deref().filter(|_| !self.read_only) else {
             return Ok(());
         };
         let held = session.tokens(0);
@@ -61,7 +59,7 @@ impl PromptCache {
             );
             return Ok(());
         }
-        if !self.prompt_cache_all {
+        if !self.all {
             session.truncate(0, common)?;
         }
         Ok(session.save(0, path, true)?)

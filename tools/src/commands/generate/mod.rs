@@ -33,7 +33,7 @@ use words::Words;
 /// The prompt is -p, -f, --ids or stdin (of -f and stdin, one newline at the end is dropped); several -p or
 /// --ids are continued together, each with the result it has alone. The continuation alone goes to stdout as it
 /// comes, whole words at a time. Parameters have the names and meanings they have in transformers, and over
-/// their defaults the values of the model's generation_config.json; but without --do-sample the most likely
+/// their defaults the values of the model's own generation settings; but without --do-sample the most likely
 /// token is taken every time.
 #[derive(Debug, Args)]
 #[command(
@@ -201,7 +201,7 @@ impl Arguments {
     fn check_single(&self, prompts: &[Prompt]) -> Result<(), Failure> {
         let single = [
             ("--assistant-model", self.assistant_model.is_some()),
-            ("--prompt-cache", self.cache.prompt_cache.is_some()),
+            ("--prompt-cache", self.cache.file.is_some()),
         ];
         match single.iter().find(|(_, given)| *given) {
             Some((flag, _)) if prompts.len() > 1 => Err(Failure::Usage(format!(
