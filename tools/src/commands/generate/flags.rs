@@ -46,9 +46,8 @@ impl Kind {
                 "false" => json!(false),
                 word => json!(word),
             },
-            Self::Ids => json!(ids(text)?),
             Self::Layers if matches!(text, "low" | "high") => json!(text),
-            Self::Layers => json!(ids(text)?),
+            Self::Ids | Self::Layers => json!(ids(text)?),
             Self::Pair => match text.split_once(',') {
                 Some((first, second)) => json!([
                     Self::Number.json(first.trim())?,
@@ -443,14 +442,14 @@ impl FromArgMatches for Parameters {
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
         for (_, Flag(name, _, kind, _)) in flags() {
-            let Some(values) = matches.get_many::<Value>(name) else {
+            let Some(mut values) = matches.get_many::<Value>(name) else {
                 continue;
             };
             let value = if kind.is_repeated() {
                 let items = values.filter_map(Value::as_array).flatten();
                 Value::Array(items.cloned().collect())
             } else {
-                values.last().cloned().unwrap_or_default()
+                values.next_back().cloned().unwrap_or_default()
             };
             self.0.push((name, value));
         }

@@ -81,13 +81,12 @@ pub(super) fn document(
     };
     let none = Vec::new();
     let sequences = |index: usize| generation.rows.get(index).unwrap_or(&none);
-    let mut document = match prompts {
-        [prompt] => row(prompt, sequences(0)),
-        _ => {
-            let rows = prompts.iter().enumerate();
-            let rows = rows.map(|(index, prompt)| row(prompt, sequences(index)));
-            json!({ "rows": rows.collect::<Vec<Value>>() })
-        }
+    let mut document = if let [prompt] = prompts {
+        row(prompt, sequences(0))
+    } else {
+        let rows = prompts.iter().enumerate();
+        let rows = rows.map(|(index, prompt)| row(prompt, sequences(index)));
+        json!({ "rows": rows.collect::<Vec<Value>>() })
     };
     document["timings"] = json!({
         "load_ms": milliseconds(load),

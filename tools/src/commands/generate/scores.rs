@@ -17,11 +17,11 @@ pub(super) struct Scores {
     #[arg(short, long, value_name = "OUT.safetensors")]
     output: Option<PathBuf>,
     /// Write scores: what each token was chosen by, after all processors
-    #[arg(long, requires = "output")]
-    output_scores: bool,
+    #[arg(long = "output-scores", id = "output_scores", requires = "output")]
+    of_choice: bool,
     /// Write logits: what the model gave for each token
-    #[arg(long, requires = "output")]
-    output_logits: bool,
+    #[arg(long = "output-logits", id = "output_logits", requires = "output")]
+    of_model: bool,
     /// Replace the file if it exists
     #[arg(long, requires = "output")]
     force: bool,
@@ -30,10 +30,10 @@ pub(super) struct Scores {
 impl Scores {
     /// Asks for the numbers. A file that is in the way is found now and not at the end.
     pub(super) fn apply(&self, options: &mut GenerationOptions) -> Result<(), Failure> {
-        options.output_scores = self.output_scores;
-        options.output_logits = self.output_logits;
+        options.output_scores = self.of_choice;
+        options.output_logits = self.of_model;
         match &self.output {
-            Some(_) if !self.output_scores && !self.output_logits => Err(Failure::Usage(
+            Some(_) if !self.of_choice && !self.of_model => Err(Failure::Usage(
                 "--output: expected --output-scores or --output-logits, or both".to_owned(),
             )),
             Some(path) if path.exists() && !self.force => Err(Failure::Work(format!(
@@ -49,10 +49,7 @@ impl Scores {
         let Some(path) = &self.output else {
             return Ok(());
         };
-        let kinds = [
-            (self.output_scores, "scores"),
-            (self.output_logits, "logits"),
-        ];
+        let kinds = [(self.of_choice, "scores"), (self.of_model, "logits")];
         let mut tensors: Vec<Described> = Vec::new();
         let mut rows: Vec<&[Vec<f32>]> = Vec::new();
         for (_, kind) in kinds.iter().filter(|(wanted, _)| *wanted) {

@@ -11,8 +11,8 @@ use crate::failure::Failure;
 #[command(next_help_heading = "Changing scores")]
 pub(super) struct Words {
     /// A text that may not be written, at the start or after a space; may be repeated
-    #[arg(long, value_name = "TEXT")]
-    bad_words: Vec<String>,
+    #[arg(long = "bad-words", id = "bad_words", value_name = "TEXT")]
+    forbidden: Vec<String>,
     /// Add BIAS to the score of a text's last token after the others, at the start or after a space; may be
     /// repeated
     #[arg(long, value_name = "TEXT=BIAS", value_parser = parse_bias)]
@@ -39,7 +39,7 @@ impl Words {
         model: &Model,
         options: &mut GenerationOptions,
     ) -> Result<(), Failure> {
-        for text in &self.bad_words {
+        for text in &self.forbidden {
             let spelled = spellings(model, text, "--bad-words")?;
             options.sampling.bad_words_ids.extend(spelled);
         }
