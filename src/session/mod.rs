@@ -18,8 +18,9 @@ mod snapshot;
 
 pub use batch::{Batch, BatchToken, Memory, Output};
 pub use decoding::{
-    Continuation, DolaLayers, EarlyStopping, FinishReason, Generation, GenerationOptions,
-    GenerationTimings, Step, generate, generate_assisted,
+    BatchGeneration, Continuation, DolaLayers, EarlyStopping, FinishReason, Generation,
+    GenerationDefaults, GenerationOptions, GenerationTimings, PrintableText, Step, generate,
+    generate_assisted, generate_batch, unpadded,
 };
 pub use heads::{ChoiceScores, Pooling, last_token};
 pub use model::{Model, ModelOptions};

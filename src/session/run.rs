@@ -84,6 +84,11 @@ impl Session {
         self.settled.context
     }
 
+    /// Sequences that the cache tells apart.
+    pub fn sequences(&self) -> usize {
+        self.settled.sequences
+    }
+
     /// The type of the cache.
     pub fn cache_type(&self) -> CacheType {
         self.settled.cache_type

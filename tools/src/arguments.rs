@@ -59,7 +59,7 @@ pub(crate) struct RunArguments {
     threads: Option<usize>,
     /// Positions of the context; 0 for as many as the model has [default: the model's]
     #[arg(short, long, value_name = "N", help_heading = "Running the model")]
-    ctx_size: Option<usize>,
+    pub(crate) ctx_size: Option<usize>,
     #[arg(long, value_name = "TYPE", value_parser = parse_cache_type)]
     #[arg(
         help = "Type of the cache: f32, f16, q8_0 or q4_0 [default: f16; f32 for a model in f32]"
@@ -156,7 +156,15 @@ impl RunArguments {
         model: Arc<Model>,
         context: Option<usize>,
     ) -> Result<Session, Failure> {
-        let options = self.session_options(context);
+        self.start_with(model, self.session_options(context))
+    }
+
+    /// Starts a session with these options, made smaller for `--mem` where they leave it open.
+    pub(crate) fn start_with(
+        &self,
+        model: Arc<Model>,
+        options: SessionOptions,
+    ) -> Result<Session, Failure> {
         let Some(limit) = self.mem else {
             return Ok(Session::new(model, options)?);
         };

@@ -5,7 +5,8 @@
 //! best continuations of all texts go on. A text's score is its sum over its length to the power of
 //! `length_penalty`.
 
-use std::time::{Duration, Instant};
+use std::rc::Rc;
+use std::time::Instant;
 
 use super::super::Session;
 use super::candidates::{Best, Candidate};
@@ -29,6 +30,17 @@ struct Beam {
     ids: Vec<TokenId>,
     /// Σ log p.
     score: f32,
+    /// On request, what each token was chosen by; beams that part share what came before.
+    steps: Vec<Rc<StepScores>>,
+}
+
+/// The numbers of a beam's step, each only if it was asked for.
+#[derive(Debug, Default)]
+struct StepScores {
+    /// Log-probabilities after all processors.
+    scores: Vec<f32>,
+    /// The model's logits.
+    logits: Vec<f32>,
 }
 
 /// A text that ended.
@@ -39,6 +51,7 @@ struct Finished {
     /// Σ log p / length^`length_penalty`.
     score: f32,
     reason: FinishReason,
+    steps: Vec<Rc<StepScores>>,
 }
 
 /// Beams that search together. Groups are searched in turn, each on its own.
@@ -79,7 +92,7 @@ pub(super) fn search(
     generation.timings.prefill = start.elapsed();
     let start = Instant::now();
     let mut search = Search::new(request)?;
-    let reason = search.run(session, first, start, &mut generation.timings)?;
+    let reason = search.run(session, first, &mut generation.timings)?;
     generation.sequences = search.results(reason, on_token)?;
     generation.timings.decode = start.elapsed();
     Ok(generation)
@@ -123,6 +136,7 @@ impl<'a, 'r> Search<'a, 'r> {
             ids: request.prompt.to_vec(),
             // All begin alike: one of them is enough to part from.
             score: if index == 0 { 0.0 } else { NO_TEXT },
+            steps: Vec::new(),
         };
         let group = || Group {
             running: (0..width).map(beam).collect(),
@@ -143,14 +157,14 @@ impl<'a, 'r> Search<'a, 'r> {
         &mut self,
         session: &mut Session,
         first: Vec<f32>,
-        start: Instant,
         timings: &mut GenerationTimings,
     ) -> Result<FinishReason> {
         let options = self.request.options;
         let mut rows = vec![first; options.num_beams];
-        for step in 0..options.max_new_tokens {
-            let parents = self.step(&rows, step, start)?;
-            if self.groups.iter().all(|group| group.done) || step + 1 == options.max_new_tokens {
+        for step in 0..self.request.max_new_tokens {
+            let parents = self.step(&rows, step)?;
+            if self.groups.iter().all(|group| group.done) || step + 1 == self.request.max_new_tokens
+            {
                 break;
             }
             session.reorder(&parents)?;
@@ -187,7 +201,7 @@ impl<'a, 'r> Search<'a, 'r> {
     }
 
     /// Chooses the next tokens of all groups; gives the beam that each new one comes from.
-    fn step(&mut self, rows: &[Vec<f32>], step: usize, start: Instant) -> Result<Vec<usize>> {
+    fn step(&mut self, rows: &[Vec<f32>], step: usize) -> Result<Vec<usize>> {
         let options = self.request.options;
         let width = options.num_beams / options.num_beam_groups;
         let mut chosen = Vec::new();
@@ -197,27 +211,31 @@ impl<'a, 'r> Search<'a, 'r> {
             if self.groups[group].done {
                 continue;
             }
-            let candidates = self.candidates(group, &rows[first..first + width], &chosen)?;
-            let out_of_time = options.max_time.is_some_and(|limit| over(start, limit));
-            let selected = self.select(group, &candidates, step, out_of_time);
+            let (candidates, steps) =
+                self.candidates(group, &rows[first..first + width], &chosen)?;
+            let selected = self.select(group, &candidates, &steps, step);
             let group = &mut self.groups[group];
             for (place, (parent, beam)) in selected.running.into_iter().enumerate() {
                 chosen.extend(beam.ids.last());
                 parents[first + place] = first + parent;
                 group.running[place] = beam;
             }
-            group.settle(options, step + 1, selected.all_ended);
+            group.settle(self.request, step + 1, selected.all_ended);
         }
         Ok(parents)
     }
 
-    /// The best continuations of a group's beams: enough that as many as there are beams do not end.
+    /// The best continuations of a group's beams, enough that as many as there are beams do not end; and on
+    /// request what each beam's were chosen by.
     fn candidates(
         &mut self,
         group: usize,
         rows: &[Vec<f32>],
         chosen: &[TokenId],
-    ) -> Result<Vec<Candidate>> {
+    ) -> Result<(Vec<Candidate>, Vec<Rc<StepScores>>)> {
+        let options = self.request.options;
+        let recorded = options.output_scores || options.output_logits;
+        let mut steps = Vec::new();
         let width = rows.len();
         let count = width * (1 + self.request.eos.len()).max(2);
         let mut best = Best::new(count);
@@ -233,15 +251,24 @@ impl<'a, 'r> Search<'a, 'r> {
                 ..StepInputs::default()
             };
             let scores = self.chain.process_step(&log_probabilities, &inputs)?;
+            if recorded {
+                let on_request = |wanted: bool, values: &[f32]| {
+                    if wanted { values.to_vec() } else { Vec::new() }
+                };
+                steps.push(Rc::new(StepScores {
+                    scores: on_request(options.output_scores, scores),
+                    logits: on_request(options.output_logits, logits),
+                }));
+            }
             let scores = scores.iter().map(|score| score + beam.score);
-            if self.request.options.sampling.do_sample {
+            if options.sampling.do_sample {
                 all.extend(scores);
             } else {
                 best.offer(place, scores);
             }
         }
-        if !self.request.options.sampling.do_sample {
-            return Ok(best.finish());
+        if !options.sampling.do_sample {
+            return Ok((best.finish(), steps));
         }
         let vocabulary = all.len() / width;
         let drawn = self.generator.draw_without_replacement(&all, count)?;
@@ -254,7 +281,7 @@ impl<'a, 'r> Search<'a, 'r> {
             })
             .collect();
         drawn.sort_by(|a, b| b.score.total_cmp(&a.score));
-        Ok(drawn)
+        Ok((drawn, steps))
     }
 
     /// Sorts a group's candidates into texts that ended, which are kept when they are good enough, and beams
@@ -263,9 +290,10 @@ impl<'a, 'r> Search<'a, 'r> {
         &mut self,
         group: usize,
         candidates: &[Candidate],
+        steps: &[Rc<StepScores>],
         step: usize,
-        out_of_time: bool,
     ) -> Selected {
+        let out_of_time = self.request.is_over_time();
         let options = self.request.options;
         let group = &mut self.groups[group];
         let width = group.running.len();
@@ -282,7 +310,9 @@ impl<'a, 'r> Search<'a, 'r> {
             let mut beam = Beam {
                 ids,
                 score: candidate.score,
+                steps: parent.steps.clone(),
             };
+            beam.steps.extend(steps.get(candidate.beam).cloned());
             let Some(reason) = reason else {
                 running.push((candidate.beam, beam));
                 continue;
@@ -292,6 +322,7 @@ impl<'a, 'r> Search<'a, 'r> {
                     ids: beam.ids[self.request.prompt.len()..].to_vec(),
                     score: normalized(candidate.score, step + 1, options),
                     reason,
+                    steps: beam.steps.clone(),
                 });
             }
             beam.score += NO_TEXT;
@@ -330,6 +361,7 @@ impl<'a, 'r> Search<'a, 'r> {
                         score: normalized(beam.score, beam.ids.len() - skipped, options),
                         ids: beam.ids[skipped..].to_vec(),
                         reason: unfinished,
+                        steps: beam.steps,
                     }),
             );
         }
@@ -345,10 +377,17 @@ impl<'a, 'r> Search<'a, 'r> {
                     break;
                 }
             }
-            continuations.push(Continuation {
-                score: Some(f64::from(text.score)),
-                ..writer.finish(reason)
-            });
+            let mut continuation = writer.finish(reason);
+            continuation.score = Some(f64::from(text.score));
+            for step in text.steps.iter().take(continuation.ids.len()) {
+                if options.output_scores {
+                    continuation.scores.push(step.scores.clone());
+                }
+                if options.output_logits {
+                    continuation.logits.push(step.logits.clone());
+                }
+            }
+            continuations.push(continuation);
         }
         Ok(continuations)
     }
@@ -356,10 +395,11 @@ impl<'a, 'r> Search<'a, 'r> {
 
 impl Group {
     /// Decides whether the group goes on, after texts of `length` tokens were looked at.
-    fn settle(&mut self, options: &GenerationOptions, length: usize, all_ended: bool) {
+    fn settle(&mut self, request: &Request<'_>, length: usize, all_ended: bool) {
+        let options = request.options;
         let full = self.finished.len() == self.running.len();
         let longest = match options.early_stopping {
-            EarlyStopping::WhenImpossible if options.length_penalty > 0.0 => options.max_new_tokens,
+            EarlyStopping::WhenImpossible if options.length_penalty > 0.0 => request.max_new_tokens,
             _ => length,
         };
         let best = self.running.first().map_or(NO_TEXT, |beam| beam.score);
@@ -394,14 +434,10 @@ fn ends(
     if out_of_time {
         return Some(FinishReason::Time);
     }
-    (step + 1 == request.options.max_new_tokens).then_some(FinishReason::Length)
+    (step + 1 == request.max_new_tokens).then_some(FinishReason::Length)
 }
 
 /// Σ log p / length^`length_penalty`.
 fn normalized(score: f32, length: usize, options: &GenerationOptions) -> f32 {
     score / libm::pow(length.max(1) as f64, options.length_penalty) as f32
-}
-
-fn over(start: Instant, limit: Duration) -> bool {
-    start.elapsed() > limit
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::super::Session;
 use super::candidates::{Best, Candidate};
-use super::generation::{FinishReason, Generation, GenerationTimings};
+use super::generation::{Continuation, FinishReason, Generation, GenerationTimings};
 use super::text::Writer;
 use super::{OnToken, Request};
 use crate::model::cache::SequenceSet;
@@ -36,10 +36,14 @@ pub(super) fn search(
     generation.timings.prefill_tokens = request.prompt.len();
     let start = Instant::now();
     let mut writer = Writer::new(request, 0)?;
-    let reason = search.run(session, &mut writer, start, on_token)?;
+    let reason = search.run(session, &mut writer, on_token)?;
     generation.timings.decode = start.elapsed();
     generation.timings.decode_tokens = search.computed;
-    generation.sequences.push(writer.finish(reason));
+    generation.sequences.push(Continuation {
+        scores: search.output_scores,
+        logits: search.output_logits,
+        ..writer.finish(reason)
+    });
     Ok(generation)
 }
 
@@ -54,6 +58,10 @@ struct Search<'a, 'r> {
     /// The logits after `ids`.
     logits: Vec<f32>,
     computed: usize,
+    /// On request, what each token was chosen by.
+    output_scores: Vec<Vec<f32>>,
+    /// On request, the model's logits for each token.
+    output_logits: Vec<Vec<f32>>,
 }
 
 impl<'a, 'r> Search<'a, 'r> {
@@ -66,6 +74,8 @@ impl<'a, 'r> Search<'a, 'r> {
             directions: Vec::new(),
             logits: Vec::new(),
             computed: 0,
+            output_scores: Vec::new(),
+            output_logits: Vec::new(),
         })
     }
 
@@ -99,11 +109,9 @@ impl<'a, 'r> Search<'a, 'r> {
         &mut self,
         session: &mut Session,
         writer: &mut Writer<'_>,
-        start: Instant,
         on_token: &mut OnToken<'_>,
     ) -> Result<FinishReason> {
-        let options = self.request.options;
-        for _ in 0..options.max_new_tokens {
+        for _ in 0..self.request.max_new_tokens {
             let id = match self.step(session) {
                 Ok(id) => id,
                 Err(Error::Stopped) => return Ok(FinishReason::Stopped),
@@ -113,10 +121,7 @@ impl<'a, 'r> Search<'a, 'r> {
             if let Some(reason) = writer.push(id, on_token) {
                 return Ok(reason);
             }
-            if options
-                .max_time
-                .is_some_and(|limit| start.elapsed() > limit)
-            {
+            if self.request.is_over_time() {
                 return Ok(FinishReason::Time);
             }
         }
@@ -128,6 +133,10 @@ impl<'a, 'r> Search<'a, 'r> {
         let options = self.request.options;
         greedy(&self.logits)?;
         let scores = self.chain.process(&self.logits, &self.ids);
+        let (chosen_by, raw) = (
+            options.output_scores.then(|| scores.to_vec()),
+            options.output_logits.then(|| self.logits.clone()),
+        );
         let mut log_probabilities = Vec::new();
         log_softmax(scores, &mut log_probabilities);
         let mut best = Best::new(options.sampling.top_k);
@@ -157,6 +166,9 @@ impl<'a, 'r> Search<'a, 'r> {
             self.width,
             options.penalty_alpha as f32,
         );
+        // Kept only now: the candidates may not have fitted.
+        self.output_scores.extend(chosen_by);
+        self.output_logits.extend(raw);
         let row = chosen * self.width;
         self.directions
             .extend_from_slice(&directions[row..row + self.width]);

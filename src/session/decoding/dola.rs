@@ -18,7 +18,10 @@ pub(super) struct Contrasted<'a> {
     session: &'a mut Session,
     /// The hidden states that may be contrasted with, counted from 0, the embedding.
     layers: Vec<usize>,
+    /// What the contrast gave last.
     logits: Vec<f32>,
+    /// The last layer's logits.
+    raw: Vec<f32>,
 }
 
 impl<'a> Contrasted<'a> {
@@ -30,6 +33,7 @@ impl<'a> Contrasted<'a> {
             session,
             layers,
             logits: Vec::new(),
+            raw: Vec::new(),
         })
     }
 }
@@ -48,8 +52,9 @@ impl Predictor for Contrasted<'_> {
         let mut batch = Batch::of_text(tokens, start, SequenceSet::of(0)?, |index| index == last);
         batch.hidden_states = true;
         let output = self.session.run(&batch)?;
+        self.raw = output.row(0).to_vec();
         let mut end = Vec::new();
-        log_softmax(output.row(0), &mut end);
+        log_softmax(&self.raw, &mut end);
         let states: Vec<Vec<f32>> = self
             .layers
             .iter()
@@ -75,6 +80,10 @@ impl Predictor for Contrasted<'_> {
 
     fn capacity(&self) -> usize {
         self.session.capacity()
+    }
+
+    fn raw_logits(&self) -> Option<&[f32]> {
+        Some(&self.raw)
     }
 
     fn append_apart(&mut self, tokens: &[TokenId], anew: bool) -> Result<&[f32]> {

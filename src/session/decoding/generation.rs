@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use super::method::Method;
 use super::stop::StopStrings;
+use crate::model::cache::MAX_SEQUENCES;
 use crate::sampling::SamplingOptions;
 use crate::{Error, Result, TokenId};
 
@@ -15,6 +17,9 @@ pub struct GenerationOptions {
     pub seed: u64,
     /// Most tokens of a continuation. Default: 128.
     pub max_new_tokens: usize,
+    /// Most tokens of prompt and continuation together; of this and `max_new_tokens` the shorter counts.
+    /// Default: no limit.
+    pub max_length: Option<usize>,
     /// Continuations of the same prompt: with sampling any number, from a search at most its beams. Default: 1.
     pub num_return_sequences: usize,
     /// Texts that a beam search keeps at a time; 1 is no search. Default: 1.
@@ -40,7 +45,7 @@ pub struct GenerationOptions {
     pub num_assistant_tokens: usize,
     /// What guidance (`sampling.guidance_scale`) steers away from; by default the prompt's last token.
     pub negative_prompt: Option<Vec<TokenId>>,
-    /// End after the step in which this much time is over.
+    /// End after the step in which this much time is over, from the start of the generation on.
     pub max_time: Option<Duration>,
     /// When the context is full, go on with this many tokens of the beginning and the newest half of what the
     /// context holds, computed anew. Default: end there.
@@ -63,6 +68,7 @@ impl Default for GenerationOptions {
             sampling: SamplingOptions::default(),
             seed: 0,
             max_new_tokens: 128,
+            max_length: None,
             num_return_sequences: 1,
             num_beams: 1,
             num_beam_groups: 1,
@@ -89,8 +95,15 @@ impl GenerationOptions {
     /// Checks the options that need no model.
     ///
     /// # Errors
-    /// [`Error::Argument`] names the option, what it may be and what was found.
+    /// [`Error::Argument`] names the option, what it may be and what was found, or options that do not go
+    /// together.
     pub fn validate(&self) -> Result<()> {
+        self.check_values()?;
+        Method::of(self, false).map(|_| ())
+    }
+
+    /// Checks each value, and those that belong together.
+    fn check_values(&self) -> Result<()> {
         self.sampling.validate()?;
         StopStrings::new(&self.stop)?;
         let at_least_one = [
@@ -149,15 +162,63 @@ impl GenerationOptions {
         Ok(())
     }
 
+    /// Whether this is contrastive search.
+    fn is_contrastive(&self) -> bool {
+        self.penalty_alpha > 0.0
+            && !self.sampling.do_sample
+            && self.num_beams == 1
+            && self.sampling.top_k > 1
+    }
+
     /// Sequences that a session needs for this.
     pub fn sequences(&self) -> usize {
-        let contrastive =
-            self.penalty_alpha > 0.0 && !self.sampling.do_sample && self.num_beams == 1;
-        if contrastive && self.sampling.top_k > 1 {
+        if self.is_contrastive() {
             return self.sampling.top_k;
         }
         let guided = usize::from(self.sampling.guidance_scale != 1.0);
         self.num_beams.max(1 + guided)
+    }
+
+    /// Whether several prompts are continued in the same passes: texts made token by token, but for guidance,
+    /// which computes two texts for each, and for going on past a full context, which starts one anew.
+    pub(super) fn fits_together(&self) -> bool {
+        matches!(Method::of(self, false), Ok(Method::Tokens))
+            && self.sampling.guidance_scale == 1.0
+            && self.on_overflow.is_none()
+    }
+
+    /// What a session needs to continue prompts of these lengths, in texts of at most `positions` tokens: its
+    /// sequences, and positions of all of them together. Texts of a search share their prompt, and candidates of
+    /// contrastive search all but their last token.
+    pub fn needs(&self, prompts: &[usize], positions: usize) -> (usize, usize) {
+        let together = prompts.len() > 1 && self.fits_together();
+        let texts = prompts.len().saturating_mul(self.num_return_sequences);
+        let sequences = if together {
+            texts.clamp(1, MAX_SEQUENCES)
+        } else {
+            self.sequences()
+        };
+        let needed = prompts.iter().map(|&prompt| {
+            let prompt = prompt.min(positions);
+            let text = prompt
+                .saturating_add(self.new_tokens(prompt))
+                .min(positions);
+            if self.is_contrastive() {
+                text + sequences
+            } else if self.num_beams > 1 {
+                prompt + (text - prompt + 1) * sequences
+            } else {
+                text * sequences
+            }
+        });
+        let most = positions.saturating_mul(sequences);
+        (sequences, needed.max().unwrap_or(1).clamp(1, most.max(1)))
+    }
+
+    /// Most tokens of a continuation of `prompt` tokens.
+    pub(super) fn new_tokens(&self, prompt: usize) -> usize {
+        let room = self.max_length.map(|length| length.saturating_sub(prompt));
+        room.map_or(self.max_new_tokens, |room| room.min(self.max_new_tokens))
     }
 }
 
@@ -218,6 +279,8 @@ impl FinishReason {
 /// One token of a continuation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step<'a> {
+    /// Which of the prompts, from 0.
+    pub row: usize,
     /// Which of the continuations, from 0.
     pub sequence: usize,
     /// The token.
@@ -237,10 +300,18 @@ pub struct Continuation {
     pub finish_reason: FinishReason,
     /// The score that a search ranks by, Σ log p / length^`length_penalty`; a choice token by token has none.
     pub score: Option<f64>,
-    /// On request, the scores that each token was chosen by, `[tokens][vocabulary]`.
+    /// On request, the scores that each token was chosen by, after all processors, `[tokens][vocabulary]`; in
+    /// a beam search log-probabilities of the one token, not yet added up.
     pub scores: Vec<Vec<f32>>,
     /// On request, the model's logits for each token, `[tokens][vocabulary]`.
     pub logits: Vec<Vec<f32>>,
+}
+
+impl Continuation {
+    /// Whether the caller asked for an end.
+    pub(super) fn was_stopped(&self) -> bool {
+        self.finish_reason == FinishReason::Stopped
+    }
 }
 
 /// How long the model worked, without loading.
@@ -263,4 +334,68 @@ pub struct Generation {
     pub sequences: Vec<Continuation>,
     /// How long it took.
     pub timings: GenerationTimings,
+}
+
+/// What came of several prompts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BatchGeneration {
+    /// The continuations of each prompt, as [`Generation::sequences`].
+    pub rows: Vec<Vec<Continuation>>,
+    /// How long all of them took.
+    pub timings: GenerationTimings,
+}
+
+impl GenerationTimings {
+    /// Adds another generation's.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.prefill_tokens += other.prefill_tokens;
+        self.prefill += other.prefill;
+        self.decode_tokens += other.decode_tokens;
+        self.decode += other.decode;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn needs(
+        prompts: &[usize],
+        positions: usize,
+        change: impl FnOnce(&mut GenerationOptions),
+    ) -> (usize, usize) {
+        let mut options = GenerationOptions {
+            max_new_tokens: 10,
+            ..GenerationOptions::default()
+        };
+        change(&mut options);
+        options.needs(prompts, positions)
+    }
+
+    #[test]
+    fn sessions_are_as_large_as_needed() {
+        assert_eq!(needs(&[5], 100, |_| ()), (1, 15));
+        assert_eq!(needs(&[5], 12, |_| ()), (1, 12));
+        assert_eq!(needs(&[5], 100, |o| o.max_length = Some(8)), (1, 8));
+        // Rows of the longest, as many as a cache tells apart.
+        assert_eq!(needs(&[5, 7, 2], 100, |_| ()), (3, 51));
+        assert_eq!(needs(&[1; 70], 100, |_| ()), (64, 64 * 11));
+        let drawn = |o: &mut GenerationOptions| {
+            (o.sampling.do_sample, o.num_return_sequences) = (true, 2);
+        };
+        assert_eq!(needs(&[5], 100, drawn), (1, 15));
+        assert_eq!(needs(&[5, 7], 100, drawn), (4, 68));
+        // A shared prompt, and ten tokens and one more for each of four.
+        assert_eq!(needs(&[5, 7], 100, |o| o.num_beams = 4), (4, 51));
+        let contrastive =
+            |o: &mut GenerationOptions| (o.penalty_alpha, o.sampling.top_k) = (0.6, 4);
+        assert_eq!(needs(&[5], 100, contrastive), (4, 19));
+        assert_eq!(
+            needs(&[5], 100, |o| o.sampling.guidance_scale = 2.0),
+            (2, 30)
+        );
+        // Never more than the sequences can have.
+        assert_eq!(needs(&[5], 6, |o| o.num_beams = 2), (2, 9));
+        assert_eq!(needs(&[900], 6, |o| o.num_beams = 2), (2, 8));
+    }
 }

@@ -52,8 +52,6 @@ impl Method {
         let single = [
             ("guidance_scale", options.sampling.guidance_scale != 1.0),
             ("on_overflow", options.on_overflow.is_some()),
-            ("output_scores", options.output_scores),
-            ("output_logits", options.output_logits),
         ];
         if let (true, Some((name, _))) = (one_at_a_time, single.iter().find(|(_, on)| *on)) {
             return Err(Error::Argument(format!(

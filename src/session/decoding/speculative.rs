@@ -206,12 +206,19 @@ pub(super) fn write(
         chain: request.chain(1)?,
         generator: Generator::new(request.options.seed),
         computed: 0,
+        scores: Vec::new(),
+        logits: Vec::new(),
     };
     let mut writer = Writer::new(request, 0)?;
-    let reason = text.write(session, drafter, &mut writer, start, on_token)?;
+    let reason = text.write(session, drafter, &mut writer, on_token)?;
     generation.timings.decode = start.elapsed();
     generation.timings.decode_tokens = text.computed;
-    generation.sequences.push(writer.finish(reason));
+    let mut continuation = writer.finish(reason);
+    // Proposals that were right may go on past the end.
+    text.scores.truncate(continuation.ids.len());
+    text.logits.truncate(continuation.ids.len());
+    (continuation.scores, continuation.logits) = (text.scores, text.logits);
+    generation.sequences.push(continuation);
     Ok(generation)
 }
 
@@ -223,6 +230,10 @@ struct Text<'a, 'r> {
     generator: Generator,
     /// Tokens that went through the model.
     computed: usize,
+    /// On request, what each token was chosen by.
+    scores: Vec<Vec<f32>>,
+    /// On request, the model's logits for each token.
+    logits: Vec<Vec<f32>>,
 }
 
 impl Text<'_, '_> {
@@ -231,15 +242,13 @@ impl Text<'_, '_> {
         session: &mut Session,
         drafter: &mut dyn Drafter,
         writer: &mut Writer<'_>,
-        start: Instant,
         on_token: &mut OnToken<'_>,
     ) -> Result<FinishReason> {
-        let options = self.request.options;
         let end = self
             .request
             .prompt
             .len()
-            .saturating_add(options.max_new_tokens);
+            .saturating_add(self.request.max_new_tokens);
         while self.ids.len() < end {
             let tokens = match self.pass(session, drafter, end) {
                 Ok(tokens) => tokens,
@@ -257,10 +266,7 @@ impl Text<'_, '_> {
                     return Ok(reason);
                 }
             }
-            if options
-                .max_time
-                .is_some_and(|limit| start.elapsed() > limit)
-            {
+            if self.request.is_over_time() {
                 return Ok(FinishReason::Time);
             }
         }
@@ -274,6 +280,7 @@ impl Text<'_, '_> {
         drafter: &mut dyn Drafter,
         end: usize,
     ) -> Result<Vec<TokenId>> {
+        let options = self.request.options;
         let positions = session
             .context_size()
             .min(session.model().hyperparameters().positions);
@@ -290,7 +297,9 @@ impl Text<'_, '_> {
         let mut ids = self.ids.clone();
         for (row, proposal) in proposals.iter().enumerate() {
             let scores = self.chain.process(output.row(row), &ids);
-            let token = verify(scores, proposal, self.request.options, &mut self.generator)?;
+            keep(options.output_scores, &mut self.scores, scores);
+            keep(options.output_logits, &mut self.logits, output.row(row));
+            let token = verify(scores, proposal, options, &mut self.generator)?;
             taken.push(token);
             ids.push(token);
             if token != proposal.token {
@@ -304,12 +313,21 @@ impl Text<'_, '_> {
             .count();
         if right == proposals.len() {
             let scores = self.chain.process(output.row(right), &ids);
-            let do_sample = self.request.options.sampling.do_sample;
+            keep(options.output_scores, &mut self.scores, scores);
+            keep(options.output_logits, &mut self.logits, output.row(right));
+            let do_sample = options.sampling.do_sample;
             taken.push(self.generator.choose(scores, do_sample)?);
         }
         drafter.learn(proposals.len(), right);
         session.truncate(0, first + 1 + right)?;
         Ok(taken)
+    }
+}
+
+/// Keeps a row if it was asked for.
+fn keep(wanted: bool, rows: &mut Vec<Vec<f32>>, row: &[f32]) {
+    if wanted {
+        rows.push(row.to_vec());
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{Result, TokenId};
 /// One continuation as it is written.
 pub(super) struct Writer<'a> {
     eos: &'a [TokenId],
+    row: usize,
     sequence: usize,
     ids: Vec<TokenId>,
     decoder: Option<StreamDecoder<'a>>,
@@ -25,6 +26,7 @@ impl<'a> Writer<'a> {
         };
         Ok(Self {
             eos: request.eos,
+            row: request.row,
             sequence,
             ids: Vec::new(),
             decoder: request
@@ -50,6 +52,7 @@ impl<'a> Writer<'a> {
         let released = self.stops.push(&piece);
         self.text.push_str(&released.text);
         let step = Step {
+            row: self.row,
             sequence: self.sequence,
             id,
             text: &released.text,

@@ -23,6 +23,10 @@ pub(super) trait Predictor {
     fn capacity(&self) -> usize;
     /// Appends tokens to a text of its own, empty at first; gives the logits after the last.
     fn append_apart(&mut self, tokens: &[TokenId], anew: bool) -> Result<&[f32]>;
+    /// What the model itself gave last, where [`Predictor::append`] gives something made of it.
+    fn raw_logits(&self) -> Option<&[f32]> {
+        None
+    }
 }
 
 impl Predictor for Session {
@@ -127,10 +131,10 @@ enum Next {
 }
 
 /// One continuation as it is made.
-struct Text<'a, 'r> {
+pub(super) struct Text<'a, 'r> {
     request: &'r Request<'a>,
     /// Prompt and continuation.
-    ids: Vec<TokenId>,
+    pub(super) ids: Vec<TokenId>,
     /// Tokens the predictor holds.
     held: usize,
     chain: Chain,
@@ -143,7 +147,12 @@ struct Text<'a, 'r> {
 }
 
 impl<'a, 'r> Text<'a, 'r> {
-    fn new(request: &'r Request<'a>, sequence: usize, prompt: &[TokenId]) -> Result<Self> {
+    /// A continuation of the request, number `sequence` of several; the predictor holds `prompt` for it.
+    pub(super) fn new(
+        request: &'r Request<'a>,
+        sequence: usize,
+        prompt: &[TokenId],
+    ) -> Result<Self> {
         Ok(Self {
             request,
             ids: request.prompt.to_vec(),
@@ -163,32 +172,40 @@ impl<'a, 'r> Text<'a, 'r> {
         first_logits: &[f32],
         on_token: &mut OnToken<'_>,
     ) -> Result<FinishReason> {
-        let options = self.request.options;
-        let start = Instant::now();
-        for index in 0..options.max_new_tokens {
-            let chosen = if index == 0 {
-                self.first(predictor, first_logits)
-            } else {
-                self.next(predictor)
-            };
-            let id = match chosen {
-                Ok(Next::Token(id)) => id,
+        if self.request.max_new_tokens == 0 {
+            return Ok(FinishReason::Length);
+        }
+        let mut chosen = self.first(predictor, first_logits);
+        loop {
+            match chosen {
+                Ok(Next::Token(id)) => {
+                    if let Some(reason) = self.take(id, on_token) {
+                        return Ok(reason);
+                    }
+                }
                 Ok(Next::NoRoom) => return Ok(FinishReason::ContextFull),
+                // The text that guidance steers away from may fill the context too.
+                Err(Error::ContextFull { .. }) if self.ids.len() > self.request.prompt.len() => {
+                    return Ok(FinishReason::ContextFull);
+                }
                 Err(Error::Stopped) => return Ok(FinishReason::Stopped),
                 Err(error) => return Err(error),
-            };
-            self.ids.push(id);
-            if let Some(reason) = self.writer.push(id, on_token) {
-                return Ok(reason);
             }
-            if options
-                .max_time
-                .is_some_and(|limit| start.elapsed() > limit)
-            {
-                return Ok(FinishReason::Time);
-            }
+            chosen = self.next(predictor);
         }
-        Ok(FinishReason::Length)
+    }
+
+    /// Appends a token; gives the reason when the text ends with it.
+    pub(super) fn take(&mut self, id: TokenId, on_token: &mut OnToken<'_>) -> Option<FinishReason> {
+        self.ids.push(id);
+        if let Some(reason) = self.writer.push(id, on_token) {
+            return Some(reason);
+        }
+        if self.request.is_over_time() {
+            return Some(FinishReason::Time);
+        }
+        let new = self.ids.len() - self.request.prompt.len();
+        (new >= self.request.max_new_tokens).then_some(FinishReason::Length)
     }
 
     /// The token after the prompt.
@@ -201,7 +218,9 @@ impl<'a, 'r> Text<'a, 'r> {
         } else {
             None
         };
-        self.choose(logits, unconditional.as_deref())
+        let id = self.choose(logits, unconditional.as_deref())?;
+        self.keep_raw_logits(predictor);
+        Ok(Next::Token(id))
     }
 
     /// Computes the newest token and chooses the one after it.
@@ -226,10 +245,24 @@ impl<'a, 'r> Text<'a, 'r> {
             predictor.append(&window)?
         };
         self.computed += 1;
-        self.choose(logits, unconditional.as_deref())
+        let id = self.choose(logits, unconditional.as_deref())?;
+        self.keep_raw_logits(predictor);
+        Ok(Next::Token(id))
     }
 
-    fn choose(&mut self, logits: &[f32], unconditional: Option<&[f32]>) -> Result<Next> {
+    /// Puts the model's own logits in place of what was made of them.
+    fn keep_raw_logits(&mut self, predictor: &dyn Predictor) {
+        if let (Some(kept), Some(raw)) = (self.logits.last_mut(), predictor.raw_logits()) {
+            raw.clone_into(kept);
+        }
+    }
+
+    /// Chooses the next token by its logits.
+    pub(super) fn choose(
+        &mut self,
+        logits: &[f32],
+        unconditional: Option<&[f32]>,
+    ) -> Result<TokenId> {
         let options = self.request.options;
         if options.output_logits {
             self.logits.push(logits.to_vec());
@@ -243,11 +276,11 @@ impl<'a, 'r> Text<'a, 'r> {
         if options.output_scores {
             self.scores.push(scores.to_vec());
         }
-        let id = self.generator.choose(scores, options.sampling.do_sample)?;
-        Ok(Next::Token(id))
+        self.generator.choose(scores, options.sampling.do_sample)
     }
 
-    fn finish(self, finish_reason: FinishReason) -> Continuation {
+    /// The continuation, ended for this reason.
+    pub(super) fn finish(self, finish_reason: FinishReason) -> Continuation {
         Continuation {
             scores: self.scores,
             logits: self.logits,
@@ -326,8 +359,11 @@ mod tests {
         let request = Request {
             tokenizer,
             eos,
+            row: 0,
             prompt,
             options,
+            max_new_tokens: options.max_new_tokens,
+            start: Instant::now(),
         };
         write(predictor, &request, on_token)
     }

@@ -4,7 +4,9 @@
 #![cfg(feature = "demo-model")]
 
 mod checkpoints;
+mod decoding;
 mod generate;
+mod generation;
 mod manners;
 mod measure;
 mod reference;

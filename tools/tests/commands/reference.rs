@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::run::run_with;
 
 /// The demo checkpoint, converted to f32.
-fn model() -> &'static str {
+pub(crate) fn model() -> &'static str {
     static MODEL: OnceLock<PathBuf> = OnceLock::new();
     let path = MODEL.get_or_init(|| {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("austen-f32.gguf");

@@ -1,0 +1,143 @@
+//! What a generation shows: the text as it comes, the document, the summary.
+
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use gpt2::session::{BatchGeneration, Continuation, PrintableText, Session, Step};
+use serde_json::{Value, json};
+
+use super::source::Prompt;
+use crate::failure::Failure;
+use crate::{memory, report};
+
+/// The text on its way to stdout, whole words at a time.
+pub(super) struct Stream {
+    /// Whether it goes there at all.
+    shown: bool,
+    text: PrintableText,
+    /// Bytes of the first continuation that were written; the others are written when all are done.
+    written: usize,
+    /// Why writing ended.
+    pub(super) error: Option<io::Error>,
+}
+
+impl Stream {
+    pub(super) fn new(shown: bool) -> Self {
+        Self {
+            shown,
+            text: PrintableText::default(),
+            written: 0,
+            error: None,
+        }
+    }
+
+    pub(super) fn step(&mut self, step: &Step) -> ControlFlow<()> {
+        if !self.shown || step.sequence > 0 || step.row > 0 {
+            return ControlFlow::Continue(());
+        }
+        let text = self.text.push(step.text);
+        self.written += text.len();
+        match write(&text) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                self.error = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    /// Writes what the steps did not.
+    pub(super) fn finish(&self, all: &[&Continuation]) -> Result<(), Failure> {
+        for (index, sequence) in all.iter().enumerate() {
+            if index > 0 {
+                write("---\n")?;
+            }
+            let written = if index == 0 { self.written } else { 0 };
+            write(sequence.text.get(written..).unwrap_or_default())?;
+            write("\n")?;
+        }
+        Ok(())
+    }
+}
+
+fn write(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+/// The JSON document: the prompt and its continuations, or a row of them for each of several prompts.
+pub(super) fn document(
+    prompts: &[Prompt],
+    generation: &BatchGeneration,
+    load: Duration,
+    session: &Session,
+) -> Value {
+    let timings = &generation.timings;
+    let row = |prompt: &Prompt, sequences: &[Continuation]| {
+        let sequences: Vec<Value> = sequences.iter().map(sequence).collect();
+        json!({ "prompt_ids": prompt.ids, "sequences": sequences })
+    };
+    let none = Vec::new();
+    let sequences = |index: usize| generation.rows.get(index).unwrap_or(&none);
+    let mut document = if let [prompt] = prompts {
+        row(prompt, sequences(0))
+    } else {
+        let rows = prompts.iter().enumerate();
+        let rows = rows.map(|(index, prompt)| row(prompt, sequences(index)));
+        json!({ "rows": rows.collect::<Vec<Value>>() })
+    };
+    document["timings"] = json!({
+        "load_ms": milliseconds(load),
+        "prefill_ms": milliseconds(timings.prefill),
+        "decode_ms": milliseconds(timings.decode),
+        "prefill_tokens_per_s": per_second(timings.prefill_tokens, timings.prefill),
+        "decode_tokens_per_s": per_second(timings.decode_tokens, timings.decode),
+    });
+    document["memory"] = memory::of_session(session);
+    document
+}
+
+fn sequence(sequence: &Continuation) -> Value {
+    json!({
+        "ids": sequence.ids,
+        "text": sequence.text,
+        "finish_reason": sequence.finish_reason.name(),
+        "score": sequence.score,
+    })
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+/// Nothing was computed at no speed.
+fn per_second(count: usize, duration: Duration) -> Option<f64> {
+    (count > 0 && !duration.is_zero()).then(|| count as f64 / duration.as_secs_f64())
+}
+
+/// A line on stderr: what was computed how fast, in how much memory.
+pub(super) fn summarize(generation: &BatchGeneration, load: Duration, session: &Session) {
+    let timings = &generation.timings;
+    let part = |count, duration| {
+        let speed = per_second(count, duration).unwrap_or_default();
+        format!(
+            "{count} tokens in {:.0} ms ({speed:.0}/s)",
+            milliseconds(duration)
+        )
+    };
+    let memory = session.memory();
+    let peak = memory::peak_rss().map_or_else(String::new, |peak| {
+        format!(", {} at the peak", report::bytes(peak))
+    });
+    eprintln!(
+        "load {:.0} ms, prefill {}, decode {}; weights {}, cache {}, compute {}{peak}",
+        milliseconds(load),
+        part(timings.prefill_tokens, timings.prefill),
+        part(timings.decode_tokens, timings.decode),
+        report::bytes(memory.weights as u64),
+        report::bytes(memory.kv as u64),
+        report::bytes(memory.compute as u64),
+    );
+}

@@ -1,0 +1,75 @@
+//! Scores and logits of every step in a file.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use gpt2::session::{Continuation, GenerationOptions};
+
+use crate::failure::Failure;
+use crate::tensors::{Described, TensorFile};
+
+/// Which numbers are written, and where.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Writing scores")]
+pub(super) struct Scores {
+    /// A safetensors file for --output-scores and --output-logits: f32 [tokens, vocabulary] of the
+    /// continuation, or of several scores.0, scores.1...
+    #[arg(short, long, value_name = "OUT.safetensors")]
+    output: Option<PathBuf>,
+    /// Write scores: what each token was chosen by, after all processors
+    #[arg(long = "output-scores", id = "output_scores", requires = "output")]
+    of_choice: bool,
+    /// Write logits: what the model gave for each token
+    #[arg(long = "output-logits", id = "output_logits", requires = "output")]
+    of_model: bool,
+    /// Replace the file if it exists
+    #[arg(long, requires = "output")]
+    force: bool,
+}
+
+impl Scores {
+    /// Asks for the numbers. A file that is in the way is found now and not at the end.
+    pub(super) fn apply(&self, options: &mut GenerationOptions) -> Result<(), Failure> {
+        options.output_scores = self.of_choice;
+        options.output_logits = self.of_model;
+        match &self.output {
+            Some(_) if !self.of_choice && !self.of_model => Err(Failure::Usage(
+                "--output: expected --output-scores or --output-logits, or both".to_owned(),
+            )),
+            Some(path) if path.exists() && !self.force => Err(Failure::Work(format!(
+                "{}: the file exists; --force replaces it",
+                path.display()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the numbers of all continuations.
+    pub(super) fn write(&self, all: &[&Continuation], vocabulary: usize) -> Result<(), Failure> {
+        let Some(path) = &self.output else {
+            return Ok(());
+        };
+        let kinds = [(self.of_choice, "scores"), (self.of_model, "logits")];
+        let mut tensors: Vec<Described> = Vec::new();
+        let mut rows: Vec<&[Vec<f32>]> = Vec::new();
+        for (_, kind) in kinds.iter().filter(|(wanted, _)| *wanted) {
+            for (index, continuation) in all.iter().enumerate() {
+                let name = match all.len() {
+                    1 => (*kind).to_owned(),
+                    _ => format!("{kind}.{index}"),
+                };
+                let steps = match *kind {
+                    "scores" => &continuation.scores,
+                    _ => &continuation.logits,
+                };
+                tensors.push((name, vec![steps.len(), vocabulary]));
+                rows.push(steps);
+            }
+        }
+        let mut file = TensorFile::create(path, self.force, &tensors)?;
+        for step in rows.into_iter().flatten() {
+            file.write(step)?;
+        }
+        file.finish()
+    }
+}
