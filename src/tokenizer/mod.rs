@@ -15,6 +15,7 @@ mod load;
 mod model;
 mod offsets;
 mod pretokenizer;
+mod save;
 mod settings;
 mod stream;
 mod vocabulary;
@@ -30,6 +31,7 @@ use offsets::CharacterCounter;
 use whole::Whole;
 
 pub use batch::{Encoding, Padding, PaddingLength, Side, Truncation, TruncationStrategy};
+pub use save::{VocabularyFile, save_vocabulary_files, vocabulary_files};
 pub use settings::{AddedToken, PairPart, SETTINGS_KEY, TokenizerSettings};
 pub use stream::{StreamDecoder, Utf8Stream};
 pub use vocabulary::TokenType;
