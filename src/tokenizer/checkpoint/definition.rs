@@ -60,11 +60,7 @@ struct ModelJson {
 const PATTERN: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
 fn unsupported(what: impl AsRef<str>) -> Error {
-    Error::Unsupported(format!(
-        "tokenizer.json: {}; without the feature 'tokenizers' only the byte-level BPE of GPT-2 can be \
-         converted",
-        what.as_ref()
-    ))
+    Error::Unsupported(format!("tokenizer.json: {}", what.as_ref()))
 }
 
 /// Reads tokenizer.json, and warns of what it says that has no effect here.

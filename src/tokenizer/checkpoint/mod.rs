@@ -124,7 +124,7 @@ impl TokenizerFiles {
         }
         let mut definition = match self.definition(&tokenizer_config, &mut warnings) {
             Err(Error::Unsupported(reason)) => {
-                return whole::to_gguf(self, &tokenizer_config, config, reason);
+                return whole::to_gguf(self, &tokenizer_config, config, &reason);
             }
             definition => definition?,
         };
@@ -176,9 +176,7 @@ impl TokenizerFiles {
                 "expected beside vocab.json, found no such file",
             )),
             (None, _) if self.word_list.is_some() => Err(Error::Unsupported(
-                "vocab.txt: a WordPiece vocabulary; without the feature 'tokenizers' only the \
-                 byte-level BPE of GPT-2 can be converted"
-                    .to_owned(),
+                "vocab.txt: a WordPiece vocabulary".to_owned(),
             )),
             (None, _) => Err(Error::format(
                 "tokenizer.json",

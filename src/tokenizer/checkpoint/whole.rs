@@ -28,21 +28,23 @@ pub(super) fn to_gguf(
     files: &TokenizerFiles,
     tokenizer_config: &Map<String, Json>,
     config: &ConfigTokens,
-    reason: String,
+    reason: &str,
 ) -> Result<GgufTokenizer> {
     if cfg!(not(feature = "tokenizers")) {
-        return Err(Error::Unsupported(reason));
+        return Err(Error::Unsupported(format!(
+            "{reason}; without the feature 'tokenizers' only the byte-level BPE of GPT-2 can be converted"
+        )));
     }
-    let mut tokenizer: Json = match (&files.tokenizer, &files.word_list) {
-        (Some(bytes), _) => json::parse(PLACE, bytes)?,
-        (None, Some(words)) if files.vocabulary.is_none() => {
-            word_list::to_tokenizer_json(words, tokenizer_config)?
-        }
-        (None, _) => return Err(Error::Unsupported(reason)),
-    };
-    settle(&mut tokenizer, tokenizer_config);
     let mut warnings = Vec::new();
-    let tokens = whole::model_vocabulary(PLACE, tokenizer.to_string().as_bytes())?;
+    // Both ways to read the file are closed then.
+    let (mut tokenizer, tokens) =
+        definition(files, tokenizer_config, reason).map_err(|error| match error {
+            Error::Format { place, message } => Error::format(
+                place,
+                format!("{message}; byte-level BPE it is not either: {reason}"),
+            ),
+            other => other,
+        })?;
     let ids: HashMap<&str, TokenId> = tokens
         .iter()
         .map(|(token, id)| (token.as_str(), *id))
@@ -107,6 +109,24 @@ pub(super) fn to_gguf(
     }
     entries.push((JSON_KEY.to_owned(), text.into()));
     Ok(GgufTokenizer { entries, warnings })
+}
+
+/// The tokenizer.json of a folder, settled, and the tokens of its model.
+fn definition(
+    files: &TokenizerFiles,
+    config: &Map<String, Json>,
+    reason: &str,
+) -> Result<(Json, Vec<(String, TokenId)>)> {
+    let mut tokenizer: Json = match (&files.tokenizer, &files.word_list) {
+        (Some(bytes), _) => json::parse(PLACE, bytes)?,
+        (None, Some(words)) if files.vocabulary.is_none() => {
+            word_list::to_tokenizer_json(words, config)?
+        }
+        (None, _) => return Err(Error::Unsupported(reason.to_owned())),
+    };
+    settle(&mut tokenizer, config);
+    let tokens = whole::model_vocabulary(PLACE, tokenizer.to_string().as_bytes())?;
+    Ok((tokenizer, tokens))
 }
 
 /// Takes out what is for training and for batches, and enters BERT's flags where its class reads them.

@@ -8,6 +8,8 @@ mod generate;
 mod manners;
 mod measure;
 mod reference;
+mod refusals;
 mod run;
 mod tasks;
 mod text;
+mod tokenizers;
