@@ -251,6 +251,8 @@ fn truncate(texts: &mut [Tokens; 2], around: usize, truncation: Truncation) -> R
         ))
     };
     let keep = match truncation.strategy {
+        // There is room for nothing but what stands around.
+        _ if truncation.max_length == around => [0, 0],
         TruncationStrategy::OnlyFirst if first > excess => [first - excess, second],
         TruncationStrategy::OnlyFirst => return Err(refusal(first)),
         TruncationStrategy::OnlySecond if second > excess => [first, second - excess],
