@@ -54,11 +54,11 @@ pub(super) fn from_metadata(metadata: &Metadata) -> Result<Tokenizer> {
     };
     let added = AddedTokens::new(&settings.added_tokens)?;
     let model = if let Some(json) = whole {
-        Model::Whole(Whole::new(JSON_KEY, json, vocabulary)?)
+        Model::Whole(Box::new(Whole::new(JSON_KEY, json, vocabulary)?))
     } else {
         let merges = metadata.required_strings(MERGES)?;
         let merges = Merges::build(merges, &vocabulary, MERGES)?;
-        Model::ByteLevelBpe(ByteLevelBpe::new(vocabulary, merges, &settings)?)
+        Model::ByteLevelBpe(Box::new(ByteLevelBpe::new(vocabulary, merges, &settings)?))
     };
     Ok(Tokenizer {
         model,

@@ -52,8 +52,8 @@ pub struct Tokenizer {
 /// How ordinary text becomes tokens.
 #[derive(Debug)]
 enum Model {
-    ByteLevelBpe(ByteLevelBpe),
-    Whole(Whole),
+    ByteLevelBpe(Box<ByteLevelBpe>),
+    Whole(Box<Whole>),
 }
 
 /// What a GGUF file holds a whole tokenizer.json under.

@@ -49,7 +49,7 @@ pub fn vocabulary_files(metadata: &Metadata) -> Result<Vec<VocabularyFile>> {
                 .collect(),
         );
         if carried.is_none() {
-            let whole = tokenizer.definition(vocabulary, &merges);
+            let whole = tokenizer.definition(&vocabulary, &merges);
             file("tokenizer.json", whole.to_string());
         }
     }
@@ -109,7 +109,7 @@ impl Tokenizer {
     }
 
     /// The whole tokenizer as tokenizer.json says it.
-    fn definition(&self, vocabulary: Json, merges: &[&str]) -> Json {
+    fn definition(&self, vocabulary: &Json, merges: &[&str]) -> Json {
         let settings = self.settings();
         let byte_level = |trim_offsets: bool| {
             json!({

@@ -1,5 +1,5 @@
-//! Tokenizers that are not byte-level BPE (WordPiece, character BPE, Unigram), run by Hugging Face's
-//! library from the tokenizer.json that the file carries whole.
+//! Tokenizers that are not byte-level BPE (`WordPiece`, character BPE, Unigram), run by Hugging
+//! Face's library from the tokenizer.json that the file carries whole.
 //!
 //! Only text between the tokens that are put around it comes here: those are the same for every
 //! model. The library panics on some definitions that are well-formed and make no sense; a panic

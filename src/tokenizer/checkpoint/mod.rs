@@ -44,7 +44,7 @@ pub struct TokenizerFiles {
     pub tokenizer_config: Option<Vec<u8>>,
     /// `chat_template.jinja`.
     pub chat_template: Option<Vec<u8>>,
-    /// `vocab.txt`: BERT's WordPiece, used where there is neither of the above.
+    /// `vocab.txt`: BERT's `WordPiece`, used where there is neither of the above.
     pub word_list: Option<Vec<u8>>,
 }
 

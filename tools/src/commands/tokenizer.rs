@@ -23,7 +23,7 @@ enum Action {
     Save(Save),
 }
 
-/// Write vocab.json, merges.txt, tokenizer.json, tokenizer_config.json and special_tokens_map.json.
+/// Write vocab.json, merges.txt, tokenizer.json and what goes with them into a folder.
 ///
 /// All comes from the model's file. Beside weights, the files convert to the same ids again. A
 /// tokenizer that is not byte-level BPE has no vocab.json and no merges.txt: its tokenizer.json is all
@@ -55,10 +55,5 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if save.json {
         return report::print_json(&json!({ "files": paths }));
     }
-    report::print(
-        &paths
-            .iter()
-            .map(|path| format!("{path}\n"))
-            .collect::<String>(),
-    )
+    report::print(&format!("{}\n", paths.join("\n")))
 }

@@ -78,7 +78,7 @@ fn a_claimed_head_without_its_tensor_is_refused() {
     ] {
         expect(
             &changed("bare", |config| {
-                config["architectures"] = vec![class].into()
+                config["architectures"] = vec![class].into();
             }),
             &[tensor],
         );
