@@ -262,7 +262,8 @@ impl<'a> Fields<'a> {
     }
 
     /// The labels by id, from `id2label`, else as many as `num_labels` says; an id without a name gets
-    /// transformers' `LABEL_n`.
+    /// transformers' `LABEL_n`. transformers takes the number of names for the number of outputs, so
+    /// names of ids beyond it name nothing.
     fn labels(&self) -> Result<Vec<String>> {
         let named = self.typed(field::LABELS, "a map from ids to labels", |value| {
             let entries = value.as_object()?.iter();
@@ -277,7 +278,7 @@ impl<'a> Fields<'a> {
             .size(field::LABEL_COUNT)?
             .map(|count| count.min(MAX_LABELS));
         let named = named.unwrap_or_default();
-        let count = named.last_key_value().map(|(last, _)| last + 1).or(count);
+        let count = Some(named.len()).filter(|&names| names > 0).or(count);
         Ok((0..count.unwrap_or(0))
             .map(|id| {
                 named
@@ -419,6 +420,15 @@ mod tests {
                 "{name}"
             );
         }
+    }
+
+    #[test]
+    fn as_many_labels_as_names() {
+        let labels = |value: Value| parse(value).unwrap().hyperparameters.head.labels;
+        let named = labels(json!({"id2label": {"0": "a", "7": "b", "1": "c"}}));
+        assert_eq!(named, ["a", "c", "LABEL_2"]);
+        assert_eq!(labels(json!({"num_labels": 2})), ["LABEL_0", "LABEL_1"]);
+        assert!(labels(json!({})).is_empty());
     }
 
     #[test]

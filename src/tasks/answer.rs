@@ -15,6 +15,9 @@ pub struct AnswerOptions {
     pub max_length: usize,
     /// How many answers. Default: 1.
     pub count: usize,
+    /// Let an answer begin and end with whole words, as transformers' pipeline does; its score stays
+    /// that of the tokens. Default: yes.
+    pub align_to_words: bool,
 }
 
 impl Default for AnswerOptions {
@@ -22,6 +25,7 @@ impl Default for AnswerOptions {
         Self {
             max_length: 15,
             count: 1,
+            align_to_words: true,
         }
     }
 }
@@ -53,39 +57,60 @@ pub fn answer(
 ) -> Result<Vec<Answer>> {
     let model = session.model().clone();
     let tokenizer = model.tokenizer()?;
-    let question = tokenizer.encode(question)?;
-    let spans = tokenizer.encode_with_offsets(context, EncodeOptions::default())?;
-    if spans.is_empty() {
+    let whole = tokenizer.encode_pair(question, Some(context), EncodeOptions::default(), None)?;
+    let is_context = |sequence: &Option<usize>| *sequence == Some(1);
+    let (Some(first), Some(last)) = (
+        whole.sequence_ids.iter().position(is_context),
+        whole.sequence_ids.iter().rposition(is_context),
+    ) else {
         return Err(Error::Argument(
             "expected a context to look for the answer in, found an empty one".to_owned(),
         ));
-    }
+    };
+    let (before, after) = (&whole.ids[..first], &whole.ids[last + 1..]);
+    let (ids, spans) = (&whole.ids[first..=last], &whole.offsets[first..=last]);
     let limit = session
         .context_size()
         .min(model.hyperparameters().positions);
-    let window = limit.saturating_sub(question.len()).min(spans.len());
+    let around = before.len() + after.len();
+    let window = limit.saturating_sub(around).min(spans.len());
     // One token is no window to find anything in, unless it is all there is.
     if window < spans.len().min(2) {
         return Err(Error::ContextFull {
-            needed: question.len() + 2,
+            needed: around + 2,
             available: limit,
             model_limit: model.hyperparameters().positions,
         });
     }
+    let words = if options.align_to_words {
+        tokenizer.words(context)?
+    } else {
+        Vec::new()
+    };
+    // Spans within the same words are one answer.
+    let candidates = AnswerOptions {
+        count: options
+            .count
+            .saturating_mul(if words.is_empty() { 1 } else { 8 }),
+        ..options
+    };
     let characters: Vec<char> = context.chars().collect();
     let mut answers: Vec<Answer> = Vec::new();
     let mut start = 0;
     loop {
         let end = (start + window).min(spans.len());
-        let mut tokens: Vec<TokenId> = question.clone();
-        tokens.extend(spans[start..end].iter().map(|span| span.id));
+        let tokens: Vec<TokenId> = [before, &ids[start..end], after].concat();
         let (starts, ends) = session.answer(&tokens)?;
-        for (span, score) in best_spans(&starts[question.len()..], &ends[question.len()..], options)
-        {
+        let inside = before.len()..before.len() + end - start;
+        let found = best_spans(&starts[inside.clone()], &ends[inside], candidates);
+        for (span, score) in found {
             let (first, last) = (&spans[start + span.start], &spans[start + span.end - 1]);
-            let range = visible(&characters, first.characters.start..last.characters.end);
-            if answers.iter().all(|known| known.characters != range) {
-                answers.push(Answer {
+            let range = word_at(&words, first.start).start.min(first.start)
+                ..word_at(&words, last.start).end.max(last.end);
+            let range = visible(&characters, range);
+            match answers.iter_mut().find(|known| known.characters == range) {
+                Some(known) => known.score = known.score.max(score),
+                None => answers.push(Answer {
                     text: characters
                         .get(range.clone())
                         .unwrap_or_default()
@@ -93,7 +118,7 @@ pub fn answer(
                         .collect(),
                     characters: range,
                     score,
-                });
+                }),
             }
         }
         if end == spans.len() {
@@ -104,6 +129,15 @@ pub fn answer(
     answers.sort_by(|a, b| b.score.total_cmp(&a.score));
     answers.truncate(options.count);
     Ok(answers)
+}
+
+/// The word that a character is in; nothing around the character where it is in none.
+fn word_at(words: &[Range<usize>], character: usize) -> Range<usize> {
+    let after = words.partition_point(|word| word.start <= character);
+    match after.checked_sub(1).and_then(|place| words.get(place)) {
+        Some(word) if word.contains(&character) => word.clone(),
+        _ => character..character,
+    }
 }
 
 /// The best spans of tokens by softmax(start) · softmax(end): they end where they start or later, and have at
@@ -146,7 +180,11 @@ mod tests {
     use super::*;
 
     fn options(max_length: usize, count: usize) -> AnswerOptions {
-        AnswerOptions { max_length, count }
+        AnswerOptions {
+            max_length,
+            count,
+            align_to_words: false,
+        }
     }
 
     #[test]
@@ -163,6 +201,15 @@ mod tests {
         // One token at most: then 0..1 has e^6, 2..3 e^4.
         assert_eq!(best_spans(&starts, &ends, options(1, 1))[0].0, 0..1);
         assert!(best_spans(&[], &[], options(1, 1)).is_empty());
+    }
+
+    #[test]
+    fn words_are_found_by_their_characters() {
+        let words = [0..3, 3..7, 9..10];
+        for (character, expected) in [(0, 0..3), (2, 0..3), (3, 3..7), (8, 8..8), (9, 9..10)] {
+            assert_eq!(word_at(&words, character), expected);
+        }
+        assert_eq!(word_at(&[], 4), 4..4);
     }
 
     #[test]

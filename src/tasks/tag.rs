@@ -119,24 +119,28 @@ impl Aggregation {
 /// As [`Session::tag`], and those of the tokenizer.
 pub fn tag(session: &mut Session, text: &str) -> Result<Vec<TokenTag>> {
     let model = session.model().clone();
-    let spans = model
+    let encoding = model
         .tokenizer()?
-        .encode_with_offsets(text, EncodeOptions::default())?;
-    if spans.is_empty() {
+        .encode_pair(text, None, EncodeOptions::default(), None)?;
+    if encoding.is_empty() {
         return Ok(Vec::new());
     }
-    let ids: Vec<TokenId> = spans.iter().map(|span| span.id).collect();
-    let logits = session.tag(&ids)?;
+    let logits = session.tag(&encoding.ids)?;
     let head = &model.hyperparameters().head;
-    Ok(spans
+    let places = encoding.offsets.into_iter().zip(encoding.sequence_ids);
+    Ok(encoding
+        .ids
         .into_iter()
+        .zip(places)
         .zip(logits.chunks_exact(head.outputs))
-        .map(|(span, logits)| {
+        // What was put around the text is none of it.
+        .filter(|((_, (_, sequence)), _)| sequence.is_some())
+        .map(|((id, (characters, _)), logits)| {
             let scores = softmax(logits);
             let (label, score) = best(head, &scores);
             TokenTag {
-                id: span.id,
-                characters: span.characters,
+                id,
+                characters,
                 label,
                 score,
                 scores,

@@ -3,9 +3,10 @@
 use super::added_tokens::AddedTokens;
 use super::bpe::Merges;
 use super::model::ByteLevelBpe;
-use super::settings::{AddedToken, SETTINGS_KEY, TokenizerSettings};
+use super::settings::{AddedToken, PairPart, SETTINGS_KEY, TokenizerSettings};
 use super::vocabulary::{TokenType, Vocabulary};
-use super::{Model, SpecialTokens, Tokenizer};
+use super::whole::Whole;
+use super::{JSON_KEY, Model, SpecialTokens, Tokenizer};
 use crate::gguf::Metadata;
 use crate::{Error, Result, TokenId};
 
@@ -20,7 +21,7 @@ const MERGES: &str = "tokenizer.ggml.merges";
 const PATTERN_NAMES: [&str; 3] = ["gpt-2", "gpt2", "default"];
 
 pub(super) fn from_metadata(metadata: &Metadata) -> Result<Tokenizer> {
-    check_kind(metadata)?;
+    let whole = whole_json(metadata)?;
     let types = token_types(metadata)?;
     let tokens = metadata.required_strings(TOKENS)?;
     let count = tokens.len();
@@ -42,30 +43,42 @@ pub(super) fn from_metadata(metadata: &Metadata) -> Result<Tokenizer> {
     let tokens = tokens
         .enumerate()
         .map(|(id, text)| text.map(|text| (text, type_of(id))));
-    let vocabulary = Vocabulary::build(tokens, count)?;
-    let merges = metadata.required_strings(MERGES)?;
-    let merges = Merges::build(merges, &vocabulary, MERGES)?;
+    let vocabulary = match whole {
+        Some(_) => Vocabulary::build_verbatim(tokens, count)?,
+        None => Vocabulary::build(tokens, count)?,
+    };
     let special = special_tokens(metadata, count)?;
     let settings = match metadata.str(SETTINGS_KEY)? {
         Some(json) => parse_settings(json, count)?,
         None => settings_of_llama_cpp(metadata, &vocabulary, &special)?,
     };
     let added = AddedTokens::new(&settings.added_tokens)?;
-    let model = ByteLevelBpe::new(vocabulary, merges, &settings)?;
+    let model = if let Some(json) = whole {
+        Model::Whole(Box::new(Whole::new(JSON_KEY, json, vocabulary)?))
+    } else {
+        let merges = metadata.required_strings(MERGES)?;
+        let merges = Merges::build(merges, &vocabulary, MERGES)?;
+        Model::ByteLevelBpe(Box::new(ByteLevelBpe::new(vocabulary, merges, &settings)?))
+    };
     Ok(Tokenizer {
-        model: Model::ByteLevelBpe(model),
+        model,
         added,
         special,
         settings,
     })
 }
 
-fn check_kind(metadata: &Metadata) -> Result<()> {
+/// The tokenizer.json of a file whose tokenizer is not byte-level BPE; other kinds without one are
+/// refused.
+fn whole_json(metadata: &Metadata) -> Result<Option<&str>> {
     let model = metadata.required_str(MODEL)?;
     if model != "gpt2" {
+        if let Some(json) = metadata.str(JSON_KEY)? {
+            return Ok(Some(json));
+        }
         return Err(Error::Unsupported(format!(
-            "{MODEL} = {model:?}: only \"gpt2\" (byte-level BPE) is known; \
-             convert the model again from its checkpoint"
+            "{MODEL} = {model:?} without {JSON_KEY}: only \"gpt2\" (byte-level BPE) is known without \
+             it; convert the model again from its checkpoint"
         )));
     }
     match metadata.str(PRE)? {
@@ -73,7 +86,7 @@ fn check_kind(metadata: &Metadata) -> Result<()> {
             "{PRE} = {name:?}: text would be cut differently than the model learned; \
              only \"gpt-2\" is known"
         ))),
-        _ => Ok(()),
+        _ => Ok(None),
     }
 }
 
@@ -114,7 +127,11 @@ fn parse_settings(json: &str, count: usize) -> Result<TokenizerSettings> {
         .map_err(|error| Error::format(SETTINGS_KEY, error.to_string()))?;
     let added = settings.added_tokens.iter().map(|token| token.id);
     let around = settings.tokens_before.iter().chain(&settings.tokens_after);
-    for id in added.chain(around.copied()) {
+    let pair = settings.pair.iter().filter_map(|part| match part {
+        PairPart::Token { id, .. } => Some(*id),
+        PairPart::First { .. } | PairPart::Second { .. } => None,
+    });
+    for id in added.chain(around.copied()).chain(pair) {
         check_id(SETTINGS_KEY, id, count)?;
     }
     Ok(settings)

@@ -3,9 +3,11 @@
 //! Encoding goes in three steps, each in its own file: added tokens are found in the text
 //! ([`added_tokens`]), what is between them is cut into pieces ([`pretokenizer`]), and the bytes of
 //! each piece are merged into tokens ([`bpe`]). The measure is Hugging Face's `tokenizers` library,
-//! id for id. Knows nothing of models, tensors or sampling.
+//! id for id; tokenizers of other kinds are run by it ([`whole`]). Knows nothing of models, tensors
+//! or sampling.
 
 mod added_tokens;
+mod batch;
 mod bpe;
 mod bytes;
 pub mod checkpoint;
@@ -13,9 +15,12 @@ mod load;
 mod model;
 mod offsets;
 mod pretokenizer;
+mod save;
 mod settings;
 mod stream;
 mod vocabulary;
+#[cfg_attr(not(feature = "tokenizers"), path = "no_whole.rs")]
+mod whole;
 
 use std::ops::Range;
 
@@ -23,10 +28,14 @@ use added_tokens::{AddedTokens, Segment};
 use bpe::Scratch;
 use model::ByteLevelBpe;
 use offsets::CharacterCounter;
+use whole::Whole;
 
-pub use settings::{AddedToken, SETTINGS_KEY, TokenizerSettings};
+pub use batch::{Encoding, Padding, PaddingLength, Side, Truncation, TruncationStrategy};
+pub use save::{VocabularyFile, save_vocabulary_files, vocabulary_files};
+pub use settings::{AddedToken, PairPart, SETTINGS_KEY, TokenizerSettings};
 pub use stream::{StreamDecoder, Utf8Stream};
 pub use vocabulary::TokenType;
+use vocabulary::Vocabulary;
 
 use crate::gguf::Metadata;
 use crate::{Error, Result, TokenId};
@@ -43,8 +52,12 @@ pub struct Tokenizer {
 /// How ordinary text becomes tokens.
 #[derive(Debug)]
 enum Model {
-    ByteLevelBpe(ByteLevelBpe),
+    ByteLevelBpe(Box<ByteLevelBpe>),
+    Whole(Box<Whole>),
 }
+
+/// What a GGUF file holds a whole tokenizer.json under.
+const JSON_KEY: &str = "tokenizer.huggingface.json";
 
 #[derive(Debug, Clone, Copy)]
 struct SpecialTokens {
@@ -97,7 +110,8 @@ impl Tokenizer {
     /// The tokenizer a GGUF file carries, written by this library or by llama.cpp.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for a tokenizer or pre-tokenizer other than GPT-2's, by name;
+    /// [`Error::Unsupported`] for a tokenizer or pre-tokenizer other than GPT-2's, by name, unless
+    /// the file carries it whole and the feature `tokenizers` is on;
     /// [`Error::Format`] for missing keys, merges outside the vocabulary, ids out of range.
     pub fn from_metadata(metadata: &Metadata) -> Result<Self> {
         load::from_metadata(metadata)
@@ -127,53 +141,102 @@ impl Tokenizer {
     /// The tokens of `text`.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a text of 4 GiB or more.
+    /// [`Error::Argument`] for a text of 4 GiB or more; of a tokenizer that is not byte-level BPE,
+    /// [`Error::Format`] for a text it has no tokens for.
     pub fn encode_with(&self, text: &str, options: EncodeOptions) -> Result<Vec<TokenId>> {
-        let mut ids = Vec::new();
-        self.tokens(text, options, &mut |id, _| ids.push(id))?;
+        let [before, after] = self.around(options);
+        let mut ids = before.to_vec();
+        match &self.model {
+            Model::ByteLevelBpe(model) => {
+                self.tokens(model, text, options, &mut |id, _| ids.push(id))?;
+            }
+            Model::Whole(model) => {
+                check_length(text)?;
+                ids.extend(model.ids(text, options.match_special_tokens)?);
+            }
+        }
+        ids.extend(after);
         Ok(ids)
     }
 
     /// The tokens of `text`, each with the characters it came from.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a text of 4 GiB or more.
+    /// As [`encode_with`](Self::encode_with).
     pub fn encode_with_offsets(
         &self,
         text: &str,
         options: EncodeOptions,
     ) -> Result<Vec<TokenSpan>> {
-        let mut spans = Vec::new();
-        let mut counter = CharacterCounter::new(text);
-        self.tokens(text, options, &mut |id, bytes| {
-            let characters = counter.span(&bytes);
-            spans.push(TokenSpan { id, characters });
-        })?;
+        let [before, after] = self.around(options);
+        let placeless = |&id: &TokenId| TokenSpan {
+            id,
+            characters: 0..0,
+        };
+        let mut spans: Vec<TokenSpan> = before.iter().map(placeless).collect();
+        match &self.model {
+            Model::ByteLevelBpe(model) => {
+                let mut counter = CharacterCounter::new(text);
+                self.tokens(model, text, options, &mut |id, bytes| {
+                    let characters = counter.span(&bytes);
+                    spans.push(TokenSpan { id, characters });
+                })?;
+            }
+            Model::Whole(model) => {
+                check_length(text)?;
+                spans.extend(model.spans(text, options.match_special_tokens)?);
+            }
+        }
+        spans.extend(after.iter().map(placeless));
         Ok(spans)
     }
 
-    /// Calls `emit` with each token and the bytes of `text` it covers.
+    /// The characters of each word of `text`: the pieces that it is cut into before they become
+    /// tokens. In GPT-2 a word has the space before it.
+    ///
+    /// # Errors
+    /// As [`encode_with`](Self::encode_with).
+    pub fn words(&self, text: &str) -> Result<Vec<Range<usize>>> {
+        check_length(text)?;
+        match &self.model {
+            Model::ByteLevelBpe(model) => {
+                let mut counter = CharacterCounter::new(text);
+                let mut words = Vec::new();
+                self.added.split(text, true, &mut |segment| match segment {
+                    Segment::Token(_, range) => words.push(counter.span(&range)),
+                    Segment::Text(range) => {
+                        let mut start = range.start;
+                        for piece in model.words(&text[range]) {
+                            words.push(counter.span(&(start..start + piece.len())));
+                            start += piece.len();
+                        }
+                    }
+                });
+                Ok(words)
+            }
+            Model::Whole(model) => model.words(text),
+        }
+    }
+
+    /// What is put before and after a text.
+    fn around(&self, options: EncodeOptions) -> [&[TokenId]; 2] {
+        if options.add_special_tokens {
+            [&self.settings.tokens_before, &self.settings.tokens_after]
+        } else {
+            [&[], &[]]
+        }
+    }
+
+    /// Calls `emit` with each token of `text`, nothing around them, and the bytes of `text` it covers.
     fn tokens(
         &self,
+        model: &ByteLevelBpe,
         text: &str,
         options: EncodeOptions,
         emit: &mut impl FnMut(TokenId, Range<usize>),
     ) -> Result<()> {
-        // One less, for the space that may be put before.
-        if text.len() >= u32::MAX as usize {
-            let message = format!("expected a text under 4 GiB, found {} bytes", text.len());
-            return Err(Error::Argument(message));
-        }
-        let around = |ids: &[TokenId], emit: &mut dyn FnMut(TokenId, Range<usize>)| {
-            if options.add_special_tokens {
-                for &id in ids {
-                    emit(id, 0..0);
-                }
-            }
-        };
-        let Model::ByteLevelBpe(model) = &self.model;
+        check_length(text)?;
         let mut scratch = Scratch::default();
-        around(&self.settings.tokens_before, emit);
         self.added.split(
             text,
             options.match_special_tokens,
@@ -185,7 +248,6 @@ impl Tokenizer {
                 }
             },
         );
-        around(&self.settings.tokens_after, emit);
         Ok(())
     }
 
@@ -208,44 +270,52 @@ impl Tokenizer {
 
     /// The bytes of `ids`, which need not be UTF-8 where a character is cut.
     pub fn decode_bytes(&self, ids: &[TokenId], skip_special_tokens: bool) -> Vec<u8> {
-        ids.iter()
-            .flat_map(|&id| self.token_bytes(id, skip_special_tokens))
-            .copied()
-            .collect()
+        match &self.model {
+            Model::ByteLevelBpe(_) => ids
+                .iter()
+                .flat_map(|&id| self.token_bytes(id, skip_special_tokens))
+                .copied()
+                .collect(),
+            Model::Whole(model) => model.decode(ids, skip_special_tokens).into_bytes(),
+        }
     }
 
-    /// The bytes that token `id` adds to a text; none for an id without a token.
+    /// The bytes that token `id` adds to a text; none for an id without a token. What a token of a
+    /// tokenizer that is not byte-level BPE adds depends on those before it: there these are the
+    /// bytes of [`token_text`](Self::token_text), and [`StreamDecoder`] makes text of them.
     pub fn token_bytes(&self, id: TokenId, skip_special_tokens: bool) -> &[u8] {
         if skip_special_tokens && self.is_special(id) {
             return &[];
         }
-        let Model::ByteLevelBpe(model) = &self.model;
-        model.vocabulary().bytes(id).unwrap_or_default()
+        self.vocabulary().bytes(id).unwrap_or_default()
     }
 
     /// Token `id` as the vocabulary files write it (`Ġworld` for ` world`); `None` for an id without
     /// a token.
     pub fn token_text(&self, id: TokenId) -> Option<String> {
-        let Model::ByteLevelBpe(model) = &self.model;
-        model.vocabulary().text(id)
+        self.vocabulary().text(id)
     }
 
     /// The token that the vocabulary files write as `text`.
     pub fn token_id(&self, text: &str) -> Option<TokenId> {
-        let Model::ByteLevelBpe(model) = &self.model;
-        model.vocabulary().find_text(text, &mut Vec::new())
+        self.vocabulary().find_text(text, &mut Vec::new())
     }
 
     /// Whether token `id` is a marker, not text.
     pub fn is_special(&self, id: TokenId) -> bool {
-        let Model::ByteLevelBpe(model) = &self.model;
-        model.vocabulary().token_type(id) == Some(TokenType::Control)
+        self.vocabulary().token_type(id) == Some(TokenType::Control)
+    }
+
+    fn vocabulary(&self) -> &Vocabulary {
+        match &self.model {
+            Model::ByteLevelBpe(model) => model.vocabulary(),
+            Model::Whole(model) => model.vocabulary(),
+        }
     }
 
     /// How many ids there are, those without a token included: the columns of the logits.
     pub fn vocabulary_size(&self) -> usize {
-        let Model::ByteLevelBpe(model) = &self.model;
-        model.vocabulary().len()
+        self.vocabulary().len()
     }
 
     /// The token that begins a text.
@@ -272,6 +342,15 @@ impl Tokenizer {
     pub fn settings(&self) -> &TokenizerSettings {
         &self.settings
     }
+}
+
+/// Refuses what offsets of 32 bits cannot hold: one byte less, for the space that may be put before.
+fn check_length(text: &str) -> Result<()> {
+    if text.len() < u32::MAX as usize {
+        return Ok(());
+    }
+    let message = format!("expected a text under 4 GiB, found {} bytes", text.len());
+    Err(Error::Argument(message))
 }
 
 /// The replacements of transformers' `clean_up_tokenization`, in its order.

@@ -64,6 +64,15 @@ impl ByteLevelBpe {
         &self.vocabulary
     }
 
+    /// The pieces of `text`, a stretch between added tokens.
+    pub(super) fn words<'a>(&self, text: &'a str) -> Vec<&'a str> {
+        if self.use_regex {
+            Pieces::new(text).collect()
+        } else {
+            vec![text]
+        }
+    }
+
     /// Calls `emit` with the tokens of `text`, a stretch between added tokens that begins at byte
     /// `offset` of the whole, and the bytes of the whole that each covers.
     pub(super) fn encode(

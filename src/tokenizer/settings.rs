@@ -36,6 +36,29 @@ pub struct AddedToken {
     pub special: bool,
 }
 
+/// One part of two texts that are encoded together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PairPart {
+    /// A token of its own.
+    Token {
+        /// The token.
+        id: TokenId,
+        /// Its type.
+        type_id: u32,
+    },
+    /// The tokens of the first text.
+    First {
+        /// Their type.
+        type_id: u32,
+    },
+    /// The tokens of the second text.
+    Second {
+        /// Their type.
+        type_id: u32,
+    },
+}
+
 /// Everything about a byte-level BPE tokenizer that is neither vocabulary nor merges.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -56,6 +79,10 @@ pub struct TokenizerSettings {
     pub tokens_before: Vec<TokenId>,
     /// Tokens put after an encoded text.
     pub tokens_after: Vec<TokenId>,
+    /// How two texts are put together; when empty, one after the other, with what is put before and
+    /// after one text.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pair: Vec<PairPart>,
     /// What the checkpoint says of [`clean_up_spaces`](super::DecodeOptions::clean_up_spaces);
     /// decoding follows its own options.
     pub clean_up_tokenization_spaces: bool,
@@ -73,6 +100,7 @@ impl Default for TokenizerSettings {
             fuse_unk: false,
             tokens_before: Vec::new(),
             tokens_after: Vec::new(),
+            pair: Vec::new(),
             clean_up_tokenization_spaces: false,
         }
     }

@@ -1,6 +1,6 @@
 //! Text as it is generated: whole characters only.
 
-use super::{DecodeOptions, Tokenizer};
+use super::{DecodeOptions, Model, Tokenizer};
 use crate::TokenId;
 
 /// Turns bytes that arrive in pieces into text. Half a character is held back until the rest is
@@ -53,29 +53,87 @@ fn wants_more(bytes: &[u8]) -> bool {
 pub struct StreamDecoder<'a> {
     tokenizer: &'a Tokenizer,
     skip_special_tokens: bool,
-    stream: Utf8Stream,
+    state: State,
 }
+
+#[derive(Debug)]
+enum State {
+    /// Each token has its bytes.
+    Bytes(Utf8Stream),
+    /// What a token adds depends on the tokens before it.
+    Whole {
+        /// The latest tokens.
+        ids: Vec<TokenId>,
+        /// How much of their text has been given, in bytes.
+        given: usize,
+    },
+}
+
+/// So many tokens are decoded anew for each that comes, at most.
+const MOST_KEPT: usize = 64;
+/// So many tokens stay when the others are forgotten: more than a character's bytes.
+const CONTEXT: usize = 16;
 
 impl<'a> StreamDecoder<'a> {
     /// A decoder at the start of a text.
     pub fn new(tokenizer: &'a Tokenizer, options: DecodeOptions) -> Self {
+        let state = match tokenizer.model {
+            Model::ByteLevelBpe(_) => State::Bytes(Utf8Stream::default()),
+            Model::Whole(_) => State::Whole {
+                ids: Vec::new(),
+                given: 0,
+            },
+        };
         Self {
             tokenizer,
             skip_special_tokens: options.skip_special_tokens,
-            stream: Utf8Stream::default(),
+            state,
         }
     }
 
     /// Takes the next token; gives all text that is complete, which may be none.
     pub fn push(&mut self, id: TokenId) -> String {
-        let bytes = self.tokenizer.token_bytes(id, self.skip_special_tokens);
-        self.stream.push(bytes)
+        let skip = self.skip_special_tokens;
+        match &mut self.state {
+            State::Bytes(stream) => stream.push(self.tokenizer.token_bytes(id, skip)),
+            State::Whole { ids, given } => {
+                if skip && self.tokenizer.is_special(id) {
+                    return String::new();
+                }
+                ids.push(id);
+                let text = whole_text(self.tokenizer, ids);
+                // Half a character: more of its bytes may come.
+                if text.ends_with(char::REPLACEMENT_CHARACTER) {
+                    return String::new();
+                }
+                let new = text.get(*given..).unwrap_or_default().to_owned();
+                *given = text.len().max(*given);
+                if ids.len() > MOST_KEPT {
+                    ids.drain(..ids.len() - CONTEXT);
+                    *given = whole_text(self.tokenizer, ids).len();
+                }
+                new
+            }
+        }
     }
 
     /// Ends the text: U+FFFD if it stops within a character, and nothing otherwise.
     pub fn finish(&mut self) -> String {
-        self.stream.finish()
+        match &mut self.state {
+            State::Bytes(stream) => stream.finish(),
+            State::Whole { ids, given } => {
+                let text = whole_text(self.tokenizer, ids);
+                ids.clear();
+                text.get(std::mem::take(given)..)
+                    .unwrap_or_default()
+                    .to_owned()
+            }
+        }
     }
+}
+
+fn whole_text(tokenizer: &Tokenizer, ids: &[TokenId]) -> String {
+    tokenizer.decode_with(ids, DecodeOptions::default())
 }
 
 #[cfg(test)]

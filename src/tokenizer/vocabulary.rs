@@ -65,6 +65,8 @@ pub(super) struct Vocabulary {
     by_bytes: HashTable<TokenId>,
     hasher: DefaultHashBuilder,
     longest: usize,
+    /// No token is written in the byte alphabet: each is its own UTF-8.
+    all_verbatim: bool,
 }
 
 /// The bytes of all tokens.
@@ -97,6 +99,22 @@ impl Vocabulary {
         tokens: impl Iterator<Item = Result<(&'a str, TokenType)>>,
         count: usize,
     ) -> Result<Self> {
+        Self::build_in(false, tokens, count)
+    }
+
+    /// As [`build`](Self::build), for a tokenizer that does not write bytes as characters.
+    pub(super) fn build_verbatim<'a>(
+        tokens: impl Iterator<Item = Result<(&'a str, TokenType)>>,
+        count: usize,
+    ) -> Result<Self> {
+        Self::build_in(true, tokens, count)
+    }
+
+    fn build_in<'a>(
+        all_verbatim: bool,
+        tokens: impl Iterator<Item = Result<(&'a str, TokenType)>>,
+        count: usize,
+    ) -> Result<Self> {
         let mut vocabulary = Self {
             spellings: Spellings {
                 bytes: Vec::with_capacity(count.saturating_mul(7)),
@@ -106,6 +124,7 @@ impl Vocabulary {
             by_bytes: HashTable::with_capacity(count),
             hasher: DefaultHashBuilder::default(),
             longest: 0,
+            all_verbatim,
         };
         for token in tokens {
             let (text, token_type) = token?;
@@ -121,9 +140,10 @@ impl Vocabulary {
             by_bytes,
             hasher,
             longest,
+            all_verbatim,
         } = self;
         let start = spellings.bytes.len();
-        let verbatim = !bytes::append_spelled(text, &mut spellings.bytes);
+        let verbatim = append(*all_verbatim, text, &mut spellings.bytes);
         let too_large = |_| Error::Unsupported("a vocabulary of more than 4 GiB".to_owned());
         let end = u32::try_from(spellings.bytes.len()).map_err(too_large)?;
         let id = TokenId::try_from(kinds.len()).map_err(too_large)?;
@@ -202,7 +222,7 @@ impl Vocabulary {
     /// The token that vocabulary files write as `text`; `scratch` is overwritten.
     pub(super) fn find_text(&self, text: &str, scratch: &mut Vec<u8>) -> Option<TokenId> {
         scratch.clear();
-        let verbatim = !bytes::append_spelled(text, scratch);
+        let verbatim = append(self.all_verbatim, text, scratch);
         self.find_spelled(scratch, verbatim)
     }
 
@@ -213,6 +233,14 @@ impl Vocabulary {
             })
             .copied()
     }
+}
+
+/// Appends what `text` stands for; says whether that is its own UTF-8.
+fn append(all_verbatim: bool, text: &str, bytes: &mut Vec<u8>) -> bool {
+    if all_verbatim {
+        bytes.extend_from_slice(text.as_bytes());
+    }
+    all_verbatim || !bytes::append_spelled(text, bytes)
 }
 
 fn same(

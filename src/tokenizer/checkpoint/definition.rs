@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::json::{self, MergeText, VocabularyMap, flag, type_of};
-use crate::tokenizer::settings::{AddedToken, TokenizerSettings};
+use crate::tokenizer::settings::{AddedToken, PairPart, TokenizerSettings};
 use crate::{Error, Result, TokenId};
 
 /// What one of the two forms says, before the other files add to it.
@@ -60,10 +60,7 @@ struct ModelJson {
 const PATTERN: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
 fn unsupported(what: impl AsRef<str>) -> Error {
-    Error::Unsupported(format!(
-        "tokenizer.json: {}; only the byte-level BPE of GPT-2 can be converted",
-        what.as_ref()
-    ))
+    Error::Unsupported(format!("tokenizer.json: {}", what.as_ref()))
 }
 
 /// Reads tokenizer.json, and warns of what it says that has no effect here.
@@ -170,58 +167,109 @@ fn is_pattern(split: &Value) -> bool {
         && flag(split, "invert") != Some(true)
 }
 
-fn read_post_processor(part: &Value, settings: &mut TokenizerSettings) -> Result<()> {
+/// Enters what a `post_processor` puts around one text and around two.
+pub(super) fn read_post_processor(part: &Value, settings: &mut TokenizerSettings) -> Result<()> {
     let parts = match part.get("processors").and_then(Value::as_array) {
         Some(parts) if type_of(part) == "Sequence" => parts.as_slice(),
         _ => std::slice::from_ref(part),
     };
     for part in parts.iter().filter(|part| !part.is_null()) {
-        let (before, after) = match type_of(part) {
+        let around = match type_of(part) {
             // It trims offsets at most; the tokens stay.
             "ByteLevel" => continue,
             "TemplateProcessing" => template(part),
-            "RobertaProcessing" | "BertProcessing" => {
-                let id = |name: &str| part.get(name)?.get(1).and_then(id_of).map(|id| vec![id]);
-                id("cls").zip(id("sep"))
-            }
+            "RobertaProcessing" | "BertProcessing" => classifier_and_separator(part),
             other => return Err(unsupported(format!("post_processor is {other}"))),
         }
         .ok_or_else(|| {
             let message = format!("a {} that names no ids for its tokens", type_of(part));
             Error::format("tokenizer.json: post_processor", message)
         })?;
-        settings.tokens_before.splice(0..0, before);
-        settings.tokens_after.extend(after);
+        settings.tokens_before.splice(0..0, around.before);
+        settings.tokens_after.extend(around.after);
+        settings.pair = around.pair;
     }
     Ok(())
+}
+
+/// What stands around one text, and how two are put together.
+struct Around {
+    before: Vec<TokenId>,
+    after: Vec<TokenId>,
+    pair: Vec<PairPart>,
+}
+
+fn classifier_and_separator(part: &Value) -> Option<Around> {
+    let id = |name: &str| part.get(name)?.get(1).and_then(id_of);
+    let (classifier, separator) = (id("cls")?, id("sep")?);
+    let token = |id, type_id| PairPart::Token { id, type_id };
+    let (first, separated) = (PairPart::First { type_id: 0 }, token(separator, 0));
+    // RoBERTa parts texts by two separators and knows one type only.
+    let second = if type_of(part) == "RobertaProcessing" {
+        [separated, PairPart::Second { type_id: 0 }, separated].to_vec()
+    } else {
+        [PairPart::Second { type_id: 1 }, token(separator, 1)].to_vec()
+    };
+    Some(Around {
+        before: vec![classifier],
+        after: vec![separator],
+        pair: [vec![token(classifier, 0), first, separated], second].concat(),
+    })
 }
 
 fn id_of(value: &Value) -> Option<TokenId> {
     value.as_u64().and_then(|id| TokenId::try_from(id).ok())
 }
 
-/// The tokens a template puts before and after a single text.
-fn template(part: &Value) -> Option<(Vec<TokenId>, Vec<TokenId>)> {
+/// What a template says; `None` where it names tokens it does not define.
+fn template(part: &Value) -> Option<Around> {
     let (mut before, mut after) = (Vec::new(), Vec::new());
     let mut text_seen = false;
-    for piece in part.get("single")?.as_array()? {
-        let Some(token) = piece.get("SpecialToken") else {
-            piece.get("Sequence")?;
-            text_seen = true;
-            continue;
-        };
-        let name = token.get("id")?.as_str()?;
-        let ids = part
-            .get("special_tokens")?
-            .get(name)?
-            .get("ids")?
-            .as_array()?;
-        let side = if text_seen { &mut after } else { &mut before };
-        for id in ids {
-            side.push(id_of(id)?);
+    for piece in template_parts(part, "single")? {
+        match piece {
+            PairPart::Token { id, .. } if text_seen => after.push(id),
+            PairPart::Token { id, .. } => before.push(id),
+            PairPart::First { .. } | PairPart::Second { .. } => text_seen = true,
         }
     }
-    text_seen.then_some((before, after))
+    let pair = match part.get("pair") {
+        None | Some(Value::Null) => Vec::new(),
+        Some(_) => template_parts(part, "pair")?,
+    };
+    text_seen.then_some(Around {
+        before,
+        after,
+        pair,
+    })
+}
+
+/// The parts of a template by its name in the file.
+fn template_parts(part: &Value, name: &str) -> Option<Vec<PairPart>> {
+    let mut parts = Vec::new();
+    for piece in part.get(name)?.as_array()? {
+        let type_of = |part: &Value| {
+            let id = part.get("type_id").map_or(Some(0), Value::as_u64);
+            id.and_then(|id| u32::try_from(id).ok())
+        };
+        if let Some(text) = piece.get("Sequence") {
+            let type_id = type_of(text)?;
+            parts.push(match text.get("id").and_then(Value::as_str) {
+                Some("B") => PairPart::Second { type_id },
+                _ => PairPart::First { type_id },
+            });
+            continue;
+        }
+        let token = piece.get("SpecialToken")?;
+        let type_id = type_of(token)?;
+        let known = part
+            .get("special_tokens")?
+            .get(token.get("id")?.as_str()?)?;
+        for id in known.get("ids")?.as_array()? {
+            let id = id_of(id)?;
+            parts.push(PairPart::Token { id, type_id });
+        }
+    }
+    Some(parts)
 }
 
 /// Reads vocab.json and merges.txt.

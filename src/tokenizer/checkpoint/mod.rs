@@ -8,6 +8,8 @@
 mod definition;
 mod json;
 mod special;
+mod whole;
+mod word_list;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -42,7 +44,7 @@ pub struct TokenizerFiles {
     pub tokenizer_config: Option<Vec<u8>>,
     /// `chat_template.jinja`.
     pub chat_template: Option<Vec<u8>>,
-    /// `vocab.txt`: only looked at to name what cannot be converted.
+    /// `vocab.txt`: BERT's `WordPiece`, used where there is neither of the above.
     pub word_list: Option<Vec<u8>>,
 }
 
@@ -105,8 +107,8 @@ impl TokenizerFiles {
     ///
     /// # Errors
     /// [`Error::Format`] for a file that is broken or contradicts itself or another, with its name
-    /// and the place in it; [`Error::Unsupported`] for a tokenizer that is not byte-level BPE, by
-    /// what it is.
+    /// and the place in it; [`Error::Unsupported`] for a tokenizer that is neither byte-level BPE nor,
+    /// with the feature `tokenizers`, one of that library's, by what it is.
     pub fn to_gguf(&self, config: &ConfigTokens) -> Result<GgufTokenizer> {
         let mut warnings = Vec::new();
         let tokenizer_config: Map<String, Json> = match &self.tokenizer_config {
@@ -120,7 +122,12 @@ impl TokenizerFiles {
             );
             return Err(Error::format("config.json: vocab_size", message));
         }
-        let mut definition = self.definition(&tokenizer_config, &mut warnings)?;
+        let mut definition = match self.definition(&tokenizer_config, &mut warnings) {
+            Err(Error::Unsupported(reason)) => {
+                return whole::to_gguf(self, &tokenizer_config, config, &reason);
+            }
+            definition => definition?,
+        };
         let ids: HashMap<&str, TokenId> = definition
             .tokens
             .iter()
@@ -135,29 +142,7 @@ impl TokenizerFiles {
         table.fill(&mut definition, &mut warnings)?;
         check_merges(&mut definition, &table, &mut warnings)?;
 
-        let mut choose = |name: &str, from_config: Option<u64>| -> Option<TokenId> {
-            let own = special.roles.get(name).copied().filter(|&id| table.has(id));
-            let configured = from_config
-                .and_then(|id| TokenId::try_from(id).ok())
-                .filter(|&id| (id as usize) < config.vocabulary_size);
-            if let Some(id) = from_config.filter(|_| configured.is_none()) {
-                warnings.push(format!(
-                    "config.json: the id of {name} is {id}, but the model has {} tokens; {}",
-                    config.vocabulary_size,
-                    own.map_or_else(
-                        || "left out".to_owned(),
-                        |id| format!("taking the tokenizer's, {id}")
-                    ),
-                ));
-            }
-            configured.or(own)
-        };
-        let roles = Roles {
-            bos: choose("bos_token", config.bos),
-            eos: choose("eos_token", config.eos),
-            unknown: choose("unk_token", None),
-            padding: choose("pad_token", config.padding),
-        };
+        let roles = Roles::choose(&special.roles, config, &table, &mut warnings);
         complete_settings(&mut definition.settings, &tokenizer_config, &roles, &table)?;
         Ok(GgufTokenizer {
             entries: self.entries(definition, table, &roles, &tokenizer_config)?,
@@ -174,7 +159,9 @@ impl TokenizerFiles {
             return definition::from_tokenizer_json(bytes, warnings);
         }
         let class = config.get("tokenizer_class").and_then(Json::as_str);
-        if let Some(class) = class.filter(|class| !class.starts_with("GPT2Tokenizer")) {
+        let has_word_list_only = self.vocabulary.is_none() && self.word_list.is_some();
+        let is_known = |class: &str| class.starts_with("GPT2Tokenizer");
+        if let Some(class) = class.filter(|class| !has_word_list_only && !is_known(class)) {
             return Err(Error::Unsupported(format!(
                 "tokenizer_config.json: tokenizer_class {class:?} without a tokenizer.json; only the \
                  byte-level BPE of GPT2Tokenizer can be converted from vocab.json and merges.txt"
@@ -189,8 +176,7 @@ impl TokenizerFiles {
                 "expected beside vocab.json, found no such file",
             )),
             (None, _) if self.word_list.is_some() => Err(Error::Unsupported(
-                "vocab.txt: a WordPiece vocabulary; only the byte-level BPE of GPT-2 can be converted"
-                    .to_owned(),
+                "vocab.txt: a WordPiece vocabulary".to_owned(),
             )),
             (None, _) => Err(Error::format(
                 "tokenizer.json",
@@ -215,15 +201,8 @@ impl TokenizerFiles {
         put("tokenizer.ggml.tokens", tokens.into());
         put("tokenizer.ggml.token_type", types.into());
         put("tokenizer.ggml.merges", definition.merges.into());
-        for (name, id) in [
-            ("bos", roles.bos),
-            ("eos", roles.eos),
-            ("unknown", roles.unknown),
-            ("padding", roles.padding),
-        ] {
-            if let Some(id) = id {
-                put(&format!("tokenizer.ggml.{name}_token_id"), id.into());
-            }
+        for (key, value) in roles.entries() {
+            put(&key, value);
         }
         let around = |ids: &[TokenId], id: Option<TokenId>| id.is_some_and(|id| ids == [id]);
         put(
@@ -277,6 +256,54 @@ struct Roles {
     eos: Option<TokenId>,
     unknown: Option<TokenId>,
     padding: Option<TokenId>,
+}
+
+impl Roles {
+    /// What the configuration says, else the tokenizer, of ids that the model has.
+    fn choose(
+        own: &HashMap<&'static str, TokenId>,
+        config: &ConfigTokens,
+        table: &Table,
+        warnings: &mut Vec<String>,
+    ) -> Self {
+        let mut choose = |name: &str, from_config: Option<u64>| -> Option<TokenId> {
+            let own = own.get(name).copied().filter(|&id| table.has(id));
+            let configured = from_config
+                .and_then(|id| TokenId::try_from(id).ok())
+                .filter(|&id| (id as usize) < config.vocabulary_size);
+            if let Some(id) = from_config.filter(|_| configured.is_none()) {
+                warnings.push(format!(
+                    "config.json: the id of {name} is {id}, but the model has {} tokens; {}",
+                    config.vocabulary_size,
+                    own.map_or_else(
+                        || "left out".to_owned(),
+                        |id| format!("taking the tokenizer's, {id}")
+                    ),
+                ));
+            }
+            configured.or(own)
+        };
+        Self {
+            bos: choose("bos_token", config.bos),
+            eos: choose("eos_token", config.eos),
+            unknown: choose("unk_token", None),
+            padding: choose("pad_token", config.padding),
+        }
+    }
+
+    /// The metadata keys of the ids.
+    fn entries(&self) -> impl Iterator<Item = (String, Value)> {
+        let roles = [
+            ("bos", self.bos),
+            ("eos", self.eos),
+            ("unknown", self.unknown),
+            ("padding", self.padding),
+        ];
+        roles.into_iter().filter_map(|(name, id)| {
+            let key = format!("tokenizer.ggml.{name}_token_id");
+            id.map(|id| (key, id.into()))
+        })
+    }
 }
 
 /// The tokens by id, one place for each row of the model.

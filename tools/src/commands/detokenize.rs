@@ -2,7 +2,7 @@
 
 use clap::Args;
 use gpt2::TokenId;
-use gpt2::tokenizer::Tokenizer;
+use gpt2::tokenizer::{DecodeOptions, Tokenizer};
 use serde_json::json;
 
 use crate::arguments::ModelFile;
@@ -22,6 +22,13 @@ pub(super) struct Arguments {
     ids: Option<Ids>,
     #[command(flatten)]
     file: ModelFile,
+    /// Leave out tokens that are markers, such as <|endoftext|>
+    #[arg(long)]
+    skip_special_tokens: bool,
+    /// Take out the spaces before punctuation and English contractions, as transformers does; the
+    /// text may give other ids then
+    #[arg(long)]
+    clean_up_tokenization_spaces: bool,
     /// Write the result as JSON
     #[arg(long)]
     json: bool,
@@ -36,7 +43,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let gguf = arguments.file.open()?;
     let tokenizer = Tokenizer::from_metadata(gguf.metadata())?;
     check(&ids, &tokenizer)?;
-    let text = tokenizer.decode(&ids);
+    let options = DecodeOptions {
+        skip_special_tokens: arguments.skip_special_tokens,
+        clean_up_spaces: arguments.clean_up_tokenization_spaces,
+    };
+    let text = tokenizer.decode_with(&ids, options);
     if !arguments.json {
         return report::print(&text);
     }

@@ -8,6 +8,7 @@ mod info;
 mod perplexity;
 mod tasks;
 mod tokenize;
+mod tokenizer;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -50,6 +51,7 @@ enum Command {
     Bench(bench::Arguments),
     Tokenize(tokenize::Arguments),
     Detokenize(detokenize::Arguments),
+    Tokenizer(tokenizer::Arguments),
     Info(info::Arguments),
 }
 
@@ -77,6 +79,7 @@ fn run(arguments: &Arguments, start: Instant) -> Result<(), Failure> {
         Some(Command::Bench(arguments)) => bench::run(arguments),
         Some(Command::Tokenize(arguments)) => tokenize::run(arguments),
         Some(Command::Detokenize(arguments)) => detokenize::run(arguments),
+        Some(Command::Tokenizer(arguments)) => tokenizer::run(arguments),
         Some(Command::Info(arguments)) => info::run(arguments),
         None => report::print(&Arguments::command().render_help().to_string()),
     }

@@ -10,6 +10,8 @@ mod generation;
 mod manners;
 mod measure;
 mod reference;
+mod refusals;
 mod run;
 mod tasks;
 mod text;
+mod tokenizers;

@@ -16,6 +16,7 @@ const COMMANDS: &[&str] = &[
     "bench",
     "tokenize",
     "detokenize",
+    "tokenizer",
     "info",
 ];
 

@@ -80,8 +80,11 @@ pub(super) fn described(model: &Hyperparameters, rows: &Rows, wanted: Wanted) ->
         ],
     };
     if wanted.hidden_states {
-        let shape = [batch, length, model.width];
-        tensors.extend((0..=model.layers).map(|n| of(&format!("hidden_states.{n}"), &shape)));
+        let shape = [1, batch, length, model.width];
+        // transformers gives the axis of the examples back to the last alone.
+        let flat = |n| usize::from(model.class != ModelClass::DoubleHeads || n < model.layers);
+        let states = |n| of(&format!("hidden_states.{n}"), &shape[flat(n)..]);
+        tensors.extend((0..=model.layers).map(states));
     }
     if wanted.attentions {
         let shape = [batch, model.heads, length, length];

@@ -44,6 +44,9 @@ pub(in crate::commands) struct Arguments {
     /// Most tokens of an answer
     #[arg(long, value_name = "N", default_value_t = 15)]
     max_answer_length: usize,
+    /// Let answers begin and end within words, where the best tokens do
+    #[arg(long)]
+    no_align_to_words: bool,
     #[command(flatten)]
     run: RunArguments,
 }
@@ -59,6 +62,7 @@ pub(in crate::commands) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let options = AnswerOptions {
         max_length: arguments.max_answer_length.max(1),
         count: arguments.top_k.max(1),
+        align_to_words: !arguments.no_align_to_words,
     };
     let mut session = start(&arguments.run, model)?;
     let mut rows = Rows::new(arguments.run.json);

@@ -1,0 +1,159 @@
+//! What is refused, by the programs as they are: status 1, one clear line, no output file.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::checkpoints::{Converted, folder};
+use crate::run::run_with;
+
+/// A copy of a checkpoint with its configuration changed.
+fn changed(name: &str, change: impl Fn(&mut Value)) -> TempDir {
+    let copy = TempDir::new().unwrap();
+    for entry in fs::read_dir(folder(name)).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let path = copy.path().join("config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    change(&mut config);
+    fs::write(&path, config.to_string()).unwrap();
+    copy
+}
+
+/// The one line with which a folder is refused.
+fn refusal(source: &Path) -> String {
+    let to = TempDir::new().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_gpt2-convert"))
+        .arg(source)
+        .args(["--type", "f32", "-o"])
+        .arg(to.path().join("model.gguf"))
+        .output()
+        .expect("gpt2-convert starts");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(output.stdout.is_empty());
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert!(error.starts_with("error: "), "{error}");
+    assert_eq!(fs::read_dir(to.path()).unwrap().count(), 0, "{error}");
+    error
+}
+
+fn expect(source: &TempDir, words: &[&str]) {
+    let line = refusal(source.path());
+    for word in words {
+        assert!(line.contains(word), "{word:?} is not in {line}");
+    }
+}
+
+#[test]
+fn other_models_are_refused() {
+    expect(
+        &changed("lm_sharded", |config| {
+            config["add_cross_attention"] = true.into();
+        }),
+        &["cross-attention"],
+    );
+    expect(
+        &changed("lm_sharded", |config| {
+            config["activation_function"] = "geglu".into();
+        }),
+        &["geglu", "gelu_new"],
+    );
+}
+
+#[test]
+fn a_claimed_head_without_its_tensor_is_refused() {
+    for (class, tensor) in [
+        ("GPT2ForSequenceClassification", "score.weight"),
+        ("GPT2ForTokenClassification", "classifier.weight"),
+        ("GPT2ForQuestionAnswering", "qa_outputs.weight"),
+        (
+            "GPT2DoubleHeadsModel",
+            "multiple_choice_head.summary.weight",
+        ),
+    ] {
+        expect(
+            &changed("bare", |config| {
+                config["architectures"] = vec![class].into();
+            }),
+            &[tensor],
+        );
+    }
+}
+
+#[test]
+fn as_many_labels_as_outputs_are_wanted() {
+    expect(
+        &changed("seqcls", |config| {
+            config["id2label"] = serde_json::json!({"0": "a", "1": "b"});
+        }),
+        &["id2label", "2 labels", "3 outputs"],
+    );
+}
+
+#[cfg(feature = "pickle")]
+#[test]
+fn a_pickle_that_asks_for_more_than_tensors_is_refused() {
+    let source = changed("lm_bin", |_| ());
+    let marker = source.path().join("ran");
+    let command = format!("touch {}", marker.display());
+    let pickle = format!("\u{80}\u{2}cposix\nsystem\n(S'{command}'\ntR.");
+    // Latin-1: each character is a byte.
+    let bytes: Vec<u8> = pickle.chars().map(|c| c as u8).collect();
+    fs::write(source.path().join("pytorch_model.bin"), bytes).unwrap();
+    let line = refusal(source.path());
+    assert!(line.contains("pytorch_model.bin"), "{line}");
+    assert!(!marker.exists());
+}
+
+#[cfg(feature = "hdf5")]
+#[test]
+fn hdf5_of_another_shape_is_refused() {
+    expect(
+        &changed("lm_tf", |config| config["n_inner"] = 200.into()),
+        &["mlp", "200", "256"],
+    );
+}
+
+#[test]
+fn ids_beyond_the_vocabulary_are_refused() {
+    let model = Converted::new("lm_sharded");
+    let to = TempDir::new().unwrap();
+    let output = to.path().join("out.safetensors");
+    let output = output.to_str().unwrap();
+    for arguments in [
+        &["forward", "--ids", "1,300", "--output", output][..],
+        &[
+            "forward",
+            "--ids",
+            "1,2",
+            "--token-type-ids",
+            "1,300",
+            "--output",
+            output,
+        ],
+        &["generate", "--ids", "1,300"],
+        &["detokenize", "1,300"],
+    ] {
+        let done = run_with(&[arguments, &["-m", model.path()]].concat());
+        let line = done.error(1);
+        assert!(line.contains("300"), "{line}");
+        assert_eq!(done.stdout, "");
+    }
+    assert_eq!(fs::read_dir(to.path()).unwrap().count(), 0);
+    for (name, command) in [
+        ("seqcls", "classify"),
+        ("tokencls", "tag"),
+        ("bare", "embed"),
+    ] {
+        let model = Converted::new(name);
+        let done = run_with(&[command, "--ids", "1,300", "-m", model.path()]);
+        if done.status != Some(2) {
+            assert!(done.error(1).contains("300"), "{}", done.stderr);
+        }
+    }
+}
