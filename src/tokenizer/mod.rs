@@ -24,7 +24,9 @@ use bpe::Scratch;
 use model::ByteLevelBpe;
 use offsets::CharacterCounter;
 
-pub use settings::{AddedToken, SETTINGS_KEY, TokenizerSettings};
+pub use settings::{
+    AddedToken, CHAT_TEMPLATE_KEY, SETTINGS_KEY, SPECIAL_TOKENS_KEY, TokenizerSettings,
+};
 pub use stream::{StreamDecoder, Utf8Stream};
 pub use vocabulary::TokenType;
 
