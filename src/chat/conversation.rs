@@ -67,7 +67,7 @@ impl Conversation {
 
     /// The system prompt and all turns.
     pub fn messages(&self) -> Vec<Message> {
-        self.from_turn(0)
+        self.shown_from(0)
     }
 
     /// Turns at the beginning that the model is no longer shown, since they do not fit.
@@ -76,7 +76,7 @@ impl Conversation {
     }
 
     /// The system prompt and the turns from number `first` on.
-    pub(super) fn from_turn(&self, first: usize) -> Vec<Message> {
+    pub(super) fn shown_from(&self, first: usize) -> Vec<Message> {
         let turns = self.turns.get(first..).unwrap_or_default();
         self.system.iter().chain(turns).cloned().collect()
     }

@@ -47,7 +47,7 @@ impl ChatFormat {
     ) -> Result<Prompt> {
         let turns = conversation.turns().len();
         let ids_from = |first: usize| -> Result<Vec<TokenId>> {
-            let text = self.text(&conversation.from_turn(first), true)?;
+            let text = self.text(&conversation.shown_from(first), true)?;
             with_held(tokenizer, held, &text)
         };
         let before = conversation.hidden;

@@ -12,6 +12,10 @@ const MAX_BYTES: usize = 1 << 20;
 const MAX_INDENT: usize = 16;
 
 /// `value | tojson`, with `indent` for lines.
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "how the engine calls filters"
+)]
 pub(super) fn filter(value: &Value, options: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = options.get("indent")?;
     // Already as asked, and no other way is known.

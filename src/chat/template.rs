@@ -122,6 +122,10 @@ fn environment() -> Result<Environment<'static>> {
 }
 
 /// How templates refuse a conversation.
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "how the engine calls functions"
+)]
 fn raise_exception(message: String) -> std::result::Result<Value, minijinja::Error> {
     Err(minijinja::Error::new(
         ErrorKind::InvalidOperation,

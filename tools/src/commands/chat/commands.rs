@@ -50,7 +50,13 @@ const COMMANDS: &[Command] = &[
         name: "/undo",
         argument: NOTHING,
         help: "take your last turn and its reply back",
-        run: undo,
+        run: |talk, _| {
+            match talk.conversation.undo() {
+                Some(said) => eprintln!("taken back: {}", shortened(&said)),
+                None => eprintln!("there is nothing to take back"),
+            }
+            Ok(Flow::Continue)
+        },
     },
     Command {
         name: "/save",
@@ -132,14 +138,6 @@ fn help() -> String {
             .to_owned(),
     );
     text.join("\n")
-}
-
-fn undo(talk: &mut Talk, _: &str) -> Result<Flow, Failure> {
-    match talk.conversation.undo() {
-        Some(said) => eprintln!("taken back: {}", shortened(&said)),
-        None => eprintln!("there is nothing to take back"),
-    }
-    Ok(Flow::Continue)
 }
 
 /// A turn in one line, its end left out if it is long.

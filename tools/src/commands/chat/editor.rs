@@ -30,11 +30,11 @@ impl Editor {
     pub(super) fn new(history: Option<PathBuf>) -> Result<Self, Failure> {
         let config = Config::builder()
             .max_history_size(KEPT_LINES)
-            .map_err(failure)?
+            .map_err(|error| failure(&error))?
             .completion_type(CompletionType::List)
             .color_mode(ColorMode::Disabled)
             .build();
-        let mut editor = rustyline::Editor::with_config(config).map_err(failure)?;
+        let mut editor = rustyline::Editor::with_config(config).map_err(|error| failure(&error))?;
         editor.set_helper(Some(Turns));
         let mut made = Self { editor, history };
         made.load();
@@ -63,7 +63,7 @@ impl Editor {
                 }
                 Err(ReadlineError::Eof) => return Ok(None),
                 Err(ReadlineError::Interrupted | ReadlineError::Signal(_)) => (),
-                Err(error) => return Err(failure(error)),
+                Err(error) => return Err(failure(&error)),
             }
         }
     }
@@ -89,8 +89,8 @@ impl Editor {
     }
 }
 
-fn failure(error: ReadlineError) -> Failure {
-    Failure::at("terminal", &error)
+fn failure(error: &ReadlineError) -> Failure {
+    Failure::at("terminal", error)
 }
 
 /// What the editor must know of turns: where they end, and the commands that Tab completes.

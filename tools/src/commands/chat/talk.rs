@@ -109,7 +109,10 @@ impl Talk {
             reply: self.options.max_new_tokens,
         };
         let model = self.session.model().clone();
-        let held = self.session.tokens(0);
+        // With the last token of the reply, which needed no computation.
+        let held = self.last.as_ref().map_or_else(Vec::new, |last| {
+            [last.prompt_ids.as_slice(), &last.ids].concat()
+        });
         let prompt = self
             .format
             .prompt(model.tokenizer()?, &mut self.conversation, &held, room)?;
@@ -123,7 +126,7 @@ impl Talk {
         let generation = generate(&mut self.session, &prompt.ids, &self.options, &mut |step| {
             stream.push(step.text)
         });
-        if let Some(error) = stream.error {
+        if let Some(error) = stream.error.take() {
             return Err(error.into());
         }
         let generation = generation?;
