@@ -47,9 +47,11 @@ pub(super) struct Arguments {
     /// Begin with the conversation that /save wrote to this file
     #[arg(long, value_name = "FILE", conflicts_with = "system")]
     load: Option<std::path::PathBuf>,
-    /// Neither read nor write the history of lines (its file: $GPT2_CHAT_HISTORY, else
-    /// gpt2-edge/chat_history in $XDG_STATE_HOME or ~/.local/state)
     #[arg(long)]
+    #[arg(
+        help = "Neither read nor write the history of lines (its file: $GPT2_CHAT_HISTORY, else \
+                  gpt2-edge/chat_history in $XDG_STATE_HOME or ~/.local/state)"
+    )]
     no_history: bool,
     #[command(flatten)]
     run: RunArguments,
