@@ -32,7 +32,9 @@ use whole::Whole;
 
 pub use batch::{Encoding, Padding, PaddingLength, Side, Truncation, TruncationStrategy};
 pub use save::{VocabularyFile, save_vocabulary_files, vocabulary_files};
-pub use settings::{AddedToken, PairPart, SETTINGS_KEY, TokenizerSettings};
+pub use settings::{
+    AddedToken, CHAT_TEMPLATE_KEY, PairPart, SETTINGS_KEY, SPECIAL_TOKENS_KEY, TokenizerSettings,
+};
 pub use stream::{StreamDecoder, Utf8Stream};
 pub use vocabulary::TokenType;
 use vocabulary::Vocabulary;

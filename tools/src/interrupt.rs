@@ -10,10 +10,22 @@ const INTERRUPTED: i32 = 130;
 /// The flags of all work that is under way.
 static FLAGS: Mutex<Vec<Arc<AtomicBool>>> = Mutex::new(Vec::new());
 
+/// The flags of work that can be stopped again and again: the program goes on.
+static LASTING_FLAGS: Mutex<Vec<Arc<AtomicBool>>> = Mutex::new(Vec::new());
+
 /// Sets `stop`, beside the flags given before, at the first Ctrl-C from now on.
 pub(crate) fn stop_on_interrupt(stop: Arc<AtomicBool>) {
+    register(&FLAGS, stop);
+}
+
+/// Sets `stop` at every Ctrl-C from now on, and never ends the program for it.
+pub(crate) fn stop_each_time(stop: Arc<AtomicBool>) {
+    register(&LASTING_FLAGS, stop);
+}
+
+fn register(flags: &Mutex<Vec<Arc<AtomicBool>>>, stop: Arc<AtomicBool>) {
     static INSTALLED: Once = Once::new();
-    FLAGS
+    flags
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .push(stop);
@@ -25,6 +37,10 @@ pub(crate) fn stop_on_interrupt(stop: Arc<AtomicBool>) {
 }
 
 fn interrupt() {
+    let lasting = LASTING_FLAGS.lock().unwrap_or_else(PoisonError::into_inner);
+    for flag in lasting.iter() {
+        flag.store(true, Ordering::Relaxed);
+    }
     let flags = FLAGS.lock().unwrap_or_else(PoisonError::into_inner);
     let mut again = false;
     for flag in flags.iter() {

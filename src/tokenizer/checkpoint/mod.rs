@@ -11,13 +11,15 @@ mod special;
 mod whole;
 mod word_list;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use serde_json::{Map, Value as Json};
 
 use super::bpe::{self, Merges};
-use super::settings::{AddedToken, SETTINGS_KEY, TokenizerSettings};
+use super::settings::{
+    AddedToken, CHAT_TEMPLATE_KEY, SETTINGS_KEY, SPECIAL_TOKENS_KEY, TokenizerSettings,
+};
 use super::vocabulary::{TokenType, Vocabulary};
 use crate::gguf::Value;
 use crate::input::read_small;
@@ -144,10 +146,13 @@ impl TokenizerFiles {
 
         let roles = Roles::choose(&special.roles, config, &table, &mut warnings);
         complete_settings(&mut definition.settings, &tokenizer_config, &roles, &table)?;
-        Ok(GgufTokenizer {
-            entries: self.entries(definition, table, &roles, &tokenizer_config)?,
-            warnings,
-        })
+        let texts = table.texts(&special.roles);
+        let mut entries = self.entries(definition, table, &roles, &tokenizer_config)?;
+        // The roles above may be the model's; a template means the tokenizer's.
+        if entries.iter().any(|(key, _)| key == CHAT_TEMPLATE_KEY) {
+            entries.push((SPECIAL_TOKENS_KEY.to_owned(), texts.to_string().into()));
+        }
+        Ok(GgufTokenizer { entries, warnings })
     }
 
     fn definition(
@@ -220,7 +225,7 @@ impl TokenizerFiles {
             .map_err(|error| Error::format(SETTINGS_KEY, error.to_string()))?;
         put(SETTINGS_KEY, json.into());
         if let Some(template) = self.template(config)? {
-            put("tokenizer.chat_template", template.into());
+            put(CHAT_TEMPLATE_KEY, template.into());
         }
         if let Some(bytes) = &self.tokenizer {
             let text = str::from_utf8(bytes)
@@ -317,6 +322,16 @@ impl Table {
         Self {
             rows: vec![None; rows],
         }
+    }
+
+    /// The texts of the tokens with a role, by the role's name.
+    fn texts(&self, roles: &HashMap<&'static str, TokenId>) -> Json {
+        let text = |id: TokenId| self.rows.get(id as usize)?.as_ref().map(|(text, _)| text);
+        let named = roles
+            .iter()
+            .filter_map(|(name, id)| Some(((*name).to_owned(), text(*id)?.as_str().into())));
+        // Sorted, so that a file's bytes depend on its source alone.
+        Json::Object(named.collect::<BTreeMap<_, _>>().into_iter().collect())
     }
 
     fn has(&self, id: TokenId) -> bool {

@@ -1,6 +1,7 @@
 //! One module per command of `gpt2`.
 
 mod bench;
+mod chat;
 mod detokenize;
 mod forward;
 mod generate;
@@ -41,6 +42,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Generate(generate::Arguments),
+    Chat(chat::Arguments),
     Forward(forward::Arguments),
     Classify(classify::Arguments),
     Tag(tag::Arguments),
@@ -69,6 +71,7 @@ fn run(arguments: &Arguments, start: Instant) -> Result<(), Failure> {
     }
     match &arguments.command {
         Some(Command::Generate(arguments)) => generate::run(arguments, start),
+        Some(Command::Chat(arguments)) => chat::run(arguments),
         Some(Command::Forward(arguments)) => forward::run(arguments),
         Some(Command::Classify(arguments)) => classify::run(arguments),
         Some(Command::Tag(arguments)) => tag::run(arguments),

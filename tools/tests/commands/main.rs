@@ -3,6 +3,7 @@
 //! They run the demo model that is inside the program, or its f32 conversion.
 #![cfg(feature = "demo-model")]
 
+mod chat;
 mod checkpoints;
 mod decoding;
 mod generate;

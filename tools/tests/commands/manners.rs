@@ -6,6 +6,7 @@ use crate::run::{run, run_with};
 
 const COMMANDS: &[&str] = &[
     "generate",
+    "chat",
     "forward",
     "classify",
     "tag",

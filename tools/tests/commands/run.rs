@@ -8,6 +8,7 @@ use serde_json::Value;
 /// The commands that compute.
 const COMPUTING: &[&str] = &[
     "generate",
+    "chat",
     "forward",
     "perplexity",
     "bench",
