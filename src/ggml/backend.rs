@@ -162,12 +162,12 @@ pub(crate) struct Backends {
 }
 
 impl Backends {
-    /// Starts `others` and the CPU, this one with `threads` threads.
+    /// Starts `others` and the CPU, this one (and its helpers) with `threads` threads.
     ///
     /// # Errors
     /// As [`Backend::start`].
     pub(crate) fn start(others: &[Device], cpu: Device, threads: usize) -> Result<Self> {
-        let all = others.iter().map(|&device| Backend::start(device, 1));
+        let all = others.iter().map(|&device| Backend::start(device, threads));
         Ok(Self {
             all: all
                 .chain([Backend::start(cpu, threads)])

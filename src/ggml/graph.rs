@@ -131,15 +131,10 @@ impl Graph {
         unsafe { sys::ggml_graph_n_nodes(self.raw.as_ptr()) as usize }
     }
 
-    /// Adds `result`, and declares that `device` is to compute it and all that was added since this was last
-    /// called. Counts only where several devices work together; what is in no section is the CPU's.
-    ///
-    /// # Errors
-    /// As [`Graph::expand`].
-    pub(crate) fn end_section(&mut self, result: &Tensor, device: Device) -> Result<()> {
-        self.expand(result)?;
+    /// Declares that `device` is to compute what was added since this was last called. Counts only where
+    /// several devices work together; what is in no section is the CPU's.
+    pub(crate) fn end_section(&mut self, device: Device) {
         self.sections.push((self.nodes(), device));
-        Ok(())
     }
 
     /// Every node with its section's device.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::{CStr, c_int};
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::backend::{Backends, Handle, outcome};
 use super::device::{Device, Kind};
@@ -19,8 +19,6 @@ pub(super) struct Scheduler {
     parts: Vec<(Device, Arc<Handle>)>,
     /// Nodes and leaves that a graph may have.
     capacity: usize,
-    /// What was said already of operations that are computed elsewhere than asked.
-    told: BTreeSet<String>,
 }
 
 // SAFETY: owned, and used by one thread at a time: everything that changes it takes `&mut self`.
@@ -71,7 +69,6 @@ impl Scheduler {
             raw,
             parts,
             capacity,
-            told: BTreeSet::new(),
         })
     }
 
@@ -121,63 +118,56 @@ impl Scheduler {
     }
 
     /// Sends a node to `device`, or to the CPU where there is none or it cannot compute it.
-    fn assign(&mut self, node: NonNull<sys::ggml_tensor>, device: Option<Device>) {
-        // SAFETY: a node of a live graph; views compute nothing and stay with what they look into.
-        let operation = unsafe { node.as_ref() }.op;
-        if matches!(
-            operation,
-            sys::GGML_OP_NONE
-                | sys::GGML_OP_VIEW
-                | sys::GGML_OP_RESHAPE
-                | sys::GGML_OP_PERMUTE
-                | sys::GGML_OP_TRANSPOSE
-        ) {
+    fn assign(&self, node: NonNull<sys::ggml_tensor>, device: Option<Device>) {
+        // SAFETY: a node of a live graph.
+        let description = unsafe { node.as_ref() };
+        let operation = description.op;
+        // SAFETY: a view's source is live as long as the view.
+        let stored =
+            unsafe { description.view_src.as_ref() }.is_some_and(|source| !source.buffer.is_null());
+        // Views compute nothing, and what is written into the cache is written by who has it.
+        if stored
+            || matches!(
+                operation,
+                sys::GGML_OP_NONE
+                    | sys::GGML_OP_VIEW
+                    | sys::GGML_OP_RESHAPE
+                    | sys::GGML_OP_PERMUTE
+                    | sys::GGML_OP_TRANSPOSE
+            )
+        {
             return;
         }
-        let wanted =
-            device.and_then(|device| self.parts.iter().find(|(known, _)| *known == device));
-        let chosen = match wanted {
-            Some((device, handle)) => {
-                // A remote device claims everything, and our own steps are functions of this process.
-                let here_only = operation == sys::GGML_OP_CUSTOM && device.kind() != Kind::Cpu;
-                // SAFETY: device and node are live.
-                let supported =
-                    unsafe { sys::ggml_backend_dev_supports_op(device.raw(), node.as_ptr()) };
-                if supported && !here_only {
-                    Some(handle.raw())
-                } else {
+        let others = &self.parts[..self.parts.len() - 1];
+        let wanted = others.iter().find(|(known, _)| Some(*known) == device);
+        let chosen = wanted.filter(|(device, _)| {
+            // A remote device claims everything, and our own steps are functions of this process.
+            let here_only = operation == sys::GGML_OP_CUSTOM;
+            // SAFETY: device and node are live.
+            let supported =
+                unsafe { sys::ggml_backend_dev_supports_op(device.raw(), node.as_ptr()) };
+            supported && !here_only
+        });
+        let helped = others
+            .iter()
+            .any(|(device, _)| device.kind() == Kind::Accelerator);
+        let handle = match (wanted, chosen) {
+            (_, Some((_, handle))) => handle,
+            // Which of the CPU's products its helpers take is for ggml to say.
+            (None, None) if helped && operation == sys::GGML_OP_MUL_MAT => return,
+            (wanted, None) => {
+                if let Some((device, _)) = wanted {
                     // SAFETY: gives a constant text, or the name in a live description.
                     let name = unsafe { CStr::from_ptr(sys::ggml_op_desc(node.as_ptr())) };
-                    let note = format!("{} on {}", name.to_string_lossy(), device.name());
-                    self.tell(note);
-                    None
+                    tell(&format!("{} on {}", name.to_string_lossy(), device.name()));
                 }
+                &self.parts[self.parts.len() - 1].1
             }
-            None => None,
         };
-        let (cpu, cpu_handle) = &self.parts[self.parts.len() - 1];
-        let on_cpu = wanted.is_none_or(|(device, _)| device == cpu) || chosen.is_none();
-        let helped = operation == sys::GGML_OP_MUL_MAT
-            && self
-                .parts
-                .iter()
-                .any(|(device, _)| device.kind() == Kind::Accelerator);
-        if on_cpu && helped {
-            // Which of the CPU's products its helpers take is for ggml to say.
-            return;
-        }
-        let raw = chosen.unwrap_or_else(|| cpu_handle.raw());
+        let raw = handle.raw();
         // SAFETY: all are live; the backend is one of the scheduler's and computes this operation.
         unsafe {
             sys::ggml_backend_sched_set_tensor_backend(self.raw.as_ptr(), node.as_ptr(), raw);
-        }
-    }
-
-    fn tell(&mut self, what: String) {
-        if self.told.insert(what.clone()) {
-            tracing::warn!(
-                "{what} is not there; the CPU computes it, and data is copied to and fro"
-            );
         }
     }
 
@@ -205,3 +195,12 @@ impl Scheduler {
 
 /// `GGML_SCHED_MAX_BACKENDS`.
 const MOST_BACKENDS: usize = 16;
+
+/// Says once a process what is computed elsewhere than asked.
+fn tell(what: &str) {
+    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if told.insert(what.to_owned()) {
+        tracing::warn!("{what} is not there; the CPU computes it, and data is copied to and fro");
+    }
+}

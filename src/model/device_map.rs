@@ -50,9 +50,7 @@ impl DeviceMap {
             }
             if gpus.is_empty() {
                 let found = if named.is_empty() { "found" } else { "named" };
-                tracing::warn!(
-                    "{asked} layers on GPUs has no effect: no GPU is {found}"
-                );
+                tracing::warn!("{asked} layers on GPUs has no effect: no GPU is {found}");
             }
         }
         let mut map = Self::cpu_alone(layers)?;

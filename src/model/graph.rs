@@ -149,7 +149,8 @@ pub(crate) fn build(
     let steps = steps_on(devices.cpu());
 
     let mut x = steps.embedding(weights, &ports)?;
-    graph.end_section(&x, devices.cpu())?;
+    graph.expand(&x)?;
+    graph.end_section(devices.cpu());
     for (index, layer) in weights.layers.iter().enumerate() {
         let steps = steps_on(devices.layer(index));
         if shape.hidden_states {
@@ -172,7 +173,10 @@ pub(crate) fn build(
                     &selection.mask,
                 )
             }
-            _ if last && shape.outputs == 0 => return Ok(ForwardGraph { graph, ports }),
+            _ if last && shape.outputs == 0 => {
+                graph.end_section(devices.layer(index));
+                return Ok(ForwardGraph { graph, ports });
+            }
             _ => (steps.columns(&qkv, 0)?, &ports.mask),
         };
         let (attended, probabilities) = steps.attention(&queries, cache, index, mask)?;
@@ -182,7 +186,8 @@ pub(crate) fn build(
         }
         x = steps.linear(&attended, &layer.attention_output, After::Residual(&x))?;
         x = steps.feed_forward(&x, layer)?;
-        graph.end_section(&x, devices.layer(index))?;
+        graph.expand(&x)?;
+        graph.end_section(devices.layer(index));
     }
     let steps = steps_on(devices.head());
     let normalized = steps.norm(&x, &weights.output_norm)?;
@@ -195,9 +200,9 @@ pub(crate) fn build(
     }
     if shape.last_hidden_state || shape.hidden_states {
         normalized.mark_output();
-        ports.last_hidden_state = Some(normalized.clone());
+        ports.last_hidden_state = Some(normalized);
     }
-    graph.end_section(&normalized, devices.head())?;
+    graph.end_section(devices.head());
     Ok(ForwardGraph { graph, ports })
 }
 

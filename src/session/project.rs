@@ -39,7 +39,8 @@ impl Session {
         input.mark_input();
         let output = context.mul_mat(head, &input)?;
         output.mark_output();
-        graph.end_section(&output, model.devices().head())?;
+        graph.expand(&output)?;
+        graph.end_section(model.devices().head());
         let allocator = Allocator::new(&self.backends, &graph)?;
         let mut graph = graph.allocate(allocator)?;
         graph.write(&input, rows)?;
