@@ -73,10 +73,10 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "WHOSE", default_value = "own")]
     #[arg(value_parser = ["own", "ggml"], help_heading = "Running the model")]
     kernels: String,
-    /// Device to run on, as `gpt2 devices` lists them, or rpc://HOST:PORT; may be repeated [default: cpu]
+    /// Device to run on, from `gpt2 devices` or rpc://HOST:PORT; may be repeated [default: cpu]
     #[arg(long, value_name = "DEVICE", help_heading = "Running the model")]
     device: Vec<String>,
-    /// Layers to put on GPUs, counted from the last; the head counts as one [default: all on a GPU named]
+    /// Layers to put on the GPUs: the last ones, head included [default: all, on GPUs named]
     #[arg(long, value_name = "N", help_heading = "Running the model")]
     gpu_layers: Option<usize>,
     /// Most memory to use, such as 800M; the context is shortened to fit unless -c asks for it
