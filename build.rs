@@ -64,7 +64,7 @@ fn build() -> Result<()> {
     link::archive(&environment, &objects)?;
     if let Some(plan) = &plan {
         let folder = cmake_build::build(&environment, &source.root, plan)?;
-        link::backends(plan, &folder);
+        link::backends(&environment, plan, &folder);
     }
     link::system(&environment);
     Ok(())

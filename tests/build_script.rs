@@ -122,6 +122,12 @@ fn libraries_follow_the_system() {
         let plan = plan_for(system, features).unwrap().unwrap();
         assert_eq!(plan.libraries, libraries, "{system} {features:?}");
     }
+    let cuda = plan_for("linux", &["cuda"]).unwrap().unwrap();
+    assert!(
+        cuda.search
+            .iter()
+            .any(|(root, folders)| *root == "/usr/local/cuda" && folders.contains(&"lib64/stubs"))
+    );
     let both = plan_for("linux", &["vulkan", "blas"]).unwrap().unwrap();
     assert_eq!(both.targets, ["ggml-vulkan", "ggml-blas"]);
     assert!(both.options.contains(&("GGML_BLAS_VENDOR", "OpenBLAS")));

@@ -47,13 +47,22 @@ pub(crate) fn archive(environment: &Environment, objects: &[PathBuf]) -> Result<
 
 /// Links the libraries that cmake built into `folder`, and what they stand on. Behind ggml's own archive: its
 /// registry is what calls them.
-pub(crate) fn backends(plan: &Plan, folder: &Path) {
+pub(crate) fn backends(environment: &Environment, plan: &Plan, folder: &Path) {
     println!("cargo::rustc-link-search=native={}", folder.display());
     for target in &plan.targets {
         println!("cargo::rustc-link-lib=static={target}");
     }
     // They call ggml's base in turn.
     println!("cargo::rustc-link-lib=static=ggml");
+    for (root, folders) in &plan.search {
+        let root = environment.folder(root);
+        let folders = folders
+            .iter()
+            .flat_map(|folder| Some(root.as_ref()?.join(folder)));
+        for folder in folders.filter(|folder| folder.is_dir()) {
+            println!("cargo::rustc-link-search=native={}", folder.display());
+        }
+    }
     for library in &plan.libraries {
         match library {
             Library::System(name) => println!("cargo::rustc-link-lib={name}"),

@@ -14,6 +14,8 @@ pub(crate) struct CMake {
     pub(crate) files: &'static [&'static str],
     /// What is linked with it, by system; the row for `""` serves systems that have none of their own.
     pub(crate) libraries: &'static [(&'static str, &'static [Library])],
+    /// Where these may lie, beside the places every linker looks: a variable or a folder, and folders in it.
+    pub(crate) search: &'static [(&'static str, &'static [&'static str])],
     /// Systems that have it, in Rust's spelling; none named: every system.
     pub(crate) systems: &'static [&'static str],
     /// What must be installed, for the message when the build fails.
@@ -33,10 +35,12 @@ use Library::{Framework, System};
 
 const APPLE: &[&str] = &["macos", "ios", "tvos", "visionos"];
 
+/// The toolkit's libraries, and what stands in for the driver's where there is no driver.
+const CUDA_FOLDERS: &[&str] = &["lib64", "lib64/stubs", "lib", "lib/x64"];
+
 pub(crate) const CUDA: CMake = CMake {
     target: "ggml-cuda",
-    // Whole programs for the driver to compile cost minutes at the first start; no other library for several
-    // cards in one machine is looked for, since whether it is there would change what is linked.
+    // NCCL, for several cards in one machine, is not looked for: whether it is there would change what is linked.
     options: &[("GGML_CUDA", "ON"), ("GGML_CUDA_NCCL", "OFF")],
     files: &["ggml-cuda"],
     libraries: &[(
@@ -47,6 +51,11 @@ pub(crate) const CUDA: CMake = CMake {
             System("cuda"), // the driver's own library
         ],
     )],
+    search: &[
+        ("CUDAToolkit_ROOT", CUDA_FOLDERS),
+        ("CUDA_PATH", CUDA_FOLDERS),
+        ("/usr/local/cuda", CUDA_FOLDERS),
+    ],
     systems: &["linux", "windows"],
     needs: "the CUDA Toolkit, 12 or later (CUDACXX names its nvcc, CUDAToolkit_ROOT its folder, CUDAARCHS the \
             architectures to compile for)",
@@ -75,6 +84,7 @@ pub(crate) const METAL: CMake = CMake {
             Framework("MetalKit"),
         ],
     )],
+    search: &[],
     systems: APPLE,
     needs: "Xcode's command line tools (xcode-select --install)",
 };
@@ -87,6 +97,7 @@ pub(crate) const VULKAN: CMake = CMake {
         ("windows", &[System("vulkan-1")]),
         ("", &[System("vulkan")]),
     ],
+    search: &[("VULKAN_SDK", &["lib", "Lib"])],
     systems: &[],
     needs: "the Vulkan SDK: loader, headers of 1.4 or later, glslc and SPIRV-Headers (Debian: apt-get install \
             libvulkan-dev glslc spirv-headers; newer headers go on CPATH, the SDK's folder in VULKAN_SDK)",
@@ -101,6 +112,7 @@ pub(crate) const BLAS: CMake = CMake {
         ("ios", &[Framework("Accelerate")]),
         ("", &[System("openblas")]),
     ],
+    search: &[],
     systems: &[],
     needs: "OpenBLAS with its header cblas.h, and pkg-config (Debian: apt-get install libopenblas-dev pkg-config)",
 };
@@ -133,6 +145,8 @@ pub(crate) struct Plan {
     pub(crate) options: Vec<(&'static str, &'static str)>,
     /// What is linked behind them.
     pub(crate) libraries: Vec<Library>,
+    /// Where those may lie, as [`CMake::search`] has it.
+    pub(crate) search: Vec<(&'static str, &'static [&'static str])>,
     /// What must be installed, one entry a backend.
     pub(crate) needs: Vec<String>,
 }
@@ -149,6 +163,7 @@ pub(crate) fn plan<'a>(
         targets: Vec::new(),
         options: COMMON.to_vec(),
         libraries: Vec::new(),
+        search: Vec::new(),
         needs: Vec::new(),
     };
     for (name, cmake) in backends.filter_map(|backend| Some((backend.name, backend.cmake?))) {
@@ -167,6 +182,7 @@ pub(crate) fn plan<'a>(
         let row = own.or_else(|| cmake.libraries.iter().find(|(known, _)| known.is_empty()));
         plan.libraries
             .extend(row.iter().flat_map(|(_, libraries)| *libraries));
+        plan.search.extend(cmake.search);
         plan.needs.push(format!("{name} needs {}", cmake.needs));
     }
     if plan.targets.is_empty() {
