@@ -17,6 +17,17 @@ use crate::plan::Plan;
     feature = "blas"
 ))]
 pub(crate) fn build(environment: &Environment, root: &Path, plan: &Plan) -> Result<PathBuf> {
+    if let Some(missing) = plan
+        .files
+        .iter()
+        .map(|file| root.join("src").join(file))
+        .find(|path| !path.exists())
+    {
+        return Err(format!(
+            "{} is missing; is this tree of ggml complete, and of the pinned version?",
+            missing.display()
+        ));
+    }
     let folder = environment.out.join("backends");
     // cmake reads a backslash as an escape, wherever the path comes from.
     let ggml = root.display().to_string().replace('\\', "/");

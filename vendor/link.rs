@@ -55,10 +55,10 @@ pub(crate) fn backends(environment: &Environment, plan: &Plan, folder: &Path) {
     // They call ggml's base in turn.
     println!("cargo::rustc-link-lib=static=ggml");
     for (root, folders) in &plan.search {
-        let root = environment.folder(root);
-        let folders = folders
-            .iter()
-            .flat_map(|folder| Some(root.as_ref()?.join(folder)));
+        let Some(root) = environment.folder(root) else {
+            continue;
+        };
+        let folders = folders.iter().map(|folder| root.join(folder));
         for folder in folders.filter(|folder| folder.is_dir()) {
             println!("cargo::rustc-link-search=native={}", folder.display());
         }

@@ -141,6 +141,8 @@ const OFF_BY_DEFAULT: [&str; 2] = ["GGML_METAL", "GGML_BLAS"];
 pub(crate) struct Plan {
     /// The libraries to build.
     pub(crate) targets: Vec<&'static str>,
+    /// What they are built from, relative to ggml's `src/`.
+    pub(crate) files: Vec<&'static str>,
     /// Options, each once.
     pub(crate) options: Vec<(&'static str, &'static str)>,
     /// What is linked behind them.
@@ -161,6 +163,7 @@ pub(crate) fn plan<'a>(
 ) -> Result<Option<Plan>, String> {
     let mut plan = Plan {
         targets: Vec::new(),
+        files: Vec::new(),
         options: COMMON.to_vec(),
         libraries: Vec::new(),
         search: Vec::new(),
@@ -174,6 +177,7 @@ pub(crate) fn plan<'a>(
             ));
         }
         plan.targets.push(cmake.target);
+        plan.files.extend(cmake.files);
         plan.options.extend(cmake.options);
         if name == "blas" && !APPLE.contains(&system) {
             plan.options.push(("GGML_BLAS_VENDOR", "OpenBLAS"));
