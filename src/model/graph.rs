@@ -79,6 +79,45 @@ pub(crate) struct Ports {
     pub(crate) logits: Option<Tensor>,
 }
 
+impl Ports {
+    /// The inputs of a graph of `shape`; its outputs come as they are made.
+    fn describe(context: &Arc<Context>, shape: GraphShape) -> Result<Self> {
+        let input = |name: &str, tensor_type, shape: &[usize]| -> Result<Tensor> {
+            let tensor = context.tensor(name, tensor_type, shape)?;
+            tensor.mark_input();
+            Ok(tensor)
+        };
+        let selection = if shape.outputs == 0 || shape.outputs == shape.tokens {
+            None
+        } else {
+            Some(Selection {
+                rows: input("selected rows", TensorType::I32, &[shape.outputs])?,
+                mask: input(
+                    "selected mask",
+                    TensorType::F16,
+                    &[shape.keys, shape.outputs],
+                )?,
+            })
+        };
+        Ok(Self {
+            tokens: input("tokens", TensorType::I32, &[shape.tokens])?,
+            positions: input("positions", TensorType::I32, &[shape.tokens])?,
+            token_types: if shape.token_types {
+                Some(input("token types", TensorType::I32, &[shape.tokens])?)
+            } else {
+                None
+            },
+            cells: input("cells", TensorType::I64, &[shape.tokens])?,
+            mask: input("mask", TensorType::F16, &[shape.keys, shape.tokens])?,
+            selection,
+            hidden_states: Vec::new(),
+            attentions: Vec::new(),
+            last_hidden_state: None,
+            logits: None,
+        })
+    }
+}
+
 /// The inputs that pick the tokens which come out.
 pub(crate) struct Selection {
     /// Their places among the tokens, i32 `[outputs]`.
@@ -106,39 +145,7 @@ pub(crate) fn build(
 ) -> Result<ForwardGraph> {
     let context = Context::new(TENSORS_OUTSIDE + TENSORS_PER_LAYER * hyperparameters.layers)?;
     let mut graph = Graph::new(&context)?;
-    let input = |name: &str, tensor_type, shape: &[usize]| -> Result<Tensor> {
-        let tensor = context.tensor(name, tensor_type, shape)?;
-        tensor.mark_input();
-        Ok(tensor)
-    };
-    let selection = if shape.outputs == 0 || shape.outputs == shape.tokens {
-        None
-    } else {
-        Some(Selection {
-            rows: input("selected rows", TensorType::I32, &[shape.outputs])?,
-            mask: input(
-                "selected mask",
-                TensorType::F16,
-                &[shape.keys, shape.outputs],
-            )?,
-        })
-    };
-    let mut ports = Ports {
-        tokens: input("tokens", TensorType::I32, &[shape.tokens])?,
-        positions: input("positions", TensorType::I32, &[shape.tokens])?,
-        token_types: if shape.token_types {
-            Some(input("token types", TensorType::I32, &[shape.tokens])?)
-        } else {
-            None
-        },
-        cells: input("cells", TensorType::I64, &[shape.tokens])?,
-        mask: input("mask", TensorType::F16, &[shape.keys, shape.tokens])?,
-        selection,
-        hidden_states: Vec::new(),
-        attentions: Vec::new(),
-        last_hidden_state: None,
-        logits: None,
-    };
+    let mut ports = Ports::describe(&context, shape)?;
     let steps_on = |device| Steps {
         context: &context,
         hyperparameters,
