@@ -33,21 +33,19 @@ impl Device {
         let found = all.iter().find(|device| {
             device.argument() == wanted || device.name().eq_ignore_ascii_case(&wanted)
         });
-        match found {
-            Some(&device) => Ok(vec![device]),
-            None => {
-                let known: Vec<String> = all.into_iter().map(Self::argument).collect();
-                Err(Error::Argument(format!(
-                    "device {name}: expected one of {}{}; found none of that name on this machine and in this build",
-                    known.join(", "),
-                    if remote::is_compiled() {
-                        " or rpc://HOST:PORT"
-                    } else {
-                        ""
-                    }
-                )))
-            }
+        if let Some(&device) = found {
+            return Ok(vec![device]);
         }
+        let known: Vec<String> = all.into_iter().map(Self::argument).collect();
+        let remote = if remote::is_compiled() {
+            " or rpc://HOST:PORT"
+        } else {
+            ""
+        };
+        Err(Error::Argument(format!(
+            "device {name}: expected one of {}{remote}; found none of that name on this machine and in this build",
+            known.join(", ")
+        )))
     }
 
     /// The graphics processors of this machine.
