@@ -57,9 +57,24 @@ fn prompts() -> Vec<Vec<u32>> {
     prompts.iter().map(|prompt| ids(&prompt["ids"])).collect()
 }
 
-fn distance(a: &[f32], b: &[f32]) -> f32 {
-    let pairs = a.iter().zip(b);
-    pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+/// The largest difference, as a part of the largest number expected.
+fn distance(expected: &[f32], found: &[f32]) -> f32 {
+    assert_eq!(expected.len(), found.len());
+    let pairs = expected.iter().zip(found);
+    let most = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    most / expected
+        .iter()
+        .fold(0.0f32, |largest, x| largest.max(x.abs()))
+}
+
+/// How far apart the CPU and a device may be. GPUs multiply halves, of 11 bits, and add in an order of their
+/// own; a worker that serves a CPU does what that CPU does, with ggml's GELU.
+fn rounding(device: &str) -> f32 {
+    if device.starts_with("rpc:") {
+        1.0 / 8192.0
+    } else {
+        1.0 / 256.0
+    }
 }
 
 /// Every type, with all of the layers on the device, half of them, and the head alone.
@@ -93,9 +108,7 @@ fn computes_the_same_texts(device: &str) {
                     assert_eq!(found, *text, "{case}: logits within {worst:e}");
                 }
                 println!("{case}: logits within {worst:e}");
-                if name == "f32" {
-                    assert!(worst < 2e-3, "{case}: logits differ by {worst:e}");
-                }
+                assert!(worst < rounding(device), "{case}: logits within {worst:e}");
                 check_memory(&there, gpu_layers);
             }
         }
@@ -142,13 +155,17 @@ fn keeps_its_promises(device: &str) {
                 "{device}, {} cache: logits within {worst:e}",
                 cache_type.name()
             );
-            // Keys and values of 4 bits are off by more than all else.
-            let bound = if cache_type == CacheType::Q4_0 {
-                1.0
-            } else {
-                0.1
+            // What rounds to the next step of a quantized cache is off by that step.
+            let bound = match cache_type {
+                CacheType::F32 | CacheType::F16 => rounding(device),
+                CacheType::Q8_0 => 4.0 * rounding(device),
+                CacheType::Q4_0 => 8.0 * rounding(device),
             };
-            assert!(worst < bound, "{} cache: {worst:e}", cache_type.name());
+            assert!(
+                worst < bound,
+                "{} cache: logits within {worst:e}",
+                cache_type.name()
+            );
 
             let saved = folder.path().join("saved.safetensors");
             there.save(0, &saved, true).unwrap();
@@ -164,11 +181,16 @@ fn keeps_its_promises(device: &str) {
     let mut cpu = session(&open(&file, &[], None), SessionOptions::default());
     let rows = there.text_states(prompt).unwrap().to_vec();
     let expected = cpu.text_states(prompt).unwrap().to_vec();
-    let worst = distance(&rows, &expected);
-    assert!(worst < 0.05, "hidden states differ by {worst:e}");
+    let worst = distance(&expected, &rows);
+    println!("{device}: hidden states within {worst:e}");
+    assert!(worst < rounding(device), "hidden states within {worst:e}");
     let projected = there.project(&expected).unwrap();
-    let worst = distance(&projected, &cpu.project(&expected).unwrap());
-    assert!(worst < 0.05, "the head's logits differ by {worst:e}");
+    let worst = distance(&cpu.project(&expected).unwrap(), &projected);
+    println!("{device}: the head's logits within {worst:e}");
+    assert!(
+        worst < rounding(device),
+        "the head's logits within {worst:e}"
+    );
 }
 
 /// Every activation of a configuration: by the device's own operations, or by the CPU's.
@@ -197,9 +219,11 @@ fn computes_every_activation(device: &str) {
         let mut there = session(&open(&file, &devices, None), SessionOptions::default());
         let expected = cpu.prefill(prompt).unwrap();
         let worst = distance(expected, there.prefill(prompt).unwrap());
-        let scale = expected.iter().fold(1.0f32, |most, x| most.max(x.abs()));
-        println!("{device}, {activation}: logits within {worst:e}, the largest being {scale}");
-        assert!(worst < 2e-3 * scale, "{activation}: {worst:e} of {scale}");
+        println!("{device}, {activation}: logits within {worst:e}");
+        assert!(
+            worst < rounding(device),
+            "{activation}: logits within {worst:e}"
+        );
     }
 }
 
