@@ -15,7 +15,7 @@ use gpt2::session::{CacheType, FlashAttention, Model, ModelOptions, Session, Ses
 /// The demo model's layers.
 const LAYERS: usize = 6;
 /// Tokens that a greedy text goes on for.
-const STEPS: usize = 32;
+const STEPS: usize = 24;
 
 fn open(file: &Path, devices: &[String], gpu_layers: Option<usize>) -> Arc<Model> {
     let options = ModelOptions {
@@ -39,22 +39,61 @@ fn likeliest(logits: &[f32]) -> u32 {
     best.unwrap() as u32
 }
 
-/// The greedy continuation, and the logits of the prompt's last token.
-fn greedy(session: &mut Session, prompt: &[u32]) -> (Vec<u32>, Vec<f32>) {
+/// The greedy continuation, and the logits of each step.
+fn greedy(session: &mut Session, prompt: &[u32]) -> (Vec<u32>, Vec<Vec<f32>>) {
     session.clear();
-    let first = session.prefill(prompt).unwrap().to_vec();
-    let mut text = vec![likeliest(&first)];
+    let mut logits = vec![session.prefill(prompt).unwrap().to_vec()];
+    let mut text = vec![likeliest(&logits[0])];
     while text.len() < STEPS {
-        let next = likeliest(session.decode(text[text.len() - 1]).unwrap());
-        text.push(next);
+        let next = session.decode(text[text.len() - 1]).unwrap().to_vec();
+        text.push(likeliest(&next));
+        logits.push(next);
     }
-    (text, first)
+    (text, logits)
 }
 
+/// Checks a device's text against the CPU's. They may part only where the CPU itself finds both tokens equally
+/// likely, within the device's rounding. Returns whether they never did.
+fn check_text(
+    expected: &(Vec<u32>, Vec<Vec<f32>>),
+    found: &[u32],
+    case: &str,
+    device: &str,
+) -> bool {
+    let (text, logits) = expected;
+    let Some(step) = (0..STEPS).find(|&step| text[step] != found[step]) else {
+        return true;
+    };
+    let logits = &logits[step];
+    let largest = logits
+        .iter()
+        .fold(0.0f32, |largest, x| largest.max(x.abs()));
+    let margin = (logits[text[step] as usize] - logits[found[step] as usize]) / largest;
+    println!("{case}: parted at step {step}, where the two were {margin:e} apart");
+    assert!(
+        margin < rounding(device),
+        "{case}: step {step} of {text:?} and {found:?}, {margin:e} apart"
+    );
+    false
+}
+
+/// The reference's prompts, and some texts.
 fn prompts() -> Vec<Vec<u32>> {
+    const TEXTS: [&str; 6] = [
+        "It is a truth universally acknowledged, that",
+        "She was not at all sorry to",
+        "Mr. Darcy",
+        "The evening passed off",
+        "\"My dear Emma,\" said he,",
+        "There was no",
+    ];
     let reference = reference();
     let prompts = reference["prompts"].as_array().unwrap();
-    prompts.iter().map(|prompt| ids(&prompt["ids"])).collect()
+    let mut prompts: Vec<_> = prompts.iter().map(|prompt| ids(&prompt["ids"])).collect();
+    let model = common::austen_f32();
+    let tokenizer = model.tokenizer().unwrap();
+    prompts.extend(TEXTS.iter().map(|text| tokenizer.encode(text).unwrap()));
+    prompts
 }
 
 /// The largest difference, as a part of the largest number expected.
@@ -67,13 +106,13 @@ fn distance(expected: &[f32], found: &[f32]) -> f32 {
         .fold(0.0f32, |largest, x| largest.max(x.abs()))
 }
 
-/// How far apart the CPU and a device may be. GPUs multiply halves, of 11 bits, and add in an order of their
+/// How far apart the CPU and a device may be. GPUs multiply halves, of 11 bits, layer after layer, in an order of their
 /// own; a worker that serves a CPU does what that CPU does, with ggml's GELU.
 fn rounding(device: &str) -> f32 {
     if device.starts_with("rpc:") {
         1.0 / 8192.0
     } else {
-        1.0 / 256.0
+        1.0 / 128.0
     }
 }
 
@@ -82,6 +121,7 @@ fn computes_the_same_texts(device: &str) {
     let folder = tempfile::tempdir().unwrap();
     let devices = [device.to_owned()];
     let prompts = prompts();
+    assert!(prompts.len() > 7, "few prompts decide nothing");
     for name in ["f32", "f16", "q8_0", "q4_0"] {
         let file = austen(name, folder.path());
         let here = open(&file, &[], None);
@@ -101,12 +141,18 @@ fn computes_the_same_texts(device: &str) {
                 let case =
                     format!("{name}, {gpu_layers:?} layers on {device}, {flash_attention:?}");
                 let mut there = session(&open(&file, &devices, gpu_layers), options);
-                let mut worst = 0.0f32;
-                for (prompt, (text, logits)) in prompts.iter().zip(&expected) {
-                    let (found, other) = greedy(&mut there, prompt);
-                    worst = worst.max(distance(logits, &other));
-                    assert_eq!(found, *text, "{case}: logits within {worst:e}");
+                let (mut worst, mut equal) = (0.0f32, 0);
+                for (prompt, expected) in prompts.iter().zip(&expected) {
+                    let (found, logits) = greedy(&mut there, prompt);
+                    worst = worst.max(distance(&expected.1[0], &logits[0]));
+                    equal += usize::from(check_text(expected, &found, &case, device));
                 }
+                println!("{case}: {equal} of {} texts equal", prompts.len());
+                assert!(
+                    equal * 4 >= prompts.len() * 3,
+                    "{case}: {equal} of {} texts equal",
+                    prompts.len()
+                );
                 println!("{case}: logits within {worst:e}");
                 assert!(worst < rounding(device), "{case}: logits within {worst:e}");
                 check_memory(&there, gpu_layers);
