@@ -196,7 +196,7 @@ fn keeps_its_promises(device: &str) {
             let mut there = session(&model, options);
             let (_, expected) = greedy(&mut cpu, prompt);
             let (text, found) = greedy(&mut there, prompt);
-            let worst = distance(&expected, &found);
+            let worst = distance(&expected[0], &found[0]);
             println!(
                 "{device}, {} cache: logits within {worst:e}",
                 cache_type.name()
