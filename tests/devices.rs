@@ -107,10 +107,10 @@ fn distance(expected: &[f32], found: &[f32]) -> f32 {
 }
 
 /// How far apart the CPU and a device may be. GPUs multiply halves, of 11 bits, layer after layer, in an order of their
-/// own; a worker that serves a CPU does what that CPU does, with ggml's GELU.
+/// own; a worker that serves a CPU does what that CPU does, with GELU rounded to a half by ggml.
 fn rounding(device: &str) -> f32 {
     if device.starts_with("rpc:") {
-        1.0 / 8192.0
+        1.0 / 1024.0
     } else {
         1.0 / 128.0
     }
