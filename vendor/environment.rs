@@ -8,6 +8,15 @@ use std::path::PathBuf;
 
 use crate::Result;
 
+/// What cmake, which is run only for backends that need it, reads of the environment by itself.
+const READ_BY_CMAKE: [&str; 5] = [
+    "VULKAN_SDK",
+    "CUDACXX",
+    "CUDAARCHS",
+    "CUDAToolkit_ROOT",
+    "CUDA_PATH",
+];
+
 /// What cargo and the user tell the build.
 pub(crate) struct Environment {
     /// Where this package lies; the build runs there.
@@ -41,6 +50,9 @@ impl Environment {
     /// # Errors
     /// When a variable that cargo sets is missing: the script was not started by cargo.
     pub(crate) fn read() -> Result<Self> {
+        for name in READ_BY_CMAKE {
+            println!("cargo::rerun-if-env-changed={name}");
+        }
         Ok(Self {
             package: set_by_cargo("CARGO_MANIFEST_DIR")?.into(),
             out: set_by_cargo("OUT_DIR")?.into(),
@@ -55,6 +67,18 @@ impl Environment {
             #[cfg(feature = "bindgen")]
             update_bindings: set_by_user("GGML_UPDATE_BINDINGS").is_some(),
         })
+    }
+
+    /// The folder that a variable names, or that is given as it is, from the root on.
+    #[expect(
+        clippy::unused_self,
+        reason = "the environment is asked, wherever it keeps the answer"
+    )]
+    pub(crate) fn folder(&self, name: &str) -> Option<PathBuf> {
+        if name.starts_with('/') {
+            return Some(name.into());
+        }
+        set_by_user(name).map(PathBuf::from)
     }
 
     /// Whether the cargo feature `name` of this package is on.

@@ -3,6 +3,7 @@
 mod bench;
 mod chat;
 mod detokenize;
+mod devices;
 mod forward;
 mod generate;
 mod info;
@@ -10,6 +11,7 @@ mod perplexity;
 mod tasks;
 mod tokenize;
 mod tokenizer;
+mod worker;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -20,7 +22,7 @@ use crate::failure::{Failure, exit_code};
 use crate::{logging, report, version};
 use tasks::{answer, choose, classify, embed, tag};
 
-/// Runs GPT-2 models: quantized GGUF files, on the CPU.
+/// Runs GPT-2 models: quantized GGUF files, on the CPU and on GPUs.
 #[derive(Debug, Parser)]
 #[command(
     name = "gpt2",
@@ -55,6 +57,8 @@ enum Command {
     Detokenize(detokenize::Arguments),
     Tokenizer(tokenizer::Arguments),
     Info(info::Arguments),
+    Devices(devices::Arguments),
+    Worker(worker::Arguments),
 }
 
 /// The program `gpt2`.
@@ -84,6 +88,8 @@ fn run(arguments: &Arguments, start: Instant) -> Result<(), Failure> {
         Some(Command::Detokenize(arguments)) => detokenize::run(arguments),
         Some(Command::Tokenizer(arguments)) => tokenizer::run(arguments),
         Some(Command::Info(arguments)) => info::run(arguments),
+        Some(Command::Devices(arguments)) => devices::run(arguments),
+        Some(Command::Worker(arguments)) => worker::run(arguments),
         None => report::print(&Arguments::command().render_help().to_string()),
     }
 }

@@ -6,6 +6,7 @@
 mod chat;
 mod checkpoints;
 mod decoding;
+mod devices;
 mod generate;
 mod generation;
 mod manners;
