@@ -13,9 +13,12 @@
 
 pub(crate) mod activation;
 pub(crate) mod half_table;
+pub(crate) mod linear;
 mod math;
+pub(crate) mod pool;
 pub(crate) mod quantize;
 pub(crate) mod rows;
+mod shared;
 
 /// Compiles a function's body for the instruction sets worth having, and runs the best one.
 ///
