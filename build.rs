@@ -6,6 +6,8 @@
 mod backends;
 #[path = "vendor/bind.rs"]
 mod bind;
+#[path = "vendor/cmake.rs"]
+mod cmake_build;
 #[path = "vendor/compile.rs"]
 mod compile;
 #[path = "vendor/environment.rs"]
@@ -14,6 +16,20 @@ mod environment;
 mod fetch;
 #[path = "vendor/link.rs"]
 mod link;
+#[cfg_attr(
+    not(any(
+        feature = "cuda",
+        feature = "metal",
+        feature = "vulkan",
+        feature = "blas"
+    )),
+    allow(
+        dead_code,
+        reason = "planned in every build, carried out by these features"
+    )
+)]
+#[path = "vendor/plan.rs"]
+mod plan;
 #[path = "vendor/sha256.rs"]
 mod sha256;
 
@@ -40,8 +56,16 @@ fn build() -> Result<()> {
     if environment.documentation_only {
         return Ok(());
     }
+    let enabled = backends::enabled(|feature| environment.feature(feature));
+    let plan = plan::plan(enabled, &environment.system)?;
     let source = fetch::locate(&environment)?;
     bind::provide(&environment, &source, &version)?;
     let objects = compile::objects(&environment, &source)?;
-    link::archive(&environment, &objects)
+    link::archive(&environment, &objects)?;
+    if let Some(plan) = &plan {
+        let folder = cmake_build::build(&environment, &source.root, plan)?;
+        link::backends(plan, &folder);
+    }
+    link::system(&environment);
+    Ok(())
 }

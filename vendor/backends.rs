@@ -1,10 +1,10 @@
 //! The one table of ggml's backends: which can be compiled in, from which files.
 //!
 //! Paths are relative to ggml's `src/`; `{arch}` is the folder of the target's processor. Backends that
-//! ggml builds with tools of their own (CUDA, Metal, Vulkan) get a row here as well, with ggml's cmake
-//! files as the way to build them.
+//! ggml builds with tools of their own (CUDA, Metal, Vulkan, BLAS) are built by ggml's cmake files; `plan.rs`
+//! says how. Nothing here looks at the machine, so that the table of any system can be tested on any other.
 
-use crate::environment::Environment;
+use crate::plan::CMake;
 
 /// A backend of ggml.
 pub(crate) struct Backend {
@@ -14,9 +14,14 @@ pub(crate) struct Backend {
     pub(crate) feature: Option<&'static str>,
     /// What makes ggml's registry know it.
     pub(crate) define: &'static str,
-    /// What it is made of.
+    /// What it is made of, for the C and C++ compilers.
     pub(crate) units: &'static [Unit],
+    /// How ggml's cmake files build it, when they do.
+    pub(crate) cmake: Option<&'static CMake>,
 }
+
+/// The file that makes a list of what is compiled in: the one place where a backend's define matters.
+pub(crate) const REGISTRY: &str = "ggml-backend-reg.cpp";
 
 /// Source files that are compiled with the same flags.
 pub(crate) struct Unit {
@@ -58,7 +63,7 @@ pub(crate) const BASE: &[Unit] = &[
             "ggml-backend.cpp",
             "ggml-backend-dl.cpp",
             "ggml-backend-meta.cpp",
-            "ggml-backend-reg.cpp",
+            REGISTRY,
             "ggml-opt.cpp",
             "ggml-threading.cpp",
             "gguf.cpp",
@@ -70,50 +75,95 @@ pub(crate) const BASE: &[Unit] = &[
 const CPU_FLAGS: &[&str] = &["-DGGML_USE_CPU_REPACK", "-DGGML_USE_LLAMAFILE"];
 
 /// Every backend this build knows.
-const BACKENDS: &[Backend] = &[Backend {
-    name: "cpu",
-    feature: None,
-    define: "GGML_USE_CPU",
-    units: &[
-        Unit {
-            cpp: false,
-            tuned: true,
-            flags: CPU_FLAGS,
-            files: &[
-                "ggml-cpu/ggml-cpu.c",
-                "ggml-cpu/quants.c",
-                "ggml-cpu/arch/{arch}/quants.c",
-            ],
-        },
-        Unit {
+pub(crate) const BACKENDS: &[Backend] = &[
+    Backend {
+        name: "cpu",
+        feature: None,
+        define: "GGML_USE_CPU",
+        units: &[
+            Unit {
+                cpp: false,
+                tuned: true,
+                flags: CPU_FLAGS,
+                files: &[
+                    "ggml-cpu/ggml-cpu.c",
+                    "ggml-cpu/quants.c",
+                    "ggml-cpu/arch/{arch}/quants.c",
+                ],
+            },
+            Unit {
+                cpp: true,
+                tuned: true,
+                flags: CPU_FLAGS,
+                files: &[
+                    "ggml-cpu/ggml-cpu.cpp",
+                    "ggml-cpu/hbm.cpp",
+                    "ggml-cpu/traits.cpp",
+                    "ggml-cpu/ops.cpp",
+                    "ggml-cpu/unary-ops.cpp",
+                    "ggml-cpu/binary-ops.cpp",
+                    "ggml-cpu/vec.cpp",
+                    "ggml-cpu/repack.cpp",
+                    "ggml-cpu/arch/{arch}/repack.cpp",
+                    "ggml-cpu/amx/amx.cpp",
+                    "ggml-cpu/amx/mmq.cpp",
+                    "ggml-cpu/tiled/tiled.cpp",
+                    "ggml-cpu/tiled/tiled-kernel.cpp",
+                    "ggml-cpu/llamafile/sgemm.cpp",
+                ],
+            },
+        ],
+        cmake: None,
+    },
+    Backend {
+        name: "rpc",
+        feature: Some("rpc"),
+        define: "GGML_USE_RPC",
+        units: &[Unit {
             cpp: true,
-            tuned: true,
-            flags: CPU_FLAGS,
+            tuned: false,
+            flags: &[],
             files: &[
-                "ggml-cpu/ggml-cpu.cpp",
-                "ggml-cpu/hbm.cpp",
-                "ggml-cpu/traits.cpp",
-                "ggml-cpu/ops.cpp",
-                "ggml-cpu/unary-ops.cpp",
-                "ggml-cpu/binary-ops.cpp",
-                "ggml-cpu/vec.cpp",
-                "ggml-cpu/repack.cpp",
-                "ggml-cpu/arch/{arch}/repack.cpp",
-                "ggml-cpu/amx/amx.cpp",
-                "ggml-cpu/amx/mmq.cpp",
-                "ggml-cpu/tiled/tiled.cpp",
-                "ggml-cpu/tiled/tiled-kernel.cpp",
-                "ggml-cpu/llamafile/sgemm.cpp",
+                "ggml-rpc/ggml-rpc.cpp",
+                "ggml-rpc/transport.cpp",
+                "ggml-rpc/log.cpp",
             ],
-        },
-    ],
-}];
+        }],
+        cmake: None,
+    },
+    Backend {
+        name: "cuda",
+        feature: Some("cuda"),
+        define: "GGML_USE_CUDA",
+        units: &[],
+        cmake: Some(&crate::plan::CUDA),
+    },
+    Backend {
+        name: "metal",
+        feature: Some("metal"),
+        define: "GGML_USE_METAL",
+        units: &[],
+        cmake: Some(&crate::plan::METAL),
+    },
+    Backend {
+        name: "vulkan",
+        feature: Some("vulkan"),
+        define: "GGML_USE_VULKAN",
+        units: &[],
+        cmake: Some(&crate::plan::VULKAN),
+    },
+    Backend {
+        name: "blas",
+        feature: Some("blas"),
+        define: "GGML_USE_BLAS",
+        units: &[],
+        cmake: Some(&crate::plan::BLAS),
+    },
+];
 
-/// The backends that this build's features ask for.
-pub(crate) fn enabled(environment: &Environment) -> impl Iterator<Item = &'static Backend> {
-    BACKENDS.iter().filter(|backend| {
-        backend
-            .feature
-            .is_none_or(|feature| environment.feature(feature))
-    })
+/// The backends that the features ask for, of which `has` says whether one is on.
+pub(crate) fn enabled(has: impl Fn(&str) -> bool) -> impl Iterator<Item = &'static Backend> {
+    BACKENDS
+        .iter()
+        .filter(move |backend| backend.feature.is_none_or(&has))
 }

@@ -78,7 +78,8 @@ pub(crate) fn objects(environment: &Environment, source: &Source) -> Result<Vec<
         processor,
     };
     compiler.write_version_header()?;
-    let backends = backends::enabled(environment).flat_map(|backend| backend.units);
+    let backends = backends::enabled(|feature| environment.feature(feature));
+    let backends = backends.flat_map(|backend| backend.units);
     let mut objects = Vec::new();
     for unit in backends::BASE.iter().chain(backends) {
         objects.extend(compiler.compile(unit)?);
@@ -142,8 +143,12 @@ impl Compiler<'_> {
         for (name, value) in DEFINES {
             build.define(name, value);
         }
-        for backend in backends::enabled(self.environment) {
-            build.define(backend.define, None);
+        let registers = unit.files.contains(&backends::REGISTRY);
+        for backend in backends::enabled(|feature| self.environment.feature(feature)) {
+            // The rest of ggml is the same whichever backends are beside it.
+            if registers || backend.feature.is_none() {
+                build.define(backend.define, None);
+            }
         }
         if self.environment.feature("openmp") {
             build.define("GGML_USE_OPENMP", None).flag("-fopenmp");

@@ -8,6 +8,9 @@ use std::path::PathBuf;
 
 use crate::Result;
 
+/// What cmake, which is run only for backends that need it, reads of the environment by itself.
+const READ_BY_CMAKE: [&str; 4] = ["VULKAN_SDK", "CUDACXX", "CUDAARCHS", "CUDAToolkit_ROOT"];
+
 /// What cargo and the user tell the build.
 pub(crate) struct Environment {
     /// Where this package lies; the build runs there.
@@ -41,6 +44,9 @@ impl Environment {
     /// # Errors
     /// When a variable that cargo sets is missing: the script was not started by cargo.
     pub(crate) fn read() -> Result<Self> {
+        for name in READ_BY_CMAKE {
+            println!("cargo::rerun-if-env-changed={name}");
+        }
         Ok(Self {
             package: set_by_cargo("CARGO_MANIFEST_DIR")?.into(),
             out: set_by_cargo("OUT_DIR")?.into(),

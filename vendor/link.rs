@@ -1,10 +1,11 @@
 //! Packs ggml into one static archive and tells cargo, and the Rust code, what is in it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::Result;
 use crate::backends;
 use crate::environment::Environment;
+use crate::plan::{Library, Plan};
 
 /// The C++ library of each system; others have `stdc++`.
 const CPP_LIBRARIES: [(&str, &str); 5] = [
@@ -17,7 +18,7 @@ const CPP_LIBRARIES: [(&str, &str); 5] = [
 
 /// Tells the Rust code what it is linked with: `GPT2_EDGE_GGML_VERSION`, `GPT2_EDGE_BACKENDS` (commas between).
 pub(crate) fn describe(environment: &Environment, version: &str) {
-    let backends: Vec<&str> = backends::enabled(environment)
+    let backends: Vec<&str> = backends::enabled(|feature| environment.feature(feature))
         .map(|backend| backend.name)
         .collect();
     println!("cargo::rustc-env=GPT2_EDGE_GGML_VERSION={version}");
@@ -41,6 +42,28 @@ pub(crate) fn archive(environment: &Environment, objects: &[PathBuf]) -> Result<
         environment.out.display()
     );
     println!("cargo::rustc-link-lib=static=ggml");
+    Ok(())
+}
+
+/// Links the libraries that cmake built into `folder`, and what they stand on. Behind ggml's own archive: its
+/// registry is what calls them.
+pub(crate) fn backends(plan: &Plan, folder: &Path) {
+    println!("cargo::rustc-link-search=native={}", folder.display());
+    for target in &plan.targets {
+        println!("cargo::rustc-link-lib=static={target}");
+    }
+    // They call ggml's base in turn.
+    println!("cargo::rustc-link-lib=static=ggml");
+    for library in &plan.libraries {
+        match library {
+            Library::System(name) => println!("cargo::rustc-link-lib={name}"),
+            Library::Framework(name) => println!("cargo::rustc-link-lib=framework={name}"),
+        }
+    }
+}
+
+/// Links what the compilers' code needs of the system.
+pub(crate) fn system(environment: &Environment) {
     let cpp = CPP_LIBRARIES
         .iter()
         .find(|(system, _)| *system == environment.system)
@@ -49,5 +72,4 @@ pub(crate) fn archive(environment: &Environment, objects: &[PathBuf]) -> Result<
     if environment.feature("openmp") {
         println!("cargo::rustc-link-lib=gomp");
     }
-    Ok(())
 }

@@ -14,24 +14,37 @@ pub(crate) const MAX_THREADS: usize = sys::GGML_MAX_N_THREADS as usize;
 
 /// One stream of work on a device, with its own thread pool on the CPU.
 pub(crate) struct Backend {
-    raw: NonNull<sys::ggml_backend>,
+    handle: Arc<Handle>,
     device: Device,
-    pool: Option<Pool>,
     stop: Arc<AtomicBool>,
 }
 
-// SAFETY: a backend is used by one thread at a time (`compute` takes `&mut self`) and is not tied to
-// the thread that made it.
-unsafe impl Send for Backend {}
-// SAFETY: shared references offer only the device and the stop flag.
-unsafe impl Sync for Backend {}
+/// ggml's object, freed when nothing computes with it any more: schedulers keep a share of it.
+pub(super) struct Handle {
+    raw: NonNull<sys::ggml_backend>,
+    pool: Option<Pool>,
+    /// What the object's callback reads.
+    _stop: Arc<AtomicBool>,
+}
+
+impl Handle {
+    pub(super) fn raw(&self) -> *mut sys::ggml_backend {
+        self.raw.as_ptr()
+    }
+}
+
+// SAFETY: a backend is used by one thread at a time (`Backends::run` takes `&mut self`, and a scheduler runs
+// only with the backends it was made for) and is not tied to the thread that made it.
+unsafe impl Send for Handle {}
+// SAFETY: shared references offer only the pointer, used as above.
+unsafe impl Sync for Handle {}
 
 struct Pool {
     raw: NonNull<sys::ggml_threadpool>,
     free: unsafe extern "C" fn(*mut sys::ggml_threadpool),
 }
 
-impl Drop for Backend {
+impl Drop for Handle {
     fn drop(&mut self) {
         // SAFETY: both are owned and freed once; the backend, which uses the pool, goes first.
         unsafe {
@@ -85,32 +98,47 @@ impl Backend {
         // SAFETY: the device is live; no parameters are passed.
         let raw = unsafe { sys::ggml_backend_dev_init(device.raw(), std::ptr::null()) };
         let raw = NonNull::new(raw).ok_or_else(|| fail(device.name()))?;
-        let mut backend = Self {
+        let stop = Arc::<AtomicBool>::default();
+        let mut handle = Handle {
             raw,
-            device,
             pool: None,
-            stop: Arc::default(),
+            _stop: Arc::clone(&stop),
         };
         if let Some(set_threads) = by_name!(device, c"ggml_backend_set_n_threads", SetThreads) {
             // SAFETY: the backend is live and belongs to the device the function came from.
             unsafe { set_threads(raw.as_ptr(), threads as c_int) };
         }
         if threads > 1 {
-            backend.start_pool(threads).map_err(fail)?;
+            handle.start_pool(device, threads).map_err(fail)?;
         }
         if let Some(set_abort) = by_name!(device, c"ggml_backend_set_abort_callback", SetAbort) {
-            let flag = Arc::as_ptr(&backend.stop).cast_mut().cast::<c_void>();
-            // SAFETY: the flag lives as long as the backend, which holds a share of it.
+            let flag = Arc::as_ptr(&stop).cast_mut().cast::<c_void>();
+            // SAFETY: the flag lives as long as the handle, which holds a share of it.
             unsafe { set_abort(raw.as_ptr(), Some(asked_to_stop), flag) };
         }
-        Ok(backend)
+        Ok(Self {
+            handle: Arc::new(handle),
+            device,
+            stop,
+        })
     }
 
-    fn start_pool(&mut self, threads: usize) -> Result<(), String> {
+    /// The device this works on.
+    pub(crate) fn device(&self) -> Device {
+        self.device
+    }
+
+    pub(super) fn handle(&self) -> &Arc<Handle> {
+        &self.handle
+    }
+}
+
+impl Handle {
+    fn start_pool(&mut self, device: Device, threads: usize) -> Result<(), String> {
         let (Some(new), Some(free), Some(set)) = (
-            by_name!(self.device, c"ggml_threadpool_new", NewPool),
-            by_name!(self.device, c"ggml_threadpool_free", FreePool),
-            by_name!(self.device, c"ggml_backend_cpu_set_threadpool", SetPool),
+            by_name!(device, c"ggml_threadpool_new", NewPool),
+            by_name!(device, c"ggml_threadpool_free", FreePool),
+            by_name!(device, c"ggml_backend_cpu_set_threadpool", SetPool),
         ) else {
             return Ok(());
         };
@@ -126,35 +154,77 @@ impl Backend {
         unsafe { set(self.raw.as_ptr(), raw.as_ptr()) };
         Ok(())
     }
+}
 
-    /// The device this works on.
-    pub(crate) fn device(&self) -> Device {
-        self.device
+/// The devices that compute together: any number of others, in order of preference, and the CPU last.
+pub(crate) struct Backends {
+    all: Vec<Backend>,
+}
+
+impl Backends {
+    /// Starts `others` and the CPU, this one (and its helpers) with `threads` threads.
+    ///
+    /// # Errors
+    /// As [`Backend::start`].
+    pub(crate) fn start(others: &[Device], cpu: Device, threads: usize) -> Result<Self> {
+        let all = others.iter().map(|&device| Backend::start(device, threads));
+        Ok(Self {
+            all: all
+                .chain([Backend::start(cpu, threads)])
+                .collect::<Result<_>>()?,
+        })
     }
 
-    /// Set to true, it ends the running computation, and each later one until it is false again.
+    /// Every one, the CPU last.
+    pub(super) fn all(&self) -> &[Backend] {
+        &self.all
+    }
+
+    fn cpu(&self) -> &Backend {
+        // `start` puts it there.
+        &self.all[self.all.len() - 1]
+    }
+
+    /// The only device, when there is but one.
+    pub(crate) fn only(&self) -> Option<Device> {
+        (self.all.len() == 1).then(|| self.cpu().device())
+    }
+
+    /// Set to true, it ends the running computation, and each later one until it is false again. Other
+    /// devices than the CPU end what they are at first.
     pub(crate) fn stop_flag(&self) -> &Arc<AtomicBool> {
-        &self.stop
+        &self.cpu().stop
     }
 
-    /// Runs a graph that was allocated for this device's memory.
+    /// Runs a graph that was allocated in the memory of the only device.
     pub(super) fn run(&mut self, graph: *mut sys::ggml_cgraph) -> Result<()> {
-        if self.stop.load(Ordering::Relaxed) {
-            return Err(Error::Stopped);
-        }
+        self.check_running()?;
         // SAFETY: the caller (`AllocatedGraph::compute`) passes a live graph whose tensors all have
         // data; `&mut self` keeps other threads out of this backend.
-        let status = unsafe { sys::ggml_backend_graph_compute(self.raw.as_ptr(), graph) };
-        match status {
-            sys::GGML_STATUS_SUCCESS => Ok(()),
-            sys::GGML_STATUS_ABORTED => Err(Error::Stopped),
-            sys::GGML_STATUS_ALLOC_FAILED => Err(Error::Memory(
-                "working memory of the computation".to_owned(),
-            )),
-            other => Err(Error::Ggml {
-                operation: "compute",
-                message: format!("{} ended with status {other}", self.device.name()),
-            }),
+        let status = unsafe { sys::ggml_backend_graph_compute(self.cpu().handle.raw(), graph) };
+        outcome(status)
+    }
+
+    /// Refuses to begin when a stop was asked for.
+    pub(super) fn check_running(&self) -> Result<()> {
+        if self.stop_flag().load(Ordering::Relaxed) {
+            return Err(Error::Stopped);
         }
+        Ok(())
+    }
+}
+
+/// What ggml's status says.
+pub(super) fn outcome(status: sys::ggml_status) -> Result<()> {
+    match status {
+        sys::GGML_STATUS_SUCCESS => Ok(()),
+        sys::GGML_STATUS_ABORTED => Err(Error::Stopped),
+        sys::GGML_STATUS_ALLOC_FAILED => Err(Error::Memory(
+            "working memory of the computation".to_owned(),
+        )),
+        other => Err(Error::Ggml {
+            operation: "compute",
+            message: format!("a device ended with status {other}"),
+        }),
     }
 }

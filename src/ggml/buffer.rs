@@ -121,6 +121,12 @@ impl Buffer {
         unsafe { Self::over(device, start, length, Memory::Pages(pages)) }
     }
 
+    /// Sets every byte to 0.
+    pub(crate) fn clear(&self) {
+        // SAFETY: the buffer is owned; whoever shares it does not compute yet.
+        unsafe { sys::ggml_backend_buffer_clear(self.raw.as_ptr(), 0) }
+    }
+
     /// Declares that the buffer holds weights, which schedulers keep where they are.
     pub(crate) fn mark_weights(&self) {
         // SAFETY: sets a field of the owned buffer.

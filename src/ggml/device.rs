@@ -10,7 +10,7 @@ use crate::gguf::TensorType;
 
 /// A device of the registry: the CPU, or a GPU of a compiled backend. Registered for the life of the
 /// process.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Device {
     raw: NonNull<sys::ggml_backend_device>,
 }
@@ -19,6 +19,17 @@ pub(crate) struct Device {
 unsafe impl Send for Device {}
 // SAFETY: as above.
 unsafe impl Sync for Device {}
+
+/// What sort of device it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The processor this program runs on.
+    Cpu,
+    /// A device with memory and operations of its own: a graphics processor, or another machine.
+    Gpu,
+    /// A helper of the CPU that works in its memory, such as a BLAS library.
+    Accelerator,
+}
 
 /// A kind of memory of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,8 +84,80 @@ impl Device {
             })
     }
 
+    /// A device of a registry entry that was added while the process runs.
+    ///
+    /// # Safety
+    /// `raw` is null or a device that is never freed.
+    pub(super) unsafe fn from_raw(raw: *mut sys::ggml_backend_device) -> Option<Self> {
+        NonNull::new(raw).map(|raw| Self { raw })
+    }
+
     pub(super) fn raw(self) -> *mut sys::ggml_backend_device {
         self.raw.as_ptr()
+    }
+
+    /// What sort of device it is.
+    pub(crate) fn kind(self) -> Kind {
+        // SAFETY: the device is live.
+        match unsafe { sys::ggml_backend_dev_type(self.raw()) } {
+            sys::GGML_BACKEND_DEVICE_TYPE_CPU => Kind::Cpu,
+            sys::GGML_BACKEND_DEVICE_TYPE_ACCEL => Kind::Accelerator,
+            _ => Kind::Gpu,
+        }
+    }
+
+    /// Whether it shares its memory with the CPU, as integrated graphics do.
+    pub(crate) fn is_integrated(self) -> bool {
+        // SAFETY: the device is live.
+        unsafe { sys::ggml_backend_dev_type(self.raw()) == sys::GGML_BACKEND_DEVICE_TYPE_IGPU }
+    }
+
+    /// Bytes of its memory: free now, and in all; 0 when it does not say.
+    pub(crate) fn memory(self) -> (usize, usize) {
+        let (mut free, mut total) = (0, 0);
+        // SAFETY: the device is live; both numbers are written during the call.
+        unsafe { sys::ggml_backend_dev_memory(self.raw(), &raw mut free, &raw mut total) };
+        (free, total)
+    }
+
+    /// Whether the device can compute the operation that makes `result`.
+    pub(crate) fn supports(self, result: &Tensor) -> bool {
+        // SAFETY: both are live; the question only reads the description.
+        unsafe { sys::ggml_backend_dev_supports_op(self.raw(), result.raw()) }
+    }
+
+    /// Whether the device writes rows of `columns` f32 into a cache of `tensor_type`.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] or [`Error::Ggml`] when the question cannot be put.
+    pub(crate) fn stores(self, tensor_type: TensorType, columns: usize) -> Result<bool> {
+        let context = Context::new(4)?;
+        let table = context.tensor("cache", tensor_type, &[columns, 2])?;
+        let rows = context.tensor("rows", TensorType::F32, &[columns, 1])?;
+        let places = context.tensor("cells", TensorType::I64, &[1])?;
+        Ok(self.supports(&context.set_rows(&table, &rows, &places)?))
+    }
+
+    /// Whether the device has attention without a score matrix, over a cache of `tensor_type` with `heads`
+    /// heads of `width` elements.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] or [`Error::Ggml`] when the question cannot be put.
+    pub(crate) fn attends(
+        self,
+        tensor_type: TensorType,
+        width: usize,
+        heads: usize,
+    ) -> Result<bool> {
+        /// As many cells as attention looks at least at.
+        const KEYS: usize = 32;
+        let context = Context::new(8)?;
+        let queries = context.tensor("queries", TensorType::F32, &[width, 1, heads])?;
+        let cache = |name| context.tensor(name, tensor_type, &[width, KEYS, heads]);
+        let (keys, values) = (cache("keys")?, cache("values")?);
+        let mask = context.tensor("mask", TensorType::F16, &[KEYS, 1])?;
+        let attended = context.flash_attention(&queries, &keys, &values, &mask, 1.0)?;
+        Ok(self.supports(&attended))
     }
 
     /// ggml's name of the device, such as `CPU`.
@@ -220,6 +303,18 @@ impl BufferType {
     pub(crate) fn alignment(self) -> usize {
         // SAFETY: buffer types are constants.
         unsafe { sys::ggml_backend_buft_get_alignment(self.raw()) }.max(1)
+    }
+
+    /// Whether the CPU reads and writes it directly.
+    pub(crate) fn is_host(self) -> bool {
+        // SAFETY: buffer types are constants.
+        unsafe { sys::ggml_backend_buft_is_host(self.raw()) }
+    }
+
+    /// The largest single stretch of it, in bytes.
+    pub(crate) fn most_bytes(self) -> usize {
+        // SAFETY: buffer types are constants.
+        unsafe { sys::ggml_backend_buft_get_max_size(self.raw()) }
     }
 
     /// Bytes that `tensor` takes in memory of this type.

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use half::f16;
 
-use super::backend::Backend;
+use super::backend::Backends;
 use super::context::Context;
 use super::device::Device;
 use super::graph::{Allocator, Graph};
@@ -33,9 +33,11 @@ pub(crate) fn gelu_table() -> Result<&'static [f16; ENTRIES]> {
     let output = context.gelu(&input)?;
     output.mark_output();
     graph.expand(&output)?;
-    let mut graph = graph.allocate(Allocator::new(device)?)?;
+    let mut backends = Backends::start(&[], device, 1)?;
+    let allocator = Allocator::new(&backends, &graph)?;
+    let mut graph = graph.allocate(allocator)?;
     graph.write(&input, &arguments)?;
-    graph.compute(&mut Backend::start(device, 1)?)?;
+    graph.compute(&mut backends)?;
     let mut values = vec![0.0; ENTRIES];
     graph.read(&output, &mut values)?;
     let table: Box<[f16]> = values.into_iter().map(f16::from_f32).collect();

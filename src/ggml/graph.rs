@@ -3,23 +3,34 @@
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use super::backend::Backend;
+use super::backend::Backends;
 use super::context::{Context, Tensor};
 use super::device::Device;
+use super::scheduler::Scheduler;
 use super::sys;
 use crate::error::{Error, Result};
 
 /// Plans and owns the memory of graphs' intermediate tensors.
-pub(crate) struct Allocator {
+pub(crate) struct Allocator(Memory);
+
+enum Memory {
+    /// Of one device.
+    One(Planner, Device),
+    /// Of several, between which a graph is divided.
+    Several(Scheduler),
+}
+
+/// ggml's allocator for one device.
+struct Planner {
     raw: NonNull<sys::ggml_gallocr>,
 }
 
 // SAFETY: owned memory, used by one thread at a time (`allocate` consumes it).
-unsafe impl Send for Allocator {}
+unsafe impl Send for Planner {}
 // SAFETY: shared use only asks for sizes.
-unsafe impl Sync for Allocator {}
+unsafe impl Sync for Planner {}
 
-impl Drop for Allocator {
+impl Drop for Planner {
     fn drop(&mut self) {
         // SAFETY: owned, freed once; graphs allocated with it own it.
         unsafe { sys::ggml_gallocr_free(self.raw.as_ptr()) }
@@ -27,27 +38,37 @@ impl Drop for Allocator {
 }
 
 impl Allocator {
-    /// An allocator in the memory of `device`.
+    /// An allocator in the memory of `backends`' devices, for `graph` and others like it.
     ///
     /// # Errors
     /// [`Error::Memory`] or [`Error::Ggml`] when it cannot be made.
-    pub(crate) fn new(device: Device) -> Result<Self> {
+    pub(crate) fn new(backends: &Backends, graph: &Graph) -> Result<Self> {
+        let Some(device) = backends.only() else {
+            return Ok(Self(Memory::Several(Scheduler::new(backends, graph)?)));
+        };
         let buffer_type = device.buffer_type()?;
         // SAFETY: the buffer type is a constant of its backend.
         let raw = unsafe { sys::ggml_gallocr_new(buffer_type.raw()) };
-        NonNull::new(raw)
-            .map(|raw| Self { raw })
-            .ok_or_else(|| Error::Memory("the graph allocator".to_owned()))
+        let raw =
+            NonNull::new(raw).ok_or_else(|| Error::Memory("the graph allocator".to_owned()))?;
+        Ok(Self(Memory::One(Planner { raw }, device)))
     }
 
-    /// Bytes of the memory held now.
-    pub(crate) fn bytes(&self) -> usize {
-        // SAFETY: live; there is one buffer, number 0.
-        unsafe { sys::ggml_gallocr_get_buffer_size(self.raw.as_ptr(), 0) }
+    /// Bytes of the memory held now, on each device.
+    pub(crate) fn bytes(&self) -> Vec<(Device, usize)> {
+        match &self.0 {
+            // SAFETY: live; there is one buffer, number 0.
+            Memory::One(planner, device) => vec![(*device, unsafe {
+                sys::ggml_gallocr_get_buffer_size(planner.raw.as_ptr(), 0)
+            })],
+            Memory::Several(scheduler) => scheduler.bytes(),
+        }
     }
+}
 
+impl Planner {
     /// Bytes that `graph` would take.
-    pub(crate) fn measure(&self, graph: &Graph) -> usize {
+    fn measure(&self, graph: &Graph) -> usize {
         let mut bytes = 0;
         // SAFETY: one buffer, so one size is written; without node assignments all go to buffer 0.
         unsafe {
@@ -67,6 +88,8 @@ impl Allocator {
 pub(crate) struct Graph {
     raw: NonNull<sys::ggml_cgraph>,
     context: Arc<Context>,
+    /// Where each stretch of nodes ends, and the device it was made for.
+    sections: Vec<(usize, Device)>,
 }
 
 // SAFETY: the graph lives in its context's arena, which it keeps alive.
@@ -89,8 +112,41 @@ impl Graph {
             .map(|raw| Self {
                 raw,
                 context: Arc::clone(context),
+                sections: Vec::new(),
             })
             .ok_or_else(|| Error::Memory("a graph".to_owned()))
+    }
+
+    pub(super) fn raw(&self) -> *mut sys::ggml_cgraph {
+        self.raw.as_ptr()
+    }
+
+    /// Most nodes it has.
+    pub(super) fn capacity(&self) -> usize {
+        self.context.capacity()
+    }
+
+    fn nodes(&self) -> usize {
+        // SAFETY: reads the live graph.
+        unsafe { sys::ggml_graph_n_nodes(self.raw.as_ptr()) as usize }
+    }
+
+    /// Declares that `device` is to compute what was added since this was last called. Counts only where
+    /// several devices work together; what is in no section is the CPU's.
+    pub(crate) fn end_section(&mut self, device: Device) {
+        self.sections.push((self.nodes(), device));
+    }
+
+    /// Every node with its section's device.
+    pub(super) fn nodes_with_devices(
+        &self,
+    ) -> impl Iterator<Item = (NonNull<sys::ggml_tensor>, Option<Device>)> {
+        (0..self.nodes()).filter_map(|index| {
+            let section = self.sections.iter().find(|(end, _)| index < *end);
+            // SAFETY: the index is below the count.
+            let node = unsafe { sys::ggml_graph_node(self.raw.as_ptr(), index as i32) };
+            Some((NonNull::new(node)?, section.map(|(_, device)| *device)))
+        })
     }
 
     /// Adds `result`, and whatever it needs that is not in the graph yet, behind what is there.
@@ -114,19 +170,24 @@ impl Graph {
     ///
     /// # Errors
     /// [`Error::Memory`] when the memory cannot be had.
-    pub(crate) fn allocate(self, allocator: Allocator) -> Result<AllocatedGraph> {
-        // SAFETY: both are live; with one buffer the allocator grows by itself.
-        let done =
-            unsafe { sys::ggml_gallocr_alloc_graph(allocator.raw.as_ptr(), self.raw.as_ptr()) };
-        if done {
-            Ok(AllocatedGraph {
-                graph: self,
-                allocator,
-            })
-        } else {
-            let bytes = allocator.measure(&self);
-            Err(Error::Memory(format!("{bytes} bytes for the computation")))
+    pub(crate) fn allocate(self, mut allocator: Allocator) -> Result<AllocatedGraph> {
+        match &mut allocator.0 {
+            Memory::One(planner, _) => {
+                // SAFETY: both are live; with one buffer the allocator grows by itself.
+                let done = unsafe {
+                    sys::ggml_gallocr_alloc_graph(planner.raw.as_ptr(), self.raw.as_ptr())
+                };
+                if !done {
+                    let bytes = planner.measure(&self);
+                    return Err(Error::Memory(format!("{bytes} bytes for the computation")));
+                }
+            }
+            Memory::Several(scheduler) => scheduler.allocate(&self)?,
         }
+        Ok(AllocatedGraph {
+            graph: self,
+            allocator,
+        })
     }
 }
 
@@ -137,8 +198,8 @@ pub(crate) struct AllocatedGraph {
 }
 
 impl AllocatedGraph {
-    /// Bytes of its intermediate tensors.
-    pub(crate) fn bytes(&self) -> usize {
+    /// Bytes of its intermediate tensors, on each device.
+    pub(crate) fn bytes(&self) -> Vec<(Device, usize)> {
         self.allocator.bytes()
     }
 
@@ -150,10 +211,13 @@ impl AllocatedGraph {
     /// Runs the graph.
     ///
     /// # Errors
-    /// [`Error::Stopped`] when the backend's stop flag is set, [`Error::Memory`] or [`Error::Ggml`]
+    /// [`Error::Stopped`] when the stop flag is set, [`Error::Memory`] or [`Error::Ggml`]
     /// when the device fails.
-    pub(crate) fn compute(&mut self, backend: &mut Backend) -> Result<()> {
-        backend.run(self.graph.raw.as_ptr())?;
+    pub(crate) fn compute(&mut self, backends: &mut Backends) -> Result<()> {
+        match &mut self.allocator.0 {
+            Memory::One(..) => backends.run(self.graph.raw.as_ptr())?,
+            Memory::Several(scheduler) => scheduler.run(&self.graph, backends)?,
+        }
         self.graph
             .context
             .take_operation_failure()

@@ -10,15 +10,19 @@ pub(crate) mod buffer;
 pub(crate) mod context;
 pub(crate) mod custom;
 pub(crate) mod device;
+pub(crate) mod devices;
 pub(crate) mod gelu;
 pub(crate) mod graph;
 mod log;
 pub mod map;
-mod ops;
+pub(crate) mod ops;
 pub mod quantize;
+mod remote;
+mod scheduler;
 pub mod system;
 mod transfer;
 mod types;
+pub mod worker;
 
 /// ggml's C interface, as its headers declare it.
 #[allow(

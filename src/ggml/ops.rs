@@ -8,6 +8,22 @@ use super::{sys, types};
 use crate::error::{Error, Result};
 use crate::gguf::TensorType;
 
+/// Functions of a single number that ggml has on every device, under its names.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum ElementFunction {
+    GeluErf,
+    GeluQuick,
+    Relu,
+    LeakyRelu(f32),
+    Silu,
+    Tanh,
+    Sigmoid,
+    HardSwish,
+    Square,
+    /// Between two bounds.
+    Clamp(f32, f32),
+}
+
 fn refuse<T>(operation: &'static str, expected: &str, tensors: &[&Tensor]) -> Result<T> {
     let found: Vec<String> = tensors.iter().map(|tensor| tensor.describe()).collect();
     Err(Error::Ggml {
@@ -126,6 +142,40 @@ impl Context {
         let arena = self.room(OPERATION)?;
         // SAFETY: the arena has room; the operand is contiguous f32.
         unsafe { self.adopt(OPERATION, sys::ggml_gelu(arena, x.raw()), &[x]) }
+    }
+
+    /// One of ggml's functions of a single number, of each element. Devices other than the CPU have them too.
+    ///
+    /// # Errors
+    /// [`Error::Ggml`] when `x` is not contiguous f32.
+    pub(crate) fn elementwise(
+        self: &Arc<Self>,
+        function: ElementFunction,
+        x: &Tensor,
+    ) -> Result<Tensor> {
+        const OPERATION: &str = "elementwise";
+        if !is_f32_rows(x) || !x.is_contiguous() {
+            return refuse(OPERATION, "contiguous f32", &[x]);
+        }
+        let arena = self.room(OPERATION)?;
+        // SAFETY: the arena has room; the operand is contiguous f32, which is all that these ask for.
+        unsafe {
+            let raw = match function {
+                ElementFunction::GeluErf => sys::ggml_gelu_erf(arena, x.raw()),
+                ElementFunction::GeluQuick => sys::ggml_gelu_quick(arena, x.raw()),
+                ElementFunction::Relu => sys::ggml_relu(arena, x.raw()),
+                ElementFunction::LeakyRelu(slope) => {
+                    sys::ggml_leaky_relu(arena, x.raw(), slope, false)
+                }
+                ElementFunction::Silu => sys::ggml_silu(arena, x.raw()),
+                ElementFunction::Tanh => sys::ggml_tanh(arena, x.raw()),
+                ElementFunction::Sigmoid => sys::ggml_sigmoid(arena, x.raw()),
+                ElementFunction::HardSwish => sys::ggml_hardswish(arena, x.raw()),
+                ElementFunction::Square => sys::ggml_sqr(arena, x.raw()),
+                ElementFunction::Clamp(least, most) => sys::ggml_clamp(arena, x.raw(), least, most),
+            };
+            self.adopt(OPERATION, raw, &[x])
+        }
     }
 
     /// Rows of a `[columns, rows]` table chosen by `indices` (`[count]`, i32, each below `rows` when

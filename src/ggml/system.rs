@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 
-use super::device::Device;
+use super::device::{Device, Kind};
 use super::sys;
 
 /// The version of the ggml that is linked in.
@@ -16,8 +16,16 @@ pub fn ggml_version() -> String {
 /// A device of a compiled backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceDescription {
-    /// The name to ask for it by, such as `CPU`.
+    /// ggml's name of it, such as `CPU`.
     pub name: String,
+    /// What [`crate::session::ModelOptions::devices`] and `--device` call it, such as `cpu`.
+    pub argument: String,
+    /// What sort it is: `cpu`, `gpu`, `integrated gpu` or `accelerator`.
+    pub kind: &'static str,
+    /// Bytes of its memory that are free now; 0 when it does not say.
+    pub memory_free: usize,
+    /// Bytes of its memory in all; 0 when it does not say.
+    pub memory_total: usize,
     /// What it is, such as the processor's model.
     pub description: String,
     /// The instruction sets and options in use, such as `AVX2`.
@@ -26,10 +34,22 @@ pub struct DeviceDescription {
 
 /// The devices that this build can use, here and now.
 pub fn devices() -> Vec<DeviceDescription> {
-    let describe = |device: Device| DeviceDescription {
-        name: device.name(),
-        description: device.description(),
-        features: device.features(),
+    let describe = |device: Device| {
+        let (memory_free, memory_total) = device.memory();
+        DeviceDescription {
+            name: device.name(),
+            argument: device.argument(),
+            kind: match device.kind() {
+                Kind::Cpu => "cpu",
+                Kind::Gpu if device.is_integrated() => "integrated gpu",
+                Kind::Gpu => "gpu",
+                Kind::Accelerator => "accelerator",
+            },
+            memory_free,
+            memory_total,
+            description: device.description(),
+            features: device.features(),
+        }
     };
     Device::all().into_iter().map(describe).collect()
 }

@@ -7,6 +7,7 @@ use crate::ggml::device::Device;
 use crate::gguf::TensorType;
 
 use super::Hyperparameters;
+use super::device_map::DeviceMap;
 use crate::TokenId;
 
 /// Number of a sequence in a session, from 0.
@@ -236,18 +237,19 @@ impl Cells {
 pub(crate) struct KvCache {
     pub(crate) keys: Vec<Tensor>,
     pub(crate) values: Vec<Tensor>,
-    bytes: usize,
+    /// Bytes on each device.
+    bytes: Vec<(Device, usize)>,
 }
 
 impl KvCache {
-    /// A cache of `cells` rows of `tensor_type` for each layer. Its memory is taken from the system
-    /// as rows are written.
+    /// A cache of `cells` rows of `tensor_type` for each layer, on the layer's device. The CPU's memory is
+    /// taken from the system as rows are written.
     ///
     /// # Errors
     /// [`Error::Unsupported`] when a head is not whole blocks of the type, [`Error::Memory`] when the
     /// memory cannot be had.
     pub(crate) fn new(
-        device: Device,
+        devices: &DeviceMap,
         hyperparameters: &Hyperparameters,
         cells: usize,
         tensor_type: TensorType,
@@ -270,10 +272,35 @@ impl KvCache {
                 .collect()
         };
         let (keys, values) = (describe("keys")?, describe("values")?);
-        let bytes = buffer::bytes_for(device.buffer_type()?, keys.iter().chain(&values));
-        let buffer = Buffer::zeroed(device, bytes)?;
-        for tensor in keys.iter().chain(&values) {
-            buffer.place_next(tensor)?;
+        let mut homes = Vec::with_capacity(layers);
+        for layer in 0..layers {
+            homes.push(home(devices, layer, tensor_type, hyperparameters.width)?);
+        }
+        let mut bytes = Vec::new();
+        for device in devices.gpus().into_iter().chain([devices.cpu()]) {
+            let there = |tensors: &[Tensor]| -> Vec<Tensor> {
+                let tensors = tensors.iter().zip(&homes);
+                let there = tensors.filter(|(_, home)| **home == device);
+                there.map(|(tensor, _)| tensor.clone()).collect()
+            };
+            let (keys, values) = (there(&keys), there(&values));
+            let memory = device.buffer_type()?;
+            let size = buffer::bytes_for(memory, keys.iter().chain(&values));
+            if size == 0 {
+                continue;
+            }
+            let buffer = if device == devices.cpu() {
+                Buffer::zeroed(device, size)?
+            } else {
+                let buffer = Buffer::allocate(memory, size)?;
+                // What was never written is masked, and 0 times what is no number is none either.
+                buffer.clear();
+                buffer
+            };
+            for tensor in keys.iter().chain(&values) {
+                buffer.place_next(tensor)?;
+            }
+            bytes.push((device, size));
         }
         Ok(Self {
             keys,
@@ -290,10 +317,30 @@ impl KvCache {
             .flat_map(|(keys, values)| [keys, values])
     }
 
-    /// Bytes of the whole cache.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+    /// Bytes of the cache on each device.
+    pub(crate) fn bytes(&self) -> &[(Device, usize)] {
+        &self.bytes
     }
+}
+
+/// The device whose memory holds the cache of `layer`: the layer's own, unless it cannot write rows of that
+/// type.
+fn home(
+    devices: &DeviceMap,
+    layer: usize,
+    tensor_type: TensorType,
+    width: usize,
+) -> Result<Device> {
+    let device = devices.layer(layer);
+    if device == devices.cpu() || device.stores(tensor_type, width)? {
+        return Ok(device);
+    }
+    tracing::warn!(
+        "a {} cache on {} is not there; that of layer {layer} is the CPU's",
+        tensor_type.name(),
+        device.name()
+    );
+    Ok(devices.cpu())
 }
 
 #[cfg(test)]

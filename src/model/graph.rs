@@ -8,6 +8,7 @@ use std::sync::Arc;
 use half::f16;
 
 use super::cache::KvCache;
+use super::device_map::DeviceMap;
 use super::weights::{LayerWeights, Pair, Weights};
 use super::{Activation, Hyperparameters};
 use crate::error::Result;
@@ -100,6 +101,7 @@ pub(crate) fn build(
     weights: &Weights,
     hyperparameters: &Hyperparameters,
     cache: &KvCache,
+    devices: &DeviceMap,
     shape: GraphShape,
 ) -> Result<ForwardGraph> {
     let context = Context::new(TENSORS_OUTSIDE + TENSORS_PER_LAYER * hyperparameters.layers)?;
@@ -137,14 +139,20 @@ pub(crate) fn build(
         last_hidden_state: None,
         logits: None,
     };
-    let steps = Steps {
+    let steps_on = |device| Steps {
         context: &context,
         hyperparameters,
         shape,
+        own_kernels: shape.own_kernels && device == devices.cpu(),
+        elsewhere: device != devices.cpu(),
     };
+    let steps = steps_on(devices.cpu());
 
     let mut x = steps.embedding(weights, &ports)?;
+    graph.expand(&x)?;
+    graph.end_section(devices.cpu());
     for (index, layer) in weights.layers.iter().enumerate() {
+        let steps = steps_on(devices.layer(index));
         if shape.hidden_states {
             x.mark_output();
             ports.hidden_states.push(x.clone());
@@ -165,7 +173,10 @@ pub(crate) fn build(
                     &selection.mask,
                 )
             }
-            _ if last && shape.outputs == 0 => return Ok(ForwardGraph { graph, ports }),
+            _ if last && shape.outputs == 0 => {
+                graph.end_section(devices.layer(index));
+                return Ok(ForwardGraph { graph, ports });
+            }
             _ => (steps.columns(&qkv, 0)?, &ports.mask),
         };
         let (attended, probabilities) = steps.attention(&queries, cache, index, mask)?;
@@ -175,7 +186,10 @@ pub(crate) fn build(
         }
         x = steps.linear(&attended, &layer.attention_output, After::Residual(&x))?;
         x = steps.feed_forward(&x, layer)?;
+        graph.expand(&x)?;
+        graph.end_section(devices.layer(index));
     }
+    let steps = steps_on(devices.head());
     let normalized = steps.norm(&x, &weights.output_norm)?;
     graph.expand(&normalized)?;
     if let (true, Some(head)) = (shape.logits, &weights.head) {
@@ -188,6 +202,7 @@ pub(crate) fn build(
         normalized.mark_output();
         ports.last_hidden_state = Some(normalized);
     }
+    graph.end_section(devices.head());
     Ok(ForwardGraph { graph, ports })
 }
 
@@ -203,6 +218,10 @@ struct Steps<'a> {
     context: &'a Arc<Context>,
     hyperparameters: &'a Hyperparameters,
     shape: GraphShape,
+    /// Whether this library's kernels compute the small steps.
+    own_kernels: bool,
+    /// Whether another device than the CPU computes, which has ggml's operations alone.
+    elsewhere: bool,
 }
 
 impl Steps<'_> {
@@ -227,7 +246,7 @@ impl Steps<'_> {
     /// Layer normalization of each token: `[width, tokens]`.
     fn norm(&self, x: &Tensor, norm: &Pair) -> Result<Tensor> {
         let (context, epsilon) = (self.context, self.hyperparameters.epsilon);
-        if self.shape.own_kernels {
+        if self.own_kernels {
             let kernel = Box::new(LayerNorm { epsilon });
             return context.row_kernel(kernel, x, &[&norm.weight, &norm.bias], false);
         }
@@ -239,11 +258,14 @@ impl Steps<'_> {
     fn linear(&self, x: &Tensor, linear: &Pair, after: After<'_>) -> Result<Tensor> {
         let context = self.context;
         let product = context.mul_mat(&linear.weight, x)?;
-        if !self.shape.own_kernels {
+        if !self.own_kernels {
             let sum = context.add(&product, &linear.bias)?;
             return match after {
                 After::Nothing => Ok(sum),
                 After::Activation(Activation::GeluNew) => context.gelu(&sum),
+                After::Activation(activation) if self.elsewhere => {
+                    self.activate_elsewhere(&sum, activation)
+                }
                 // The functions GPT-2 itself does not use have one home.
                 After::Activation(activation) => {
                     let kernel = Box::new(Only(activation.kernel()));
@@ -262,6 +284,18 @@ impl Steps<'_> {
         };
         let others: Vec<&Tensor> = std::iter::once(&linear.bias).chain(residual).collect();
         context.row_kernel(kernel, &product, &others, true)
+    }
+
+    /// The activation by operations that every device has, or else by our kernel on the CPU. That one gives
+    /// a result of its own: it cannot work in place in another device's memory.
+    fn activate_elsewhere(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
+        let Some(chain) = activation.as_ggml() else {
+            let kernel = Box::new(Apart(activation.kernel()));
+            return self.context.row_kernel(kernel, x, &[], false);
+        };
+        chain.iter().try_fold(x.clone(), |x, &function| {
+            self.context.elementwise(function, &x)
+        })
     }
 
     /// Part 0, 1 or 2 (queries, keys, values) of the joint projection: `[width, tokens]`.
@@ -435,6 +469,22 @@ impl RowKernel for Only {
     }
 
     fn compute(&self, rows: Rows<'_>) {
+        self.0(rows.output);
+    }
+}
+
+struct Apart(Elementwise);
+
+impl RowKernel for Apart {
+    fn name(&self) -> &'static str {
+        "activation"
+    }
+
+    fn compute(&self, rows: Rows<'_>) {
+        let first = rows.first * rows.columns;
+        let [x, ..] = rows.inputs;
+        rows.output
+            .copy_from_slice(&x[first..first + rows.output.len()]);
         self.0(rows.output);
     }
 }

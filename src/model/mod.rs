@@ -6,6 +6,7 @@
 pub mod activation;
 pub mod cache;
 mod class;
+pub(crate) mod device_map;
 pub(crate) mod graph;
 mod head_settings;
 pub mod hyperparameters;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::Hyperparameters;
+use super::device_map::DeviceMap;
 use super::in_gguf::find_in;
 use super::tensor_table::{Role, TensorSpec};
 use crate::error::{Error, Result};
@@ -43,8 +44,10 @@ pub(crate) struct Weights {
     pub(crate) head: Option<Tensor>,
     /// Bytes used where they lie in the file.
     pub(crate) mapped_bytes: usize,
-    /// Bytes that were copied or rearranged into memory of their own.
+    /// Bytes that were copied or rearranged into host memory of their own.
     pub(crate) own_bytes: usize,
+    /// Bytes in the memory of each other device.
+    pub(crate) device_bytes: Vec<(Device, usize)>,
 }
 
 /// How weights are brought into memory.
@@ -74,7 +77,7 @@ struct Placed<'a> {
 }
 
 impl Weights {
-    /// Brings the tensors of `gguf` into memory for `device`. `release` is told each range of the
+    /// Brings the tensors of `gguf` into the memory of their devices. `release` is told each range of the
     /// file whose bytes are no longer needed.
     ///
     /// # Errors
@@ -84,45 +87,55 @@ impl Weights {
     pub(crate) fn load(
         gguf: &Gguf,
         hyperparameters: &Hyperparameters,
-        device: Device,
+        devices: &DeviceMap,
         placement: Placement,
         release: &(dyn Fn(Range<usize>) + Sync),
     ) -> Result<Self> {
         // Nothing is taken on the word of the hyperparameters before every tensor is seen.
         let found = find_in(gguf, hyperparameters)?;
-        let context = Context::new(found.len() + 1)?;
+        let context = Context::new(found.len() + 2)?;
+        let device = devices.cpu();
         let loader = Loader {
             device,
+            devices,
             memory: device.buffer_type()?,
-            repacking: if placement.repack {
+            // Helpers of the CPU know matrices only as ggml has them in files.
+            repacking: if placement.repack && !devices.has_accelerator() {
                 device.repacking_buffer_types()
             } else {
                 Vec::new()
             },
             in_place: placement.in_place,
         };
-        let placed: Vec<Placed<'_>> = found
+        let mut placed: Vec<Placed<'_>> = found
             .into_iter()
             .filter(|(spec, _)| spec.entry.role != Role::TaskHead)
             .map(|(spec, info)| loader.describe(gguf, &context, spec, info))
             .collect::<Result<_>>()?;
+        let tied = hyperparameters.predicts_tokens() && hyperparameters.tied_head;
+        if let (true, Some(head)) = (tied, loader.tied_head(&context, &placed)?) {
+            placed.push(head);
+        }
         loader.place_in_file(gguf, &placed)?;
         let mut own_bytes = 0;
         for memory in loader.repacking.iter().chain([&loader.memory]) {
             own_bytes += place_own(gguf, &placed, *memory, release)?;
         }
+        let mut device_bytes = Vec::new();
+        for device in devices.gpus() {
+            let bytes = place_own(gguf, &placed, device.buffer_type()?, release)?;
+            device_bytes.push((device, bytes));
+        }
         let mapped = placed.iter().filter(|placed| placed.home == Home::File);
         let mapped_bytes = mapped.map(|placed| placed.tensor.bytes()).sum();
-        Self::arrange(&placed, hyperparameters, mapped_bytes, own_bytes)
+        let mut weights = Self::arrange(&placed, hyperparameters)?;
+        (weights.mapped_bytes, weights.own_bytes) = (mapped_bytes, own_bytes);
+        weights.device_bytes = device_bytes;
+        Ok(weights)
     }
 
     /// Gives each tensor its name in the graph.
-    fn arrange(
-        placed: &[Placed<'_>],
-        hyperparameters: &Hyperparameters,
-        mapped_bytes: usize,
-        own_bytes: usize,
-    ) -> Result<Self> {
+    fn arrange(placed: &[Placed<'_>], hyperparameters: &Hyperparameters) -> Result<Self> {
         let by_name: HashMap<&str, &Tensor> = placed
             .iter()
             .map(|placed| (placed.spec.name.as_str(), &placed.tensor))
@@ -158,25 +171,35 @@ impl Weights {
                 .collect::<Result<_>>()?,
             output_norm: pair("output_norm")?,
             head: match hyperparameters.predicts_tokens() {
-                true if hyperparameters.tied_head => Some(token_embedding.clone()),
-                true => Some(find("output.weight")?),
+                // A device of its own has a copy.
+                true if hyperparameters.tied_head => {
+                    let copy = by_name.get(HEAD).map(|&tensor| tensor.clone());
+                    Some(copy.unwrap_or_else(|| token_embedding.clone()))
+                }
+                true => Some(find(HEAD)?),
                 false => None,
             },
             token_embedding,
-            mapped_bytes,
-            own_bytes,
+            mapped_bytes: 0,
+            own_bytes: 0,
+            device_bytes: Vec::new(),
         })
     }
 }
 
-struct Loader {
+/// The language-model head's name.
+const HEAD: &str = "output.weight";
+
+struct Loader<'d> {
+    /// The CPU.
     device: Device,
+    devices: &'d DeviceMap,
     memory: BufferType,
     repacking: Vec<BufferType>,
     in_place: bool,
 }
 
-impl Loader {
+impl Loader<'_> {
     /// Describes a tensor of the file and decides where it goes.
     fn describe<'a>(
         &self,
@@ -234,6 +257,9 @@ impl Loader {
             [columns] => [columns as usize, 1],
             _ => return Err(unsupported()),
         };
+        if let Some(home) = self.home_elsewhere(info, spec, [columns, rows])? {
+            return Ok(home);
+        }
         match spec.entry.role {
             Role::Vector | Role::PositionEmbedding => {
                 if !has_expansion(info.tensor_type) {
@@ -269,6 +295,72 @@ impl Loader {
         Ok(as_it_is)
     }
 
+    /// The memory of the device that computes with a tensor, unless that is the CPU.
+    fn home_elsewhere(
+        &self,
+        info: &TensorInfo,
+        spec: &TensorSpec,
+        shape: [usize; 2],
+    ) -> Result<Option<Home>> {
+        let device = match (spec.layer, spec.entry.role) {
+            (_, Role::TokenEmbedding | Role::PositionEmbedding) => self.device,
+            (Some(layer), _) => self.devices.layer(layer),
+            (None, _) => self.devices.head(),
+        };
+        if device == self.device {
+            return Ok(None);
+        }
+        let memory = device.buffer_type()?;
+        let computes = match spec.entry.role {
+            Role::Vector => has_expansion(info.tensor_type),
+            _ => device.multiplies(memory, info.tensor_type, shape)?,
+        };
+        if computes {
+            return Ok(Some(Home::Own(memory)));
+        }
+        tracing::warn!(
+            "{} as {} on {} is not there; the CPU computes it",
+            spec.name,
+            info.tensor_type.name(),
+            device.name()
+        );
+        Ok(None)
+    }
+
+    /// A copy of the token embedding for the device that has the head, where lookups stay on the CPU.
+    fn tied_head<'a>(
+        &self,
+        context: &Arc<Context>,
+        placed: &[Placed<'a>],
+    ) -> Result<Option<Placed<'a>>> {
+        let device = self.devices.head();
+        let embedding = placed
+            .iter()
+            .find(|placed| placed.spec.entry.role == Role::TokenEmbedding);
+        let Some(embedding) = embedding.filter(|_| device != self.device) else {
+            return Ok(None);
+        };
+        let memory = device.buffer_type()?;
+        let [columns, rows, ..] = embedding.tensor.shape();
+        let tensor_type = embedding.info.tensor_type;
+        if !device.multiplies(memory, tensor_type, [columns, rows])? {
+            tracing::warn!(
+                "the head as {} on {} is not there; the CPU computes it",
+                tensor_type.name(),
+                device.name()
+            );
+            return Ok(None);
+        }
+        let mut spec = embedding.spec.clone();
+        HEAD.clone_into(&mut spec.name);
+        Ok(Some(Placed {
+            spec,
+            info: embedding.info,
+            tensor: context.tensor(HEAD, tensor_type, &[columns, rows])?,
+            home: Home::Own(memory),
+        }))
+    }
+
     /// Points the tensors that stay in the file at its bytes.
     fn place_in_file(&self, gguf: &Gguf, placed: &[Placed<'_>]) -> Result<()> {
         let mut staying = placed
@@ -284,8 +376,8 @@ impl Loader {
     }
 }
 
-/// Copies the tensors whose home is `memory` into one buffer of it, several at a time, and gives their
-/// bytes in the file back. Returns the buffer's bytes.
+/// Copies the tensors whose home is `memory` into as few buffers of it as its limit allows, several at a time
+/// where the CPU writes them, and gives their bytes in the file back. Returns the bytes taken.
 fn place_own(
     gguf: &Gguf,
     placed: &[Placed<'_>],
@@ -296,16 +388,17 @@ fn place_own(
         .iter()
         .filter(|placed| placed.home == Home::Own(memory))
         .collect();
-    if moving.is_empty() {
-        return Ok(0);
+    let mut bytes = 0;
+    for group in groups(&moving, memory) {
+        let size = buffer::bytes_for(memory, group.iter().map(|placed| &placed.tensor));
+        let buffer = Buffer::allocate(memory, size)?;
+        buffer.mark_weights();
+        for placed in group {
+            buffer.place_next(&placed.tensor)?;
+        }
+        bytes += size;
     }
-    let bytes = buffer::bytes_for(memory, moving.iter().map(|placed| &placed.tensor));
-    let buffer = Buffer::allocate(memory, bytes)?;
-    buffer.mark_weights();
-    for placed in &moving {
-        buffer.place_next(&placed.tensor)?;
-    }
-    moving.par_iter().try_for_each(|placed| {
+    let fill = |placed: &&Placed<'_>| {
         let data = gguf.tensor_data(placed.info);
         let stored = placed.info.tensor_type;
         if stored == placed.tensor.tensor_type()? {
@@ -322,6 +415,33 @@ fn place_own(
         let start = placed.info.offset as usize;
         release(start..start + data.len());
         Ok(())
-    })?;
+    };
+    if memory.is_host() {
+        moving.par_iter().try_for_each(fill)?;
+    } else {
+        // There is one way to the device.
+        moving.iter().try_for_each(fill)?;
+    }
     Ok(bytes)
+}
+
+/// Cuts a list of tensors such that each part fits into one buffer.
+fn groups<'p, 'a>(moving: &'p [&'p Placed<'a>], memory: BufferType) -> Vec<&'p [&'p Placed<'a>]> {
+    let (most, alignment) = (memory.most_bytes(), memory.alignment());
+    let mut groups = Vec::new();
+    let (mut start, mut bytes) = (0, 0usize);
+    for (index, placed) in moving.iter().enumerate() {
+        let size = memory
+            .tensor_bytes(&placed.tensor)
+            .next_multiple_of(alignment);
+        if index > start && bytes.saturating_add(size) > most {
+            groups.push(&moving[start..index]);
+            (start, bytes) = (index, 0);
+        }
+        bytes = bytes.saturating_add(size);
+    }
+    if start < moving.len() {
+        groups.push(&moving[start..]);
+    }
+    groups
 }

@@ -120,3 +120,12 @@ pub struct Memory {
     /// Intermediate results of the computation.
     pub compute: usize,
 }
+
+/// Memory of a session on one device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceMemory {
+    /// The device, by the name to ask for it.
+    pub device: String,
+    /// Its bytes.
+    pub memory: Memory,
+}

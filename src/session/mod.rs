@@ -16,7 +16,7 @@ mod project;
 mod run;
 mod snapshot;
 
-pub use batch::{Batch, BatchToken, Memory, Output};
+pub use batch::{Batch, BatchToken, DeviceMemory, Memory, Output};
 pub use decoding::{
     Continuation, DolaLayers, EarlyStopping, FinishReason, Generation, GenerationOptions,
     GenerationTimings, Step, generate, generate_assisted,

@@ -5,16 +5,16 @@ use std::sync::{Arc, OnceLock};
 
 use crate::checksum::Checksum;
 use crate::error::{Error, Result};
-use crate::ggml::device::Device;
 use crate::ggml::map::MappedFile;
 use crate::gguf::{Bytes, Gguf, TensorType};
 use crate::model::Hyperparameters;
+use crate::model::device_map::DeviceMap;
 use crate::model::task_head::TaskHead;
 use crate::model::weights::{Placement, Weights};
 use crate::tokenizer::Tokenizer;
 
 /// How a model is brought into memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelOptions {
     /// Use the file's bytes where they are mapped, shared with other processes. Without it every
     /// tensor is copied.
@@ -24,6 +24,13 @@ pub struct ModelOptions {
     /// Move matrices into a layout that is multiplied faster, and give their mapped pages back. Costs
     /// some time at the start.
     pub repack: bool,
+    /// Devices to compute on, beside the CPU, which always takes part: names that
+    /// [`system::devices`](crate::ggml::system::devices) gives, or `rpc://HOST:PORT` for those of a worker on
+    /// another machine. None named: the CPU alone.
+    pub devices: Vec<String>,
+    /// How many of the layers are on the GPUs among `devices`, counted from the last; the head counts as one.
+    /// By default all. Their weights are in the devices' memory alone.
+    pub gpu_layers: Option<usize>,
 }
 
 impl Default for ModelOptions {
@@ -32,6 +39,8 @@ impl Default for ModelOptions {
             map: true,
             lock: false,
             repack: true,
+            devices: Vec::new(),
+            gpu_layers: None,
         }
     }
 }
@@ -40,7 +49,7 @@ impl Default for ModelOptions {
 pub struct Model {
     gguf: Gguf,
     hyperparameters: Hyperparameters,
-    device: Device,
+    devices: DeviceMap,
     weights: Weights,
     task_head: Option<TaskHead>,
     tokenizer: OnceLock<Tokenizer>,
@@ -61,7 +70,7 @@ impl Model {
     /// # Errors
     /// [`Error::Io`] when it cannot be read, [`Error::Format`] when it is broken or lacks something,
     /// [`Error::Unsupported`] when it is not a GPT-2 this library runs, [`Error::Memory`] when it does
-    /// not fit. Places in the messages begin with the file's name.
+    /// not fit, [`Error::Argument`] when there is no device of a name that was given. Places in the messages begin with the file's name.
     pub fn open(path: impl AsRef<Path>, options: &ModelOptions) -> Result<Arc<Self>> {
         let path = path.as_ref();
         let map = Arc::new(MappedFile::open(path)?);
@@ -81,7 +90,8 @@ impl Model {
     fn load(bytes: Bytes, map: Option<&MappedFile>, options: &ModelOptions) -> Result<Arc<Self>> {
         let gguf = Gguf::parse(bytes)?;
         let hyperparameters = Hyperparameters::from_gguf(&gguf)?;
-        let device = Device::cpu()?;
+        let devices =
+            DeviceMap::choose(&options.devices, options.gpu_layers, hyperparameters.layers)?;
         if let Some(map) = map {
             map.prefetch();
         }
@@ -100,14 +110,14 @@ impl Model {
             repack: options.repack,
         };
         let task_head = TaskHead::load(&gguf, &hyperparameters)?;
-        let weights = Weights::load(&gguf, &hyperparameters, device, placement, &release)?;
+        let weights = Weights::load(&gguf, &hyperparameters, &devices, placement, &release)?;
         if let (true, Some(map)) = (options.lock, map) {
             map.lock()?;
         }
         Ok(Arc::new(Self {
             gguf,
             hyperparameters,
-            device,
+            devices,
             weights,
             task_head,
             tokenizer: OnceLock::new(),
@@ -141,7 +151,8 @@ impl Model {
         self.gguf.metadata().contains("tokenizer.ggml.model")
     }
 
-    /// Bytes of the weights: used in place in the file, and in memory of their own.
+    /// Bytes of the weights in this machine's memory: used in place in the file, and in memory of their own.
+    /// What other devices hold is in [`Session::device_memory`](super::Session::device_memory).
     pub fn weight_bytes(&self) -> (usize, usize) {
         (self.weights.mapped_bytes, self.weights.own_bytes)
     }
@@ -170,8 +181,8 @@ impl Model {
         })
     }
 
-    pub(super) fn device(&self) -> Device {
-        self.device
+    pub(super) fn devices(&self) -> &DeviceMap {
+        &self.devices
     }
 
     pub(super) fn weights(&self) -> &Weights {

@@ -40,9 +40,11 @@ impl Session {
         let output = context.mul_mat(head, &input)?;
         output.mark_output();
         graph.expand(&output)?;
-        let mut graph = graph.allocate(Allocator::new(self.backend.device())?)?;
+        graph.end_section(model.devices().head());
+        let allocator = Allocator::new(&self.backends, &graph)?;
+        let mut graph = graph.allocate(allocator)?;
         graph.write(&input, rows)?;
-        graph.compute(&mut self.backend)?;
+        graph.compute(&mut self.backends)?;
         let mut logits = vec![0.0; count * hyperparameters.vocabulary];
         graph.read(&output, &mut logits)?;
         Ok(logits)

@@ -5,13 +5,14 @@ use std::sync::atomic::AtomicBool;
 
 use half::f16;
 
-use super::batch::{Batch, BatchToken, Memory, Output};
+use super::batch::{Batch, BatchToken, DeviceMemory, Memory, Output};
 use super::model::Model;
-use super::options::{CacheType, SessionOptions, Settled};
+use super::options::{CacheType, FlashAttention, SessionOptions, Settled};
 use crate::TokenId;
 use crate::error::{Error, Result};
-use crate::ggml::backend::Backend;
+use crate::ggml::backend::Backends;
 use crate::ggml::context::Tensor;
+use crate::ggml::device::Device;
 use crate::ggml::graph::{AllocatedGraph, Allocator};
 use crate::model::cache::{Cells, KvCache, SequenceId, SequenceSet};
 use crate::model::graph::{self, GraphShape, Ports};
@@ -24,7 +25,7 @@ const KEYS_STEP: usize = 32;
 pub struct Session {
     model: Arc<Model>,
     settled: Settled,
-    pub(super) backend: Backend,
+    pub(super) backends: Backends,
     pub(super) cache: KvCache,
     pub(super) cells: Cells,
     /// The graph of the last single token, and that of the last stretch of text.
@@ -55,19 +56,27 @@ impl Session {
     /// [`Error::Argument`] when an option is out of its range, [`Error::Unsupported`] when the cache
     /// type does not fit the model's heads, [`Error::Memory`] when the cache does not fit.
     pub fn new(model: Arc<Model>, options: SessionOptions) -> Result<Self> {
-        let settled = options.settle(model.hyperparameters(), model.matrix_type()?)?;
+        let mut settled = options.settle(model.hyperparameters(), model.matrix_type()?)?;
+        let devices = model.devices();
+        if options.flash_attention == FlashAttention::Auto {
+            let (hyperparameters, cache) = (model.hyperparameters(), settled.cache_type);
+            let (width, heads) = (hyperparameters.head_width(), hyperparameters.heads);
+            for device in devices.gpus() {
+                settled.flash_attention &= device.attends(cache.tensor_type(), width, heads)?;
+            }
+        }
         let cache = KvCache::new(
-            model.device(),
+            devices,
             model.hyperparameters(),
             settled.context,
             settled.cache_type.tensor_type(),
         )?;
-        let backend = Backend::start(model.device(), settled.threads)?;
+        let backends = Backends::start(&devices.others(), devices.cpu(), settled.threads)?;
         Ok(Self {
             cells: Cells::new(settled.context),
             model,
             settled,
-            backend,
+            backends,
             cache,
             graphs: [None, None],
             output: Output::default(),
@@ -153,22 +162,48 @@ impl Session {
     /// Set to true, it ends the running computation with [`Error::Stopped`], and each later one until
     /// it is false again. What the ended computation had added to the cache is taken back.
     pub fn stop_flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(self.backend.stop_flag())
+        Arc::clone(self.backends.stop_flag())
     }
 
-    /// Bytes of the session and of the weights it uses.
+    /// Bytes of the session and of the weights it uses, on all devices together.
     pub fn memory(&self) -> Memory {
-        let (mapped, own) = self.model.weight_bytes();
+        let devices = self.device_memory();
+        let sum = |part: fn(&Memory) -> usize| devices.iter().map(|on| part(&on.memory)).sum();
         Memory {
-            weights: mapped + own,
-            kv: self.cache.bytes(),
-            compute: self
-                .graphs
-                .iter()
-                .flatten()
-                .map(|ready| ready.graph.bytes())
-                .sum(),
+            weights: sum(|memory| memory.weights),
+            kv: sum(|memory| memory.kv),
+            compute: sum(|memory| memory.compute),
         }
+    }
+
+    /// Bytes of the session and of the weights it uses, on each device; the CPU is the last.
+    pub fn device_memory(&self) -> Vec<DeviceMemory> {
+        let model = &self.model;
+        let (mapped, own) = model.weight_bytes();
+        let others = model.devices().others();
+        let all = others.into_iter().chain([model.devices().cpu()]);
+        let graphs = self.graphs.iter().flatten();
+        let compute: Vec<_> = graphs.flat_map(|ready| ready.graph.bytes()).collect();
+        all.map(|device| {
+            let on_it = |parts: &[(Device, usize)]| -> usize {
+                let parts = parts.iter().filter(|(of, _)| *of == device);
+                parts.map(|(_, bytes)| bytes).sum()
+            };
+            let host = if device == model.devices().cpu() {
+                mapped + own
+            } else {
+                0
+            };
+            DeviceMemory {
+                device: device.argument(),
+                memory: Memory {
+                    weights: host + on_it(&model.weights().device_bytes),
+                    kv: on_it(self.cache.bytes()),
+                    compute: on_it(&compute),
+                },
+            }
+        })
+        .collect()
     }
 
     /// Appends `tokens` to sequence 0 and gives the logits of the last one, `[vocabulary]`.
@@ -344,11 +379,12 @@ impl Session {
             self.model.weights(),
             self.model.hyperparameters(),
             &self.cache,
+            self.model.devices(),
             shape,
         )?;
         let allocator = match old {
             Some(old) => old.graph.into_allocator(),
-            None => Allocator::new(self.backend.device())?,
+            None => Allocator::new(&self.backends, &built.graph)?,
         };
         Ok(ReadyGraph {
             shape,
@@ -390,7 +426,7 @@ impl Session {
             write(graph, &selection.rows, &rows)?;
             write(graph, &selection.mask, &mask)?;
         }
-        graph.compute(&mut self.backend)?;
+        graph.compute(&mut self.backends)?;
         self.collect(&*ready, tokens, selected)
     }
 

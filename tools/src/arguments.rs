@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use clap::Args;
 use gpt2::ggml::map::MappedFile;
-use gpt2::ggml::system;
 use gpt2::gguf::{Bytes, Gguf};
 use gpt2::session::{CacheType, FlashAttention, Model, ModelOptions, Session, SessionOptions, fit};
 
@@ -74,17 +73,12 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "WHOSE", default_value = "own")]
     #[arg(value_parser = ["own", "ggml"], help_heading = "Running the model")]
     kernels: String,
-    /// Device to run on; may be repeated [default: cpu]
+    /// Device to run on, as `gpt2 devices` lists them, or rpc://HOST:PORT; may be repeated [default: cpu]
     #[arg(long, value_name = "DEVICE", help_heading = "Running the model")]
     device: Vec<String>,
-    /// Layers to put on a GPU
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 0,
-        help_heading = "Running the model"
-    )]
-    gpu_layers: usize,
+    /// Layers to put on GPUs, counted from the last; the head counts as one [default: all on a GPU named]
+    #[arg(long, value_name = "N", help_heading = "Running the model")]
+    gpu_layers: Option<usize>,
     /// Most memory to use, such as 800M; the context is shortened to fit unless -c asks for it
     #[arg(long, value_name = "SIZE", value_parser = memory::parse_size)]
     #[arg(help_heading = "Running the model")]
@@ -117,7 +111,6 @@ fn parse_flash_attention(name: &str) -> Result<FlashAttention, String> {
 impl RunArguments {
     /// Opens the model named by `-m`, or the demo model.
     pub(crate) fn open_model(&self) -> Result<Arc<Model>, Failure> {
-        self.check_devices()?;
         match &self.file.model {
             Some(path) => self.open_model_at(path),
             None => Ok(Model::from_bytes(demo_model()?, &self.model_options())?),
@@ -133,6 +126,8 @@ impl RunArguments {
         ModelOptions {
             map: !self.no_mmap,
             lock: self.mlock,
+            devices: self.device.clone(),
+            gpu_layers: self.gpu_layers,
             ..ModelOptions::default()
         }
     }
@@ -179,29 +174,5 @@ impl RunArguments {
             eprintln!("seed {seed}");
             seed
         })
-    }
-
-    fn check_devices(&self) -> Result<(), Failure> {
-        if let Some(device) = self
-            .device
-            .iter()
-            .find(|name| !name.eq_ignore_ascii_case("cpu"))
-        {
-            let compiled: Vec<String> = system::devices()
-                .into_iter()
-                .map(|device| device.name.to_lowercase())
-                .collect();
-            return Err(Failure::Work(format!(
-                "device {device} is not in this build, which has: {}",
-                compiled.join(", ")
-            )));
-        }
-        if self.gpu_layers > 0 {
-            eprintln!(
-                "warning: --gpu-layers {} has no effect: this build has no GPU backend",
-                self.gpu_layers
-            );
-        }
-        Ok(())
     }
 }

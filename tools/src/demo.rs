@@ -9,7 +9,7 @@ pub(crate) static FILE: Option<&[u8]> = {
     /// Tensors begin at multiples of 32 in the file: so placed, they can be used where they are.
     #[repr(C, align(64))]
     struct Aligned<T: ?Sized>(T);
-    const FILE: &Aligned<[u8]> = &Aligned(*include_bytes!("../../models/austen-gpt2-q8_0.gguf"));
+    const FILE: &Aligned<[u8]> = &Aligned(*include_bytes!("../models/austen-gpt2-q8_0.gguf"));
     Some(&FILE.0)
 };
 

@@ -1,6 +1,6 @@
 //! How much memory this process has used, and how sizes are written on the command line.
 
-use gpt2::session::Session;
+use gpt2::session::{DeviceMemory, Session};
 use serde_json::{Value, json};
 
 /// The largest amount of memory this process has occupied so far, in bytes, mapped pages included;
@@ -17,12 +17,25 @@ pub(crate) fn peak_rss() -> Option<u64> {
 /// A session's memory as the JSON results have it.
 pub(crate) fn of_session(session: &Session) -> Value {
     let memory = session.memory();
-    json!({
+    let mut value = json!({
         "weights": memory.weights,
         "kv": memory.kv,
         "compute": memory.compute,
         "peak_rss": peak_rss(),
-    })
+    });
+    let devices = session.device_memory();
+    if devices.len() > 1 {
+        let row = |on: DeviceMemory| {
+            json!({
+                "device": on.device,
+                "weights": on.memory.weights,
+                "kv": on.memory.kv,
+                "compute": on.memory.compute,
+            })
+        };
+        value["devices"] = devices.into_iter().map(row).collect();
+    }
+    value
 }
 
 /// Reads a size such as `800M`, `1.5G`, `2GiB` or a number of bytes. A letter alone counts in

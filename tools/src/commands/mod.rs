@@ -2,12 +2,14 @@
 
 mod bench;
 mod detokenize;
+mod devices;
 mod forward;
 mod generate;
 mod info;
 mod perplexity;
 mod tasks;
 mod tokenize;
+mod worker;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -18,7 +20,7 @@ use crate::failure::{Failure, exit_code};
 use crate::{logging, report, version};
 use tasks::{answer, choose, classify, embed, tag};
 
-/// Runs GPT-2 models: quantized GGUF files, on the CPU.
+/// Runs GPT-2 models: quantized GGUF files, on the CPU and on GPUs.
 #[derive(Debug, Parser)]
 #[command(
     name = "gpt2",
@@ -51,6 +53,8 @@ enum Command {
     Tokenize(tokenize::Arguments),
     Detokenize(detokenize::Arguments),
     Info(info::Arguments),
+    Devices(devices::Arguments),
+    Worker(worker::Arguments),
 }
 
 /// The program `gpt2`.
@@ -78,6 +82,8 @@ fn run(arguments: &Arguments, start: Instant) -> Result<(), Failure> {
         Some(Command::Tokenize(arguments)) => tokenize::run(arguments),
         Some(Command::Detokenize(arguments)) => detokenize::run(arguments),
         Some(Command::Info(arguments)) => info::run(arguments),
+        Some(Command::Devices(arguments)) => devices::run(arguments),
+        Some(Command::Worker(arguments)) => worker::run(arguments),
         None => report::print(&Arguments::command().render_help().to_string()),
     }
 }

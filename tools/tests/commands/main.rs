@@ -4,6 +4,7 @@
 #![cfg(feature = "demo-model")]
 
 mod checkpoints;
+mod devices;
 mod generate;
 mod manners;
 mod measure;

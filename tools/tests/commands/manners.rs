@@ -17,6 +17,8 @@ const COMMANDS: &[&str] = &[
     "tokenize",
     "detokenize",
     "info",
+    "devices",
+    "worker",
 ];
 
 /// Compares with the file `NAME.txt` under `snapshots`; with `UPDATE_SNAPSHOTS` set, writes it.
@@ -149,7 +151,7 @@ fn devices_of_other_builds_are_refused() {
     assert!(
         run("generate -p a --device cuda0")
             .error(1)
-            .contains("which has: cpu")
+            .contains("expected one of cpu")
     );
     assert_eq!(
         run("generate -p a -n 1 --device cpu --threads 1").status,

@@ -1,0 +1,59 @@
+//! Devices by the names that people give them.
+
+use super::device::{Device, Kind};
+use super::remote;
+use crate::error::{Error, Result};
+
+/// What names a device of another machine.
+const REMOTE: &str = "rpc://";
+
+impl Device {
+    /// The name to ask for the device by: `cpu`, `cuda0`, `vulkan0`, `metal`, `blas`.
+    pub(crate) fn argument(self) -> String {
+        let name = self.name().to_lowercase();
+        // ggml numbers Apple's GPU, of which there is one.
+        if name == "mtl0" {
+            "metal".to_owned()
+        } else {
+            name
+        }
+    }
+
+    /// The devices called `name`: one of this machine, or all that a worker at `rpc://HOST:PORT` serves.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when there is none, listing those there are; [`Error::Unsupported`] for a remote
+    /// device in a build without the feature `rpc`; [`Error::Io`] when the other machine does not answer.
+    pub(crate) fn called(name: &str) -> Result<Vec<Self>> {
+        if let Some(address) = name.strip_prefix(REMOTE) {
+            return remote::devices(address);
+        }
+        let all = Self::all();
+        let wanted = name.to_lowercase();
+        let found = all.iter().find(|device| {
+            device.argument() == wanted || device.name().eq_ignore_ascii_case(&wanted)
+        });
+        match found {
+            Some(&device) => Ok(vec![device]),
+            None => {
+                let known: Vec<String> = all.into_iter().map(Self::argument).collect();
+                Err(Error::Argument(format!(
+                    "device {name}: expected one of {}{}; found none of that name on this machine and in this build",
+                    known.join(", "),
+                    if remote::is_compiled() {
+                        " or rpc://HOST:PORT"
+                    } else {
+                        ""
+                    }
+                )))
+            }
+        }
+    }
+
+    /// The graphics processors of this machine.
+    pub(crate) fn gpus() -> Vec<Self> {
+        let mut all = Self::all();
+        all.retain(|device| device.kind() == Kind::Gpu);
+        all
+    }
+}

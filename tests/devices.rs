@@ -1,0 +1,346 @@
+//! Devices beside the CPU: the same texts whether they compute all, half or none of a model.
+//!
+//! A GPU is tested where there is one; `GPT2_TEST_DEVICE` names it (`.ci/run gpu` does). The RPC device is
+//! always there: a worker in this process.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use common::{austen, cores, ids, project, reference};
+use gpt2::ggml::system;
+use gpt2::session::{CacheType, FlashAttention, Model, ModelOptions, Session, SessionOptions};
+
+/// The demo model's layers.
+const LAYERS: usize = 6;
+/// Tokens that a greedy text goes on for.
+const STEPS: usize = 48;
+
+fn open(file: &Path, devices: &[String], gpu_layers: Option<usize>) -> Arc<Model> {
+    let options = ModelOptions {
+        devices: devices.to_vec(),
+        gpu_layers,
+        ..ModelOptions::default()
+    };
+    Model::open(file, &options).unwrap()
+}
+
+fn session(model: &Arc<Model>, options: SessionOptions) -> Session {
+    let options = SessionOptions {
+        threads: Some(1),
+        ..options
+    };
+    Session::new(Arc::clone(model), options).unwrap()
+}
+
+fn likeliest(logits: &[f32]) -> u32 {
+    let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
+    best.unwrap() as u32
+}
+
+/// The greedy continuation, and the logits of the prompt's last token.
+fn greedy(session: &mut Session, prompt: &[u32]) -> (Vec<u32>, Vec<f32>) {
+    session.clear();
+    let first = session.prefill(prompt).unwrap().to_vec();
+    let mut text = vec![likeliest(&first)];
+    while text.len() < STEPS {
+        let next = likeliest(session.decode(text[text.len() - 1]).unwrap());
+        text.push(next);
+    }
+    (text, first)
+}
+
+fn prompts() -> Vec<Vec<u32>> {
+    let reference = reference();
+    let prompts = reference["prompts"].as_array().unwrap();
+    prompts.iter().map(|prompt| ids(&prompt["ids"])).collect()
+}
+
+fn distance(a: &[f32], b: &[f32]) -> f32 {
+    let pairs = a.iter().zip(b);
+    pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+/// Every type, with all of the layers on the device, half of them, and the head alone.
+fn computes_the_same_texts(device: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let devices = [device.to_owned()];
+    for name in ["f32", "f16", "q8_0", "q4_0"] {
+        let file = austen(name, folder.path());
+        let mut cpu = session(&open(&file, &[], None), SessionOptions::default());
+        for gpu_layers in [None, Some(LAYERS / 2), Some(1)] {
+            let model = open(&file, &devices, gpu_layers);
+            for flash_attention in [FlashAttention::Auto, FlashAttention::Off] {
+                let options = SessionOptions {
+                    flash_attention,
+                    ..SessionOptions::default()
+                };
+                let mut there = session(&model, options);
+                let mut worst = 0.0f32;
+                for prompt in prompts() {
+                    let (expected, logits) = greedy(&mut cpu, &prompt);
+                    let (found, other) = greedy(&mut there, &prompt);
+                    worst = worst.max(distance(&logits, &other));
+                    assert_eq!(
+                        found, expected,
+                        "{name}, {gpu_layers:?} layers on {device}, logits within {worst:e}"
+                    );
+                }
+                println!("{device}, {name}, {gpu_layers:?} layers: logits within {worst:e}");
+                if name == "f32" {
+                    assert!(worst < 2e-3, "f32 on {device}: logits differ by {worst:e}");
+                }
+            }
+            check_memory(&session(&model, SessionOptions::default()), gpu_layers);
+        }
+    }
+}
+
+/// Weights and cache are where their layers are.
+fn check_memory(session: &Session, gpu_layers: Option<usize>) {
+    let devices = session.device_memory();
+    let [there, cpu] = &devices[..] else {
+        panic!("expected a device and the CPU, found {devices:?}");
+    };
+    assert_eq!(cpu.device, "cpu");
+    let on_gpu = gpu_layers.map_or(LAYERS, |count| count - 1);
+    let share = there.memory.kv as f64 / (there.memory.kv + cpu.memory.kv) as f64;
+    let expected = on_gpu as f64 / LAYERS as f64;
+    assert!((share - expected).abs() < 0.01, "{devices:?}");
+    assert!(there.memory.weights > 0 && cpu.memory.weights > 0);
+    let whole = session.memory();
+    assert_eq!(whole.kv, there.memory.kv + cpu.memory.kv);
+    assert_eq!(whole.weights, there.memory.weights + cpu.memory.weights);
+}
+
+/// What a session can be asked for beyond a text: every cache type, hidden states of many tokens, a cache
+/// that was cut and saved, logits of rows.
+fn keeps_its_promises(device: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = austen("f16", folder.path());
+    let devices = [device.to_owned()];
+    let prompt = &prompts()[0];
+    for cache_type in CacheType::all() {
+        let options = SessionOptions {
+            cache_type: Some(cache_type),
+            ..SessionOptions::default()
+        };
+        let mut cpu = session(&open(&file, &[], None), options);
+        for gpu_layers in [None, Some(LAYERS / 2)] {
+            let model = open(&file, &devices, gpu_layers);
+            let mut there = session(&model, options);
+            let (_, expected) = greedy(&mut cpu, prompt);
+            let (text, found) = greedy(&mut there, prompt);
+            let worst = distance(&expected, &found);
+            println!(
+                "{device}, {} cache: logits within {worst:e}",
+                cache_type.name()
+            );
+            // Keys and values of 4 bits are off by more than all else.
+            let bound = if cache_type == CacheType::Q4_0 {
+                1.0
+            } else {
+                0.1
+            };
+            assert!(worst < bound, "{} cache: {worst:e}", cache_type.name());
+
+            let saved = folder.path().join("saved.safetensors");
+            there.save(0, &saved, true).unwrap();
+            let next = there.decode(text[STEPS - 1]).unwrap().to_vec();
+            there.truncate(0, prompt.len()).unwrap();
+            assert_eq!(there.length(0), prompt.len());
+            there.restore(0, &saved).unwrap();
+            assert_eq!(there.decode(text[STEPS - 1]).unwrap(), next);
+        }
+    }
+    let model = open(&file, &devices, None);
+    let mut there = session(&model, SessionOptions::default());
+    let mut cpu = session(&open(&file, &[], None), SessionOptions::default());
+    let rows = there.text_states(prompt).unwrap().to_vec();
+    let expected = cpu.text_states(prompt).unwrap().to_vec();
+    let worst = distance(&rows, &expected);
+    assert!(worst < 0.05, "hidden states differ by {worst:e}");
+    let projected = there.project(&expected).unwrap();
+    let worst = distance(&projected, &cpu.project(&expected).unwrap());
+    assert!(worst < 0.05, "the head's logits differ by {worst:e}");
+}
+
+/// Every activation of a configuration: by the device's own operations, or by the CPU's.
+fn computes_every_activation(device: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let devices = [device.to_owned()];
+    let prompt = &prompts()[0];
+    for activation in [
+        "gelu",
+        "gelu_10",
+        "quick_gelu",
+        "relu",
+        "relu2",
+        "relu6",
+        "leaky_relu",
+        "silu",
+        "tanh",
+        "sigmoid",
+        "linear",
+        "hardswish",
+        "mish",
+        "laplace",
+    ] {
+        let file = with_activation(activation, folder.path());
+        let mut cpu = session(&open(&file, &[], None), SessionOptions::default());
+        let mut there = session(&open(&file, &devices, None), SessionOptions::default());
+        let expected = cpu.prefill(prompt).unwrap();
+        let worst = distance(expected, there.prefill(prompt).unwrap());
+        let scale = expected.iter().fold(1.0f32, |most, x| most.max(x.abs()));
+        println!("{device}, {activation}: logits within {worst:e}, the largest being {scale}");
+        assert!(worst < 2e-3 * scale, "{activation}: {worst:e} of {scale}");
+    }
+}
+
+/// The demo model in f32, claiming another activation.
+fn with_activation(activation: &str, folder: &Path) -> PathBuf {
+    let source = folder.join(activation);
+    std::fs::create_dir(&source).unwrap();
+    for entry in std::fs::read_dir(project("models/austen-gpt2")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, source.join(path.file_name().unwrap())).unwrap();
+    }
+    let config = source.join("config.json");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let changed = text.replace("\"gelu_new\"", &format!("{activation:?}"));
+    assert_ne!(text, changed, "the configuration names the activation");
+    std::fs::write(&config, changed).unwrap();
+    let output = folder.join(format!("{activation}.gguf"));
+    let options =
+        gpt2::convert::ConvertOptions::new(gpt2::convert::FileType::from_name("f32").unwrap());
+    gpt2::convert::convert(&source, &output, &options, &()).unwrap();
+    output
+}
+
+#[test]
+fn an_unknown_device_is_refused_with_those_there_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = austen("q8_0", folder.path());
+    for name in ["cuda7", "", "cpu ", "gpu"] {
+        let options = ModelOptions {
+            devices: vec![name.to_owned()],
+            ..ModelOptions::default()
+        };
+        let message = Model::open(&file, &options).unwrap_err().to_string();
+        assert!(
+            message.contains(&format!("device {name}: expected one of")) && message.contains("cpu"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn the_cpu_by_name_is_the_default() {
+    let _cores = cores();
+    let folder = tempfile::tempdir().unwrap();
+    let file = austen("q8_0", folder.path());
+    let prompt = &prompts()[0];
+    let mut plain = session(&open(&file, &[], None), SessionOptions::default());
+    let named = open(&file, &["CPU".to_owned(), "cpu".to_owned()], None);
+    let mut named = session(&named, SessionOptions::default());
+    assert_eq!(greedy(&mut plain, prompt), greedy(&mut named, prompt));
+    let devices = named.device_memory();
+    assert_eq!(devices.len(), 1);
+    assert_eq!(
+        (&devices[0].device[..], devices[0].memory),
+        ("cpu", named.memory())
+    );
+    assert!(named.memory().compute > 0);
+}
+
+/// The device that `GPT2_TEST_DEVICE` names; prints why there is nothing to do without it.
+fn device_under_test() -> Option<String> {
+    let name = std::env::var("GPT2_TEST_DEVICE").ok()?;
+    let there = system::devices();
+    let names: Vec<&str> = there.iter().map(|device| &device.argument[..]).collect();
+    assert!(
+        names.contains(&&name[..]),
+        "GPT2_TEST_DEVICE={name}: expected one of {names:?}"
+    );
+    Some(name)
+}
+
+#[test]
+fn a_gpu_computes_the_same_texts() {
+    let _cores = cores();
+    match device_under_test() {
+        Some(device) => computes_the_same_texts(&device),
+        None => println!("skipped: GPT2_TEST_DEVICE names no device (gpt2 devices lists them)"),
+    }
+}
+
+#[test]
+fn a_gpu_keeps_its_promises() {
+    let _cores = cores();
+    match device_under_test() {
+        Some(device) => keeps_its_promises(&device),
+        None => println!("skipped: GPT2_TEST_DEVICE names no device (gpt2 devices lists them)"),
+    }
+}
+
+#[test]
+fn a_gpu_computes_every_activation() {
+    let _cores = cores();
+    match device_under_test() {
+        Some(device) => computes_every_activation(&device),
+        None => println!("skipped: GPT2_TEST_DEVICE names no device (gpt2 devices lists them)"),
+    }
+}
+
+#[cfg(feature = "rpc")]
+mod rpc {
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::sync::OnceLock;
+
+    use super::*;
+
+    /// A worker in this process that serves the CPU; one for all tests.
+    fn worker() -> String {
+        static ADDRESS: OnceLock<SocketAddr> = OnceLock::new();
+        let address = ADDRESS.get_or_init(|| {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            drop(listener);
+            std::thread::spawn(move || gpt2::ggml::worker::serve(address, "cpu", 1).unwrap_err());
+            while TcpStream::connect(address).is_err() {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            address
+        });
+        format!("rpc://{address}")
+    }
+
+    #[test]
+    fn a_worker_computes_the_same_texts() {
+        let _cores = cores();
+        computes_the_same_texts(&worker());
+    }
+
+    #[test]
+    fn a_worker_keeps_its_promises() {
+        let _cores = cores();
+        keeps_its_promises(&worker());
+    }
+
+    #[test]
+    fn a_worker_computes_every_activation() {
+        let _cores = cores();
+        computes_every_activation(&worker());
+    }
+
+    #[test]
+    fn a_worker_that_cannot_serve_says_why() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let message = gpt2::ggml::worker::serve(address, "cpu", 1).unwrap_err();
+        assert!(message.to_string().contains("cannot listen"), "{message}");
+        let message = gpt2::ggml::worker::serve(address, "cuda9", 1).unwrap_err();
+        assert!(message.to_string().contains("expected one of"), "{message}");
+    }
+}
