@@ -18,7 +18,7 @@ mod math;
 pub(crate) mod pool;
 pub(crate) mod quantize;
 pub(crate) mod rows;
-mod shared;
+pub(crate) mod shared;
 
 /// Compiles a function's body for the instruction sets worth having, and runs the best one.
 ///

@@ -9,16 +9,17 @@ use half::f16;
 
 use super::cache::KvCache;
 use super::device_map::DeviceMap;
-use super::weights::{LayerWeights, Pair, Weights};
+use super::weights::{LayerWeights, Linear, Matrix, Norm, Weights};
 use super::{Activation, Hyperparameters};
 use crate::error::Result;
 use crate::ggml::context::{Context, Tensor};
-use crate::ggml::custom::{RowKernel, Rows};
+use crate::ggml::custom::{Elements, MAX_INPUTS, RowKernel, Rows, StepKernel};
 use crate::ggml::gelu::gelu_table;
 use crate::ggml::graph::Graph;
 use crate::gguf::TensorType;
 use crate::kernels::activation::Elementwise;
-use crate::kernels::{half_table, rows};
+use crate::kernels::pool::Pool;
+use crate::kernels::{half_table, linear, rows};
 
 /// What a graph is built for; one with an equal shape can be used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +93,8 @@ const TENSORS_PER_LAYER: usize = 64;
 /// Descriptions outside the layers.
 const TENSORS_OUTSIDE: usize = 64;
 
-/// Describes the forward pass of `shape` over `weights` and `cache`.
+/// Describes the forward pass of `shape` over `weights` and `cache`; the threads of `pool` compute this library's own
+/// steps, and ggml's where there is none.
 ///
 /// # Errors
 /// [`crate::Error::Ggml`] when shapes do not fit each other, which checked hyperparameters rule out;
@@ -102,9 +104,11 @@ pub(crate) fn build(
     hyperparameters: &Hyperparameters,
     cache: &KvCache,
     devices: &DeviceMap,
+    pool: Option<&Arc<Pool>>,
     shape: GraphShape,
 ) -> Result<ForwardGraph> {
-    let context = Context::new(TENSORS_OUTSIDE + TENSORS_PER_LAYER * hyperparameters.layers)?;
+    let tensors = TENSORS_OUTSIDE + TENSORS_PER_LAYER * hyperparameters.layers;
+    let context = Context::with_pool(tensors, pool.cloned())?;
     let mut graph = Graph::new(&context)?;
     let input = |name: &str, tensor_type, shape: &[usize]| -> Result<Tensor> {
         let tensor = context.tensor(name, tensor_type, shape)?;
@@ -193,7 +197,7 @@ pub(crate) fn build(
     let normalized = steps.norm(&x, &weights.output_norm)?;
     graph.expand(&normalized)?;
     if let (true, Some(head)) = (shape.logits, &weights.head) {
-        let logits = context.mul_mat(head, &normalized)?;
+        let logits = product(&context, head, &normalized)?;
         logits.mark_output();
         graph.expand(&logits)?;
         ports.logits = Some(logits);
@@ -244,7 +248,7 @@ impl Steps<'_> {
     }
 
     /// Layer normalization of each token: `[width, tokens]`.
-    fn norm(&self, x: &Tensor, norm: &Pair) -> Result<Tensor> {
+    fn norm(&self, x: &Tensor, norm: &Norm) -> Result<Tensor> {
         let (context, epsilon) = (self.context, self.hyperparameters.epsilon);
         if self.own_kernels {
             let kernel = Box::new(LayerNorm { epsilon });
@@ -255,9 +259,13 @@ impl Steps<'_> {
     }
 
     /// `weight · x + bias`, and what follows: `[out, tokens]`.
-    fn linear(&self, x: &Tensor, linear: &Pair, after: After<'_>) -> Result<Tensor> {
+    fn linear(&self, x: &Tensor, linear: &Linear, after: After<'_>) -> Result<Tensor> {
         let context = self.context;
-        let product = context.mul_mat(&linear.weight, x)?;
+        let weight = match &linear.weight {
+            Matrix::Tensor(weight) => weight,
+            Matrix::Own(matrix) => return self.own_linear(x, matrix, &linear.bias, after),
+        };
+        let product = context.mul_mat(weight, x)?;
         if !self.own_kernels {
             let sum = context.add(&product, &linear.bias)?;
             return match after {
@@ -284,6 +292,38 @@ impl Steps<'_> {
         };
         let others: Vec<&Tensor> = std::iter::once(&linear.bias).chain(residual).collect();
         context.row_kernel(kernel, &product, &others, true)
+    }
+
+    /// [`Steps::linear`] in one step of this library's.
+    fn own_linear(
+        &self,
+        x: &Tensor,
+        matrix: &Arc<linear::Matrix>,
+        bias: &Tensor,
+        after: After<'_>,
+    ) -> Result<Tensor> {
+        let mut inputs = vec![x, bias];
+        let finish = match after {
+            After::Nothing => Finish::Bias,
+            After::Activation(Activation::GeluNew) if self.shape.gelu_by_table => {
+                let table = gelu_table()?;
+                let gelu = move |values: &mut [f32]| half_table::gelu_by_table(values, table);
+                Finish::BiasActivation(Box::new(gelu))
+            }
+            After::Activation(activation) => {
+                Finish::BiasActivation(Box::new(activation.kernel()))
+            }
+            After::Residual(residual) => {
+                inputs.push(residual);
+                Finish::BiasResidual
+            }
+        };
+        let shape = [matrix.rows(), x.shape()[1]];
+        let product = Product {
+            matrix: Arc::clone(matrix),
+            finish,
+        };
+        self.context.step(Box::new(product), shape, &inputs)
     }
 
     /// The activation by operations that every device has, or else by our kernel on the CPU. That one gives
@@ -396,6 +436,55 @@ impl Steps<'_> {
     }
 }
 
+/// `weight · x`, without a bias: `[out, tokens]`.
+///
+/// # Errors
+/// [`crate::Error::Ggml`] when the shapes do not fit, or a matrix of this library's kernels meets a context without
+/// their threads.
+pub(crate) fn product(context: &Arc<Context>, weight: &Matrix, x: &Tensor) -> Result<Tensor> {
+    match weight {
+        Matrix::Tensor(weight) => context.mul_mat(weight, x),
+        Matrix::Own(matrix) => {
+            let product = Product {
+                matrix: Arc::clone(matrix),
+                finish: Finish::Nothing,
+            };
+            context.step(Box::new(product), [matrix.rows(), x.shape()[1]], &[x])
+        }
+    }
+}
+
+/// A product of activations (the first input, f32 `[columns, tokens]`) with a matrix of this library's kernels.
+struct Product {
+    matrix: Arc<linear::Matrix>,
+    finish: Finish,
+}
+
+/// What follows a product; a bias is the second input, a residual the third.
+enum Finish {
+    Nothing,
+    Bias,
+    BiasActivation(Box<dyn Fn(&mut [f32]) + Send + Sync>),
+    BiasResidual,
+}
+
+impl StepKernel for Product {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn compute(&self, inputs: [Elements<'_>; MAX_INPUTS], output: &mut [f32], pool: &Pool) {
+        let [x, bias, residual, ..] = inputs.map(Elements::f32);
+        let finish = match &self.finish {
+            Finish::Nothing => linear::Finish::Nothing,
+            Finish::Bias => linear::Finish::Bias(bias),
+            Finish::BiasActivation(activation) => linear::Finish::BiasActivation(bias, activation),
+            Finish::BiasResidual => linear::Finish::BiasResidual(bias, residual),
+        };
+        linear::multiply(&self.matrix, x, &finish, pool, output);
+    }
+}
+
 struct LayerNorm {
     epsilon: f32,
 }
@@ -406,7 +495,7 @@ impl RowKernel for LayerNorm {
     }
 
     fn compute(&self, rows: Rows<'_>) {
-        let [x, weight, bias] = rows.inputs;
+        let [x, weight, bias, ..] = rows.inputs;
         let first = rows.first * rows.columns;
         let x = &x[first..first + rows.output.len()];
         rows::layer_norm(
@@ -497,7 +586,7 @@ impl RowKernel for BiasResidual {
     }
 
     fn compute(&self, rows: Rows<'_>) {
-        let [bias, residual, _] = rows.inputs;
+        let [bias, residual, ..] = rows.inputs;
         let first = rows.first * rows.columns;
         let residual = &residual[first..first + rows.output.len()];
         rows::add_bias_and_residual(rows.output, bias, residual);

@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use memmap2::MmapMut;
+
 use super::PANEL;
 use super::product::Kernels;
 
@@ -44,11 +46,6 @@ impl Format {
         }
     }
 
-    /// Whether rows are rearranged, so that the file's bytes are no longer needed.
-    pub(crate) fn rearranges(self) -> bool {
-        self.layout().panel.is_some()
-    }
-
     /// Whether this processor has kernels for rows of so many `columns`.
     pub(crate) fn is_fast(self, columns: usize) -> bool {
         Kernels::best().is_some() && columns.is_multiple_of(self.granularity())
@@ -67,10 +64,34 @@ impl Format {
 /// minimums (bytes), then 32 vectors of nibbles.
 const Q4K_PANEL: usize = 16 + 16 + 64 + 64 + PANEL * 128;
 
-/// Where the bytes are.
-enum Storage {
-    Own(Vec<u8>),
-    Shared(Arc<dyn AsRef<[u8]> + Send + Sync>, Range<usize>),
+/// Memory for the matrices of a model, in pages as large as the system has them: weights are read from one end to the
+/// other for every token, and with small pages finding them takes longer than reading them.
+pub(crate) struct Arena {
+    pages: MmapMut,
+}
+
+/// Where matrices begin in an arena: where lines of the cache do.
+pub(crate) const ALIGNMENT: usize = 64;
+
+impl Arena {
+    /// `bytes` of zeros, which take memory when they are written.
+    ///
+    /// # Errors
+    /// When the system has not that much.
+    pub(crate) fn new(bytes: usize) -> std::io::Result<Self> {
+        let pages = MmapMut::map_anon(bytes.max(1))?;
+        #[cfg(target_os = "linux")]
+        {
+            // Where there are no large pages, small ones do.
+            let _ = pages.advise(memmap2::Advice::HugePage);
+        }
+        Ok(Self { pages })
+    }
+
+    /// The memory, to be divided and filled.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.pages
+    }
 }
 
 /// A matrix ready to be multiplied: `[rows, columns]`, row by row or panel by panel.
@@ -78,36 +99,48 @@ pub(crate) struct Matrix {
     pub(super) format: Format,
     pub(super) rows: usize,
     pub(super) columns: usize,
-    storage: Storage,
+    arena: Arc<Arena>,
+    range: Range<usize>,
 }
 
 impl Matrix {
-    /// Rearranges (or copies) the rows in `source`, which is what a GGUF file holds.
+    /// Bytes that the kernels' arrangement of a matrix takes.
+    pub(crate) fn arranged_bytes(format: Format, rows: usize, columns: usize) -> usize {
+        let layout = format.layout();
+        let blocks = columns / layout.elements;
+        match layout.panel {
+            Some(panel) => rows.div_ceil(PANEL) * blocks * panel,
+            None => rows * blocks * layout.bytes,
+        }
+    }
+
+    /// Arranges the rows in `source`, which is what a GGUF file holds, for the kernels.
     ///
     /// # Panics
-    /// When `source` is not as long as the shape says, or the columns do not fit the format.
-    pub(crate) fn new(format: Format, rows: usize, columns: usize, source: &[u8]) -> Self {
-        let matrix = |bytes| Self {
-            format,
-            rows,
-            columns,
-            storage: Storage::Own(bytes),
-        };
-        check(format, rows, columns, source.len());
+    /// When `source` or `arranged` is not as long as the shape says, or the columns do not fit the format.
+    pub(crate) fn arrange(
+        format: Format,
+        rows: usize,
+        columns: usize,
+        source: &[u8],
+        arranged: &mut [u8],
+    ) {
         let layout = format.layout();
-        let Some(panel) = layout.panel else {
-            return matrix(source.to_vec());
-        };
         let blocks = columns / layout.elements;
-        let mut bytes = vec![0; rows.div_ceil(PANEL) * blocks * panel];
+        assert!(columns.is_multiple_of(format.granularity()), "{columns} columns of {format:?}");
+        assert_eq!(rows * blocks * layout.bytes, source.len(), "{rows} × {columns} of {format:?}");
+        assert_eq!(Self::arranged_bytes(format, rows, columns), arranged.len());
+        let Some(panel) = layout.panel else {
+            arranged.copy_from_slice(source);
+            return;
+        };
         for (rows, output) in source
             .chunks(PANEL * blocks * layout.bytes)
-            .zip(bytes.chunks_exact_mut(blocks * panel))
+            .zip(arranged.chunks_exact_mut(blocks * panel))
         {
-            let rows: Vec<&[u8]> = rows.chunks_exact(blocks * layout.bytes).collect();
-            for (block, output) in output.chunks_exact_mut(panel).enumerate() {
-                for (row, bytes) in rows.iter().enumerate() {
-                    let source = &bytes[block * layout.bytes..][..layout.bytes];
+            for (row, bytes) in rows.chunks_exact(blocks * layout.bytes).enumerate() {
+                let blocks = bytes.chunks_exact(layout.bytes).zip(output.chunks_exact_mut(panel));
+                for (source, output) in blocks {
                     match format {
                         Format::Q4_0 => interleave_q4_0(source, row, output),
                         _ => interleave_q4_k(source, row, output),
@@ -115,46 +148,47 @@ impl Matrix {
                 }
             }
         }
-        matrix(bytes)
     }
 
-    /// Rows used where they lie, in `range` of `bytes`.
+    /// The matrix that was arranged in `range` of `arena`.
     ///
     /// # Panics
-    /// When the format rearranges rows, or the range is not as long as the shape says.
-    pub(crate) fn in_place(
+    /// When the range is not as long as the shape says.
+    pub(crate) fn new(
         format: Format,
         rows: usize,
         columns: usize,
-        bytes: Arc<dyn AsRef<[u8]> + Send + Sync>,
+        arena: Arc<Arena>,
         range: Range<usize>,
     ) -> Self {
-        assert!(!format.rearranges(), "{format:?} is not used in place");
-        check(format, rows, columns, (*bytes).as_ref()[range.clone()].len());
+        let expected = Self::arranged_bytes(format, rows, columns);
+        assert_eq!(arena.pages[range.clone()].len(), expected);
         Self {
             format,
             rows,
             columns,
-            storage: Storage::Shared(bytes, range),
+            arena,
+            range,
         }
+    }
+
+    /// A matrix in memory of its own.
+    #[cfg(test)]
+    pub(crate) fn alone(format: Format, rows: usize, columns: usize, source: &[u8]) -> Self {
+        let bytes = Self::arranged_bytes(format, rows, columns);
+        let mut arena = Arena::new(bytes).unwrap();
+        Self::arrange(format, rows, columns, source, &mut arena.bytes_mut()[..bytes]);
+        Self::new(format, rows, columns, Arc::new(arena), 0..bytes)
+    }
+
+    /// How the elements are stored.
+    pub(crate) fn format(&self) -> Format {
+        self.format
     }
 
     /// Rows, which are the outputs of a product.
     pub(crate) fn rows(&self) -> usize {
         self.rows
-    }
-
-    /// Columns, which are the inputs of a product.
-    pub(crate) fn columns(&self) -> usize {
-        self.columns
-    }
-
-    /// Bytes of memory of its own.
-    pub(crate) fn own_bytes(&self) -> usize {
-        match &self.storage {
-            Storage::Own(bytes) => bytes.len(),
-            Storage::Shared(..) => 0,
-        }
     }
 
     /// Blocks of a row.
@@ -170,10 +204,7 @@ impl Matrix {
 
     /// All bytes.
     pub(super) fn bytes(&self) -> &[u8] {
-        match &self.storage {
-            Storage::Own(bytes) => bytes,
-            Storage::Shared(bytes, range) => &(**bytes).as_ref()[range.clone()],
-        }
+        &self.arena.pages[self.range.clone()]
     }
 
     /// The panel that begins with row `PANEL * index`, and its rows; shorter at the end when rows are read as they
@@ -184,19 +215,6 @@ impl Matrix {
         let end = (start + self.panel_bytes()).min(bytes.len());
         (&bytes[start..end], PANEL.min(self.rows - index * PANEL))
     }
-}
-
-fn check(format: Format, rows: usize, columns: usize, bytes: usize) {
-    let layout = format.layout();
-    assert!(
-        columns.is_multiple_of(format.granularity()),
-        "{columns} columns of {format:?}"
-    );
-    assert_eq!(
-        rows * (columns / layout.elements) * layout.bytes,
-        bytes,
-        "{rows} rows of {columns} in {format:?}"
-    );
 }
 
 /// Vector v holds bytes 4v to 4v+3 of every row's `source`.

@@ -15,7 +15,7 @@ mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub(crate) use matrix::{Format, Matrix};
+pub(crate) use matrix::{ALIGNMENT, Arena, Format, Matrix};
 pub(crate) use product::{Finish, multiply};
 
 /// Rows of a panel.

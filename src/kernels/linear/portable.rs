@@ -15,7 +15,7 @@ fn rounded(x: &[f32], format: Format) -> Vec<(Vec<i32>, f32)> {
         Format::Q4_0 | Format::Q8_0 => x.chunks(32).map(|x| {
             let largest = x.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
             let inverse = if largest == 0.0 { 0.0 } else { 127.0 / largest };
-            let bytes = x.iter().map(|x| (x * inverse).round_ties_even() as i32);
+            let bytes = x.iter().map(|x| i32::from((x * inverse).round_ties_even() as i8));
             (bytes.collect(), f16::from_f32(largest / 127.0).to_f32())
         }),
         _ => return x.chunks(256).map(|x| {
@@ -26,7 +26,7 @@ fn rounded(x: &[f32], format: Format) -> Vec<(Vec<i32>, f32)> {
                 return (vec![0; 256], 0.0);
             }
             let inverse = -127.0 / largest;
-            let bytes = x.iter().map(|x| (x * inverse).round_ties_even() as i32);
+            let bytes = x.iter().map(|x| i32::from((x * inverse).round_ties_even() as i8));
             (bytes.collect(), 1.0 / inverse)
         }).collect(),
     }

@@ -107,7 +107,7 @@ fn every_kernel_gives_the_bits_of_the_plain_product() {
             let mut worst = 0.0f32;
             for (rows, columns) in [(1, 256), (3, 768), (8, 512), (29, 768), (64, 256), (131, 1024)] {
                 let source = weights(format, rows, columns, &mut numbers);
-                let matrix = Matrix::new(format, rows, columns, &source);
+                let matrix = Matrix::alone(format, rows, columns, &source);
                 for tokens in [1, 2, 3, 5, 8, 16, 31] {
                     for threads in [1, 2] {
                         let x = activations(tokens * columns, &mut numbers);
@@ -141,7 +141,7 @@ fn scales_that_are_no_numbers_reach_the_results() {
         let row_bytes = source.len() / rows;
         let place = if format == Format::Q6K { 208 } else { 0 };
         source[4 * row_bytes + place..][..2].copy_from_slice(&f16::NAN.to_le_bytes());
-        let matrix = Matrix::new(format, rows, columns, &source);
+        let matrix = Matrix::alone(format, rows, columns, &source);
         let x: Vec<f32> = (0..columns).map(|_| numbers.float()).collect();
         let mut output = vec![0.0; rows];
         multiply(&matrix, &x, &Finish::Nothing, &Pool::new(1), &mut output);
@@ -156,7 +156,7 @@ fn bias_activation_and_residual_follow_the_product() {
     let mut numbers = Numbers(3);
     let (rows, columns, tokens) = (45, 512, 19);
     let source = weights(Format::Q4_0, rows, columns, &mut numbers);
-    let matrix = Matrix::new(Format::Q4_0, rows, columns, &source);
+    let matrix = Matrix::alone(Format::Q4_0, rows, columns, &source);
     let x = activations(tokens * columns, &mut numbers);
     let bias: Vec<f32> = (0..rows).map(|_| numbers.float()).collect();
     let residual: Vec<f32> = (0..rows * tokens).map(|_| numbers.float()).collect();

@@ -194,12 +194,13 @@ impl Vectors for Vnni {
     unsafe fn dot_of_eight(sum: __m256i, weights: &[__m256i; 8], bytes: *const u8) -> __m256i {
         // SAFETY: the trait's condition.
         unsafe {
-            let mut sums = sum;
+            // Two sums, so that one instruction need not wait for the last.
+            let mut sums = [sum, _mm256_setzero_si256()];
             for (index, &weights) in weights.iter().enumerate() {
                 let four = _mm256_set1_epi32(bytes.cast::<i32>().add(index).read_unaligned());
-                sums = _mm256_dpbusd_epi32(sums, weights, four);
+                sums[index % 2] = _mm256_dpbusd_epi32(sums[index % 2], weights, four);
             }
-            sums
+            _mm256_add_epi32(sums[0], sums[1])
         }
     }
 

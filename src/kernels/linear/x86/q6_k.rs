@@ -53,7 +53,11 @@ unsafe fn super_block<V: Vectors, const TOKENS: usize>(
     // SAFETY: as for `panel`.
     unsafe {
         let (low, high) = (_mm256_set1_epi8(15), _mm256_set1_epi8(48));
-        let scales = _mm256_cvtepi8_epi16(_mm_loadu_si128(block.add(192).cast()));
+        let scales = _mm_loadu_si128(block.add(192).cast());
+        let in_order = _mm256_cvtepi8_epi16(scales);
+        // The first scale of each pair in the lower half, the second in the upper.
+        let first_and_second = _mm_set_epi8(15, 13, 11, 9, 7, 5, 3, 1, 14, 12, 10, 8, 6, 4, 2, 0);
+        let halves = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(scales, first_and_second));
         let mut dots = [_mm256_setzero_si256(); TOKENS];
         for half in 0..2 {
             let lower = [0, 32].map(|place| {
@@ -74,7 +78,8 @@ unsafe fn super_block<V: Vectors, const TOKENS: usize>(
                     _mm256_and_si256(two_bits[part], high),
                 );
                 let group = 4 * half + part;
-                let scales = pair_of_scales(block.add(192 + 2 * group));
+                let place = (2 * group) as i16 | ((2 * group + 1) as i16) << 8;
+                let scales = _mm256_shuffle_epi8(halves, _mm256_set1_epi16(place));
                 for (token, dot) in dots.iter_mut().enumerate() {
                     let bytes = _mm256_loadu_si256(step.add(32 * (group * TOKENS + token)).cast());
                     let pairs = _mm256_maddubs_epi16(weights, bytes);
@@ -86,7 +91,7 @@ unsafe fn super_block<V: Vectors, const TOKENS: usize>(
         for (token, sum) in sums.iter_mut().enumerate() {
             // Every weight is 32 too large.
             let sixteenths = _mm256_loadu_si256(step.add(272 * TOKENS + 32 * token).cast());
-            let excess = _mm256_slli_epi32::<5>(_mm256_madd_epi16(sixteenths, scales));
+            let excess = _mm256_slli_epi32::<5>(_mm256_madd_epi16(sixteenths, in_order));
             let dot = _mm256_sub_epi32(dots[token], excess);
             let token_scale = step.add(304 * TOKENS + 4 * token).cast::<f32>();
             let token_scale = _mm256_set1_ps(token_scale.read_unaligned());
@@ -96,16 +101,5 @@ unsafe fn super_block<V: Vectors, const TOKENS: usize>(
                 *sum,
             );
         }
-    }
-}
-
-/// The first of two scales for the lower sixteen elements and the second for the upper ones.
-#[inline(always)]
-unsafe fn pair_of_scales(place: *const u8) -> __m256i {
-    // SAFETY: the caller has 2 bytes and AVX2.
-    unsafe {
-        let first = _mm_set1_epi16(i16::from(place.cast::<i8>().read()));
-        let second = _mm_set1_epi16(i16::from(place.cast::<i8>().add(1).read()));
-        _mm256_set_m128i(second, first)
     }
 }

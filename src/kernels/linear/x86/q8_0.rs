@@ -8,8 +8,6 @@ use super::{Job, Vectors, half_everywhere, sum_of_lanes};
 const BLOCK: usize = 34;
 /// Bytes of a token in a block's step.
 const STEP: usize = 68;
-/// How far ahead of its use memory is asked for.
-const AHEAD: usize = 1024;
 /// Rows that share what is read of the tokens.
 const ROWS: usize = 4;
 
@@ -55,8 +53,8 @@ unsafe fn some_rows<V: Vectors, const TOKENS: usize, const ROWS: usize>(
             for (row, sums) in sums.iter_mut().enumerate() {
                 let block = block.add(row * row_bytes);
                 if TOKENS <= 4 {
-                    // Beyond the end it is a hint about nothing.
-                    _mm_prefetch::<_MM_HINT_T0>(block.wrapping_add(AHEAD).cast());
+                    // The rows that follow these; beyond the end it is a hint about nothing.
+                    _mm_prefetch::<_MM_HINT_T0>(block.wrapping_add(ROWS * row_bytes).cast());
                 }
                 let scale = half_everywhere(block);
                 let weights = _mm256_loadu_si256(block.add(2).cast());
