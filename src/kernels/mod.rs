@@ -12,8 +12,12 @@
 )]
 
 pub(crate) mod activation;
+#[cfg_attr(not(test), expect(dead_code, reason = "graphs do not use it yet"))]
+pub(crate) mod attention;
 pub(crate) mod half_table;
 mod math;
+#[cfg_attr(not(test), expect(dead_code, reason = "graphs do not use it yet"))]
+pub(crate) mod pool;
 pub(crate) mod quantize;
 pub(crate) mod rows;
 
