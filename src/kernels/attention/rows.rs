@@ -288,7 +288,7 @@ fn dot_half<L: Lanes>(lanes: L, x: &[f16], y: &[f32]) -> f32 {
 fn dot_single<L: Lanes>(lanes: L, x: &[f32], y: &[f32]) -> f32 {
     let (mut sum, done) = dot_vectors(lanes, x, y);
     for (&x, &y) in x[done..].iter().zip(&y[done..]) {
-        sum = lanes.fma_one(x, y, sum);
+        sum += x * y;
     }
     sum
 }

@@ -144,10 +144,20 @@ fn results_are_those_of_ggml() {
                         format!("{unlike} of {} unlike", found.len())
                     },
                 );
+                // Beyond 480 cells ggml sums in half precision for one thread's share of the cells.
+                if kind == Kind::F16 && shape[0] < 64 && shape[1] >= 512 {
+                    let exact = case.reference();
+                    let (ours, theirs) = (
+                        super::difference(&found, &exact),
+                        super::difference(&expected, &exact),
+                    );
+                    assert!(ours < theirs, "{shape:?}: {ours:e}, ggml {theirs:e}");
+                    continue;
+                }
                 let limit = match (kind, shape[0]) {
                     (Kind::F32, _) => 1e-5,
                     (Kind::F16, tokens) if tokens >= 64 => 1e-5,
-                    (Kind::F16, _) => 4e-3,
+                    (Kind::F16, _) => 1e-3,
                     (_, tokens) if tokens >= 64 => 3e-2,
                     _ => 1e-5,
                 };

@@ -6,13 +6,15 @@ use super::against_ggml::OfGgml;
 use super::{Case, Instructions, Kind, Sight, available};
 use super::{Pool, attend_with};
 
-/// Microseconds of one call: the least of several rounds.
+/// Microseconds of one call: the least of many short rounds, so that others' work does not come into it.
 fn microseconds(mut work: impl FnMut()) -> f64 {
     work();
     let started = Instant::now();
     work();
-    let calls = (0.02 / started.elapsed().as_secs_f64().max(1e-7)).ceil() as usize;
-    (0..7)
+    let once = started.elapsed().as_secs_f64().max(1e-7);
+    let calls = (0.000_5 / once).ceil() as usize;
+    let rounds = ((0.3 / once.max(0.000_5)) as usize).max(10);
+    (0..rounds)
         .map(|_| {
             let started = Instant::now();
             for _ in 0..calls {
