@@ -52,7 +52,7 @@ impl Random {
 
     /// About a normal distribution's.
     fn normal(&mut self) -> f32 {
-        (self.uniform() + self.uniform() + self.uniform()) as f32
+        self.uniform() + self.uniform() + self.uniform()
     }
 }
 
