@@ -20,6 +20,7 @@ impl Pool {
 
     /// Calls `work` once with each of `0..chunks` and returns when all are done.
     pub(crate) fn run(&self, chunks: usize, work: &(dyn Fn(usize) + Sync)) {
+        debug_assert!(self.threads > 0);
         (0..chunks).for_each(work);
     }
 }

@@ -79,7 +79,7 @@ pub(super) const POLYNOMIAL: [f32; 5] = [
 pub(super) const GUARD_POWER: u32 = 64;
 
 /// 2^−[`GUARD_POWER`].
-pub(super) const GUARD: f32 = 5.421_010_862_427_522e-20;
+pub(super) const GUARD: f32 = 5.421_011e-20;
 
 /// Arguments are not taken below it: e^x is 0 there.
 pub(super) const CLAMP: f32 = -120.0;

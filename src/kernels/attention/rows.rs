@@ -297,52 +297,56 @@ fn dot_single<L: Lanes>(lanes: L, x: &[f32], y: &[f32]) -> f32 {
 #[inline(always)]
 fn one_by_one<L: Lanes, T: Number, const HALF: bool>(
     lanes: L,
-    state: State<'_>,
+    State {
+        greatest,
+        total,
+        sums,
+    }: State<'_>,
     data: &[T],
     head: Head,
     cells: &[u32],
     mut weights: [f32; KEYS],
 ) {
     let count = cells.len();
-    let mut greatest = *state.greatest;
+    let mut highest = *greatest;
     // A bit for each score that exceeds all before it: its weight is 1, and what is in its place
     // becomes the factor for the sums so far.
     let mut exceeding = 0u64;
     for (index, weight) in weights[..count].iter_mut().enumerate() {
         let score = *weight;
-        let exceeds = score > greatest;
+        let exceeds = score > highest;
         exceeding |= u64::from(exceeds) << index;
         *weight = if exceeds {
-            greatest - score
+            highest - score
         } else {
-            score - greatest
+            score - highest
         };
-        greatest = if exceeds { score } else { greatest };
+        highest = if exceeds { score } else { highest };
     }
-    *state.greatest = greatest;
+    *greatest = highest;
     lanes.exp_as_libm(&mut weights[..count]);
-    let mut total = *state.total;
+    let mut sum = *total;
     for (index, &weight) in weights[..count].iter().enumerate() {
-        total = if exceeding >> index & 1 == 1 {
-            lanes.fma_one(total, weight, 1.0)
+        sum = if exceeding >> index & 1 == 1 {
+            lanes.fma_one(sum, weight, 1.0)
         } else {
-            total + weight
+            sum + weight
         };
     }
-    *state.total = total;
+    *total = sum;
 
     let mut start = 0;
     while start < count {
         let mut end = start + 1;
         if exceeding >> start & 1 == 1 {
-            scale::<L, HALF>(lanes, state.sums, weights[start]);
+            scale::<L, HALF>(lanes, sums, weights[start]);
             weights[start] = 1.0;
         }
         while end < count && exceeding >> end & 1 == 0 {
             end += 1;
         }
         let (cells, weights) = (&cells[start..end], &weights[start..end]);
-        add_values::<L, T, HALF>(lanes, state.sums, data, head, cells, weights);
+        add_values::<L, T, HALF>(lanes, sums, data, head, cells, weights);
         start = end;
     }
 }
@@ -351,33 +355,37 @@ fn one_by_one<L: Lanes, T: Number, const HALF: bool>(
 #[inline(always)]
 fn together<L: Lanes, T: Number>(
     lanes: L,
-    state: State<'_>,
+    State {
+        greatest,
+        total,
+        sums,
+    }: State<'_>,
     data: &[T],
     head: Head,
     cells: &[u32],
     mut weights: [f32; KEYS],
 ) {
-    let greatest = weights.iter().fold(*state.greatest, |a, &b| a.max(b));
-    if greatest == f32::NEG_INFINITY {
+    let highest = weights.iter().fold(*greatest, |a, &b| a.max(b));
+    if highest == f32::NEG_INFINITY {
         return;
     }
-    let mut correction = [*state.greatest - greatest];
+    let mut correction = [*greatest - highest];
     lanes.exp_as_libm(&mut correction);
     let [correction] = correction;
-    *state.greatest = greatest;
-    let negative = lanes.splat(-greatest);
+    *greatest = highest;
+    let negative = lanes.splat(-highest);
     let mut sum = lanes.splat(0.0);
     for vector in weights.chunks_exact_mut(L::WIDTH) {
         let exponentials = lanes.exp(lanes.add(lanes.load(vector), negative));
         lanes.store(exponentials, vector);
         sum = lanes.add(sum, exponentials);
     }
-    *state.total = lanes.fma_one(*state.total, correction, lanes.sum(sum));
+    *total = lanes.fma_one(*total, correction, lanes.sum(sum));
     if correction != 1.0 {
-        scale::<L, false>(lanes, state.sums, correction);
+        scale::<L, false>(lanes, sums, correction);
     }
     let weights = &weights[..cells.len()];
-    add_values::<L, T, false>(lanes, state.sums, data, head, cells, weights);
+    add_values::<L, T, false>(lanes, sums, data, head, cells, weights);
 }
 
 /// Multiplies whole vectors.

@@ -169,9 +169,8 @@ impl Task for Tile<'_> {
         }
 
         let mut result = [0.0; super::MAX_HEAD_WIDTH];
-        for row in 0..rows {
+        for (row, &total) in totals[..rows].iter().enumerate() {
             let (block, lane) = (row / block_rows, row % block_rows);
-            let total = totals[row];
             let inverse = if total == 0.0 { 0.0 } else { 1.0 / total };
             let columns = sums[block * width * block_rows..].chunks_exact(block_rows);
             for (number, column) in result[..width].iter_mut().zip(columns) {
@@ -221,7 +220,7 @@ macro_rules! by_rows {
     (@ $condition:expr, $size:literal, $rows:ident, $row:ident, $count:ident, $call:expr) => {
         if $condition {
             const $count: usize = $size;
-            while $row + $size <= $rows {
+            while $rows - $row >= $size {
                 $call;
                 $row += $size;
             }

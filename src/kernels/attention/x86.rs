@@ -96,7 +96,7 @@ impl Avx2 {
 
     /// e^x of four numbers, x ≥ [`LOWEST`].
     #[inline(always)]
-    fn exp_f64(self, x: __m256d) -> __m256d {
+    fn exp_f64(_: Self, x: __m256d) -> __m256d {
         let [c3, c2, c1] = STEP_POLYNOMIAL;
         instructions! {
             let unit = _mm256_set1_pd(STEPS_PER_UNIT);
@@ -242,8 +242,8 @@ impl Lanes for Avx2 {
             let mut results = [0.0; 8];
             instructions! {
                 let x = _mm256_max_ps(_mm256_set1_ps(LOWEST), x);
-                let low = self.exp_f64(_mm256_cvtps_pd(_mm256_castps256_ps128(x)));
-                let high = self.exp_f64(_mm256_cvtps_pd(_mm256_extractf128_ps(x, 1)));
+                let low = Self::exp_f64(self, _mm256_cvtps_pd(_mm256_castps256_ps128(x)));
+                let high = Self::exp_f64(self, _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1)));
                 _mm_storeu_ps(results.as_mut_ptr(), _mm256_cvtpd_ps(low));
                 _mm_storeu_ps(results[4..].as_mut_ptr(), _mm256_cvtpd_ps(high));
             }
@@ -312,7 +312,7 @@ fn upper(_: Avx512, vector: __m512) -> __m256 {
 impl Avx512 {
     /// e^x of eight numbers, x ≥ [`LOWEST`].
     #[inline(always)]
-    fn exp_f64(self, x: __m512d) -> __m512d {
+    fn exp_f64(_: Self, x: __m512d) -> __m512d {
         let [c3, c2, c1] = STEP_POLYNOMIAL;
         instructions! {
             let unit = _mm512_set1_pd(STEPS_PER_UNIT);
@@ -468,8 +468,8 @@ impl Lanes for Avx512 {
             let mut results = [0.0; 16];
             instructions! {
                 let x = _mm512_max_ps(_mm512_set1_ps(LOWEST), x);
-                let low = self.exp_f64(_mm512_cvtps_pd(_mm512_castps512_ps256(x)));
-                let high = self.exp_f64(_mm512_cvtps_pd(upper(self, x)));
+                let low = Self::exp_f64(self, _mm512_cvtps_pd(_mm512_castps512_ps256(x)));
+                let high = Self::exp_f64(self, _mm512_cvtps_pd(upper(self, x)));
                 _mm256_storeu_ps(results.as_mut_ptr(), _mm512_cvtpd_ps(low));
                 _mm256_storeu_ps(results[8..].as_mut_ptr(), _mm512_cvtpd_ps(high));
             }

@@ -1,5 +1,6 @@
 //! How long a layer takes; run it in the release profile, with `--ignored --nocapture`.
 
+use std::fmt::Write;
 use std::time::Instant;
 
 use super::against_ggml::OfGgml;
@@ -43,7 +44,8 @@ fn microseconds_of_a_layer() {
                 format!("{kind:?}, {tokens} tokens, {cells} cells: ggml {reference:.1} µs");
             for instructions in available().into_iter().skip(1) {
                 let time = ours(&case, instructions);
-                line += &format!(", {instructions:?} {time:.1} ({:.2}×)", reference / time);
+                let ratio = reference / time;
+                write!(line, ", {instructions:?} {time:.1} ({ratio:.2}×)").unwrap();
             }
             println!("{line}");
         }
