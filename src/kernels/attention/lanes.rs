@@ -79,6 +79,14 @@ pub(super) trait Lanes: Copy {
     /// The product of a row of `q4_0` blocks and one of `q8_0` blocks.
     fn dot_q4_0(self, x: &[u8], y: &[u8]) -> f32;
 
+    /// Writes the integers of a block, times `scale`, to the beginning of `to`.
+    #[inline(always)]
+    fn scale_integers(self, integers: &[i8; BLOCK], scale: f32, to: &mut [f32]) {
+        for (to, &integer) in to.iter_mut().zip(integers) {
+            *to = f32::from(integer) * scale;
+        }
+    }
+
     /// Asks for the memory of `from[start..start + count]`, which may lie outside.
     fn prefetch<T>(self, from: &[T], start: usize, count: usize);
 

@@ -121,9 +121,11 @@ pub(super) fn expand<L: Lanes>(
                 .zip(to.chunks_exact_mut(BLOCK))
             {
                 let scale = lanes.half(block_scale(block));
-                for (to, &byte) in to.iter_mut().zip(&block[2..]) {
-                    *to = f32::from(byte as i8) * scale;
+                let mut integers = [0; BLOCK];
+                for (integer, &byte) in integers.iter_mut().zip(&block[2..]) {
+                    *integer = byte as i8;
                 }
+                lanes.scale_integers(&integers, scale, to);
             }
         }
         Table::Q4_0(data) => {
@@ -133,9 +135,7 @@ pub(super) fn expand<L: Lanes>(
                 .zip(to.chunks_exact_mut(BLOCK))
             {
                 let scale = lanes.half(block_scale(block));
-                for (to, integer) in to.iter_mut().zip(q4_0_integers(block)) {
-                    *to = f32::from(integer) * scale;
-                }
+                lanes.scale_integers(&q4_0_integers(block), scale, to);
             }
         }
     }

@@ -3,17 +3,18 @@
 use std::arch::x86_64::{
     __m256, __m256d, __m256i, __m512, __m512d, _MM_FROUND_TO_NEAREST_INT, _MM_HINT_T0, _mm_add_ps,
     _mm_add_ss, _mm_and_si128, _mm_cvtph_ps, _mm_cvtsi32_si128, _mm_cvtss_f32, _mm_hadd_ps,
-    _mm_loadu_si128, _mm_movehdup_ps, _mm_movehl_ps, _mm_prefetch, _mm_set1_epi8, _mm_srli_epi16,
-    _mm_storeu_ps, _mm256_add_epi32, _mm256_add_epi64, _mm256_add_pd, _mm256_add_ps,
-    _mm256_and_si256, _mm256_castpd_si256, _mm256_castps_si256, _mm256_castps256_ps128,
-    _mm256_castsi256_pd, _mm256_castsi256_ps, _mm256_cvtepi32_ps, _mm256_cvtpd_ps, _mm256_cvtph_ps,
-    _mm256_cvtps_pd, _mm256_cvtps_ph, _mm256_extractf128_ps, _mm256_fmadd_pd, _mm256_fmadd_ps,
-    _mm256_fmsub_pd, _mm256_fnmadd_ps, _mm256_i64gather_epi64, _mm256_loadu_ps, _mm256_loadu_si256,
-    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_max_ps, _mm256_mul_pd, _mm256_mul_ps,
-    _mm256_set_m128, _mm256_set_m128i, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32,
-    _mm256_set1_epi64x, _mm256_set1_pd, _mm256_set1_ps, _mm256_setzero_pd, _mm256_setzero_ps,
-    _mm256_sign_epi8, _mm256_slli_epi32, _mm256_slli_epi64, _mm256_storeu_ps, _mm256_sub_epi8,
-    _mm256_sub_pd, _mm256_sub_ps, _mm512_add_epi64, _mm512_add_pd, _mm512_add_ps, _mm512_castpd_ps,
+    _mm_loadl_epi64, _mm_loadu_si128, _mm_movehdup_ps, _mm_movehl_ps, _mm_prefetch, _mm_set1_epi8,
+    _mm_srli_epi16, _mm_storeu_ps, _mm256_add_epi32, _mm256_add_epi64, _mm256_add_pd,
+    _mm256_add_ps, _mm256_and_si256, _mm256_castpd_si256, _mm256_castps_si256,
+    _mm256_castps256_ps128, _mm256_castsi256_pd, _mm256_castsi256_ps, _mm256_cvtepi8_epi32,
+    _mm256_cvtepi32_ps, _mm256_cvtpd_ps, _mm256_cvtph_ps, _mm256_cvtps_pd, _mm256_cvtps_ph,
+    _mm256_extractf128_ps, _mm256_fmadd_pd, _mm256_fmadd_ps, _mm256_fmsub_pd, _mm256_fnmadd_ps,
+    _mm256_i64gather_epi64, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16,
+    _mm256_maddubs_epi16, _mm256_max_ps, _mm256_mul_pd, _mm256_mul_ps, _mm256_set_m128,
+    _mm256_set_m128i, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_epi64x,
+    _mm256_set1_pd, _mm256_set1_ps, _mm256_setzero_pd, _mm256_setzero_ps, _mm256_sign_epi8,
+    _mm256_slli_epi32, _mm256_slli_epi64, _mm256_storeu_ps, _mm256_sub_epi8, _mm256_sub_pd,
+    _mm256_sub_ps, _mm512_add_epi64, _mm512_add_pd, _mm512_add_ps, _mm512_castpd_ps,
     _mm512_castpd_si512, _mm512_castps_pd, _mm512_castps512_ps256, _mm512_castsi512_pd,
     _mm512_cvtpd_ps, _mm512_cvtph_ps, _mm512_cvtps_pd, _mm512_cvtps_ph, _mm512_extractf64x4_pd,
     _mm512_fmadd_pd, _mm512_fmadd_ps, _mm512_fmsub_pd, _mm512_fnmadd_ps, _mm512_insertf64x4,
@@ -291,6 +292,18 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn scale_integers(self, integers: &[i8; BLOCK], scale: f32, to: &mut [f32]) {
+        let scale = self.splat(scale);
+        for (integers, to) in integers.chunks_exact(8).zip(to.chunks_exact_mut(8)) {
+            let numbers = instructions! {
+                let eight = _mm_loadl_epi64(integers[..8].as_ptr().cast());
+                _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight))
+            };
+            self.store(self.mul(numbers, scale), to);
+        }
+    }
+
+    #[inline(always)]
     fn prefetch<T>(self, from: &[T], start: usize, count: usize) {
         const LINE: usize = 64;
         let first = from.as_ptr().wrapping_add(start).cast::<i8>();
@@ -486,6 +499,11 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn dot_q4_0(self, x: &[u8], y: &[u8]) -> f32 {
         self.0.dot_q4_0(x, y)
+    }
+
+    #[inline(always)]
+    fn scale_integers(self, integers: &[i8; BLOCK], scale: f32, to: &mut [f32]) {
+        self.0.scale_integers(integers, scale, to);
     }
 
     #[inline(always)]
