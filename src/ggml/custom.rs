@@ -256,7 +256,10 @@ impl Context {
         in_place: bool,
     ) -> Result<Tensor> {
         let operand_too = (!in_place).then_some(operand);
-        let inputs: Vec<&Tensor> = operand_too.into_iter().chain(others.iter().copied()).collect();
+        let inputs: Vec<&Tensor> = operand_too
+            .into_iter()
+            .chain(others.iter().copied())
+            .collect();
         for tensor in std::iter::once(&operand).chain(&inputs) {
             if tensor.tensor_type()? != TensorType::F32 {
                 return Err(Error::Ggml {

@@ -12,6 +12,7 @@
 )]
 
 pub(crate) mod activation;
+pub(crate) mod attention;
 pub(crate) mod half_table;
 pub(crate) mod linear;
 mod math;

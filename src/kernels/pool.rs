@@ -203,8 +203,7 @@ impl Shared {
 
     fn has_work(&self) -> bool {
         let ticket = self.ticket.load(Ordering::SeqCst);
-        ticket & INDEX_MASK < ticket >> INDEX_BITS & INDEX_MASK
-            || self.stop.load(Ordering::Relaxed)
+        ticket & INDEX_MASK < ticket >> INDEX_BITS & INDEX_MASK || self.stop.load(Ordering::Relaxed)
     }
 
     /// A worker's life.
@@ -255,7 +254,11 @@ mod tests {
                 pool.run(chunks, &|chunk| {
                     counts[chunk].fetch_add(1, Ordering::Relaxed);
                 });
-                assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1));
+                assert!(
+                    counts
+                        .iter()
+                        .all(|count| count.load(Ordering::Relaxed) == 1)
+                );
             }
         }
     }

@@ -5,21 +5,23 @@
 
 use std::sync::Arc;
 
-use half::f16;
-
 use super::cache::KvCache;
 use super::device_map::DeviceMap;
+use super::steps::{
+    Apart, AttentionStep, Bias, BiasActivation, BiasGelu, BiasResidual, Finish, LayerNorm, Only,
+    Product, product,
+};
 use super::weights::{LayerWeights, Linear, Matrix, Norm, Weights};
 use super::{Activation, Hyperparameters};
 use crate::error::Result;
 use crate::ggml::context::{Context, Tensor};
-use crate::ggml::custom::{Elements, MAX_INPUTS, RowKernel, Rows, StepKernel};
+use crate::ggml::custom::RowKernel;
 use crate::ggml::gelu::gelu_table;
 use crate::ggml::graph::Graph;
 use crate::gguf::TensorType;
-use crate::kernels::activation::Elementwise;
+use crate::kernels::attention::MAX_HEAD_WIDTH;
 use crate::kernels::pool::Pool;
-use crate::kernels::{half_table, linear, rows};
+use crate::kernels::{half_table, linear};
 
 /// What a graph is built for; one with an equal shape can be used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,6 +183,8 @@ pub(crate) fn build(
                 graph.end_section(devices.layer(index));
                 return Ok(ForwardGraph { graph, ports });
             }
+            // The kernel finds the queries in the joint projection.
+            _ if steps.attends_itself() => (qkv, &ports.mask),
             _ => (steps.columns(&qkv, 0)?, &ports.mask),
         };
         let (attended, probabilities) = steps.attention(&queries, cache, index, mask)?;
@@ -310,9 +314,7 @@ impl Steps<'_> {
                 let gelu = move |values: &mut [f32]| half_table::gelu_by_table(values, table);
                 Finish::BiasActivation(Box::new(gelu))
             }
-            After::Activation(activation) => {
-                Finish::BiasActivation(Box::new(activation.kernel()))
-            }
+            After::Activation(activation) => Finish::BiasActivation(Box::new(activation.kernel())),
             After::Residual(residual) => {
                 inputs.push(residual);
                 Finish::BiasResidual
@@ -369,7 +371,14 @@ impl Steps<'_> {
         Ok(())
     }
 
-    /// Attention of `queries` (`[width, n]`) over the cache: `[width, n]`, and its probabilities
+    /// Whether attention is a step of this library's.
+    fn attends_itself(&self) -> bool {
+        self.shape.flash_attention
+            && self.context.has_pool()
+            && self.hyperparameters.head_width() <= MAX_HEAD_WIDTH
+    }
+
+    /// Attention of `queries` (`[width, n]`; a kernel of our own skips what else is in a column) over the cache: `[width, n]`, and its probabilities
     /// (`[keys, n, heads]`) where they are computed.
     fn attention(
         &self,
@@ -385,6 +394,17 @@ impl Steps<'_> {
         );
         let count = queries.shape()[1];
         let scale = self.hyperparameters.attention_scale(layer);
+        if self.attends_itself() {
+            let kernel = Box::new(AttentionStep {
+                cells: self.shape.keys,
+                heads,
+                head_width: head,
+                scale,
+            });
+            let inputs = [queries, &cache.keys[layer], &cache.values[layer], mask];
+            let merged = context.step(kernel, [self.hyperparameters.width, count], &inputs)?;
+            return Ok((merged, None));
+        }
         let strides = queries.strides();
         let queries = context.view(
             queries,
@@ -433,162 +453,5 @@ impl Steps<'_> {
         let activation = After::Activation(self.hyperparameters.activation);
         let up = self.linear(&normalized, &layer.feed_forward_up, activation)?;
         self.linear(&up, &layer.feed_forward_down, After::Residual(x))
-    }
-}
-
-/// `weight · x`, without a bias: `[out, tokens]`.
-///
-/// # Errors
-/// [`crate::Error::Ggml`] when the shapes do not fit, or a matrix of this library's kernels meets a context without
-/// their threads.
-pub(crate) fn product(context: &Arc<Context>, weight: &Matrix, x: &Tensor) -> Result<Tensor> {
-    match weight {
-        Matrix::Tensor(weight) => context.mul_mat(weight, x),
-        Matrix::Own(matrix) => {
-            let product = Product {
-                matrix: Arc::clone(matrix),
-                finish: Finish::Nothing,
-            };
-            context.step(Box::new(product), [matrix.rows(), x.shape()[1]], &[x])
-        }
-    }
-}
-
-/// A product of activations (the first input, f32 `[columns, tokens]`) with a matrix of this library's kernels.
-struct Product {
-    matrix: Arc<linear::Matrix>,
-    finish: Finish,
-}
-
-/// What follows a product; a bias is the second input, a residual the third.
-enum Finish {
-    Nothing,
-    Bias,
-    BiasActivation(Box<dyn Fn(&mut [f32]) + Send + Sync>),
-    BiasResidual,
-}
-
-impl StepKernel for Product {
-    fn name(&self) -> &'static str {
-        "linear"
-    }
-
-    fn compute(&self, inputs: [Elements<'_>; MAX_INPUTS], output: &mut [f32], pool: &Pool) {
-        let [x, bias, residual, ..] = inputs.map(Elements::f32);
-        let finish = match &self.finish {
-            Finish::Nothing => linear::Finish::Nothing,
-            Finish::Bias => linear::Finish::Bias(bias),
-            Finish::BiasActivation(activation) => linear::Finish::BiasActivation(bias, activation),
-            Finish::BiasResidual => linear::Finish::BiasResidual(bias, residual),
-        };
-        linear::multiply(&self.matrix, x, &finish, pool, output);
-    }
-}
-
-struct LayerNorm {
-    epsilon: f32,
-}
-
-impl RowKernel for LayerNorm {
-    fn name(&self) -> &'static str {
-        "layer norm"
-    }
-
-    fn compute(&self, rows: Rows<'_>) {
-        let [x, weight, bias, ..] = rows.inputs;
-        let first = rows.first * rows.columns;
-        let x = &x[first..first + rows.output.len()];
-        rows::layer_norm(
-            &rows::LayerNorm {
-                x,
-                weight,
-                bias,
-                epsilon: self.epsilon,
-            },
-            rows.output,
-        );
-    }
-}
-
-struct Bias;
-
-impl RowKernel for Bias {
-    fn name(&self) -> &'static str {
-        "bias"
-    }
-
-    fn compute(&self, rows: Rows<'_>) {
-        rows::add_bias(rows.output, rows.inputs[0]);
-    }
-}
-
-struct BiasActivation(Elementwise);
-
-impl RowKernel for BiasActivation {
-    fn name(&self) -> &'static str {
-        "bias and activation"
-    }
-
-    fn compute(&self, rows: Rows<'_>) {
-        rows::add_bias_and_activate(rows.output, rows.inputs[0], self.0);
-    }
-}
-
-struct BiasGelu(&'static [f16; half_table::ENTRIES]);
-
-impl RowKernel for BiasGelu {
-    fn name(&self) -> &'static str {
-        "bias and GELU"
-    }
-
-    fn compute(&self, rows: Rows<'_>) {
-        let [bias, ..] = rows.inputs;
-        for row in rows.output.chunks_exact_mut(rows.columns) {
-            rows::add_bias(row, bias);
-            half_table::gelu_by_table(row, self.0);
-        }
-    }
-}
-
-struct Only(Elementwise);
-
-impl RowKernel for Only {
-    fn name(&self) -> &'static str {
-        "activation"
-    }
-
-    fn compute(&self, rows: Rows<'_>) {
-        self.0(rows.output);
-    }
-}
-
-struct Apart(Elementwise);
-
-impl RowKernel for Apart {
-    fn name(&self) -> &'static str {
-        "activation"
-    }
-
-    fn compute(&self, rows: Rows<'_>) {
-        let first = rows.first * rows.columns;
-        let [x, ..] = rows.inputs;
-        rows.output
-            .copy_from_slice(&x[first..first + rows.output.len()]);
-        self.0(rows.output);
-    }
-}
-
-struct BiasResidual;
-
-impl RowKernel for BiasResidual {
-    fn name(&self) -> &'static str {
-        "bias and residual"
-    }
-
-    fn compute(&self, rows: Rows<'_>) {
-        let [bias, residual, ..] = rows.inputs;
-        let first = rows.first * rows.columns;
-        let residual = &residual[first..first + rows.output.len()];
-        rows::add_bias_and_residual(rows.output, bias, residual);
     }
 }

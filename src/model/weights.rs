@@ -138,7 +138,9 @@ impl Weights {
         let tied = hyperparameters.predicts_tokens() && hyperparameters.tied_head;
         let own_kernels = placement.own_kernels
             && devices.others().is_empty()
-            && found.iter().all(|(spec, info)| has_kernels(spec, info, tied));
+            && found
+                .iter()
+                .all(|(spec, info)| has_kernels(spec, info, tied));
         let loader = Loader {
             device,
             own_kernels,
@@ -502,7 +504,12 @@ fn place_in_kernels(
     let mut rest = arena.bytes_mut();
     let mut work = Vec::with_capacity(matrices.len());
     for (placed, format, range) in &matrices {
-        let (arranged, after) = rest.split_at_mut(range.len().next_multiple_of(linear::ALIGNMENT).min(rest.len()));
+        let (arranged, after) = rest.split_at_mut(
+            range
+                .len()
+                .next_multiple_of(linear::ALIGNMENT)
+                .min(rest.len()),
+        );
         work.push((&**placed, *format, &mut arranged[..range.len()]));
         rest = after;
     }

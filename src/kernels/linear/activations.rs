@@ -270,7 +270,11 @@ fn super_blocks_body(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]
                 high = if x > high { x } else { high };
             }
             let largest = if -low >= high { low } else { high };
-            let inverse = if largest == 0.0 { 0.0 } else { -127.0 / largest };
+            let inverse = if largest == 0.0 {
+                0.0
+            } else {
+                -127.0 / largest
+            };
             let mut rounded = [0i8; SUPER_BLOCK];
             for (rounded, x) in rounded.iter_mut().zip(x) {
                 *rounded = round(x * inverse);

@@ -34,7 +34,7 @@ impl Format {
         let (elements, bytes, panel) = match self {
             Self::F16 => (1, 2, None),
             Self::Q4_0 => (32, 18, Some(PANEL * 18)),
-            Self::Q8_0 => (32, 34, None),
+            Self::Q8_0 => (32, 34, Some(PANEL * 34)),
             Self::Q4K => (256, 144, Some(Q4K_PANEL)),
             Self::Q5K => (256, 176, None),
             Self::Q6K => (256, 210, None),
@@ -127,8 +127,15 @@ impl Matrix {
     ) {
         let layout = format.layout();
         let blocks = columns / layout.elements;
-        assert!(columns.is_multiple_of(format.granularity()), "{columns} columns of {format:?}");
-        assert_eq!(rows * blocks * layout.bytes, source.len(), "{rows} × {columns} of {format:?}");
+        assert!(
+            columns.is_multiple_of(format.granularity()),
+            "{columns} columns of {format:?}"
+        );
+        assert_eq!(
+            rows * blocks * layout.bytes,
+            source.len(),
+            "{rows} × {columns} of {format:?}"
+        );
         assert_eq!(Self::arranged_bytes(format, rows, columns), arranged.len());
         let Some(panel) = layout.panel else {
             arranged.copy_from_slice(source);
@@ -139,10 +146,13 @@ impl Matrix {
             .zip(arranged.chunks_exact_mut(blocks * panel))
         {
             for (row, bytes) in rows.chunks_exact(blocks * layout.bytes).enumerate() {
-                let blocks = bytes.chunks_exact(layout.bytes).zip(output.chunks_exact_mut(panel));
+                let blocks = bytes
+                    .chunks_exact(layout.bytes)
+                    .zip(output.chunks_exact_mut(panel));
                 for (source, output) in blocks {
                     match format {
                         Format::Q4_0 => interleave_q4_0(source, row, output),
+                        Format::Q8_0 => gather_q8_0(source, row, output),
                         _ => interleave_q4_k(source, row, output),
                     }
                 }
@@ -177,7 +187,13 @@ impl Matrix {
     pub(crate) fn alone(format: Format, rows: usize, columns: usize, source: &[u8]) -> Self {
         let bytes = Self::arranged_bytes(format, rows, columns);
         let mut arena = Arena::new(bytes).unwrap();
-        Self::arrange(format, rows, columns, source, &mut arena.bytes_mut()[..bytes]);
+        Self::arrange(
+            format,
+            rows,
+            columns,
+            source,
+            &mut arena.bytes_mut()[..bytes],
+        );
         Self::new(format, rows, columns, Arc::new(arena), 0..bytes)
     }
 
@@ -219,7 +235,10 @@ impl Matrix {
 
 /// Vector v holds bytes 4v to 4v+3 of every row's `source`.
 fn spread(source: &[u8], row: usize, output: &mut [u8]) {
-    for (bytes, vector) in source.chunks_exact(4).zip(output.chunks_exact_mut(4 * PANEL)) {
+    for (bytes, vector) in source
+        .chunks_exact(4)
+        .zip(output.chunks_exact_mut(4 * PANEL))
+    {
         vector[4 * row..4 * row + 4].copy_from_slice(bytes);
     }
 }
@@ -228,6 +247,12 @@ fn spread(source: &[u8], row: usize, output: &mut [u8]) {
 fn interleave_q4_0(source: &[u8], row: usize, output: &mut [u8]) {
     output[2 * row..2 * row + 2].copy_from_slice(&source[..2]);
     spread(&source[2..18], row, &mut output[2 * PANEL..]);
+}
+
+/// Eight scales, then each row's bytes.
+fn gather_q8_0(source: &[u8], row: usize, output: &mut [u8]) {
+    output[2 * row..2 * row + 2].copy_from_slice(&source[..2]);
+    output[2 * PANEL + 32 * row..][..32].copy_from_slice(&source[2..]);
 }
 
 /// As [`Q4K_PANEL`] says.

@@ -15,26 +15,39 @@ fn rounded(x: &[f32], format: Format) -> Vec<(Vec<i32>, f32)> {
         Format::Q4_0 | Format::Q8_0 => x.chunks(32).map(|x| {
             let largest = x.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
             let inverse = if largest == 0.0 { 0.0 } else { 127.0 / largest };
-            let bytes = x.iter().map(|x| i32::from((x * inverse).round_ties_even() as i8));
+            let bytes = x
+                .iter()
+                .map(|x| i32::from((x * inverse).round_ties_even() as i8));
             (bytes.collect(), f16::from_f32(largest / 127.0).to_f32())
         }),
-        _ => return x.chunks(256).map(|x| {
-            let largest = x.iter().copied().fold(0.0f32, |largest, x| {
-                if x.abs() > largest.abs() { x } else { largest }
-            });
-            if largest == 0.0 {
-                return (vec![0; 256], 0.0);
-            }
-            let inverse = -127.0 / largest;
-            let bytes = x.iter().map(|x| i32::from((x * inverse).round_ties_even() as i8));
-            (bytes.collect(), 1.0 / inverse)
-        }).collect(),
+        _ => {
+            return x
+                .chunks(256)
+                .map(|x| {
+                    let largest = x.iter().copied().fold(0.0f32, |largest, x| {
+                        if x.abs() > largest.abs() { x } else { largest }
+                    });
+                    if largest == 0.0 {
+                        return (vec![0; 256], 0.0);
+                    }
+                    let inverse = -127.0 / largest;
+                    let bytes = x
+                        .iter()
+                        .map(|x| i32::from((x * inverse).round_ties_even() as i8));
+                    (bytes.collect(), 1.0 / inverse)
+                })
+                .collect();
+        }
     }
     .collect()
 }
 
 fn dot(weights: impl IntoIterator<Item = i32>, x: &[i32]) -> i32 {
-    weights.into_iter().zip(x).map(|(weight, x)| weight * x).sum()
+    weights
+        .into_iter()
+        .zip(x)
+        .map(|(weight, x)| weight * x)
+        .sum()
 }
 
 /// The sum of eight numbers in the kernels' order.
@@ -62,16 +75,22 @@ pub(super) fn product(format: Format, row: &[u8], x: &[f32]) -> f32 {
             .zip(x)
             .map(|(weight, &x)| f64::from(half(weight)) * f16::from_f32(x).to_f64())
             .sum::<f64>() as f32,
-        Format::Q4_0 => row.chunks(18).zip(tokens()).fold(0.0, |sum, (block, (x, scale))| {
-            let nibbles = &block[2..];
-            let low = nibbles.iter().map(|byte| i32::from(byte & 15) - 8);
-            let high = nibbles.iter().map(|byte| i32::from(byte >> 4) - 8);
-            (dot(low.chain(high), &x) as f32).mul_add(half(block) * scale, sum)
-        }),
+        Format::Q4_0 => row
+            .chunks(18)
+            .zip(tokens())
+            .fold(0.0, |sum, (block, (x, scale))| {
+                let nibbles = &block[2..];
+                let low = nibbles.iter().map(|byte| i32::from(byte & 15) - 8);
+                let high = nibbles.iter().map(|byte| i32::from(byte >> 4) - 8);
+                (dot(low.chain(high), &x) as f32).mul_add(half(block) * scale, sum)
+            }),
         Format::Q8_0 => {
             let mut sums = [0.0f32; 8];
             for (block, (x, scale)) in row.chunks(34).zip(tokens()) {
-                let products = block[2..].iter().zip(&x).map(|(&w, x)| i32::from(w as i8) * x);
+                let products = block[2..]
+                    .iter()
+                    .zip(&x)
+                    .map(|(&w, x)| i32::from(w as i8) * x);
                 for (sum, dot) in sums.iter_mut().zip(lanes(products)) {
                     *sum = (half(block) * scale).mul_add(dot as f32, *sum);
                 }

@@ -144,7 +144,11 @@ impl Product<'_> {
         let wide = set.wide();
         let mut expanded = Vec::new();
         if self.matrix.format == Format::F16
-            && self.activations.tiles.first().is_some_and(|tile| tile.tokens == wide.tokens)
+            && self
+                .activations
+                .tiles
+                .first()
+                .is_some_and(|tile| tile.tokens == wide.tokens)
         {
             expanded = EXPANDED.take();
             expanded.resize(columns * wide.rows, 0.0);

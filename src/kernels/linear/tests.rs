@@ -62,7 +62,10 @@ fn weights(format: Format, rows: usize, columns: usize, numbers: &mut Numbers) -
     }
     for (index, byte) in bytes.iter_mut().enumerate() {
         let place = index % block;
-        if !places.iter().any(|&scale| (scale..scale + 2).contains(&place)) {
+        if !places
+            .iter()
+            .any(|&scale| (scale..scale + 2).contains(&place))
+        {
             *byte = numbers.next() as u8;
         }
     }
@@ -95,7 +98,11 @@ fn difference(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
     found.iter().zip(expected).fold(0.0, |worst, (a, b)| {
         let same = a.to_bits() == b.to_bits() || a == b || a.is_nan() && b.is_nan();
-        if same { worst } else { f32::max(worst, (a - b).abs()) }
+        if same {
+            worst
+        } else {
+            f32::max(worst, (a - b).abs())
+        }
     })
 }
 
@@ -105,7 +112,14 @@ fn every_kernel_gives_the_bits_of_the_plain_product() {
     for format in FORMATS {
         for set in InstructionSet::available() {
             let mut worst = 0.0f32;
-            for (rows, columns) in [(1, 256), (3, 768), (8, 512), (29, 768), (64, 256), (131, 1024)] {
+            for (rows, columns) in [
+                (1, 256),
+                (3, 768),
+                (8, 512),
+                (29, 768),
+                (64, 256),
+                (131, 1024),
+            ] {
                 let source = weights(format, rows, columns, &mut numbers);
                 let matrix = Matrix::alone(format, rows, columns, &source);
                 for tokens in [1, 2, 3, 5, 8, 16, 31] {
@@ -167,10 +181,17 @@ fn bias_activation_and_residual_follow_the_product() {
         output
     };
     let product = run(Finish::Nothing);
-    let biased: Vec<f32> =
-        product.iter().enumerate().map(|(index, value)| value + bias[index % rows]).collect();
+    let biased: Vec<f32> = product
+        .iter()
+        .enumerate()
+        .map(|(index, value)| value + bias[index % rows])
+        .collect();
     assert_eq!(run(Finish::Bias(&bias)), biased);
-    let sum: Vec<f32> = biased.iter().zip(&residual).map(|(value, more)| value + more).collect();
+    let sum: Vec<f32> = biased
+        .iter()
+        .zip(&residual)
+        .map(|(value, more)| value + more)
+        .collect();
     assert_eq!(run(Finish::BiasResidual(&bias, &residual)), sum);
     let squared: Vec<f32> = biased.iter().map(|value| value * value).collect();
     let square = |values: &mut [f32]| values.iter_mut().for_each(|value| *value *= *value);

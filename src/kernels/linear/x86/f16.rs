@@ -29,7 +29,14 @@ pub(super) unsafe fn panel<V: Vectors, const TOKENS: usize>(
             while column + 8 * LANES <= job.blocks {
                 _mm_prefetch::<_MM_HINT_T0>(halves.wrapping_add(column + AHEAD / 2).cast());
                 for lane in 0..LANES {
-                    multiply(halves, floats, column + 8 * lane, job.blocks, lane, &mut sums);
+                    multiply(
+                        halves,
+                        floats,
+                        column + 8 * lane,
+                        job.blocks,
+                        lane,
+                        &mut sums,
+                    );
                 }
                 column += 8 * LANES;
             }

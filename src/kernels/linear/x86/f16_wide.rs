@@ -13,7 +13,14 @@ pub(in super::super) struct Wide {
     pub(in super::super) rows: usize,
     /// Tokens of a tile.
     pub(in super::super) tokens: usize,
-    multiply: unsafe fn(expanded: &[f32], tile: &[u8], columns: usize, rows: usize, output: *mut f32, stride: usize),
+    multiply: unsafe fn(
+        expanded: &[f32],
+        tile: &[u8],
+        columns: usize,
+        rows: usize,
+        output: *mut f32,
+        stride: usize,
+    ),
 }
 
 impl Wide {
@@ -33,7 +40,12 @@ impl Wide {
     ///
     /// # Safety
     /// The processor has AVX and F16C.
-    pub(in super::super) unsafe fn expand(&self, halves: &[u8], columns: usize, expanded: &mut [f32]) {
+    pub(in super::super) unsafe fn expand(
+        &self,
+        halves: &[u8],
+        columns: usize,
+        expanded: &mut [f32],
+    ) {
         assert!(expanded.len() >= columns * self.rows && columns.is_multiple_of(8));
         let rows: Vec<&[u8]> = halves.chunks_exact(2 * columns).take(self.rows).collect();
         for first in (0..self.rows).step_by(PANEL) {
@@ -64,7 +76,13 @@ impl Wide {
 
 /// Expands eight rows from `first` on.
 #[target_feature(enable = "avx,f16c")]
-unsafe fn turn_round(rows: &[&[u8]], first: usize, columns: usize, all: usize, expanded: &mut [f32]) {
+unsafe fn turn_round(
+    rows: &[&[u8]],
+    first: usize,
+    columns: usize,
+    all: usize,
+    expanded: &mut [f32],
+) {
     for column in (0..columns).step_by(PANEL) {
         let mut vectors = [_mm256_setzero_ps(); PANEL];
         for (vector, row) in vectors.iter_mut().zip(rows.iter().skip(first)) {
@@ -85,7 +103,12 @@ unsafe fn turn_round(rows: &[&[u8]], first: usize, columns: usize, all: usize, e
         let (first_2, first_3) = fours(high, 0);
         let (last_0, last_1) = fours(low, 1);
         let (last_2, last_3) = fours(high, 1);
-        let pairs = [(first_0, last_0), (first_1, last_1), (first_2, last_2), (first_3, last_3)];
+        let pairs = [
+            (first_0, last_0),
+            (first_1, last_1),
+            (first_2, last_2),
+            (first_3, last_3),
+        ];
         for (index, (x, y)) in pairs.into_iter().enumerate() {
             let columns = [
                 (index, _mm256_permute2f128_ps::<0x20>(x, y)),
@@ -152,5 +175,25 @@ macro_rules! product {
     };
 }
 
-product!(avx2, "avx2,fma", 8, 6, _mm256_setzero_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_storeu_ps);
-product!(avx512, "avx512f", 16, 12, _mm512_setzero_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_storeu_ps);
+product!(
+    avx2,
+    "avx2,fma",
+    8,
+    6,
+    _mm256_setzero_ps,
+    _mm256_loadu_ps,
+    _mm256_set1_ps,
+    _mm256_fmadd_ps,
+    _mm256_storeu_ps
+);
+product!(
+    avx512,
+    "avx512f",
+    16,
+    12,
+    _mm512_setzero_ps,
+    _mm512_loadu_ps,
+    _mm512_set1_ps,
+    _mm512_fmadd_ps,
+    _mm512_storeu_ps
+);

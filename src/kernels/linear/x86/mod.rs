@@ -67,6 +67,7 @@ impl InstructionSet {
             (Self::Avx2, Format::F16) => &[6, 4, 2, 1],
             (Self::Vnni, Format::Q4_0) => &[16, 8, 4, 2, 1],
             (Self::Vnni, Format::Q4K) => &[8, 4, 2, 1],
+            (Self::Avx2, Format::Q8_0) => &[2, 1],
             _ => &[4, 2, 1],
         }
     }
@@ -94,10 +95,6 @@ impl InstructionSet {
 /// # Safety
 /// The methods are only called inside functions that have the instructions of the set.
 trait Vectors {
-    /// `sum` + for each lane the products of its four unsigned and signed bytes. Without VNNI two of the products
-    /// must fit 16 bits together: unsigned bytes of at most 128 do.
-    unsafe fn dot(sum: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i;
-
     /// `sum` + for each lane its row's products with 32 signed bytes at `bytes`: vector v of `weights` holds four
     /// bytes of each of eight rows, none above 15.
     unsafe fn dot_of_eight(sum: __m256i, weights: &[__m256i; 8], bytes: *const u8) -> __m256i;
@@ -110,24 +107,31 @@ trait Vectors {
         scales: __m256i,
     ) -> __m256i;
 
-    /// `sum` + for each lane the products of its four bytes, all of which are signed, times two; `unsigned` are the
-    /// weights with 128 added and `correction` is −128 · the sum of the lane's bytes.
-    unsafe fn signed_dot(weights: __m256i, bytes: __m256i, correction: *const __m256i) -> __m256i;
+    /// Signed weights as [`Vectors::signed_dot`] takes them.
+    unsafe fn signed_weights(weights: __m256i) -> SignedWeights;
+
+    /// For each lane the products of its four weights and bytes, all of which are signed; `correction` is −128 · the
+    /// sum of the lane's bytes.
+    unsafe fn signed_dot(
+        weights: SignedWeights,
+        bytes: __m256i,
+        correction: *const __m256i,
+    ) -> __m256i;
+}
+
+/// Weights prepared for products with signed bytes.
+#[derive(Clone, Copy)]
+struct SignedWeights {
+    /// Their magnitudes, or 128 more than they are.
+    unsigned: __m256i,
+    /// As they are.
+    signed: __m256i,
 }
 
 struct Avx2;
 struct Vnni;
 
 impl Vectors for Avx2 {
-    #[inline(always)]
-    unsafe fn dot(sum: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i {
-        // SAFETY: the trait's condition.
-        unsafe {
-            let pairs = _mm256_maddubs_epi16(unsigned, signed);
-            _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
-        }
-    }
-
     #[inline(always)]
     unsafe fn dot_of_eight(sum: __m256i, weights: &[__m256i; 8], bytes: *const u8) -> __m256i {
         // SAFETY: the trait's condition.
@@ -153,15 +157,25 @@ impl Vectors for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn signed_dot(weights: __m256i, bytes: __m256i, _correction: *const __m256i) -> __m256i {
-        // SAFETY: the trait's condition.
+    unsafe fn signed_weights(weights: __m256i) -> SignedWeights {
+        SignedWeights {
+            // SAFETY: the trait's condition.
+            unsigned: unsafe { _mm256_abs_epi8(weights) },
+            signed: weights,
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn signed_dot(
+        weights: SignedWeights,
+        bytes: __m256i,
+        _correction: *const __m256i,
+    ) -> __m256i {
+        // SAFETY: the trait's condition. Two products of at most 128 · 127 fit 16 bits.
         unsafe {
-            let magnitudes = _mm256_abs_epi8(weights);
-            Self::dot(
-                _mm256_setzero_si256(),
-                magnitudes,
-                _mm256_sign_epi8(bytes, weights),
-            )
+            let bytes = _mm256_sign_epi8(bytes, weights.signed);
+            let pairs = _mm256_maddubs_epi16(weights.unsigned, bytes);
+            _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
         }
     }
 }
@@ -184,12 +198,6 @@ unsafe fn pairs_of_eight(weights: &[__m256i; 8], bytes: *const u8) -> __m256i {
 }
 
 impl Vectors for Vnni {
-    #[inline(always)]
-    unsafe fn dot(sum: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i {
-        // SAFETY: the trait's condition.
-        unsafe { _mm256_dpbusd_epi32(sum, unsigned, signed) }
-    }
-
     #[inline(always)]
     unsafe fn dot_of_eight(sum: __m256i, weights: &[__m256i; 8], bytes: *const u8) -> __m256i {
         // SAFETY: the trait's condition.
@@ -219,12 +227,22 @@ impl Vectors for Vnni {
     }
 
     #[inline(always)]
-    unsafe fn signed_dot(weights: __m256i, bytes: __m256i, correction: *const __m256i) -> __m256i {
-        // SAFETY: the trait's condition; the caller's correction is 32 bytes.
-        unsafe {
-            let shifted = _mm256_xor_si256(weights, _mm256_set1_epi8(-128));
-            _mm256_dpbusd_epi32(correction.read_unaligned(), shifted, bytes)
+    unsafe fn signed_weights(weights: __m256i) -> SignedWeights {
+        SignedWeights {
+            // SAFETY: the trait's condition.
+            unsigned: unsafe { _mm256_xor_si256(weights, _mm256_set1_epi8(-128)) },
+            signed: weights,
         }
+    }
+
+    #[inline(always)]
+    unsafe fn signed_dot(
+        weights: SignedWeights,
+        bytes: __m256i,
+        correction: *const __m256i,
+    ) -> __m256i {
+        // SAFETY: the trait's condition; the caller's correction is 32 bytes.
+        unsafe { _mm256_dpbusd_epi32(correction.read_unaligned(), weights.unsigned, bytes) }
     }
 }
 
@@ -247,7 +265,10 @@ unsafe fn half_everywhere(place: *const u8) -> __m256 {
 unsafe fn sum_of_lanes(lanes: __m256) -> f32 {
     // SAFETY: the caller has AVX.
     unsafe {
-        let four = _mm_add_ps(_mm256_extractf128_ps::<1>(lanes), _mm256_castps256_ps128(lanes));
+        let four = _mm_add_ps(
+            _mm256_extractf128_ps::<1>(lanes),
+            _mm256_castps256_ps128(lanes),
+        );
         let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
         _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
     }
@@ -307,7 +328,7 @@ kernels!(vnni, Vnni, "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni", [
 kernels!(avx2, Avx2, "avx2,fma,f16c", [
     F16 => f16: 1 2 4;
     Q4_0 => q4_0: 1 2 4;
-    Q8_0 => q8_0: 1 2 4;
+    Q8_0 => q8_0: 1 2;
     Q4K => q4_k: 1 2 4;
     Q5K => q5_k: 1 2 4;
     Q6K => q6_k: 1 2 4;

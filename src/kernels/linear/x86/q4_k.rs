@@ -48,7 +48,11 @@ pub(super) unsafe fn panel<V: Vectors, const TOKENS: usize>(
                     let mut weights = [_mm256_setzero_si256(); 8];
                     for (index, weights) in weights.iter_mut().enumerate() {
                         let both = _mm256_loadu_si256(nibbles.add(32 * index).cast());
-                        let both = if half == 0 { both } else { _mm256_srli_epi16::<4>(both) };
+                        let both = if half == 0 {
+                            both
+                        } else {
+                            _mm256_srli_epi16::<4>(both)
+                        };
                         *weights = _mm256_and_si256(both, low);
                     }
                     for (token, dot) in dots.iter_mut().enumerate() {
@@ -56,7 +60,8 @@ pub(super) unsafe fn panel<V: Vectors, const TOKENS: usize>(
                         *dot = V::scaled_dot_of_eight(*dot, &weights, bytes, scales);
                     }
                 }
-                let minimum = _mm256_cvtepu8_epi16(_mm_loadu_si128(block.add(96 + 16 * pair).cast()));
+                let minimum =
+                    _mm256_cvtepu8_epi16(_mm_loadu_si128(block.add(96 + 16 * pair).cast()));
                 for (token, dot) in minimum_dots.iter_mut().enumerate() {
                     let sums = pairs.cast::<i32>().add(pair * TOKENS + token);
                     let sums = _mm256_set1_epi32(sums.read_unaligned());

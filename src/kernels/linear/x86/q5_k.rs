@@ -69,7 +69,11 @@ unsafe fn super_block<V: Vectors, const TOKENS: usize>(
         let mut dots = [_mm256_setzero_si256(); TOKENS];
         for group in 0..8 {
             let nibbles = _mm256_loadu_si256(block.add(48 + 32 * (group / 2)).cast());
-            let nibbles = if group % 2 == 0 { nibbles } else { _mm256_srli_epi16::<4>(nibbles) };
+            let nibbles = if group % 2 == 0 {
+                nibbles
+            } else {
+                _mm256_srli_epi16::<4>(nibbles)
+            };
             // Bit `group` becomes bit 4.
             let bits = if group < 4 {
                 _mm256_sll_epi16(fifth, _mm_cvtsi32_si128(4 - group as i32))
@@ -91,20 +95,27 @@ unsafe fn super_block<V: Vectors, const TOKENS: usize>(
         let minimum_scale = _mm256_cvtss_f32(half_everywhere(block.add(2)));
         let lane_minimums = _mm_loadu_si128(lane_minimums.as_ptr().cast());
         for token in 0..TOKENS {
-            let token_scale = step.add(304 * TOKENS + 4 * token).cast::<f32>().read_unaligned();
+            let token_scale = step
+                .add(304 * TOKENS + 4 * token)
+                .cast::<f32>()
+                .read_unaligned();
             sums[token] = _mm256_fmadd_ps(
                 _mm256_mul_ps(_mm256_set1_ps(token_scale), scale),
                 _mm256_cvtepi32_ps(dots[token]),
                 sums[token],
             );
             let pair = |index: usize| {
-                step.add(256 * TOKENS).cast::<i32>().add(index * TOKENS + token).read_unaligned()
+                step.add(256 * TOKENS)
+                    .cast::<i32>()
+                    .add(index * TOKENS + token)
+                    .read_unaligned()
             };
             let group_sums = _mm_set_epi32(pair(3), pair(2), pair(1), pair(0));
             let products = _mm_madd_epi16(lane_minimums, group_sums);
             let products = _mm_hadd_epi32(products, products);
             let product = _mm_cvtsi128_si32(_mm_hadd_epi32(products, products));
-            minimums[token] = (-token_scale * minimum_scale).mul_add(product as f32, minimums[token]);
+            minimums[token] =
+                (-token_scale * minimum_scale).mul_add(product as f32, minimums[token]);
         }
     }
 }

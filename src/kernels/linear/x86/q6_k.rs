@@ -60,9 +60,8 @@ unsafe fn super_block<V: Vectors, const TOKENS: usize>(
         let halves = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(scales, first_and_second));
         let mut dots = [_mm256_setzero_si256(); TOKENS];
         for half in 0..2 {
-            let lower = [0, 32].map(|place| {
-                _mm256_loadu_si256(block.add(64 * half + place).cast())
-            });
+            let lower =
+                [0, 32].map(|place| _mm256_loadu_si256(block.add(64 * half + place).cast()));
             let upper = _mm256_loadu_si256(block.add(128 + 32 * half).cast());
             let two_bits = [
                 _mm256_slli_epi16::<4>(upper),
@@ -72,7 +71,11 @@ unsafe fn super_block<V: Vectors, const TOKENS: usize>(
             ];
             for part in 0..4 {
                 let nibbles = lower[part % 2];
-                let nibbles = if part < 2 { nibbles } else { _mm256_srli_epi16::<4>(nibbles) };
+                let nibbles = if part < 2 {
+                    nibbles
+                } else {
+                    _mm256_srli_epi16::<4>(nibbles)
+                };
                 let weights = _mm256_or_si256(
                     _mm256_and_si256(nibbles, low),
                     _mm256_and_si256(two_bits[part], high),
