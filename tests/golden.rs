@@ -125,13 +125,15 @@ fn smaller_caches_stay_close() {
 fn ggmls_own_operations_agree_with_our_kernels() {
     let _cores = cores();
     let reference = reference();
-    let options = SessionOptions {
+    let options = ModelOptions {
         own_kernels: false,
-        ..SessionOptions::default()
+        ..ModelOptions::default()
     };
+    let folder = tempfile::tempdir().unwrap();
+    let model = Model::open(austen("f32", folder.path()), &options).unwrap();
     let mut worst = 0.0f64;
     for prompt in reference["prompts"].as_array().unwrap() {
-        let mut session = session(&austen_f32(), options);
+        let mut session = session(&model, SessionOptions::default());
         let logits = session.prefill(&ids(&prompt["ids"])).unwrap();
         worst = worst.max(difference(logits, prompt));
     }
@@ -181,15 +183,17 @@ fn quantized_models_compute_what_ggmls_operations_do() {
     let folder = tempfile::tempdir().unwrap();
     for file_type in ["f16", "q8_0", "q4_0", "q4_k"] {
         let file = austen(file_type, folder.path());
-        let model = Model::open(file, &ModelOptions::default()).unwrap();
+        let models = [true, false].map(|own_kernels| {
+            let options = ModelOptions {
+                own_kernels,
+                ..ModelOptions::default()
+            };
+            Model::open(&file, &options).unwrap()
+        });
         let mut worst = 0.0f32;
         for prompt in reference()["prompts"].as_array().unwrap() {
-            let [ours, theirs] = [true, false].map(|own_kernels| {
-                let options = SessionOptions {
-                    own_kernels,
-                    ..SessionOptions::default()
-                };
-                let mut session = session(&model, options);
+            let [ours, theirs] = models.each_ref().map(|model| {
+                let mut session = session(model, SessionOptions::default());
                 let mut logits = session.forward(&ids(&prompt["ids"])).unwrap().to_vec();
                 logits.extend_from_slice(session.decode(11).unwrap());
                 logits

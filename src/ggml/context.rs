@@ -8,6 +8,7 @@ use super::buffer::Buffer;
 use super::sys;
 use crate::error::{Error, Result};
 use crate::gguf::TensorType;
+use crate::kernels::pool::Pool;
 
 /// The longest tensor name ggml keeps, without its final NUL.
 const NAME_BYTES: usize = sys::GGML_MAX_NAME as usize - 1;
@@ -20,6 +21,7 @@ pub(crate) struct Context {
     raw: NonNull<sys::ggml_context>,
     bytes: usize,
     tensors: usize,
+    pool: Option<Arc<Pool>>,
     kept: Mutex<Kept>,
 }
 
@@ -50,6 +52,14 @@ impl Context {
     /// # Errors
     /// [`Error::Memory`] when the arena cannot be allocated.
     pub(crate) fn new(tensors: usize) -> Result<Arc<Self>> {
+        Self::with_pool(tensors, None)
+    }
+
+    /// As [`Context::new`], for steps that the threads of `pool` compute.
+    ///
+    /// # Errors
+    /// As [`Context::new`].
+    pub(crate) fn with_pool(tensors: usize, pool: Option<Arc<Pool>>) -> Result<Arc<Self>> {
         // SAFETY: both functions only compute a size.
         let bytes = unsafe {
             sys::ggml_tensor_overhead()
@@ -73,8 +83,19 @@ impl Context {
             raw,
             bytes,
             tensors,
+            pool,
             kept: Mutex::default(),
         }))
+    }
+
+    /// Whether a pool of this library's computes steps.
+    pub(crate) fn has_pool(&self) -> bool {
+        self.pool.is_some()
+    }
+
+    /// The threads that compute this library's own steps, where those are not ggml's.
+    pub(super) fn pool(&self) -> Option<&Arc<Pool>> {
+        self.pool.as_ref()
     }
 
     /// Descriptions this arena was made for; a graph in it has at most as many nodes.

@@ -1,19 +1,28 @@
 //! Steps of a graph that this library computes itself, on the CPU device.
 //!
-//! A kernel sees rows of f32 and nothing of ggml; the unsafe crossing is here, once.
+//! A kernel sees numbers and nothing of ggml; the unsafe crossing is here, once. In a context with a pool of
+//! threads ggml calls every step on one thread, and the step shares its work out in the pool; without one, ggml's
+//! own threads share the rows.
 
 use std::ffi::{c_int, c_void};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use half::f16;
+
 use super::context::{Context, Tensor};
 use super::sys;
 use crate::error::{Error, Result};
 use crate::gguf::TensorType;
+use crate::kernels::pool::Pool;
+use crate::kernels::shared::Parts;
 
 /// Most tensors a kernel reads beside its result.
-pub(crate) const MAX_INPUTS: usize = 3;
+pub(crate) const MAX_INPUTS: usize = 4;
+
+/// Elements of a row kernel's result that are worth a chunk of their own.
+const CHUNK_ELEMENTS: usize = 4096;
 
 /// A computation whose result rows do not depend on each other.
 pub(crate) trait RowKernel: Send + Sync {
@@ -36,10 +45,53 @@ pub(crate) struct Rows<'a> {
     pub(crate) inputs: [&'a [f32]; MAX_INPUTS],
 }
 
+/// A computation that shares its work out itself.
+pub(crate) trait StepKernel: Send + Sync {
+    /// What error messages call it.
+    fn name(&self) -> &'static str;
+
+    /// Computes the whole result from the whole of each tensor that is read, in the order they were given.
+    fn compute(&self, inputs: [Elements<'_>; MAX_INPUTS], output: &mut [f32], pool: &Pool);
+}
+
+/// The elements of a tensor.
+#[derive(Clone, Copy)]
+pub(crate) enum Elements<'a> {
+    F32(&'a [f32]),
+    F16(&'a [f16]),
+    /// The blocks of a quantized type.
+    Blocks(TensorType, &'a [u8]),
+}
+
+impl<'a> Elements<'a> {
+    /// The numbers of an f32 tensor, and nothing of another.
+    pub(crate) fn f32(self) -> &'a [f32] {
+        match self {
+            Self::F32(numbers) => numbers,
+            _ => &[],
+        }
+    }
+
+    /// The numbers of an f16 tensor, and nothing of another.
+    pub(crate) fn f16(self) -> &'a [f16] {
+        match self {
+            Self::F16(numbers) => numbers,
+            _ => &[],
+        }
+    }
+}
+
+enum Kernel {
+    Rows(Box<dyn RowKernel>),
+    Step(Box<dyn StepKernel>),
+}
+
 /// A kernel bound into a graph. The graph's context keeps it at one address while ggml may call it.
 pub(crate) struct Operation {
-    kernel: Box<dyn RowKernel>,
+    kernel: Kernel,
     in_place: bool,
+    /// The threads of a step, and of rows where ggml's do not share them.
+    pool: Option<Arc<Pool>>,
     /// One of the constants below.
     state: AtomicU8,
 }
@@ -65,29 +117,51 @@ impl Operation {
     }
 }
 
-/// The f32 elements of a tensor.
-///
-/// # Safety
-/// `tensor` is live, has data in host memory, is contiguous, and nothing writes to it meanwhile.
-unsafe fn elements<'a>(tensor: *const sys::ggml_tensor) -> &'a [f32] {
-    // SAFETY: the caller's condition; the data holds nelements f32, aligned by the allocator.
-    unsafe {
-        let count = sys::ggml_nelements(tensor) as usize;
-        std::slice::from_raw_parts((*tensor).data.cast::<f32>(), count)
+impl Kernel {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Rows(kernel) => kernel.name(),
+            Self::Step(kernel) => kernel.name(),
+        }
     }
 }
 
-/// Called by ggml on each of its threads.
+/// The elements of a tensor.
+///
+/// # Safety
+/// `tensor` is live, has data in host memory, is contiguous, and nothing writes to it meanwhile.
+unsafe fn elements<'a>(tensor: *const sys::ggml_tensor) -> Elements<'a> {
+    // SAFETY: the caller's condition: there are so many elements, aligned by the allocator, or so many bytes.
+    unsafe {
+        let data = (*tensor).data;
+        let count = sys::ggml_nelements(tensor) as usize;
+        match super::types::from_raw((*tensor).type_) {
+            Ok(TensorType::F32) => {
+                Elements::F32(std::slice::from_raw_parts(data.cast::<f32>(), count))
+            }
+            Ok(TensorType::F16) => {
+                Elements::F16(std::slice::from_raw_parts(data.cast::<f16>(), count))
+            }
+            Ok(other) => {
+                let bytes = sys::ggml_nbytes(tensor);
+                Elements::Blocks(other, std::slice::from_raw_parts(data.cast::<u8>(), bytes))
+            }
+            // `bind` accepts only types that have a name.
+            Err(_) => Elements::F32(&[]),
+        }
+    }
+}
+
+/// Called by ggml: on each of its threads, or on one where there is a pool.
 unsafe extern "C" fn run(
     result: *mut sys::ggml_tensor,
     thread: c_int,
     threads: c_int,
     user_data: *mut c_void,
 ) {
-    // SAFETY: `user_data` is the operation that `row_kernel` stored in the graph's context, which
-    // outlives every run.
+    // SAFETY: `user_data` is the operation that `bind` stored in the graph's context, which outlives every run.
     let operation = unsafe { &*user_data.cast::<Operation>() };
-    // SAFETY: ggml passes a live tensor that `row_kernel` made: f32 and contiguous.
+    // SAFETY: ggml passes a live tensor that `bind` made: f32 and contiguous.
     let tensor = unsafe { &*result };
     let columns = tensor.ne[0] as usize;
     let rows = (tensor.ne[1] * tensor.ne[2] * tensor.ne[3]) as usize;
@@ -98,14 +172,14 @@ unsafe extern "C" fn run(
         return;
     }
     let sources = &tensor.src[usize::from(operation.in_place)..];
-    let mut inputs: [&[f32]; MAX_INPUTS] = [&[]; MAX_INPUTS];
+    let mut inputs: [Elements<'_>; MAX_INPUTS] = [Elements::F32(&[]); MAX_INPUTS];
     for (input, &source) in inputs.iter_mut().zip(sources) {
         if source.is_null() {
             break;
         }
-        // SAFETY: `row_kernel` accepts only contiguous f32 tensors; ggml runs one operation at a
-        // time, so nothing writes to the sources, and they do not overlap the result: ggml's
-        // allocator never reuses a source's memory for a custom operation.
+        // SAFETY: `bind` accepts only contiguous tensors; ggml runs one operation at a time, so nothing writes to
+        // the sources, and they do not overlap the result: ggml's allocator never reuses a source's memory for a
+        // custom operation.
         *input = unsafe { elements(source) };
     }
     // SAFETY: rows `first..last` belong to this thread alone.
@@ -115,24 +189,54 @@ unsafe extern "C" fn run(
             (last - first) * columns,
         )
     };
-    let rows = Rows {
-        first,
-        columns,
-        output,
-        inputs,
-    };
-    if std::panic::catch_unwind(AssertUnwindSafe(|| operation.kernel.compute(rows))).is_err() {
+    let compute = || operation.compute(inputs, &mut *output, first, columns);
+    if std::panic::catch_unwind(AssertUnwindSafe(compute)).is_err() {
         operation.state.store(PANICKED, Ordering::Relaxed);
         return;
     }
-    // SAFETY: the last of this thread's rows, which the kernel has let go of.
-    let last_row = unsafe {
-        std::slice::from_raw_parts(tensor.data.cast::<f32>().add((last - 1) * columns), columns)
-    };
     // A weight that is no number is in every row, and one row costs nothing. Later it may be too
     // late: ggml quantizes activations, which turns NaN into some number.
+    let last_row = &output[(last - first - 1) * columns..];
     if !last_row.iter().all(|number| number.is_finite()) {
         operation.state.store(NOT_FINITE, Ordering::Relaxed);
+    }
+}
+
+impl Operation {
+    /// Computes rows from `first` on.
+    fn compute(
+        &self,
+        inputs: [Elements<'_>; MAX_INPUTS],
+        output: &mut [f32],
+        first: usize,
+        columns: usize,
+    ) {
+        match (&self.kernel, &self.pool) {
+            (Kernel::Step(kernel), Some(pool)) => kernel.compute(inputs, output, pool),
+            (Kernel::Step(_), None) => unreachable!("`step` asks for a pool"),
+            (Kernel::Rows(kernel), pool) => {
+                let inputs = inputs.map(Elements::f32);
+                let all = output.len();
+                let chunk = (CHUNK_ELEMENTS / columns).max(1) * columns;
+                let parts = Parts::new(output);
+                let compute = |start: usize, length: usize| {
+                    kernel.compute(Rows {
+                        first: first + start / columns,
+                        columns,
+                        // SAFETY: chunks do not overlap.
+                        output: unsafe { parts.slice(start, length) },
+                        inputs,
+                    });
+                };
+                match pool {
+                    Some(pool) => pool.run(all.div_ceil(chunk), &|index| {
+                        let start = index * chunk;
+                        compute(start, chunk.min(all - start));
+                    }),
+                    None => compute(0, all),
+                }
+            }
+        }
     }
 }
 
@@ -151,63 +255,125 @@ impl Context {
         others: &[&Tensor],
         in_place: bool,
     ) -> Result<Tensor> {
+        let operand_too = (!in_place).then_some(operand);
+        let inputs: Vec<&Tensor> = operand_too
+            .into_iter()
+            .chain(others.iter().copied())
+            .collect();
+        for tensor in std::iter::once(&operand).chain(&inputs) {
+            if tensor.tensor_type()? != TensorType::F32 {
+                return Err(Error::Ggml {
+                    operation: kernel.name(),
+                    message: format!("{} must be f32", tensor.describe()),
+                });
+            }
+        }
+        let place = if in_place {
+            Place::Of(operand)
+        } else {
+            Place::New(operand.shape())
+        };
+        self.bind(Kernel::Rows(kernel), place, &inputs)
+    }
+
+    /// Adds a step computed by `kernel` from `inputs`, with a result of its own: f32 of `shape`.
+    ///
+    /// # Errors
+    /// [`Error::Ggml`] when the context has no pool, a tensor is not contiguous, there are more than
+    /// [`MAX_INPUTS`], or the arena is full.
+    pub(crate) fn step(
+        self: &Arc<Self>,
+        kernel: Box<dyn StepKernel>,
+        shape: [usize; 2],
+        inputs: &[&Tensor],
+    ) -> Result<Tensor> {
+        if self.pool().is_none() {
+            return Err(Error::Ggml {
+                operation: kernel.name(),
+                message: "a step needs a context with a pool of threads".to_owned(),
+            });
+        }
+        let shape = [shape[0], shape[1], 1, 1];
+        self.bind(Kernel::Step(kernel), Place::New(shape), inputs)
+    }
+
+    fn bind(
+        self: &Arc<Self>,
+        kernel: Kernel,
+        place: Place<'_>,
+        inputs: &[&Tensor],
+    ) -> Result<Tensor> {
         let operation = kernel.name();
         let refuse = |message| Err(Error::Ggml { operation, message });
-        if others.len() + usize::from(!in_place) > MAX_INPUTS {
-            return refuse(format!("{} inputs, at most {MAX_INPUTS}", others.len()));
+        if inputs.len() > MAX_INPUTS {
+            return refuse(format!("{} inputs, at most {MAX_INPUTS}", inputs.len()));
         }
-        for tensor in std::iter::once(&operand).chain(others) {
-            if tensor.tensor_type()? != TensorType::F32 || !tensor.is_contiguous() {
-                return refuse(format!("{} must be contiguous f32", tensor.describe()));
+        let operand = match place {
+            Place::Of(operand) => Some(operand),
+            Place::New(_) => None,
+        };
+        let sources: Vec<&Tensor> = operand.into_iter().chain(inputs.iter().copied()).collect();
+        for tensor in &sources {
+            // The type has a name, or this is an error.
+            tensor.tensor_type()?;
+            if !tensor.is_contiguous() {
+                return refuse(format!("{} must be contiguous", tensor.describe()));
             }
         }
         let arena = self.room(operation)?;
+        let tasks = if self.pool().is_some() {
+            1
+        } else {
+            sys::GGML_N_TASKS_MAX
+        };
         let bound = Arc::new(Operation {
             kernel,
-            in_place,
+            in_place: operand.is_some(),
+            pool: self.pool().cloned(),
             state: AtomicU8::new(FINE),
         });
         let user_data = Arc::as_ptr(&bound).cast_mut().cast::<c_void>();
         self.keep_operation(bound);
-        let mut arguments: Vec<*mut sys::ggml_tensor> = Vec::with_capacity(1 + others.len());
-        if !in_place {
-            arguments.push(operand.raw());
-        }
-        arguments.extend(others.iter().map(|tensor| tensor.raw()));
+        let mut arguments: Vec<*mut sys::ggml_tensor> =
+            inputs.iter().map(|tensor| tensor.raw()).collect();
         let count = arguments.len() as c_int;
-        let ne = operand.get().ne;
         // SAFETY: the arena has room, there are fewer arguments than ggml's limit, and the operation
         // stays at its address for the life of the context.
         let raw = unsafe {
-            if in_place {
-                sys::ggml_custom_inplace(
+            match place {
+                Place::Of(operand) => sys::ggml_custom_inplace(
                     arena,
                     operand.raw(),
                     arguments.as_mut_ptr(),
                     count,
                     Some(run),
-                    sys::GGML_N_TASKS_MAX,
+                    tasks,
                     user_data,
-                )
-            } else {
-                sys::ggml_custom_4d(
+                ),
+                Place::New([columns, rows, third, fourth]) => sys::ggml_custom_4d(
                     arena,
                     sys::GGML_TYPE_F32,
-                    ne[0],
-                    ne[1],
-                    ne[2],
-                    ne[3],
+                    columns as i64,
+                    rows as i64,
+                    third as i64,
+                    fourth as i64,
                     arguments.as_mut_ptr(),
                     count,
                     Some(run),
-                    sys::GGML_N_TASKS_MAX,
+                    tasks,
                     user_data,
-                )
+                ),
             }
         };
-        let mut sources = vec![operand];
-        sources.extend(others);
         // SAFETY: `raw` was made in this context.
         unsafe { self.adopt(operation, raw, &sources) }
     }
+}
+
+/// Where the result of an operation goes.
+enum Place<'a> {
+    /// Into memory of its own, in this shape.
+    New([usize; 4]),
+    /// Into the memory of this tensor.
+    Of(&'a Tensor),
 }

@@ -12,10 +12,14 @@
 )]
 
 pub(crate) mod activation;
+pub(crate) mod attention;
 pub(crate) mod half_table;
+pub(crate) mod linear;
 mod math;
+pub(crate) mod pool;
 pub(crate) mod quantize;
 pub(crate) mod rows;
+pub(crate) mod shared;
 
 /// Compiles a function's body for the instruction sets worth having, and runs the best one.
 ///

@@ -5,20 +5,23 @@
 
 use std::sync::Arc;
 
-use half::f16;
-
 use super::cache::KvCache;
 use super::device_map::DeviceMap;
-use super::weights::{LayerWeights, Pair, Weights};
+use super::steps::{
+    Apart, AttentionStep, Bias, BiasActivation, BiasGelu, BiasResidual, Finish, LayerNorm, Only,
+    Product, product,
+};
+use super::weights::{LayerWeights, Linear, Matrix, Norm, Weights};
 use super::{Activation, Hyperparameters};
 use crate::error::Result;
 use crate::ggml::context::{Context, Tensor};
-use crate::ggml::custom::{RowKernel, Rows};
+use crate::ggml::custom::RowKernel;
 use crate::ggml::gelu::gelu_table;
 use crate::ggml::graph::Graph;
 use crate::gguf::TensorType;
-use crate::kernels::activation::Elementwise;
-use crate::kernels::{half_table, rows};
+use crate::kernels::attention::MAX_HEAD_WIDTH;
+use crate::kernels::pool::Pool;
+use crate::kernels::{half_table, linear};
 
 /// What a graph is built for; one with an equal shape can be used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,7 +134,8 @@ const TENSORS_PER_LAYER: usize = 64;
 /// Descriptions outside the layers.
 const TENSORS_OUTSIDE: usize = 64;
 
-/// Describes the forward pass of `shape` over `weights` and `cache`.
+/// Describes the forward pass of `shape` over `weights` and `cache`; the threads of `pool` compute this library's own
+/// steps, and ggml's where there is none.
 ///
 /// # Errors
 /// [`crate::Error::Ggml`] when shapes do not fit each other, which checked hyperparameters rule out;
@@ -141,9 +145,11 @@ pub(crate) fn build(
     hyperparameters: &Hyperparameters,
     cache: &KvCache,
     devices: &DeviceMap,
+    pool: Option<&Arc<Pool>>,
     shape: GraphShape,
 ) -> Result<ForwardGraph> {
-    let context = Context::new(TENSORS_OUTSIDE + TENSORS_PER_LAYER * hyperparameters.layers)?;
+    let tensors = TENSORS_OUTSIDE + TENSORS_PER_LAYER * hyperparameters.layers;
+    let context = Context::with_pool(tensors, pool.cloned())?;
     let mut graph = Graph::new(&context)?;
     let mut ports = Ports::describe(&context, shape)?;
     let steps_on = |device| Steps {
@@ -184,6 +190,8 @@ pub(crate) fn build(
                 graph.end_section(devices.layer(index));
                 return Ok(ForwardGraph { graph, ports });
             }
+            // The kernel finds the queries in the joint projection.
+            _ if steps.attends_itself() => (qkv, &ports.mask),
             _ => (steps.columns(&qkv, 0)?, &ports.mask),
         };
         let (attended, probabilities) = steps.attention(&queries, cache, index, mask)?;
@@ -200,7 +208,7 @@ pub(crate) fn build(
     let normalized = steps.norm(&x, &weights.output_norm)?;
     graph.expand(&normalized)?;
     if let (true, Some(head)) = (shape.logits, &weights.head) {
-        let logits = context.mul_mat(head, &normalized)?;
+        let logits = product(&context, head, &normalized)?;
         logits.mark_output();
         graph.expand(&logits)?;
         ports.logits = Some(logits);
@@ -251,7 +259,7 @@ impl Steps<'_> {
     }
 
     /// Layer normalization of each token: `[width, tokens]`.
-    fn norm(&self, x: &Tensor, norm: &Pair) -> Result<Tensor> {
+    fn norm(&self, x: &Tensor, norm: &Norm) -> Result<Tensor> {
         let (context, epsilon) = (self.context, self.hyperparameters.epsilon);
         if self.own_kernels {
             let kernel = Box::new(LayerNorm { epsilon });
@@ -262,9 +270,13 @@ impl Steps<'_> {
     }
 
     /// `weight · x + bias`, and what follows: `[out, tokens]`.
-    fn linear(&self, x: &Tensor, linear: &Pair, after: After<'_>) -> Result<Tensor> {
+    fn linear(&self, x: &Tensor, linear: &Linear, after: After<'_>) -> Result<Tensor> {
         let context = self.context;
-        let product = context.mul_mat(&linear.weight, x)?;
+        let weight = match &linear.weight {
+            Matrix::Tensor(weight) => weight,
+            Matrix::Own(matrix) => return self.own_linear(x, matrix, &linear.bias, after),
+        };
+        let product = context.mul_mat(weight, x)?;
         if !self.own_kernels {
             let sum = context.add(&product, &linear.bias)?;
             return match after {
@@ -291,6 +303,36 @@ impl Steps<'_> {
         };
         let others: Vec<&Tensor> = std::iter::once(&linear.bias).chain(residual).collect();
         context.row_kernel(kernel, &product, &others, true)
+    }
+
+    /// [`Steps::linear`] in one step of this library's.
+    fn own_linear(
+        &self,
+        x: &Tensor,
+        matrix: &Arc<linear::Matrix>,
+        bias: &Tensor,
+        after: After<'_>,
+    ) -> Result<Tensor> {
+        let mut inputs = vec![x, bias];
+        let finish = match after {
+            After::Nothing => Finish::Bias,
+            After::Activation(Activation::GeluNew) if self.shape.gelu_by_table => {
+                let table = gelu_table()?;
+                let gelu = move |values: &mut [f32]| half_table::gelu_by_table(values, table);
+                Finish::BiasActivation(Box::new(gelu))
+            }
+            After::Activation(activation) => Finish::BiasActivation(Box::new(activation.kernel())),
+            After::Residual(residual) => {
+                inputs.push(residual);
+                Finish::BiasResidual
+            }
+        };
+        let shape = [matrix.rows(), x.shape()[1]];
+        let product = Product {
+            matrix: Arc::clone(matrix),
+            finish,
+        };
+        self.context.step(Box::new(product), shape, &inputs)
     }
 
     /// The activation by operations that every device has, or else by our kernel on the CPU. That one gives
@@ -336,7 +378,14 @@ impl Steps<'_> {
         Ok(())
     }
 
-    /// Attention of `queries` (`[width, n]`) over the cache: `[width, n]`, and its probabilities
+    /// Whether attention is a step of this library's.
+    fn attends_itself(&self) -> bool {
+        self.shape.flash_attention
+            && self.context.has_pool()
+            && self.hyperparameters.head_width() <= MAX_HEAD_WIDTH
+    }
+
+    /// Attention of `queries` (`[width, n]`; a kernel of our own skips what else is in a column) over the cache: `[width, n]`, and its probabilities
     /// (`[keys, n, heads]`) where they are computed.
     fn attention(
         &self,
@@ -352,6 +401,17 @@ impl Steps<'_> {
         );
         let count = queries.shape()[1];
         let scale = self.hyperparameters.attention_scale(layer);
+        if self.attends_itself() {
+            let kernel = Box::new(AttentionStep {
+                cells: self.shape.keys,
+                heads,
+                head_width: head,
+                scale,
+            });
+            let inputs = [queries, &cache.keys[layer], &cache.values[layer], mask];
+            let merged = context.step(kernel, [self.hyperparameters.width, count], &inputs)?;
+            return Ok((merged, None));
+        }
         let strides = queries.strides();
         let queries = context.view(
             queries,
@@ -400,113 +460,5 @@ impl Steps<'_> {
         let activation = After::Activation(self.hyperparameters.activation);
         let up = self.linear(&normalized, &layer.feed_forward_up, activation)?;
         self.linear(&up, &layer.feed_forward_down, After::Residual(x))
-    }
-}
-
-struct LayerNorm {
-    epsilon: f32,
-}
-
-impl RowKernel for LayerNorm {
-    fn name(&self) -> &'static str {
-        "layer norm"
-    }
-
-    fn compute(&self, rows: Rows<'_>) {
-        let [x, weight, bias] = rows.inputs;
-        let first = rows.first * rows.columns;
-        let x = &x[first..first + rows.output.len()];
-        rows::layer_norm(
-            &rows::LayerNorm {
-                x,
-                weight,
-                bias,
-                epsilon: self.epsilon,
-            },
-            rows.output,
-        );
-    }
-}
-
-struct Bias;
-
-impl RowKernel for Bias {
-    fn name(&self) -> &'static str {
-        "bias"
-    }
-
-    fn compute(&self, rows: Rows<'_>) {
-        rows::add_bias(rows.output, rows.inputs[0]);
-    }
-}
-
-struct BiasActivation(Elementwise);
-
-impl RowKernel for BiasActivation {
-    fn name(&self) -> &'static str {
-        "bias and activation"
-    }
-
-    fn compute(&self, rows: Rows<'_>) {
-        rows::add_bias_and_activate(rows.output, rows.inputs[0], self.0);
-    }
-}
-
-struct BiasGelu(&'static [f16; half_table::ENTRIES]);
-
-impl RowKernel for BiasGelu {
-    fn name(&self) -> &'static str {
-        "bias and GELU"
-    }
-
-    fn compute(&self, rows: Rows<'_>) {
-        let [bias, ..] = rows.inputs;
-        for row in rows.output.chunks_exact_mut(rows.columns) {
-            rows::add_bias(row, bias);
-            half_table::gelu_by_table(row, self.0);
-        }
-    }
-}
-
-struct Only(Elementwise);
-
-impl RowKernel for Only {
-    fn name(&self) -> &'static str {
-        "activation"
-    }
-
-    fn compute(&self, rows: Rows<'_>) {
-        self.0(rows.output);
-    }
-}
-
-struct Apart(Elementwise);
-
-impl RowKernel for Apart {
-    fn name(&self) -> &'static str {
-        "activation"
-    }
-
-    fn compute(&self, rows: Rows<'_>) {
-        let first = rows.first * rows.columns;
-        let [x, ..] = rows.inputs;
-        rows.output
-            .copy_from_slice(&x[first..first + rows.output.len()]);
-        self.0(rows.output);
-    }
-}
-
-struct BiasResidual;
-
-impl RowKernel for BiasResidual {
-    fn name(&self) -> &'static str {
-        "bias and residual"
-    }
-
-    fn compute(&self, rows: Rows<'_>) {
-        let [bias, residual, _] = rows.inputs;
-        let first = rows.first * rows.columns;
-        let residual = &residual[first..first + rows.output.len()];
-        rows::add_bias_and_residual(rows.output, bias, residual);
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod graph;
 mod head_settings;
 pub mod hyperparameters;
 pub mod in_gguf;
+pub(crate) mod steps;
 pub(crate) mod task_head;
 pub mod tensor_table;
 pub(crate) mod weights;

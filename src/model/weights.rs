@@ -16,21 +16,53 @@ use crate::ggml::context::{Context, Tensor};
 use crate::ggml::device::{BufferType, Device};
 use crate::ggml::quantize::{dequantize_rows, has_expansion};
 use crate::gguf::{Gguf, TensorInfo, TensorType};
+use crate::kernels::linear;
 
-/// Scale and shift of a layer normalization, or the two tensors of a linear layer.
-pub(crate) struct Pair {
+/// Scale and shift of a layer normalization.
+pub(crate) struct Norm {
     pub(crate) weight: Tensor,
     pub(crate) bias: Tensor,
 }
 
+/// The matrix and the bias of a linear layer.
+pub(crate) struct Linear {
+    pub(crate) weight: Matrix,
+    pub(crate) bias: Tensor,
+}
+
+/// A weight matrix: `[columns, rows]`, inputs and outputs.
+#[derive(Clone)]
+pub(crate) enum Matrix {
+    /// For ggml's products.
+    Tensor(Tensor),
+    /// For this library's kernels.
+    Own(Arc<linear::Matrix>),
+}
+
 /// The tensors of one block.
 pub(crate) struct LayerWeights {
-    pub(crate) attention_norm: Pair,
-    pub(crate) attention_qkv: Pair,
-    pub(crate) attention_output: Pair,
-    pub(crate) feed_forward_norm: Pair,
-    pub(crate) feed_forward_up: Pair,
-    pub(crate) feed_forward_down: Pair,
+    pub(crate) attention_norm: Norm,
+    pub(crate) attention_qkv: Linear,
+    pub(crate) attention_output: Linear,
+    pub(crate) feed_forward_norm: Norm,
+    pub(crate) feed_forward_up: Linear,
+    pub(crate) feed_forward_down: Linear,
+}
+
+impl Matrix {
+    /// The type of the elements.
+    ///
+    /// # Errors
+    /// As [`Tensor::tensor_type`].
+    pub(crate) fn tensor_type(&self) -> Result<TensorType> {
+        match self {
+            Self::Tensor(tensor) => tensor.tensor_type(),
+            Self::Own(matrix) => Ok(FORMATS
+                .iter()
+                .find(|(_, format)| *format == matrix.format())
+                .map_or(TensorType::F32, |(tensor_type, _)| *tensor_type)),
+        }
+    }
 }
 
 /// Every tensor of a model, ready to be used by any number of sessions.
@@ -38,10 +70,12 @@ pub(crate) struct Weights {
     pub(crate) token_embedding: Tensor,
     pub(crate) position_embedding: Tensor,
     pub(crate) layers: Vec<LayerWeights>,
-    pub(crate) output_norm: Pair,
+    pub(crate) output_norm: Norm,
     /// `[width, vocabulary]`, in models that predict tokens; the token embedding itself when the head is
     /// tied.
-    pub(crate) head: Option<Tensor>,
+    pub(crate) head: Option<Matrix>,
+    /// Whether every matrix is one of this library's kernels', so that their threads compute all steps.
+    pub(crate) own_kernels: bool,
     /// Bytes used where they lie in the file.
     pub(crate) mapped_bytes: usize,
     /// Bytes that were copied or rearranged into host memory of their own.
@@ -55,8 +89,10 @@ pub(crate) struct Weights {
 pub(crate) struct Placement {
     /// Use the file's bytes where they are, as far as the kernels can.
     pub(crate) in_place: bool,
-    /// Move matrices into a layout that ggml multiplies faster, where it has one.
+    /// Move matrices into a layout that is multiplied faster, where there is one.
     pub(crate) repack: bool,
+    /// Use this library's kernels where they know every matrix.
+    pub(crate) own_kernels: bool,
 }
 
 /// Where one tensor goes.
@@ -66,6 +102,8 @@ enum Home {
     File,
     /// Memory of this type, which may rearrange.
     Own(BufferType),
+    /// A matrix of this library's kernels.
+    Kernels(linear::Format),
 }
 
 /// A tensor of the table with its bytes in the file and the place it will have.
@@ -74,6 +112,8 @@ struct Placed<'a> {
     info: &'a TensorInfo,
     tensor: Tensor,
     home: Home,
+    /// What the kernels read, once it is there.
+    matrix: Option<Arc<linear::Matrix>>,
 }
 
 impl Weights {
@@ -95,8 +135,15 @@ impl Weights {
         let found = find_in(gguf, hyperparameters)?;
         let context = Context::new(found.len() + 2)?;
         let device = devices.cpu();
+        let tied = hyperparameters.predicts_tokens() && hyperparameters.tied_head;
+        let own_kernels = placement.own_kernels
+            && devices.others().is_empty()
+            && found
+                .iter()
+                .all(|(spec, info)| has_kernels(spec, info, tied));
         let loader = Loader {
             device,
+            own_kernels,
             devices,
             memory: device.buffer_type()?,
             // Helpers of the CPU know matrices only as ggml has them in files.
@@ -112,12 +159,11 @@ impl Weights {
             .filter(|(spec, _)| spec.entry.role != Role::TaskHead)
             .map(|(spec, info)| loader.describe(gguf, &context, spec, info))
             .collect::<Result<_>>()?;
-        let tied = hyperparameters.predicts_tokens() && hyperparameters.tied_head;
         if let (true, Some(head)) = (tied, loader.tied_head(&context, &placed)?) {
             placed.push(head);
         }
         loader.place_in_file(gguf, &placed)?;
-        let mut own_bytes = 0;
+        let mut own_bytes = place_in_kernels(gguf, &mut placed, release)?;
         for memory in loader.repacking.iter().chain([&loader.memory]) {
             own_bytes += place_own(gguf, &placed, *memory, release)?;
         }
@@ -131,55 +177,62 @@ impl Weights {
         let mut weights = Self::arrange(&placed, hyperparameters)?;
         (weights.mapped_bytes, weights.own_bytes) = (mapped_bytes, own_bytes);
         weights.device_bytes = device_bytes;
+        weights.own_kernels = own_kernels;
         Ok(weights)
     }
 
     /// Gives each tensor its name in the graph.
     fn arrange(placed: &[Placed<'_>], hyperparameters: &Hyperparameters) -> Result<Self> {
-        let by_name: HashMap<&str, &Tensor> = placed
+        let by_name: HashMap<&str, &Placed<'_>> = placed
             .iter()
-            .map(|placed| (placed.spec.name.as_str(), &placed.tensor))
+            .map(|placed| (placed.spec.name.as_str(), placed))
             .collect();
         let find = |name: &str| {
             by_name
                 .get(name)
-                .map(|&tensor| tensor.clone())
                 .ok_or_else(|| Error::format(name, "the tensor table has no such tensor"))
         };
-        let pair = |name: &str| -> Result<Pair> {
-            Ok(Pair {
-                weight: find(&format!("{name}.weight"))?,
-                bias: find(&format!("{name}.bias"))?,
+        let tensor = |name: &str| Ok::<_, Error>(find(name)?.tensor.clone());
+        let matrix = |name: &str| Ok::<_, Error>(find(name)?.matrix());
+        let norm = |name: &str| -> Result<Norm> {
+            Ok(Norm {
+                weight: tensor(&format!("{name}.weight"))?,
+                bias: tensor(&format!("{name}.bias"))?,
+            })
+        };
+        let linear = |name: &str| -> Result<Linear> {
+            Ok(Linear {
+                weight: matrix(&format!("{name}.weight"))?,
+                bias: tensor(&format!("{name}.bias"))?,
             })
         };
         let layer = |index: usize| -> Result<LayerWeights> {
-            let part = |name: &str| pair(&format!("blk.{index}.{name}"));
+            let part = |name: &str| format!("blk.{index}.{name}");
             Ok(LayerWeights {
-                attention_norm: part("attn_norm")?,
-                attention_qkv: part("attn_qkv")?,
-                attention_output: part("attn_output")?,
-                feed_forward_norm: part("ffn_norm")?,
-                feed_forward_up: part("ffn_up")?,
-                feed_forward_down: part("ffn_down")?,
+                attention_norm: norm(&part("attn_norm"))?,
+                attention_qkv: linear(&part("attn_qkv"))?,
+                attention_output: linear(&part("attn_output"))?,
+                feed_forward_norm: norm(&part("ffn_norm"))?,
+                feed_forward_up: linear(&part("ffn_up"))?,
+                feed_forward_down: linear(&part("ffn_down"))?,
             })
         };
-        let token_embedding = find("token_embd.weight")?;
         Ok(Self {
-            position_embedding: find("position_embd.weight")?,
+            position_embedding: tensor("position_embd.weight")?,
             layers: (0..hyperparameters.layers)
                 .map(layer)
                 .collect::<Result<_>>()?,
-            output_norm: pair("output_norm")?,
+            output_norm: norm("output_norm")?,
             head: match hyperparameters.predicts_tokens() {
-                // A device of its own has a copy.
-                true if hyperparameters.tied_head => {
-                    let copy = by_name.get(HEAD).map(|&tensor| tensor.clone());
-                    Some(copy.unwrap_or_else(|| token_embedding.clone()))
+                // A device of its own, or the kernels, have the tied head apart from the embedding.
+                true if hyperparameters.tied_head && !by_name.contains_key(HEAD) => {
+                    Some(matrix(EMBEDDING)?)
                 }
-                true => Some(find(HEAD)?),
+                true => Some(matrix(HEAD)?),
                 false => None,
             },
-            token_embedding,
+            token_embedding: tensor(EMBEDDING)?,
+            own_kernels: false,
             mapped_bytes: 0,
             own_bytes: 0,
             device_bytes: Vec::new(),
@@ -187,12 +240,51 @@ impl Weights {
     }
 }
 
+impl Placed<'_> {
+    fn matrix(&self) -> Matrix {
+        match &self.matrix {
+            Some(matrix) => Matrix::Own(Arc::clone(matrix)),
+            None => Matrix::Tensor(self.tensor.clone()),
+        }
+    }
+}
+
+/// The types that the kernels know, and what they call them.
+const FORMATS: [(TensorType, linear::Format); 6] = [
+    (TensorType::F16, linear::Format::F16),
+    (TensorType::Q4_0, linear::Format::Q4_0),
+    (TensorType::Q8_0, linear::Format::Q8_0),
+    (TensorType::Q4_K, linear::Format::Q4K),
+    (TensorType::Q5_K, linear::Format::Q5K),
+    (TensorType::Q6_K, linear::Format::Q6K),
+];
+
+fn format_of(tensor_type: TensorType) -> Option<linear::Format> {
+    let found = FORMATS.iter().find(|(known, _)| *known == tensor_type);
+    found.map(|(_, format)| *format)
+}
+
+/// Whether this library has kernels for a tensor, if it is a matrix that is multiplied.
+fn has_kernels(spec: &TensorSpec, info: &TensorInfo, tied: bool) -> bool {
+    let multiplied = match spec.entry.role {
+        Role::Vector | Role::PositionEmbedding | Role::TaskHead => false,
+        Role::TokenEmbedding => tied,
+        _ => true,
+    };
+    let columns = spec.shape.first().map_or(0, |&columns| columns as usize);
+    !multiplied || format_of(info.tensor_type).is_some_and(|format| format.is_fast(columns))
+}
+
 /// The language-model head's name.
 const HEAD: &str = "output.weight";
+/// The token embedding's name.
+const EMBEDDING: &str = "token_embd.weight";
 
 struct Loader<'d> {
     /// The CPU.
     device: Device,
+    /// Whether matrices go to this library's kernels.
+    own_kernels: bool,
     devices: &'d DeviceMap,
     memory: BufferType,
     repacking: Vec<BufferType>,
@@ -223,6 +315,7 @@ impl Loader<'_> {
             info,
             tensor,
             home,
+            matrix: None,
         })
     }
 
@@ -276,6 +369,9 @@ impl Loader<'_> {
                 }
             }
             _ => {
+                if let (true, Some(format)) = (self.own_kernels, format_of(info.tensor_type)) {
+                    return Ok(Home::Kernels(format));
+                }
                 for &memory in &self.repacking {
                     if self
                         .device
@@ -327,7 +423,8 @@ impl Loader<'_> {
         Ok(None)
     }
 
-    /// A copy of the token embedding for the device that has the head, where lookups stay on the CPU.
+    /// The tied head apart from the token embedding, whose rows are looked up on the CPU as they are in the file: a copy
+    /// for the device that has the head, or for the kernels.
     fn tied_head<'a>(
         &self,
         context: &Arc<Context>,
@@ -337,12 +434,27 @@ impl Loader<'_> {
         let embedding = placed
             .iter()
             .find(|placed| placed.spec.entry.role == Role::TokenEmbedding);
-        let Some(embedding) = embedding.filter(|_| device != self.device) else {
+        let apart = device != self.device || self.own_kernels;
+        let Some(embedding) = embedding.filter(|_| apart) else {
             return Ok(None);
         };
-        let memory = device.buffer_type()?;
         let [columns, rows, ..] = embedding.tensor.shape();
         let tensor_type = embedding.info.tensor_type;
+        let mut spec = embedding.spec.clone();
+        HEAD.clone_into(&mut spec.name);
+        let head = |home| {
+            Ok(Some(Placed {
+                spec,
+                info: embedding.info,
+                tensor: context.tensor(HEAD, tensor_type, &[columns, rows])?,
+                home,
+                matrix: None,
+            }))
+        };
+        if let (true, Some(format)) = (self.own_kernels, format_of(tensor_type)) {
+            return head(Home::Kernels(format));
+        }
+        let memory = device.buffer_type()?;
         if !device.multiplies(memory, tensor_type, [columns, rows])? {
             tracing::warn!(
                 "the head as {} on {} is not there; the CPU computes it",
@@ -351,14 +463,7 @@ impl Loader<'_> {
             );
             return Ok(None);
         }
-        let mut spec = embedding.spec.clone();
-        HEAD.clone_into(&mut spec.name);
-        Ok(Some(Placed {
-            spec,
-            info: embedding.info,
-            tensor: context.tensor(HEAD, tensor_type, &[columns, rows])?,
-            home: Home::Own(memory),
-        }))
+        head(Home::Own(memory))
     }
 
     /// Points the tensors that stay in the file at its bytes.
@@ -374,6 +479,54 @@ impl Loader<'_> {
         file.mark_weights();
         staying.try_for_each(|placed| file.place_at(&placed.tensor, placed.info.offset as usize))
     }
+}
+
+/// Arranges the kernels' matrices in memory of their own, several at a time, and gives their bytes in the file back.
+/// Returns the bytes taken.
+fn place_in_kernels(
+    gguf: &Gguf,
+    placed: &mut [Placed<'_>],
+    release: &(dyn Fn(Range<usize>) + Sync),
+) -> Result<usize> {
+    let mut matrices: Vec<(&mut Placed<'_>, linear::Format, Range<usize>)> = Vec::new();
+    let mut end = 0usize;
+    for placed in placed {
+        let Home::Kernels(format) = placed.home else {
+            continue;
+        };
+        let [columns, rows, ..] = placed.tensor.shape();
+        let bytes = linear::Matrix::arranged_bytes(format, rows, columns);
+        matrices.push((placed, format, end..end + bytes));
+        end = (end + bytes).next_multiple_of(linear::ALIGNMENT);
+    }
+    let mut arena = linear::Arena::new(end)
+        .map_err(|error| Error::Memory(format!("{end} bytes for matrices: {error}")))?;
+    let mut rest = arena.bytes_mut();
+    let mut work = Vec::with_capacity(matrices.len());
+    for (placed, format, range) in &matrices {
+        let (arranged, after) = rest.split_at_mut(
+            range
+                .len()
+                .next_multiple_of(linear::ALIGNMENT)
+                .min(rest.len()),
+        );
+        work.push((&**placed, *format, &mut arranged[..range.len()]));
+        rest = after;
+    }
+    work.into_par_iter().for_each(|(placed, format, arranged)| {
+        let [columns, rows, ..] = placed.tensor.shape();
+        let data = gguf.tensor_data(placed.info);
+        linear::Matrix::arrange(format, rows, columns, data, arranged);
+        let start = placed.info.offset as usize;
+        release(start..start + data.len());
+    });
+    let arena = Arc::new(arena);
+    for (placed, format, range) in matrices {
+        let [columns, rows, ..] = placed.tensor.shape();
+        let matrix = linear::Matrix::new(format, rows, columns, Arc::clone(&arena), range);
+        placed.matrix = Some(Arc::new(matrix));
+    }
+    Ok(end)
 }
 
 /// Copies the tensors whose home is `memory` into as few buffers of it as its limit allows, several at a time

@@ -24,6 +24,11 @@ pub struct ModelOptions {
     /// Move matrices into a layout that is multiplied faster, and give their mapped pages back. Costs
     /// some time at the start.
     pub repack: bool,
+    /// Compute with this library's kernels: products of the matrix types they know where `repack` allows it, and the
+    /// small steps (layer norm, bias, activation, residual) of every model. Without them ggml's operations do it,
+    /// slower: for comparisons. GELU is as exact as f32 allows where the matrices are f32, and otherwise rounded to
+    /// half floats as ggml does it.
+    pub own_kernels: bool,
     /// Devices to compute on, beside the CPU, which always takes part: names that
     /// [`system::devices`](crate::ggml::system::devices) gives, or `rpc://HOST:PORT` for those of a worker on
     /// another machine. None named: the CPU alone.
@@ -39,6 +44,7 @@ impl Default for ModelOptions {
             map: true,
             lock: false,
             repack: true,
+            own_kernels: true,
             devices: Vec::new(),
             gpu_layers: None,
         }
@@ -52,6 +58,7 @@ pub struct Model {
     devices: DeviceMap,
     weights: Weights,
     task_head: Option<TaskHead>,
+    own_kernels: bool,
     tokenizer: OnceLock<Tokenizer>,
 }
 
@@ -108,6 +115,7 @@ impl Model {
         let placement = Placement {
             in_place: options.map && aligned,
             repack: options.repack,
+            own_kernels: options.own_kernels && options.repack,
         };
         let task_head = TaskHead::load(&gguf, &hyperparameters)?;
         let weights = Weights::load(&gguf, &hyperparameters, &devices, placement, &release)?;
@@ -120,6 +128,7 @@ impl Model {
             devices,
             weights,
             task_head,
+            own_kernels: options.own_kernels,
             tokenizer: OnceLock::new(),
         }))
     }
@@ -179,6 +188,11 @@ impl Model {
         layer.map_or(Ok(TensorType::F32), |layer| {
             layer.attention_qkv.weight.tensor_type()
         })
+    }
+
+    /// Whether the small steps are this library's kernels'.
+    pub(super) fn uses_own_kernels(&self) -> bool {
+        self.own_kernels
     }
 
     pub(super) fn devices(&self) -> &DeviceMap {

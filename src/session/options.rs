@@ -96,11 +96,6 @@ pub struct SessionOptions {
     pub cache_type: Option<CacheType>,
     /// How attention is computed.
     pub flash_attention: FlashAttention,
-    /// Compute the small steps (layer norm, bias, activation, residual) with this library's kernels.
-    /// Without it ggml's operations do it, slower: for comparisons. On x86-64 with AVX2 (and no AVX-512)
-    /// both give the same bits, except that the kernels compute GELU as exactly as f32 allows where the
-    /// matrices are f32; otherwise they round it to half floats as ggml does.
-    pub own_kernels: bool,
     /// Threads to compute with; by default one a physical core.
     pub threads: Option<usize>,
     /// Most tokens computed together. Bounds the memory of the computation.
@@ -115,7 +110,6 @@ impl Default for SessionOptions {
             context: None,
             cache_type: None,
             flash_attention: FlashAttention::default(),
-            own_kernels: true,
             threads: None,
             batch_size: 512,
             sequences: 1,
@@ -129,7 +123,6 @@ pub(super) struct Settled {
     pub(super) context: usize,
     pub(super) cache_type: CacheType,
     pub(super) flash_attention: bool,
-    pub(super) own_kernels: bool,
     pub(super) gelu_by_table: bool,
     pub(super) threads: usize,
     pub(super) batch_size: usize,
@@ -159,7 +152,6 @@ impl SessionOptions {
             context,
             cache_type: self.cache_type.unwrap_or(by_matrices),
             flash_attention: self.flash_attention != FlashAttention::Off,
-            own_kernels: self.own_kernels,
             gelu_by_table: matrix_type != TensorType::F32,
             threads: within("threads", threads, MAX_THREADS)?,
             batch_size: within("batch size", self.batch_size, usize::MAX)?.min(context),

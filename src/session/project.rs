@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::ggml::context::Context;
 use crate::ggml::graph::{Allocator, Graph};
 use crate::gguf::TensorType;
+use crate::model::steps::product;
 
 /// The head, its input and its output.
 const TENSORS: usize = 8;
@@ -33,11 +34,11 @@ impl Session {
             )));
         }
         let count = rows.len() / width;
-        let context = Context::new(TENSORS)?;
+        let context = Context::with_pool(TENSORS, self.pool.clone())?;
         let mut graph = Graph::new(&context)?;
         let input = context.tensor("rows", TensorType::F32, &[width, count])?;
         input.mark_input();
-        let output = context.mul_mat(head, &input)?;
+        let output = product(&context, head, &input)?;
         output.mark_output();
         graph.expand(&output)?;
         graph.end_section(model.devices().head());

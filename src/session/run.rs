@@ -14,6 +14,7 @@ use crate::ggml::backend::Backends;
 use crate::ggml::context::Tensor;
 use crate::ggml::device::Device;
 use crate::ggml::graph::{AllocatedGraph, Allocator};
+use crate::kernels::pool::Pool;
 use crate::model::cache::{Cells, KvCache, SequenceId, SequenceSet};
 use crate::model::graph::{self, GraphShape, Ports};
 
@@ -26,6 +27,8 @@ pub struct Session {
     model: Arc<Model>,
     settled: Settled,
     pub(super) backends: Backends,
+    /// The threads of this library's kernels, where they compute all steps; ggml then has one.
+    pub(super) pool: Option<Arc<Pool>>,
     pub(super) cache: KvCache,
     pub(super) cells: Cells,
     /// The graph of the last single token, and that of the last stretch of text.
@@ -71,12 +74,16 @@ impl Session {
             settled.context,
             settled.cache_type.tensor_type(),
         )?;
-        let backends = Backends::start(&devices.others(), devices.cpu(), settled.threads)?;
+        let own = model.weights().own_kernels;
+        let ggml_threads = if own { 1 } else { settled.threads };
+        let backends = Backends::start(&devices.others(), devices.cpu(), ggml_threads)?;
+        let pool = own.then(|| Arc::new(Pool::new(settled.threads)));
         Ok(Self {
             cells: Cells::new(settled.context),
             model,
             settled,
             backends,
+            pool,
             cache,
             graphs: [None, None],
             output: Output::default(),
@@ -360,7 +367,7 @@ impl Session {
                 .min(self.settled.context),
             outputs: selected.len(),
             flash_attention: self.settled.flash_attention && !batch.attentions,
-            own_kernels: self.settled.own_kernels,
+            own_kernels: self.model.uses_own_kernels(),
             gelu_by_table: self.settled.gelu_by_table,
             token_types: tokens.iter().any(|token| token.token_type.is_some()),
             logits: batch.logits,
@@ -385,6 +392,7 @@ impl Session {
             self.model.hyperparameters(),
             &self.cache,
             self.model.devices(),
+            self.pool.as_ref(),
             shape,
         )?;
         let allocator = match old {

@@ -69,7 +69,7 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = parse_flash_attention)]
     #[arg(help_heading = "Running the model")]
     flash_attn: FlashAttention,
-    /// Whose small steps (layer norm, bias, activation) to use: own (fused), or ggml for comparisons
+    /// Whose kernels to use on the CPU: own, or ggml for comparisons
     #[arg(long, value_name = "WHOSE", default_value = "own")]
     #[arg(value_parser = ["own", "ggml"], help_heading = "Running the model")]
     kernels: String,
@@ -126,6 +126,7 @@ impl RunArguments {
         ModelOptions {
             map: !self.no_mmap,
             lock: self.mlock,
+            own_kernels: self.kernels == "own",
             devices: self.device.clone(),
             gpu_layers: self.gpu_layers,
             ..ModelOptions::default()
@@ -139,7 +140,6 @@ impl RunArguments {
             cache_type: self.cache_type,
             flash_attention: self.flash_attn,
             threads: self.threads,
-            own_kernels: self.kernels == "own",
             ..SessionOptions::default()
         }
     }

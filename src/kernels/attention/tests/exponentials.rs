@@ -1,0 +1,81 @@
+//! Both ways to compute e^x.
+
+use super::super::lanes::{Fallback, Lanes, Portable, Task};
+#[cfg(target_arch = "x86_64")]
+use super::super::x86::{Avx2, Avx512};
+
+/// Arguments in [−105, 0], near 0 and far from it.
+fn arguments() -> Vec<f32> {
+    let steps = (0..400_000).map(|step| -105.0 * step as f32 / 400_000.0);
+    let small = (0..2_000).map(|step| -f32::from_bits(step * 500_000));
+    steps
+        .chain(small.filter(|x| x.is_finite()))
+        .chain([f32::NEG_INFINITY, -0.0, 0.0, -1e30])
+        .collect()
+}
+
+/// e^x in vectors, as the C library's, and by the polynomial.
+struct Exponentials<'a> {
+    exact: &'a mut [f32],
+    close: &'a mut [f32],
+}
+
+impl Task for Exponentials<'_> {
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        lanes.exp_as_libm(self.exact);
+        for vector in self.close.chunks_exact_mut(L::WIDTH) {
+            lanes.store(lanes.exp(lanes.load(vector)), vector);
+        }
+    }
+}
+
+fn check<L: Lanes>(name: &str, lanes: L) {
+    let mut x = arguments();
+    x.truncate(x.len() / 16 * 16);
+    x.extend([f32::NEG_INFINITY; 16]);
+    let (mut exact, mut close) = (x.clone(), x.clone());
+    lanes.run(Exponentials {
+        exact: &mut exact,
+        close: &mut close,
+    });
+    let mut unlike = 0;
+    let mut worst = 0.0f64;
+    for ((&x, exact), close) in x.iter().zip(exact).zip(close) {
+        unlike += usize::from(x.exp().to_bits() != exact.to_bits());
+        let expected = f64::from(x).exp();
+        let unit = (expected * f64::from(f32::EPSILON)).max(f64::from(f32::from_bits(1)));
+        worst = worst.max((f64::from(close) - expected).abs() / unit);
+    }
+    println!(
+        "{name}: {unlike} of {} unlike f32::exp; polynomial within {worst:.2} units",
+        x.len()
+    );
+    assert_eq!(unlike, 0, "{name}");
+    assert!(worst < 2.0, "{name}: {worst}");
+    let mut numbers = [f32::NAN; 16];
+    let mut again = numbers;
+    lanes.run(Exponentials {
+        exact: &mut numbers,
+        close: &mut again,
+    });
+    assert!(
+        numbers.iter().chain(&again).all(|number| number.is_nan()),
+        "{name}"
+    );
+}
+
+#[test]
+fn exponentials_are_the_librarys_and_within_two_units() {
+    check("fallback", Fallback {});
+    check("portable, 16", Portable::<16, true>);
+    #[cfg(target_arch = "x86_64")]
+    {
+        if let Some(lanes) = Avx2::detect() {
+            check("AVX2", lanes);
+        }
+        if let Some(lanes) = Avx512::detect() {
+            check("AVX-512", lanes);
+        }
+    }
+}

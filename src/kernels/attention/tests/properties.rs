@@ -1,0 +1,220 @@
+//! Against the formula, against the portable version, and what results must not depend on.
+
+use half::f16;
+
+use super::super::attend;
+use super::super::lanes::Portable;
+#[cfg(target_arch = "x86_64")]
+use super::super::x86::{Avx2, Avx512};
+use super::{Case, Elements, Instructions, KINDS, Kind, Pool, Sight, available, difference};
+
+/// Shapes: tokens, cells, heads, head width.
+const SHAPES: &[[usize; 4]] = &[
+    [1, 32, 1, 8],
+    [1, 64, 12, 64],
+    [1, 512, 2, 64],
+    [1, 1024, 3, 80],
+    [1, 96, 2, 1],
+    [1, 33, 1, 256],
+    [2, 96, 3, 40],
+    [7, 1024, 2, 128],
+    [63, 64, 2, 64],
+    [64, 64, 2, 64],
+    [64, 96, 3, 40],
+    [65, 1024, 2, 80],
+    [65, 100, 2, 13],
+    [200, 224, 2, 128],
+    [200, 480, 1, 8],
+    [200, 512, 2, 64],
+];
+
+fn cases() -> impl Iterator<Item = (String, Kind, Case)> {
+    SHAPES.iter().enumerate().flat_map(|(index, &shape)| {
+        let kinds = KINDS.iter().copied().filter(move |kind| {
+            matches!(kind, Kind::F32 | Kind::F16) || shape[3].is_multiple_of(32)
+        });
+        kinds.flat_map(move |kind| {
+            [Sight::Causal, Sight::Random, Sight::Unfilled(20)].map(|sight| {
+                let case = Case::new(kind, shape, sight, index as u64 + 1);
+                (format!("{kind:?} {shape:?} {sight:?}"), kind, case)
+            })
+        })
+    })
+}
+
+/// What roundings allow: queries are rounded like the cache when tokens are few, and so are sums of
+/// half precision values; nothing is in tiles.
+fn tolerance(kind: Kind, tokens: usize) -> f64 {
+    match kind {
+        Kind::F32 => 5e-6,
+        _ if tokens >= 64 => 5e-6,
+        Kind::F16 => 4e-3,
+        Kind::Q8_0 | Kind::Q4_0 => 3e-2,
+    }
+}
+
+#[test]
+fn results_are_the_formulas() {
+    for instructions in available() {
+        let mut worst = KINDS.map(|_| (0.0, String::new()));
+        for (name, kind, case) in cases() {
+            let found = case.result(instructions, 1);
+            let difference = difference(&found, &case.reference());
+            let limit = tolerance(kind, case.tokens);
+            assert!(
+                difference < limit,
+                "{instructions:?} {name}: {difference:e}"
+            );
+            let worst = &mut worst[kind as usize];
+            if difference > worst.0 {
+                *worst = (difference, name);
+            }
+        }
+        for (difference, name) in worst {
+            println!("{instructions:?}: largest difference {difference:.2e} ({name})");
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn vectors_give_the_bits_of_the_portable_version() {
+    for (name, _, case) in cases() {
+        if let Some(lanes) = Avx2::detect() {
+            let (found, expected) = (case.result_by(lanes), case.result_by(Portable::<8, true>));
+            assert!(same_bits(&found, &expected), "AVX2: {name}");
+        }
+        if let Some(lanes) = Avx512::detect() {
+            let (found, expected) = (case.result_by(lanes), case.result_by(Portable::<16, true>));
+            assert!(same_bits(&found, &expected), "AVX-512: {name}");
+        }
+    }
+}
+
+fn same_bits(a: &[f32], b: &[f32]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    for (name, _, case) in cases() {
+        let mut alone = vec![f32::NAN; case.tokens * case.width()];
+        attend(&case.attention(), &Pool::new(1), &mut alone);
+        for threads in [2, 5, 16] {
+            let found = case.result(Instructions::best(), threads);
+            assert!(same_bits(&found, &alone), "{name}, {threads} threads");
+        }
+    }
+}
+
+#[test]
+fn a_token_gets_the_same_bits_alone_and_among_others() {
+    for kind in KINDS {
+        for cells in [96, 480, 512, 544, 1024] {
+            let together = Case::new(kind, [9, cells, 3, 64], Sight::Unfilled(7), 5);
+            let found = together.result(Instructions::best(), 1);
+            let width = together.width();
+            for token in 0..9 {
+                // Decoded alone, the mask ends at the step of 32 behind the token.
+                let seen = cells - 7 - (9 - token - 1);
+                let mut alone = together.clone();
+                alone.tokens = 1;
+                alone.cells = seen.next_multiple_of(32);
+                alone.queries = together.queries[token * 3 * width..][..3 * width].to_vec();
+                alone.mask = together.mask[token * cells..][..alone.cells].to_vec();
+                let alone = alone.result(Instructions::best(), 2);
+                let expected = &found[token * width..][..width];
+                assert!(
+                    same_bits(&alone, expected),
+                    "{kind:?}, {cells} cells, token {token}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_token_that_sees_nothing_gets_zeros() {
+    for kind in KINDS {
+        for tokens in [1, 3, 70] {
+            let mut case = Case::new(kind, [tokens, 544, 2, 32], Sight::Causal, 9);
+            let last = (tokens - 1) * case.cells;
+            case.mask[last..].fill(f16::NEG_INFINITY);
+            for instructions in available() {
+                let found = case.result(instructions, 1);
+                let (others, last) = found.split_at((tokens - 1) * case.width());
+                assert!(
+                    last.iter().all(|&number| number == 0.0),
+                    "{kind:?} {tokens}"
+                );
+                assert!(
+                    others.iter().all(|number| number.is_finite()),
+                    "{kind:?} {tokens}"
+                );
+            }
+        }
+    }
+}
+
+/// What cells that are not seen hold is not looked at; what those hold that are comes out.
+#[test]
+fn hidden_cells_do_not_matter_and_seen_ones_do() {
+    for tokens in [1, 70] {
+        let mut case = Case::new(Kind::F32, [tokens, 128, 2, 32], Sight::Unfilled(28), 3);
+        let width = case.width();
+        let before = case.result(Instructions::best(), 1);
+        let fill = |elements: &mut Elements, cell: usize, number: f32| {
+            if let Elements::F32(data) = elements {
+                data[cell * width..][..width].fill(number);
+            }
+        };
+        for cell in 100..128 {
+            fill(&mut case.keys, cell, 1e30);
+            fill(&mut case.values, cell, -1e30);
+        }
+        assert!(
+            same_bits(&case.result(Instructions::best(), 1), &before),
+            "{tokens} tokens"
+        );
+        fill(&mut case.values, 0, f32::NAN);
+        let found = case.result(Instructions::best(), 1);
+        assert!(
+            found.iter().all(|number| number.is_nan()),
+            "{tokens} tokens"
+        );
+    }
+}
+
+/// Scores far apart, beyond what e^x can show, and equal ones.
+#[test]
+fn extreme_scores_are_weighed_rightly() {
+    for kind in KINDS {
+        for tokens in [1, 4, 66] {
+            for factor in [0.0, 40.0, 3000.0] {
+                let mut case = Case::new(kind, [tokens, 576, 2, 32], Sight::Causal, 17);
+                for query in &mut case.queries {
+                    *query *= factor;
+                }
+                let expected = case.reference();
+                for instructions in available() {
+                    let found = case.result(instructions, 1);
+                    let finite = found.iter().all(|number| number.is_finite());
+                    assert!(finite, "{instructions:?} {kind:?} {tokens} {factor}");
+                    // Steep weights multiply the roundings of queries and scores.
+                    let limit = if factor == 0.0 { 2e-3 } else { 1.5 };
+                    let difference = difference(&found, &expected);
+                    let exact = kind == Kind::F32 || tokens >= 64;
+                    let limit = if exact {
+                        1e-6 * factor.max(10.0) as f64
+                    } else {
+                        limit
+                    };
+                    assert!(
+                        difference < limit,
+                        "{kind:?} {tokens} {factor}: {difference:e}"
+                    );
+                }
+            }
+        }
+    }
+}

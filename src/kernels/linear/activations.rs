@@ -1,0 +1,302 @@
+//! Activations as the kernels read them: rounded, and in tiles of a few tokens.
+//!
+//! Within a tile everything that a kernel needs at one step lies together, so that it reads one stream.
+
+use half::f16;
+
+use super::matrix::Format;
+use crate::kernels::pool::Pool;
+use crate::kernels::shared::Parts;
+use crate::kernels::wide;
+
+/// Elements of a block of eight-bit activations.
+pub(super) const BLOCK: usize = 32;
+/// Elements of a super-block beside K-quants.
+pub(super) const SUPER_BLOCK: usize = 256;
+
+/// What a kernel reads of each token, see the functions of the same names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rounding {
+    /// Half floats, expanded again.
+    Half,
+    /// Blocks of 32 bytes with a scale, and what nibbles that are 8 too large add.
+    Nibbles,
+    /// Blocks of 32 bytes with a scale, and what bytes that are 128 too large add in each lane.
+    Bytes,
+    /// Super-blocks of 256 bytes with a scale and sums.
+    Super,
+}
+
+impl Rounding {
+    /// What goes with matrices of `format`.
+    pub(super) fn of(format: Format) -> Self {
+        match format {
+            Format::F16 => Self::Half,
+            Format::Q4_0 => Self::Nibbles,
+            Format::Q8_0 => Self::Bytes,
+            Format::Q4K | Format::Q5K | Format::Q6K => Self::Super,
+        }
+    }
+
+    /// Elements of a step, and bytes that one token takes in it.
+    pub(super) fn step(self) -> (usize, usize) {
+        match self {
+            Self::Half => (1, 4),
+            Self::Nibbles => (BLOCK, BLOCK + 4 + 4),
+            Self::Bytes => (BLOCK, BLOCK + 32 + 4),
+            Self::Super => (SUPER_BLOCK, SUPER_BLOCK + 16 + 32 + 4),
+        }
+    }
+}
+
+/// Tokens that a kernel works on together.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tile {
+    /// The first of them.
+    pub(super) first: usize,
+    /// How many.
+    pub(super) tokens: usize,
+    /// Where they begin in the bytes.
+    start: usize,
+}
+
+/// Memory whose lines begin where the processor's do.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct Line([u8; 64]);
+
+/// The activations of some tokens, in tiles.
+pub(super) struct Activations {
+    pub(super) tiles: Vec<Tile>,
+    lines: Vec<Line>,
+    tile_bytes: usize,
+}
+
+impl Activations {
+    /// Rounds the rows of `x`, `[tokens, columns]`, into tiles of the given `sizes` (the largest first, the last
+    /// is 1), in the memory of `scratch`.
+    pub(super) fn new(
+        x: &[f32],
+        columns: usize,
+        rounding: Rounding,
+        sizes: &[usize],
+        pool: &Pool,
+        mut scratch: Vec<Line>,
+    ) -> Self {
+        let tokens = x.len() / columns;
+        let (elements, bytes) = rounding.step();
+        let token_bytes = columns / elements * bytes;
+        let mut tiles = Vec::new();
+        let (mut first, mut start) = (0, 0);
+        while first < tokens {
+            let size = sizes.iter().copied().find(|&size| size <= tokens - first);
+            let size = size.unwrap_or(1);
+            tiles.push(Tile {
+                first,
+                tokens: size,
+                start,
+            });
+            first += size;
+            start += (size * token_bytes).next_multiple_of(64);
+        }
+        scratch.resize(start / 64, Line([0; 64]));
+        let parts = Parts::new(as_bytes_mut(&mut scratch));
+        pool.run(tiles.len(), &|index| {
+            let tile = tiles[index];
+            // SAFETY: tiles do not overlap.
+            let output = unsafe { parts.slice(tile.start, tile.tokens * token_bytes) };
+            let x = &x[tile.first * columns..][..tile.tokens * columns];
+            match rounding {
+                Rounding::Half => halves(x, columns, tile.tokens, output),
+                Rounding::Nibbles => nibbles(x, columns, tile.tokens, output),
+                Rounding::Bytes => bytes_with_lanes(x, columns, tile.tokens, output),
+                Rounding::Super => super_blocks(x, columns, tile.tokens, output),
+            }
+        });
+        Self {
+            tiles,
+            lines: scratch,
+            tile_bytes: token_bytes,
+        }
+    }
+
+    /// The bytes of a tile.
+    pub(super) fn tile(&self, tile: &Tile) -> &[u8] {
+        &as_bytes(&self.lines)[tile.start..][..tile.tokens * self.tile_bytes]
+    }
+
+    /// The memory, for the next activations.
+    pub(super) fn into_scratch(self) -> Vec<Line> {
+        self.lines
+    }
+}
+
+fn as_bytes(lines: &[Line]) -> &[u8] {
+    // SAFETY: a line is 64 bytes without padding.
+    unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * 64) }
+}
+
+fn as_bytes_mut(lines: &mut [Line]) -> &mut [u8] {
+    // SAFETY: a line is 64 bytes without padding, and any bytes are a line.
+    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * 64) }
+}
+
+/// Tiles of at least this many tokens hold half floats column by column, smaller ones row by row.
+pub(super) const COLUMN_BY_COLUMN: usize = 6;
+
+wide! {
+    /// f32 rounded to half floats: `[columns][tokens]` in large tiles, `[tokens][columns]` in small ones.
+    fn halves(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) = halves_body
+}
+
+#[inline(always)]
+fn halves_body(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) {
+    let mut rounded = [f16::ZERO; BLOCK];
+    let mut expanded = [0.0; BLOCK];
+    let (column, row) = if tokens < COLUMN_BY_COLUMN {
+        (1, columns)
+    } else {
+        (tokens, 1)
+    };
+    for (token, x) in x.chunks_exact(columns).enumerate() {
+        for (block, x) in x.chunks(BLOCK).enumerate() {
+            use half::slice::HalfFloatSliceExt;
+            let (rounded, expanded) = (&mut rounded[..x.len()], &mut expanded[..x.len()]);
+            rounded.convert_from_f32_slice(x);
+            rounded.convert_to_f32_slice(expanded);
+            for (index, value) in expanded.iter().enumerate() {
+                let place = (block * BLOCK + index) * column + token * row;
+                output[4 * place..4 * place + 4].copy_from_slice(&value.to_ne_bytes());
+            }
+        }
+    }
+}
+
+/// A block's scale as a half float gives it, and what to multiply with: as ggml rounds to `q8_0`.
+#[inline(always)]
+fn scales(x: &[f32; BLOCK]) -> (f32, f32) {
+    let largest = x.iter().fold(0.0f32, |largest, x| {
+        let x = x.abs();
+        if x > largest { x } else { largest }
+    });
+    let inverse = if largest == 0.0 { 0.0 } else { 127.0 / largest };
+    (f16::from_f32(largest / 127.0).to_f32(), inverse)
+}
+
+#[inline(always)]
+fn round(x: f32) -> i8 {
+    x.round_ties_even() as i8
+}
+
+#[inline(always)]
+fn put(output: &mut [u8], index: usize, word: [u8; 4]) {
+    output[4 * index..4 * index + 4].copy_from_slice(&word);
+}
+
+wide! {
+    /// For each block: `[tokens][32]` bytes, `[tokens]` scales (f32), `[tokens]` −8 · sum (i32).
+    fn nibbles(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) = nibbles_body
+}
+
+#[inline(always)]
+fn nibbles_body(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) {
+    let step = tokens * Rounding::Nibbles.step().1;
+    for (token, x) in x.chunks_exact(columns).enumerate() {
+        for (x, output) in x.as_chunks().0.iter().zip(output.chunks_exact_mut(step)) {
+            let (bytes, words) = output.split_at_mut(tokens * BLOCK);
+            let (scale, inverse) = scales(x);
+            let mut sum = 0i32;
+            for (byte, x) in bytes[token * BLOCK..][..BLOCK].iter_mut().zip(x) {
+                let rounded = round(x * inverse);
+                sum += i32::from(rounded);
+                *byte = rounded as u8;
+            }
+            put(words, token, scale.to_ne_bytes());
+            put(words, tokens + token, (-8 * sum).to_ne_bytes());
+        }
+    }
+}
+
+wide! {
+    /// For each block: `[tokens][32]` bytes, `[tokens][8]` −128 · sum of four (i32), `[tokens]` scales (f32).
+    fn bytes_with_lanes(x: &[f32], columns: usize, tokens: usize, output: &mut [u8])
+        = bytes_with_lanes_body
+}
+
+#[inline(always)]
+fn bytes_with_lanes_body(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) {
+    let step = tokens * Rounding::Bytes.step().1;
+    for (token, x) in x.chunks_exact(columns).enumerate() {
+        for (x, output) in x.as_chunks().0.iter().zip(output.chunks_exact_mut(step)) {
+            let (bytes, words) = output.split_at_mut(tokens * BLOCK);
+            let (scale, inverse) = scales(x);
+            let mut rounded = [0i8; BLOCK];
+            for (rounded, x) in rounded.iter_mut().zip(x) {
+                *rounded = round(x * inverse);
+            }
+            bytes[token * BLOCK..][..BLOCK].copy_from_slice(&rounded.map(|byte| byte as u8));
+            for (lane, four) in rounded.as_chunks::<4>().0.iter().enumerate() {
+                let sum: i32 = four.iter().copied().map(i32::from).sum();
+                put(words, token * 8 + lane, (-128 * sum).to_ne_bytes());
+            }
+            put(words, tokens * 8 + token, scale.to_ne_bytes());
+        }
+    }
+}
+
+wide! {
+    /// For each super-block: `[8][tokens][32]` bytes, `[4][tokens]` pairs of sums of 32 (i16), `[tokens][16]` sums of
+    /// 16 (i16), `[tokens]` scales (f32).
+    fn super_blocks(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) = super_blocks_body
+}
+
+#[inline(always)]
+fn super_blocks_body(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) {
+    let step = tokens * Rounding::Super.step().1;
+    for (token, x) in x.chunks_exact(columns).enumerate() {
+        for (x, output) in x
+            .as_chunks::<SUPER_BLOCK>()
+            .0
+            .iter()
+            .zip(output.chunks_exact_mut(step))
+        {
+            let (bytes, rest) = output.split_at_mut(tokens * SUPER_BLOCK);
+            let (pairs, rest) = rest.split_at_mut(tokens * 16);
+            let (sums, scale_words) = rest.split_at_mut(tokens * 32);
+            // ggml's scale has the sign of the largest value turned round, so that this becomes −127.
+            let (mut low, mut high) = (0.0f32, 0.0f32);
+            for &x in x {
+                low = if x < low { x } else { low };
+                high = if x > high { x } else { high };
+            }
+            let largest = if -low >= high { low } else { high };
+            let inverse = if largest == 0.0 {
+                0.0
+            } else {
+                -127.0 / largest
+            };
+            let mut rounded = [0i8; SUPER_BLOCK];
+            for (rounded, x) in rounded.iter_mut().zip(x) {
+                *rounded = round(x * inverse);
+            }
+            let mut sixteenths = [0i16; 16];
+            for (sum, sixteen) in sixteenths.iter_mut().zip(rounded.as_chunks::<16>().0) {
+                *sum = sixteen.iter().copied().map(i16::from).sum();
+            }
+            for (group, rounded) in rounded.as_chunks::<BLOCK>().0.iter().enumerate() {
+                bytes[(group * tokens + token) * BLOCK..][..BLOCK]
+                    .copy_from_slice(&rounded.map(|byte| byte as u8));
+            }
+            for (pair, four) in sixteenths.as_chunks::<4>().0.iter().enumerate() {
+                let (first, second) = (four[0] + four[1], four[2] + four[3]);
+                let word = u32::from(first as u16) | u32::from(second as u16) << 16;
+                put(pairs, pair * tokens + token, word.to_ne_bytes());
+            }
+            for (index, sum) in sixteenths.iter().enumerate() {
+                sums[token * 32 + 2 * index..][..2].copy_from_slice(&sum.to_ne_bytes());
+            }
+            let scale = if inverse == 0.0 { 0.0 } else { 1.0 / inverse };
+            put(scale_words, token, scale.to_ne_bytes());
+        }
+    }
+}

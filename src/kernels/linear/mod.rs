@@ -1,0 +1,22 @@
+//! Products of weight matrices with activations, for the types that small models are stored in.
+//!
+//! Activations are rounded to eight bits (or, beside f16 weights, to half floats) as ggml does it, and every sum is
+//! taken in ggml's order, so that results are the same to the bit wherever that costs nothing; `x86/` says where.
+//! A matrix is read panel by panel, eight rows at a time, and each panel is used for all tokens while it is in the
+//! cache.
+
+mod activations;
+mod matrix;
+#[cfg(test)]
+mod portable;
+mod product;
+#[cfg(test)]
+mod tests;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub(crate) use matrix::{ALIGNMENT, Arena, Format, Matrix};
+pub(crate) use product::{Finish, multiply};
+
+/// Rows of a panel.
+pub(crate) const PANEL: usize = 8;

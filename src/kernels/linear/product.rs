@@ -1,0 +1,215 @@
+//! A product as threads share it out.
+
+use std::cell::RefCell;
+
+use super::activations::{Activations, COLUMN_BY_COLUMN, Line, Rounding};
+use super::matrix::{Format, Matrix};
+use super::{PANEL, x86};
+use crate::kernels::pool::Pool;
+use crate::kernels::rows;
+use crate::kernels::shared::Parts;
+
+/// What happens to each result before it is written.
+pub(crate) enum Finish<'a> {
+    /// Nothing.
+    Nothing,
+    /// A bias for each row of the matrix is added.
+    Bias(&'a [f32]),
+    /// A bias is added and a function applied.
+    BiasActivation(&'a [f32], &'a (dyn Fn(&mut [f32]) + Sync)),
+    /// A bias and what is at the same place of the residual, `[tokens, rows]`, are added.
+    BiasResidual(&'a [f32], &'a [f32]),
+}
+
+/// Weights that a thread reads again for every tile: they should stay in its cache.
+const CACHED_BYTES: usize = 96 * 1024;
+/// Chunks for each thread, so that one that is late leaves work to the others.
+const CHUNKS_PER_THREAD: usize = 6;
+/// A chunk is at least this many bytes of weights: claiming it costs as much as reading a few hundred.
+const LEAST_BYTES: usize = 16 * 1024;
+
+thread_local! {
+    /// The caller's memory for activations.
+    static ACTIVATIONS: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
+    /// A thread's memory for expanded rows.
+    static EXPANDED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The kernels of this processor.
+#[derive(Clone, Copy)]
+pub(super) struct Kernels(pub(super) x86::InstructionSet);
+
+impl Kernels {
+    /// The best there are, if any.
+    pub(super) fn best() -> Option<Self> {
+        x86::InstructionSet::available().next().map(Self)
+    }
+}
+
+/// Multiplies `matrix` with the tokens of `x`, `[tokens, columns]`, and writes `[tokens, rows]` to `output`.
+///
+/// # Panics
+/// When a length does not fit, or this processor has no kernels ([`Format::is_fast`]).
+pub(crate) fn multiply(
+    matrix: &Matrix,
+    x: &[f32],
+    finish: &Finish<'_>,
+    pool: &Pool,
+    output: &mut [f32],
+) {
+    let Some(kernels) = Kernels::best() else {
+        panic!("no kernels for this processor");
+    };
+    multiply_with(kernels, matrix, x, finish, pool, output);
+}
+
+/// [`multiply`] with certain kernels, which this processor must have.
+pub(super) fn multiply_with(
+    kernels: Kernels,
+    matrix: &Matrix,
+    x: &[f32],
+    finish: &Finish<'_>,
+    pool: &Pool,
+    output: &mut [f32],
+) {
+    let tokens = x.len() / matrix.columns;
+    assert_eq!(x.len(), tokens * matrix.columns, "activations");
+    assert_eq!(output.len(), tokens * matrix.rows, "results");
+    match finish {
+        Finish::Nothing => {}
+        Finish::Bias(bias) | Finish::BiasActivation(bias, _) => {
+            assert_eq!(bias.len(), matrix.rows, "bias");
+        }
+        Finish::BiasResidual(bias, residual) => {
+            assert_eq!(bias.len(), matrix.rows, "bias");
+            assert_eq!(residual.len(), output.len(), "residual");
+        }
+    }
+    let activations = Activations::new(
+        x,
+        matrix.columns,
+        Rounding::of(matrix.format),
+        kernels.0.tile_sizes(matrix.format),
+        pool,
+        ACTIVATIONS.take(),
+    );
+    let panels = matrix.rows.div_ceil(PANEL);
+    let per_chunk = panels_per_chunk(matrix, kernels, tokens, panels, pool.threads());
+    let product = Product {
+        kernels,
+        matrix,
+        activations: &activations,
+        finish,
+        output: Parts::new(output),
+    };
+    pool.run(panels.div_ceil(per_chunk), &|chunk| {
+        let first = chunk * per_chunk;
+        product.compute(first, per_chunk.min(panels - first));
+    });
+    ACTIVATIONS.set(activations.into_scratch());
+}
+
+fn panels_per_chunk(
+    matrix: &Matrix,
+    kernels: Kernels,
+    tokens: usize,
+    panels: usize,
+    threads: usize,
+) -> usize {
+    let fair = panels.div_ceil(CHUNKS_PER_THREAD * threads);
+    if tokens < COLUMN_BY_COLUMN {
+        return fair.max(LEAST_BYTES / matrix.panel_bytes()).max(1);
+    }
+    match matrix.format {
+        Format::F16 => kernels.0.wide().rows / PANEL,
+        _ => fair.min((CACHED_BYTES / matrix.panel_bytes()).max(1)),
+    }
+}
+
+struct Product<'a> {
+    kernels: Kernels,
+    matrix: &'a Matrix,
+    activations: &'a Activations,
+    finish: &'a Finish<'a>,
+    output: Parts<'a, f32>,
+}
+
+impl Product<'_> {
+    /// Computes the rows of `panels` panels from `first` on, for all tokens.
+    fn compute(&self, first: usize, panels: usize) {
+        let columns = self.matrix.columns;
+        let (first_row, stride) = (first * PANEL, self.matrix.rows);
+        let rows = (panels * PANEL).min(stride - first_row);
+        let set = self.kernels.0;
+        let wide = set.wide();
+        let mut expanded = Vec::new();
+        if self.matrix.format == Format::F16
+            && self
+                .activations
+                .tiles
+                .first()
+                .is_some_and(|tile| tile.tokens == wide.tokens)
+        {
+            expanded = EXPANDED.take();
+            expanded.resize(columns * wide.rows, 0.0);
+            let start = first_row * columns * 2;
+            let halves = &self.matrix.bytes()[start..start + rows * columns * 2];
+            // SAFETY: every instruction set with kernels has AVX and F16C.
+            unsafe { wide.expand(halves, columns, &mut expanded) };
+        }
+        for tile in &self.activations.tiles {
+            let bytes = self.activations.tile(tile);
+            let place = |token: usize, row: usize, rows: usize| {
+                // SAFETY: chunks have rows of their own, and a chunk uses one part at a time.
+                unsafe { self.output.slice((tile.first + token) * stride + row, rows) }
+            };
+            if self.matrix.format == Format::F16 && tile.tokens == wide.tokens {
+                let output = place(0, first_row, rows).as_mut_ptr();
+                place(tile.tokens - 1, first_row, rows);
+                // SAFETY: the instruction set is there; the results of the first and the last token are within the
+                // output, as `place` checked.
+                unsafe { wide.multiply(&expanded, bytes, columns, rows, output, stride) };
+            } else {
+                let kernel = set.kernel(self.matrix.format, tile.tokens);
+                for panel in first..first + panels {
+                    let (panel_bytes, rows) = self.matrix.panel(panel);
+                    let job = x86::Job {
+                        panel: panel_bytes,
+                        rows,
+                        blocks: self.matrix.blocks(),
+                        tile: bytes,
+                    };
+                    let output = place(0, panel * PANEL, rows).as_mut_ptr();
+                    place(tile.tokens - 1, panel * PANEL, rows);
+                    // SAFETY: the instruction set is there; the matrix and the activations hold what their shapes
+                    // say; results are within the output, as `place` checked.
+                    unsafe { kernel(job, output, stride) };
+                }
+            }
+            for token in 0..tile.tokens {
+                let at = (tile.first + token) * stride + first_row;
+                self.finish(place(token, first_row, rows), first_row, at);
+            }
+        }
+        if !expanded.is_empty() {
+            EXPANDED.set(expanded);
+        }
+    }
+
+    /// What follows the product, for the results of some rows and one token, which stand at `at` of all.
+    fn finish(&self, values: &mut [f32], first_row: usize, at: usize) {
+        let own = first_row..first_row + values.len();
+        match self.finish {
+            Finish::Nothing => {}
+            Finish::Bias(bias) => rows::add_bias(values, &bias[own]),
+            Finish::BiasActivation(bias, activation) => {
+                rows::add_bias(values, &bias[own]);
+                activation(values);
+            }
+            Finish::BiasResidual(bias, residual) => {
+                let residual = &residual[at..at + values.len()];
+                rows::add_bias_and_residual(values, &bias[own], residual);
+            }
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! f16 with many tokens: rows are expanded to f32 and turned round once, so that a vector holds a column of them,
+//! and then used for tile after tile.
+
+use std::arch::x86_64::*;
+
+use super::super::PANEL;
+use super::eight_halves;
+
+/// A product of expanded rows with a tile.
+#[derive(Clone, Copy)]
+pub(in super::super) struct Wide {
+    /// Rows that are expanded together.
+    pub(in super::super) rows: usize,
+    /// Tokens of a tile.
+    pub(in super::super) tokens: usize,
+    multiply: unsafe fn(
+        expanded: &[f32],
+        tile: &[u8],
+        columns: usize,
+        rows: usize,
+        output: *mut f32,
+        stride: usize,
+    ),
+}
+
+impl Wide {
+    pub(super) const AVX2: Self = Self {
+        rows: avx2::ROWS,
+        tokens: avx2::TOKENS,
+        multiply: avx2::multiply,
+    };
+    pub(super) const AVX512: Self = Self {
+        rows: avx512::ROWS,
+        tokens: avx512::TOKENS,
+        multiply: avx512::multiply,
+    };
+
+    /// Writes the half floats of up to [`Self::rows`] rows, each as long as `columns` says, to `expanded` as
+    /// `[columns][rows]` f32; rows that are missing become 0.
+    ///
+    /// # Safety
+    /// The processor has AVX and F16C.
+    pub(in super::super) unsafe fn expand(
+        &self,
+        halves: &[u8],
+        columns: usize,
+        expanded: &mut [f32],
+    ) {
+        assert!(expanded.len() >= columns * self.rows && columns.is_multiple_of(8));
+        let rows: Vec<&[u8]> = halves.chunks_exact(2 * columns).take(self.rows).collect();
+        for first in (0..self.rows).step_by(PANEL) {
+            // SAFETY: the caller's condition; `turn_round` stays within eight rows of `columns` elements, and within
+            // `columns` times `rows` results, as just checked.
+            unsafe { turn_round(&rows, first, columns, self.rows, expanded) };
+        }
+    }
+
+    /// Computes as [`super::Kernel`] does, for the first `rows` of the expanded ones.
+    ///
+    /// # Safety
+    /// The processor has the instructions; `output` has places for `rows` values of each token.
+    pub(in super::super) unsafe fn multiply(
+        &self,
+        expanded: &[f32],
+        tile: &[u8],
+        columns: usize,
+        rows: usize,
+        output: *mut f32,
+        stride: usize,
+    ) {
+        assert!(expanded.len() >= columns * self.rows && tile.len() >= 4 * columns * self.tokens);
+        // SAFETY: the caller's condition, and the lengths just checked.
+        unsafe { (self.multiply)(expanded, tile, columns, rows, output, stride) }
+    }
+}
+
+/// Expands eight rows from `first` on.
+#[target_feature(enable = "avx,f16c")]
+unsafe fn turn_round(
+    rows: &[&[u8]],
+    first: usize,
+    columns: usize,
+    all: usize,
+    expanded: &mut [f32],
+) {
+    for column in (0..columns).step_by(PANEL) {
+        let mut vectors = [_mm256_setzero_ps(); PANEL];
+        for (vector, row) in vectors.iter_mut().zip(rows.iter().skip(first)) {
+            // SAFETY: a row has `columns` halves, of which there are eight from `column` on.
+            *vector = unsafe { eight_halves(row.as_ptr().add(2 * column)) };
+        }
+        let [a, b, c, d, e, f, g, h] = vectors;
+        let low = [(a, b), (c, d), (e, f), (g, h)].map(|(x, y)| _mm256_unpacklo_ps(x, y));
+        let high = [(a, b), (c, d), (e, f), (g, h)].map(|(x, y)| _mm256_unpackhi_ps(x, y));
+        // Four columns of rows a to d, then of e to h; 0b01_00_01_00 takes the lower pairs, 0b11_10_11_10 the upper.
+        let fours = |x: [__m256; 4], half: usize| {
+            (
+                _mm256_shuffle_ps::<0b01_00_01_00>(x[2 * half], x[2 * half + 1]),
+                _mm256_shuffle_ps::<0b11_10_11_10>(x[2 * half], x[2 * half + 1]),
+            )
+        };
+        let (first_0, first_1) = fours(low, 0);
+        let (first_2, first_3) = fours(high, 0);
+        let (last_0, last_1) = fours(low, 1);
+        let (last_2, last_3) = fours(high, 1);
+        let pairs = [
+            (first_0, last_0),
+            (first_1, last_1),
+            (first_2, last_2),
+            (first_3, last_3),
+        ];
+        for (index, (x, y)) in pairs.into_iter().enumerate() {
+            let columns = [
+                (index, _mm256_permute2f128_ps::<0x20>(x, y)),
+                (index + 4, _mm256_permute2f128_ps::<0x31>(x, y)),
+            ];
+            for (offset, values) in columns {
+                let place = &mut expanded[(column + offset) * all + first..][..PANEL];
+                // SAFETY: eight elements.
+                unsafe { _mm256_storeu_ps(place.as_mut_ptr(), values) };
+            }
+        }
+    }
+}
+
+/// Declares the product for one width of vectors: two vectors of rows, and as many tokens as registers allow.
+macro_rules! product {
+    ($name:ident, $features:literal, $width:literal, $tokens:literal, $zero:ident, $load:ident, $set:ident, $fma:ident, $store:ident) => {
+        mod $name {
+            use std::arch::x86_64::*;
+
+            const WIDTH: usize = $width;
+            pub(super) const ROWS: usize = 2 * WIDTH;
+            pub(super) const TOKENS: usize = $tokens;
+
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn multiply(
+                expanded: &[f32],
+                tile: &[u8],
+                columns: usize,
+                rows: usize,
+                output: *mut f32,
+                stride: usize,
+            ) {
+                // SAFETY: the caller checked that there are `columns` steps of both, and places for the results.
+                unsafe {
+                    let mut sums = [[$zero(); 2]; TOKENS];
+                    let mut weights = expanded.as_ptr();
+                    let mut floats = tile.as_ptr().cast::<f32>();
+                    for _ in 0..columns {
+                        let both = [$load(weights), $load(weights.add(WIDTH))];
+                        for (token, sums) in sums.iter_mut().enumerate() {
+                            let x = $set(*floats.add(token));
+                            sums[0] = $fma(both[0], x, sums[0]);
+                            sums[1] = $fma(both[1], x, sums[1]);
+                        }
+                        weights = weights.add(ROWS);
+                        floats = floats.add(TOKENS);
+                    }
+                    for (token, sums) in sums.iter().enumerate() {
+                        let output = output.add(token * stride);
+                        if rows >= ROWS {
+                            $store(output, sums[0]);
+                            $store(output.add(WIDTH), sums[1]);
+                        } else {
+                            let mut all = [0.0f32; ROWS];
+                            $store(all.as_mut_ptr(), sums[0]);
+                            $store(all.as_mut_ptr().add(WIDTH), sums[1]);
+                            std::ptr::copy_nonoverlapping(all.as_ptr(), output, rows);
+                        }
+                    }
+                }
+            }
+        }
+    };
+}
+
+product!(
+    avx2,
+    "avx2,fma",
+    8,
+    6,
+    _mm256_setzero_ps,
+    _mm256_loadu_ps,
+    _mm256_set1_ps,
+    _mm256_fmadd_ps,
+    _mm256_storeu_ps
+);
+product!(
+    avx512,
+    "avx512f",
+    16,
+    12,
+    _mm512_setzero_ps,
+    _mm512_loadu_ps,
+    _mm512_set1_ps,
+    _mm512_fmadd_ps,
+    _mm512_storeu_ps
+);

@@ -1,0 +1,335 @@
+//! The products on x86-64: AVX2 with FMA and F16C, and AVX-512 with VNNI on 256-bit vectors, which has twice the
+//! registers and multiplies and adds bytes in one instruction.
+//!
+//! Integer sums are exact, so only the order of the floating-point ones matters. It is ggml's: of `q4_0` and `q4_k` a
+//! row's block becomes one integer, which is scaled and added; of the others every fourth of a vector goes its own
+//! way, and the eight sums are added at the end.
+
+mod f16;
+mod f16_wide;
+mod q4_0;
+mod q4_k;
+mod q5_k;
+mod q6_k;
+mod q8_0;
+
+use std::arch::x86_64::*;
+
+use super::matrix::Format;
+
+/// What a kernel works on: a panel of rows and a tile of tokens.
+#[derive(Clone, Copy)]
+pub(super) struct Job<'a> {
+    /// The rows, as [`super::Matrix`] stores them.
+    pub(super) panel: &'a [u8],
+    /// How many there are, at most eight.
+    pub(super) rows: usize,
+    /// Blocks of a row.
+    pub(super) blocks: usize,
+    /// The tokens, as [`super::activations`] arranges them.
+    pub(super) tile: &'a [u8],
+}
+
+/// Computes the products of a panel's rows with a tile's tokens: row r of token t goes to `output[t * stride + r]`.
+///
+/// # Safety
+/// The processor has the kernel's instructions; panel and tile are as long as rows, blocks and the kernel's tokens
+/// say; `output` has places for `rows` values of each token.
+pub(super) type Kernel = unsafe fn(job: Job<'_>, output: *mut f32, stride: usize);
+
+/// Sets of instructions with kernels, the best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::kernels) enum InstructionSet {
+    Vnni,
+    Avx2,
+}
+
+impl InstructionSet {
+    /// Those that this processor has.
+    pub(super) fn available() -> impl Iterator<Item = Self> {
+        let avx2 = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
+        let vnni = avx2
+            && is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512vnni");
+        [(Self::Vnni, vnni), (Self::Avx2, avx2)]
+            .into_iter()
+            .filter_map(|(set, there)| there.then_some(set))
+    }
+
+    /// Tokens that kernels for `format` work on together, the most first, down to 1.
+    pub(super) fn tile_sizes(self, format: Format) -> &'static [usize] {
+        match (self, format) {
+            (Self::Vnni, Format::F16) => &[12, 4, 2, 1],
+            (Self::Avx2, Format::F16) => &[6, 4, 2, 1],
+            (Self::Vnni, Format::Q4_0) => &[16, 8, 4, 2, 1],
+            (Self::Vnni, Format::Q4K) => &[8, 4, 2, 1],
+            (Self::Avx2, Format::Q8_0) => &[2, 1],
+            _ => &[4, 2, 1],
+        }
+    }
+
+    /// The product of f16 rows with many tokens.
+    pub(super) fn wide(self) -> f16_wide::Wide {
+        match self {
+            Self::Vnni => f16_wide::Wide::AVX512,
+            Self::Avx2 => f16_wide::Wide::AVX2,
+        }
+    }
+
+    /// The kernel for `format` and so many tokens, one of [`Self::tile_sizes`] (of f16 only below those of
+    /// [`Self::wide`]).
+    pub(super) fn kernel(self, format: Format, tokens: usize) -> Kernel {
+        match self {
+            Self::Vnni => vnni::kernel(format, tokens),
+            Self::Avx2 => avx2::kernel(format, tokens),
+        }
+    }
+}
+
+/// Vectors of 256 bits: what the kernels are written with.
+///
+/// # Safety
+/// The methods are only called inside functions that have the instructions of the set.
+trait Vectors {
+    /// `sum` + for each lane its row's products with 32 signed bytes at `bytes`: vector v of `weights` holds four
+    /// bytes of each of eight rows, none above 15.
+    unsafe fn dot_of_eight(sum: __m256i, weights: &[__m256i; 8], bytes: *const u8) -> __m256i;
+
+    /// [`Vectors::dot_of_eight`] times each row's scale, which is below 64.
+    unsafe fn scaled_dot_of_eight(
+        sum: __m256i,
+        weights: &[__m256i; 8],
+        bytes: *const u8,
+        scales: __m256i,
+    ) -> __m256i;
+
+    /// Signed weights as [`Vectors::signed_dot`] takes them.
+    unsafe fn signed_weights(weights: __m256i) -> SignedWeights;
+
+    /// For each lane the products of its four weights and bytes, all of which are signed; `correction` is −128 · the
+    /// sum of the lane's bytes.
+    unsafe fn signed_dot(
+        weights: SignedWeights,
+        bytes: __m256i,
+        correction: *const __m256i,
+    ) -> __m256i;
+}
+
+/// Weights prepared for products with signed bytes.
+#[derive(Clone, Copy)]
+struct SignedWeights {
+    /// Their magnitudes, or 128 more than they are.
+    unsigned: __m256i,
+    /// As they are.
+    signed: __m256i,
+}
+
+struct Avx2;
+struct Vnni;
+
+impl Vectors for Avx2 {
+    #[inline(always)]
+    unsafe fn dot_of_eight(sum: __m256i, weights: &[__m256i; 8], bytes: *const u8) -> __m256i {
+        // SAFETY: the trait's condition.
+        unsafe {
+            let pairs = pairs_of_eight(weights, bytes);
+            _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn scaled_dot_of_eight(
+        sum: __m256i,
+        weights: &[__m256i; 8],
+        bytes: *const u8,
+        scales: __m256i,
+    ) -> __m256i {
+        // SAFETY: the trait's condition.
+        unsafe {
+            let pairs = pairs_of_eight(weights, bytes);
+            let scales = _mm256_or_si256(scales, _mm256_slli_epi32::<16>(scales));
+            _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, scales))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn signed_weights(weights: __m256i) -> SignedWeights {
+        SignedWeights {
+            // SAFETY: the trait's condition.
+            unsigned: unsafe { _mm256_abs_epi8(weights) },
+            signed: weights,
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn signed_dot(
+        weights: SignedWeights,
+        bytes: __m256i,
+        _correction: *const __m256i,
+    ) -> __m256i {
+        // SAFETY: the trait's condition. Two products of at most 128 · 127 fit 16 bits.
+        unsafe {
+            let bytes = _mm256_sign_epi8(bytes, weights.signed);
+            let pairs = _mm256_maddubs_epi16(weights.unsigned, bytes);
+            _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
+        }
+    }
+}
+
+/// For each half of a lane the products of 16 of 32 bytes: 8 · 2 · 15 · 127 fits 16 bits.
+#[inline(always)]
+unsafe fn pairs_of_eight(weights: &[__m256i; 8], bytes: *const u8) -> __m256i {
+    // SAFETY: the caller has 32 bytes and AVX2.
+    unsafe {
+        let product = |index: usize| {
+            let four = _mm256_set1_epi32(bytes.cast::<i32>().add(index).read_unaligned());
+            _mm256_maddubs_epi16(weights[index], four)
+        };
+        let add = |a, b| _mm256_add_epi16(a, b);
+        add(
+            add(add(product(0), product(1)), add(product(2), product(3))),
+            add(add(product(4), product(5)), add(product(6), product(7))),
+        )
+    }
+}
+
+impl Vectors for Vnni {
+    #[inline(always)]
+    unsafe fn dot_of_eight(sum: __m256i, weights: &[__m256i; 8], bytes: *const u8) -> __m256i {
+        // SAFETY: the trait's condition.
+        unsafe {
+            // Two sums, so that one instruction need not wait for the last.
+            let mut sums = [sum, _mm256_setzero_si256()];
+            for (index, &weights) in weights.iter().enumerate() {
+                let four = _mm256_set1_epi32(bytes.cast::<i32>().add(index).read_unaligned());
+                sums[index % 2] = _mm256_dpbusd_epi32(sums[index % 2], weights, four);
+            }
+            _mm256_add_epi32(sums[0], sums[1])
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn scaled_dot_of_eight(
+        sum: __m256i,
+        weights: &[__m256i; 8],
+        bytes: *const u8,
+        scales: __m256i,
+    ) -> __m256i {
+        // SAFETY: the trait's condition.
+        unsafe {
+            let dot = Self::dot_of_eight(_mm256_setzero_si256(), weights, bytes);
+            _mm256_add_epi32(sum, _mm256_mullo_epi32(dot, scales))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn signed_weights(weights: __m256i) -> SignedWeights {
+        SignedWeights {
+            // SAFETY: the trait's condition.
+            unsigned: unsafe { _mm256_xor_si256(weights, _mm256_set1_epi8(-128)) },
+            signed: weights,
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn signed_dot(
+        weights: SignedWeights,
+        bytes: __m256i,
+        correction: *const __m256i,
+    ) -> __m256i {
+        // SAFETY: the trait's condition; the caller's correction is 32 bytes.
+        unsafe { _mm256_dpbusd_epi32(correction.read_unaligned(), weights.unsigned, bytes) }
+    }
+}
+
+/// Eight half floats at `place`, expanded.
+#[inline(always)]
+unsafe fn eight_halves(place: *const u8) -> __m256 {
+    // SAFETY: the caller has 16 bytes and F16C.
+    unsafe { _mm256_cvtph_ps(_mm_loadu_si128(place.cast())) }
+}
+
+/// One half float at `place` in every lane, expanded.
+#[inline(always)]
+unsafe fn half_everywhere(place: *const u8) -> __m256 {
+    // SAFETY: the caller has 2 bytes and F16C.
+    unsafe { _mm256_cvtph_ps(_mm_set1_epi16(place.cast::<i16>().read_unaligned())) }
+}
+
+/// The sum of eight lanes, in ggml's order.
+#[inline(always)]
+unsafe fn sum_of_lanes(lanes: __m256) -> f32 {
+    // SAFETY: the caller has AVX.
+    unsafe {
+        let four = _mm_add_ps(
+            _mm256_extractf128_ps::<1>(lanes),
+            _mm256_castps256_ps128(lanes),
+        );
+        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+    }
+}
+
+/// Writes the sums of eight rows, or of the first `rows` of them.
+///
+/// # Safety
+/// `output` has places for them.
+#[inline(always)]
+unsafe fn store_rows(sums: __m256, rows: usize, output: *mut f32) {
+    // SAFETY: the caller's condition, and AVX.
+    unsafe {
+        if rows == super::PANEL {
+            _mm256_storeu_ps(output, sums);
+        } else {
+            let mut all = [0.0f32; super::PANEL];
+            _mm256_storeu_ps(all.as_mut_ptr(), sums);
+            std::ptr::copy_nonoverlapping(all.as_ptr(), output, rows);
+        }
+    }
+}
+
+/// Declares the kernels of an instruction set: each is a format's body compiled for its instructions.
+macro_rules! kernels {
+    ($name:ident, $vectors:ty, $features:literal, [$($format:ident => $module:ident: $($tokens:literal)*;)*]) => {
+        mod $name {
+            use super::*;
+
+            /// The kernel for a format and so many tokens.
+            pub(super) fn kernel(format: Format, tokens: usize) -> Kernel {
+                match (format, tokens) {
+                    $($((Format::$format, $tokens) => {
+                        #[target_feature(enable = $features)]
+                        unsafe fn run(job: Job<'_>, output: *mut f32, stride: usize) {
+                            // SAFETY: the caller's condition is the body's.
+                            unsafe { $module::panel::<$vectors, $tokens>(job, output, stride) }
+                        }
+                        run
+                    })*)*
+                    _ => unreachable!("tile sizes name every kernel"),
+                }
+            }
+        }
+    };
+}
+
+kernels!(vnni, Vnni, "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni", [
+    F16 => f16: 1 2 4;
+    Q4_0 => q4_0: 1 2 4 8 16;
+    Q8_0 => q8_0: 1 2 4;
+    Q4K => q4_k: 1 2 4 8;
+    Q5K => q5_k: 1 2 4;
+    Q6K => q6_k: 1 2 4;
+]);
+
+kernels!(avx2, Avx2, "avx2,fma,f16c", [
+    F16 => f16: 1 2 4;
+    Q4_0 => q4_0: 1 2 4;
+    Q8_0 => q8_0: 1 2;
+    Q4K => q4_k: 1 2 4;
+    Q5K => q5_k: 1 2 4;
+    Q6K => q6_k: 1 2 4;
+]);

@@ -1,0 +1,42 @@
+//! A slice that several threads write different parts of.
+
+use std::marker::PhantomData;
+
+/// A mutable slice whose parts are handed to threads.
+pub(crate) struct Parts<'a, T> {
+    start: *mut T,
+    length: usize,
+    slice: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: parts are only handed out under the condition of `slice`, which keeps them apart.
+unsafe impl<T: Send> Sync for Parts<'_, T> {}
+
+impl<'a, T> Parts<'a, T> {
+    /// Takes the slice over for its lifetime.
+    pub(crate) fn new(slice: &'a mut [T]) -> Self {
+        Self {
+            start: slice.as_mut_ptr(),
+            length: slice.len(),
+            slice: PhantomData,
+        }
+    }
+
+    /// `length` elements from `first` on.
+    ///
+    /// # Panics
+    /// When they are not all within the slice.
+    ///
+    /// # Safety
+    /// No two parts that are in use at the same time may overlap.
+    #[expect(clippy::mut_from_ref, reason = "the caller keeps parts apart")]
+    pub(crate) unsafe fn slice(&self, first: usize, length: usize) -> &mut [T] {
+        assert!(
+            first <= self.length && length <= self.length - first,
+            "{length} elements from {first} of {}",
+            self.length
+        );
+        // SAFETY: within the slice, as just checked; the caller keeps parts from overlapping.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(first), length) }
+    }
+}

@@ -1,0 +1,219 @@
+//! The steps of the forward pass that this library computes itself, as a graph binds them to its kernels.
+
+use std::sync::Arc;
+
+use half::f16;
+
+use super::weights::Matrix;
+use crate::error::Result;
+use crate::ggml::context::{Context, Tensor};
+use crate::ggml::custom::{Elements, MAX_INPUTS, RowKernel, Rows, StepKernel};
+use crate::gguf::TensorType;
+use crate::kernels::activation::Elementwise;
+use crate::kernels::attention::{Attention, Queries, Table, attend};
+use crate::kernels::pool::Pool;
+use crate::kernels::{half_table, linear, rows};
+
+/// `weight · x`, without a bias: `[out, tokens]`.
+///
+/// # Errors
+/// [`crate::Error::Ggml`] when the shapes do not fit, or a matrix of this library's kernels meets a context without
+/// their threads.
+pub(crate) fn product(context: &Arc<Context>, weight: &Matrix, x: &Tensor) -> Result<Tensor> {
+    match weight {
+        Matrix::Tensor(weight) => context.mul_mat(weight, x),
+        Matrix::Own(matrix) => {
+            let product = Product {
+                matrix: Arc::clone(matrix),
+                finish: Finish::Nothing,
+            };
+            context.step(Box::new(product), [matrix.rows(), x.shape()[1]], &[x])
+        }
+    }
+}
+
+/// A product of activations (the first input, f32 `[columns, tokens]`) with a matrix of this library's kernels.
+pub(super) struct Product {
+    pub(super) matrix: Arc<linear::Matrix>,
+    pub(super) finish: Finish,
+}
+
+/// What follows a product; a bias is the second input, a residual the third.
+pub(super) enum Finish {
+    Nothing,
+    Bias,
+    BiasActivation(Box<dyn Fn(&mut [f32]) + Send + Sync>),
+    BiasResidual,
+}
+
+impl StepKernel for Product {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn compute(&self, inputs: [Elements<'_>; MAX_INPUTS], output: &mut [f32], pool: &Pool) {
+        let [x, bias, residual, ..] = inputs.map(Elements::f32);
+        let finish = match &self.finish {
+            Finish::Nothing => linear::Finish::Nothing,
+            Finish::Bias => linear::Finish::Bias(bias),
+            Finish::BiasActivation(activation) => linear::Finish::BiasActivation(bias, activation),
+            Finish::BiasResidual => linear::Finish::BiasResidual(bias, residual),
+        };
+        linear::multiply(&self.matrix, x, &finish, pool, output);
+    }
+}
+
+/// Attention over the first `cells` cells of the cache; the inputs are the queries (f32 `[at least heads · head_width,
+/// tokens]`), the keys and the values (`[heads · head_width, context]` each) and the mask (f16 `[cells, tokens]`).
+pub(super) struct AttentionStep {
+    pub(super) cells: usize,
+    pub(super) heads: usize,
+    pub(super) head_width: usize,
+    pub(super) scale: f32,
+}
+
+impl StepKernel for AttentionStep {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+
+    fn compute(&self, inputs: [Elements<'_>; MAX_INPUTS], output: &mut [f32], pool: &Pool) {
+        let [queries, keys, values, mask] = inputs;
+        let data = queries.f32();
+        let tokens = output.len() / (self.heads * self.head_width);
+        let attention = Attention {
+            queries: Queries {
+                data,
+                stride: data.len() / tokens,
+            },
+            keys: table(keys),
+            values: table(values),
+            mask: mask.f16(),
+            tokens,
+            cells: self.cells,
+            heads: self.heads,
+            head_width: self.head_width,
+            scale: self.scale,
+        };
+        attend(&attention, pool, output);
+    }
+}
+
+/// A table of the cache as the kernels read it.
+fn table(elements: Elements<'_>) -> Table<'_> {
+    match elements {
+        Elements::F32(numbers) => Table::F32(numbers),
+        Elements::F16(numbers) => Table::F16(numbers),
+        Elements::Blocks(TensorType::Q4_0, bytes) => Table::Q4_0(bytes),
+        // The cache has no other type.
+        Elements::Blocks(_, bytes) => Table::Q8_0(bytes),
+    }
+}
+
+pub(super) struct LayerNorm {
+    pub(super) epsilon: f32,
+}
+
+impl RowKernel for LayerNorm {
+    fn name(&self) -> &'static str {
+        "layer norm"
+    }
+
+    fn compute(&self, rows: Rows<'_>) {
+        let [x, weight, bias, ..] = rows.inputs;
+        let first = rows.first * rows.columns;
+        let x = &x[first..first + rows.output.len()];
+        rows::layer_norm(
+            &rows::LayerNorm {
+                x,
+                weight,
+                bias,
+                epsilon: self.epsilon,
+            },
+            rows.output,
+        );
+    }
+}
+
+pub(super) struct Bias;
+
+impl RowKernel for Bias {
+    fn name(&self) -> &'static str {
+        "bias"
+    }
+
+    fn compute(&self, rows: Rows<'_>) {
+        rows::add_bias(rows.output, rows.inputs[0]);
+    }
+}
+
+pub(super) struct BiasActivation(pub(super) Elementwise);
+
+impl RowKernel for BiasActivation {
+    fn name(&self) -> &'static str {
+        "bias and activation"
+    }
+
+    fn compute(&self, rows: Rows<'_>) {
+        rows::add_bias_and_activate(rows.output, rows.inputs[0], self.0);
+    }
+}
+
+pub(super) struct BiasGelu(pub(super) &'static [f16; half_table::ENTRIES]);
+
+impl RowKernel for BiasGelu {
+    fn name(&self) -> &'static str {
+        "bias and GELU"
+    }
+
+    fn compute(&self, rows: Rows<'_>) {
+        let [bias, ..] = rows.inputs;
+        for row in rows.output.chunks_exact_mut(rows.columns) {
+            rows::add_bias(row, bias);
+            half_table::gelu_by_table(row, self.0);
+        }
+    }
+}
+
+pub(super) struct Only(pub(super) Elementwise);
+
+impl RowKernel for Only {
+    fn name(&self) -> &'static str {
+        "activation"
+    }
+
+    fn compute(&self, rows: Rows<'_>) {
+        self.0(rows.output);
+    }
+}
+
+pub(super) struct Apart(pub(super) Elementwise);
+
+impl RowKernel for Apart {
+    fn name(&self) -> &'static str {
+        "activation"
+    }
+
+    fn compute(&self, rows: Rows<'_>) {
+        let first = rows.first * rows.columns;
+        let [x, ..] = rows.inputs;
+        rows.output
+            .copy_from_slice(&x[first..first + rows.output.len()]);
+        self.0(rows.output);
+    }
+}
+
+pub(super) struct BiasResidual;
+
+impl RowKernel for BiasResidual {
+    fn name(&self) -> &'static str {
+        "bias and residual"
+    }
+
+    fn compute(&self, rows: Rows<'_>) {
+        let [bias, residual, ..] = rows.inputs;
+        let first = rows.first * rows.columns;
+        let residual = &residual[first..first + rows.output.len()];
+        rows::add_bias_and_residual(rows.output, bias, residual);
+    }
+}
