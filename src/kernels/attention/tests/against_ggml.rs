@@ -2,7 +2,7 @@
 
 use super::super::Instructions;
 use super::{Case, Elements, KINDS, Kind, Sight, difference};
-use crate::ggml::backend::Backend;
+use crate::ggml::backend::Backends;
 use crate::ggml::context::{Context, Tensor};
 use crate::ggml::device::Device;
 use crate::ggml::graph::{AllocatedGraph, Allocator, Graph};
@@ -11,7 +11,7 @@ use crate::gguf::TensorType;
 /// A graph of one attention.
 pub(super) struct OfGgml {
     graph: AllocatedGraph,
-    backend: Backend,
+    backends: Backends,
     output: Tensor,
 }
 
@@ -59,7 +59,9 @@ impl OfGgml {
             .unwrap();
         output.mark_output();
         graph.expand(&output).unwrap();
-        let mut graph = graph.allocate(Allocator::new(device).unwrap()).unwrap();
+        let backends = Backends::start(&[], device, 1).unwrap();
+        let allocator = Allocator::new(&backends, &graph).unwrap();
+        let mut graph = graph.allocate(allocator).unwrap();
         graph.write(&queries, &case.queries).unwrap();
         graph.write(&mask, &case.mask).unwrap();
         for (tensor, elements) in [(&keys, &case.keys), (&values, &case.values)] {
@@ -71,13 +73,13 @@ impl OfGgml {
         }
         Self {
             graph,
-            backend: Backend::start(device, 1).unwrap(),
+            backends,
             output,
         }
     }
 
     pub(super) fn run(&mut self) {
-        self.graph.compute(&mut self.backend).unwrap();
+        self.graph.compute(&mut self.backends).unwrap();
     }
 
     fn result(&mut self, elements: usize) -> Vec<f32> {
