@@ -2,6 +2,7 @@
 //!
 //! Data flows one way: file → [`gguf`] → [`model`] → [`session`] → [`sampling`] → text.
 
+pub mod capi;
 mod checksum;
 pub mod convert;
 pub mod error;
