@@ -87,7 +87,9 @@ hide() {
     [ -s "$work/symbols" ] || stop "$1 has no symbols that begin with gpt2_"
     # shellcheck disable=SC2046 # a list of words
     "$LD" -r --force-group-allocation $(sed 's/^/-u /' "$work/symbols") -o "$work/whole.o" "$1"
-    "$OBJCOPY" --strip-debug --keep-global-symbols="$work/symbols" "$work/whole.o" "$work/gpt2.o"
+    # Bitcode (of Rust's library) is of no use once merged, and confuses tools that look into it.
+    "$OBJCOPY" --strip-debug --remove-section .llvmbc --remove-section .llvmcmd \
+        --keep-global-symbols="$work/symbols" "$work/whole.o" "$work/gpt2.o"
     rm -f "$work/libgpt2.a"
     "$AR" rcs "$work/libgpt2.a" "$work/gpt2.o"
 }
