@@ -4,6 +4,7 @@
 mod common;
 
 mod abi;
+mod documents;
 mod header;
 mod installed;
 mod programs;

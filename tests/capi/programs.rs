@@ -137,6 +137,31 @@ fn every_function_does_what_the_header_says() {
 }
 
 #[test]
+fn the_wrapper_for_cpp_works() {
+    let library = installed_or_return!();
+    let _cores = cores();
+    let folder = tempfile::tempdir().unwrap();
+    let model = austen("f32", folder.path());
+    let program = folder.path().join("wrapper");
+    run(Command::new("g++")
+        .args([
+            "-std=c++17",
+            "-O1",
+            "-Wall",
+            "-Wextra",
+            "-Wpedantic",
+            "-Werror",
+        ])
+        .args(library.flags(&["--cflags"]))
+        .arg("-o")
+        .arg(&program)
+        .arg(project("tests/capi/c/wrapper.cpp"))
+        .args(library.flags(&["--libs"])));
+    let output = run(library.command(&program).arg(&model).arg(folder.path()));
+    assert_eq!(output, "wrapped\n");
+}
+
+#[test]
 fn eight_threads_share_a_model() {
     let library = installed_or_return!();
     let _cores = cores();
