@@ -26,8 +26,8 @@ fn symbols(arguments: &[&str], file: &std::path::Path) -> BTreeSet<String> {
 fn the_list_of_symbols_is_the_headers() {
     let declared = declared();
     if std::env::var_os("UPDATE_SYMBOLS").is_some() {
-        let lines: String = declared.iter().map(|name| format!("{name}\n")).collect();
-        fs::write(project(COMMITTED), lines).unwrap();
+        let lines: Vec<&str> = declared.iter().map(String::as_str).collect();
+        fs::write(project(COMMITTED), lines.join("\n") + "\n").unwrap();
         return;
     }
     let committed = fs::read_to_string(project(COMMITTED)).unwrap();
