@@ -3,6 +3,7 @@
 //! Data flows one way: file → [`gguf`] → [`model`] → [`session`] → [`sampling`] → text.
 
 pub mod chat;
+pub mod capi;
 mod checksum;
 pub mod convert;
 pub mod error;

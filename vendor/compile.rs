@@ -140,6 +140,10 @@ impl Compiler<'_> {
             .flags(FLAGS)
             .flags(unit.flags)
             .flag(self.prefix_map());
+        if unit.cpp {
+            // A "unique" symbol of the C++ library cannot be hidden from a second ggml in the same program.
+            build.flag_if_supported("-fno-gnu-unique");
+        }
         for (name, value) in DEFINES {
             build.define(name, value);
         }

@@ -277,7 +277,11 @@ impl Session {
         Ok(&self.output)
     }
 
-    pub(super) fn check_sequence(&self, sequence: SequenceId) -> Result<()> {
+    /// Refuses a sequence that the session does not have.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] with the number of those it has.
+    pub fn check_sequence(&self, sequence: SequenceId) -> Result<()> {
         if sequence < self.settled.sequences {
             return Ok(());
         }
