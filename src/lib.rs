@@ -2,8 +2,8 @@
 //!
 //! Data flows one way: file → [`gguf`] → [`model`] → [`session`] → [`sampling`] → text.
 
-pub mod chat;
 pub mod capi;
+pub mod chat;
 mod checksum;
 pub mod convert;
 pub mod error;
