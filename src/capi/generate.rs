@@ -6,12 +6,11 @@ use std::ptr;
 
 use super::buffers::{Buffer, list, target_of, texts};
 use super::handles::{close, find, handle, open};
-use super::parameters;
 use super::session::{gpt2_session, with_session};
 use super::status::{Failure, Outcome, gpt2_status, guard};
 use super::structs::{read, structure, write};
 use crate::TokenId;
-use crate::session::{FinishReason, Generation, GenerationOptions, generate};
+use crate::session::{FinishReason, Generation, GenerationOptions, Model, generate};
 
 /// The model ended the text.
 pub const GPT2_FINISH_EOS: i32 = 0;
@@ -133,11 +132,15 @@ fn switch(number: i32, place: &mut bool) {
     }
 }
 
-/// The options for Rust.
+/// The options for Rust: what `options` says, over what the model's file asks for; as with the command, nothing is
+/// drawn unless the caller asks for it.
 ///
 /// # Safety
 /// `options` is null or as the header asks.
-pub(super) unsafe fn settle(options: *const gpt2_generate_options) -> Outcome<GenerationOptions> {
+pub(super) unsafe fn settle(
+    options: *const gpt2_generate_options,
+    model: &Model,
+) -> Outcome<GenerationOptions> {
     // SAFETY: the caller's promise.
     let (given, further) = unsafe {
         let given = read(options)?;
@@ -146,26 +149,36 @@ pub(super) unsafe fn settle(options: *const gpt2_generate_options) -> Outcome<Ge
             texts("parameters", given.parameters, given.n_parameters)?,
         )
     };
-    let mut settled = GenerationOptions {
-        seed: given.seed,
-        ..GenerationOptions::default()
-    };
+    let mut settled = GenerationOptions::from_model(model)?;
+    settled.seed = given.seed;
     let sampling = &mut settled.sampling;
-    switch(given.do_sample, &mut sampling.do_sample);
+    sampling.do_sample = given.do_sample > 0;
     integer("top_k", given.top_k, &mut sampling.top_k)?;
     real(given.temperature, &mut sampling.temperature);
     real(given.top_p, &mut sampling.top_p);
     real(given.repetition_penalty, &mut sampling.repetition_penalty);
-    integer(
-        "max_new_tokens",
-        given.max_new_tokens,
-        &mut settled.max_new_tokens,
-    )?;
+    if given.max_new_tokens >= 0 {
+        settled.set("max_new_tokens", &given.max_new_tokens.to_string())?;
+    }
     switch(given.ignore_eos, &mut settled.ignore_eos);
     for parameter in further {
-        parameters::apply(&mut settled, parameter)?;
+        apply(&mut settled, parameter)?;
     }
     Ok(settled)
+}
+
+/// Sets one parameter, written `name=value`; `stop` adds a text as it is.
+fn apply(options: &mut GenerationOptions, written: &str) -> Outcome {
+    match written.split_once('=') {
+        None => Err(Failure::argument(format!(
+            "parameters: expected name=value, found {written:?}"
+        ))),
+        Some(("stop", text)) => {
+            options.stop.push(text.to_owned());
+            Ok(())
+        }
+        Some((name, value)) => Ok(options.set(name, value)?),
+    }
 }
 
 fn reason(reason: FinishReason) -> i32 {
@@ -258,11 +271,11 @@ pub unsafe extern "C" fn gpt2_generate(
 ) -> gpt2_status {
     guard(|| {
         // SAFETY: the caller's pointers are as the header asks.
-        let (prompt, options): (&[TokenId], _) = unsafe {
+        let prompt: &[TokenId] = unsafe {
             if !generation.is_null() {
                 target_of("generation", generation)?.write(ptr::null_mut());
             }
-            (list("prompt", prompt, n_prompt)?, settle(options)?)
+            list("prompt", prompt, n_prompt)?
         };
         let mut reporter = Reporter {
             callback,
@@ -270,6 +283,8 @@ pub unsafe extern "C" fn gpt2_generate(
             sent: Vec::new(),
         };
         let found = with_session(session, |session| {
+            // SAFETY: as above.
+            let options = unsafe { settle(options, session.model())? };
             let mut on_token = |step: &crate::session::Step<'_>| {
                 let token = gpt2_step {
                     sequence: step.sequence,

@@ -24,7 +24,6 @@ mod generate;
 mod handles;
 mod log;
 mod model;
-mod parameters;
 mod results;
 mod run;
 mod sampler;

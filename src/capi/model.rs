@@ -79,6 +79,7 @@ impl From<gpt2_model_options> for ModelOptions {
             map: options.map != 0,
             lock: options.lock != 0,
             repack: options.repack != 0,
+            ..Self::default()
         }
     }
 }

@@ -107,11 +107,13 @@ pub unsafe extern "C" fn gpt2_sampler_new(
     guard(|| {
         let target = target_of("sampler", sampler)?;
         // SAFETY: the caller's pointers are as the header asks.
-        let (prompt, mut options): (&[TokenId], _) = unsafe {
+        let prompt: &[TokenId] = unsafe {
             target.write(ptr::null_mut());
-            (list("prompt", prompt, n_prompt)?, settle(options)?)
+            list("prompt", prompt, n_prompt)?
         };
         let model = model_of(model)?;
+        // SAFETY: as above.
+        let mut options = unsafe { settle(options, &model)? };
         model.check_tokens(prompt)?;
         let hyperparameters = model.hyperparameters();
         options.validate()?;

@@ -177,6 +177,7 @@ pub unsafe extern "C" fn gpt2_answer(
         let options = AnswerOptions {
             max_length: or_default(max_tokens, default.max_length),
             count: or_default(max_answers, default.count),
+            ..default
         };
         report(session, results, |session| {
             session
