@@ -30,6 +30,8 @@ pub(crate) struct Environment {
     pub(crate) source: Option<PathBuf>,
     /// `GGML_CPU_ARCH`: the compiler's `-march` instead of the default for the target.
     pub(crate) cpu: Option<String>,
+    /// `OBJCOPY`: the tool that hides symbols, instead of the compiler's own.
+    pub(crate) objcopy: Option<PathBuf>,
     /// `GGML_UPDATE_BINDINGS`: write regenerated bindings over the committed ones.
     #[cfg(feature = "bindgen")]
     pub(crate) update_bindings: bool,
@@ -52,6 +54,7 @@ impl Environment {
             documentation_only: set_by_user("DOCS_RS").is_some(),
             source: set_by_user("GGML_SOURCE_DIR").map(PathBuf::from),
             cpu: set_by_user("GGML_CPU_ARCH"),
+            objcopy: set_by_user("OBJCOPY").map(PathBuf::from),
             #[cfg(feature = "bindgen")]
             update_bindings: set_by_user("GGML_UPDATE_BINDINGS").is_some(),
         })

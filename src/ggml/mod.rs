@@ -19,6 +19,7 @@ pub mod quantize;
 pub mod system;
 mod transfer;
 mod types;
+pub(crate) mod variant;
 
 /// ggml's C interface, as its headers declare it.
 #[allow(

@@ -4,6 +4,7 @@ use std::ffi::CStr;
 
 use super::device::Device;
 use super::sys;
+pub use super::variant::{CpuVariant, cpu_variant};
 
 /// The version of the ggml that is linked in.
 pub fn ggml_version() -> String {

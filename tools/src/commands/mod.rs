@@ -63,7 +63,7 @@ pub fn gpt2() -> ExitCode {
 
 fn run(arguments: &Arguments, start: Instant) -> Result<(), Failure> {
     if arguments.version {
-        return report::print(&version::text("gpt2"));
+        return report::print(&version::text("gpt2")?);
     }
     match &arguments.command {
         Some(Command::Generate(arguments)) => generate::run(arguments, start),

@@ -28,7 +28,7 @@ pub fn gpt2_convert() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.version {
-        return print(&version::text("gpt2-convert"));
+        return print(&version::text("gpt2-convert")?);
     }
     let (Some(source), Some(file_type)) = (&arguments.source, &arguments.file_type) else {
         return print(&Arguments::command().render_help().to_string());
