@@ -15,6 +15,7 @@ use crate::ggml::context::{Context, Tensor};
 use crate::ggml::device::{BufferType, Device};
 use crate::ggml::quantize::{dequantize_rows, has_expansion};
 use crate::gguf::{Gguf, TensorInfo, TensorType};
+use crate::machine::parallel;
 
 /// Scale and shift of a layer normalization, or the two tensors of a linear layer.
 pub(crate) struct Pair {
@@ -305,7 +306,7 @@ fn place_own(
     for placed in &moving {
         buffer.place_next(&placed.tensor)?;
     }
-    moving.par_iter().try_for_each(|placed| {
+    let arrange = |placed: &&Placed<'_>| {
         let data = gguf.tensor_data(placed.info);
         let stored = placed.info.tensor_type;
         if stored == placed.tensor.tensor_type()? {
@@ -322,6 +323,7 @@ fn place_own(
         let start = placed.info.offset as usize;
         release(start..start + data.len());
         Ok(())
-    })?;
+    };
+    parallel::install(|| moving.par_iter().try_for_each(arrange))?;
     Ok(bytes)
 }

@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use super::SessionOptions;
+use super::limits::Limits;
+use super::plan;
 use crate::checksum::Checksum;
 use crate::error::{Error, Result};
 use crate::ggml::device::Device;
@@ -22,8 +25,14 @@ pub struct ModelOptions {
     /// Keep the mapped weights from being swapped out.
     pub lock: bool,
     /// Move matrices into a layout that is multiplied faster, and give their mapped pages back. Costs
-    /// some time at the start.
+    /// some time at the start. Left out where addresses are bounded (`ulimit -v`) and would not do.
     pub repack: bool,
+    /// Most bytes of memory that the process is to use; otherwise what is free, what its memory cgroups
+    /// and resource limits leave.
+    pub memory: Option<u64>,
+    /// What the session is going to be: a model is refused, before its weights are brought into memory,
+    /// when there is no room for one.
+    pub session: SessionOptions,
 }
 
 impl Default for ModelOptions {
@@ -32,6 +41,8 @@ impl Default for ModelOptions {
             map: true,
             lock: false,
             repack: true,
+            memory: None,
+            session: SessionOptions::default(),
         }
     }
 }
@@ -44,6 +55,7 @@ pub struct Model {
     weights: Weights,
     task_head: Option<TaskHead>,
     tokenizer: OnceLock<Tokenizer>,
+    limits: Limits,
 }
 
 impl std::fmt::Debug for Model {
@@ -82,6 +94,8 @@ impl Model {
         let gguf = Gguf::parse(bytes)?;
         let hyperparameters = Hyperparameters::from_gguf(&gguf)?;
         let device = Device::cpu()?;
+        let limits = Limits::now(options.memory);
+        let repack = plan::admit(&gguf, &hyperparameters, options, &limits)?;
         if let Some(map) = map {
             map.prefetch();
         }
@@ -97,7 +111,7 @@ impl Model {
             .is_multiple_of(64);
         let placement = Placement {
             in_place: options.map && aligned,
-            repack: options.repack,
+            repack,
         };
         let task_head = TaskHead::load(&gguf, &hyperparameters)?;
         let weights = Weights::load(&gguf, &hyperparameters, device, placement, &release)?;
@@ -111,6 +125,7 @@ impl Model {
             weights,
             task_head,
             tokenizer: OnceLock::new(),
+            limits,
         }))
     }
 
@@ -168,6 +183,11 @@ impl Model {
         layer.map_or(Ok(TensorType::F32), |layer| {
             layer.attention_qkv.weight.tensor_type()
         })
+    }
+
+    /// What bounded the process's memory when the model was opened.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     pub(super) fn device(&self) -> Device {

@@ -8,6 +8,7 @@ use half::f16;
 use super::batch::{Batch, BatchToken, Memory, Output};
 use super::model::Model;
 use super::options::{CacheType, SessionOptions, Settled};
+use super::plan::fit;
 use crate::TokenId;
 use crate::error::{Error, Result};
 use crate::ggml::backend::Backend;
@@ -53,8 +54,10 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Argument`] when an option is out of its range, [`Error::Unsupported`] when the cache
-    /// type does not fit the model's heads, [`Error::Memory`] when the cache does not fit.
+    /// type does not fit the model's heads, [`Error::Memory`] when there is no room for it. Options that
+    /// were left open are chosen so that there is ([`fit`]).
     pub fn new(model: Arc<Model>, options: SessionOptions) -> Result<Self> {
+        let options = fit(&model, &options, u64::MAX)?;
         let settled = options.settle(model.hyperparameters(), model.matrix_type()?)?;
         let cache = KvCache::new(
             model.device(),

@@ -5,6 +5,8 @@
 
 mod checkpoints;
 mod generate;
+#[cfg(target_os = "linux")]
+mod limits;
 mod manners;
 mod measure;
 mod reference;
