@@ -125,8 +125,9 @@ fn choose<'a>(
         .filter(|variant| missing(variant).is_empty());
     match (fitting.next_back(), variants.first()) {
         (Some(variant), _) => Ok(variant),
-        (None, Some(least)) => Err(refuse(
-            least,
+        (None, Some(least)) if variants.len() > 1 => Err(refuse(least, "there is no lesser")),
+        (None, Some(only)) => Err(refuse(
+            only,
             "build with --features dispatch, or on this machine",
         )),
         (None, None) => Err(Error::Unsupported("a build without CPU code".to_owned())),
@@ -199,8 +200,7 @@ mod tests {
         assert_eq!(name(None, &["sse4.2", "avx2", "avx512f"]), "x86-64-v4-vnni");
         assert_eq!(
             name(None, &[]),
-            "unsupported: code for x86-64-v2 on this processor, which lacks sse4.2; build with \
-             --features dispatch, or on this machine"
+            "unsupported: code for x86-64-v2 on this processor, which lacks sse4.2; there is no lesser"
         );
     }
 

@@ -1,123 +1,121 @@
 //! What bounds a model and its sessions, and what they need of it.
 
 use super::Memory;
-use crate::machine::memory::{Counts, Limit, limits};
-use crate::machine::parallel;
+use crate::machine::memory::{Counts, Limit, limits, resident};
+use crate::machine::{default_threads, parallel};
 use crate::model::Hyperparameters;
 
-/// Bytes of a limit, taken before the weights are brought into memory.
+/// What bounded this process before the weights were brought into memory.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Limits {
-    pub(super) all: Vec<Limit>,
+    all: Vec<Limit>,
+    /// Bytes of the mapped file.
+    pub(super) mapped: usize,
+    /// What of the process was in memory then.
+    resident: u64,
 }
 
 impl Limits {
-    /// The limits of this process, and `stated` as one more. Whoever states one knows better than what
-    /// happens to be free.
-    pub(super) fn now(stated: Option<u64>) -> Self {
+    /// The limits of this process, now but for the `mapped` bytes of the model's file, and `stated` as one
+    /// more.
+    pub(super) fn now(stated: Option<u64>, mapped: usize) -> Self {
         let mut all = limits();
-        if let Some(total) = stated {
-            all.retain(|limit| !limit.soft);
-            all.push(own_limit(total));
+        for limit in &mut all {
+            if limit.counts == Counts::AddressSpace {
+                limit.available = limit.available.saturating_add(mapped as u64);
+            }
         }
-        Self { all }
+        let found = Self {
+            all,
+            mapped,
+            resident: resident().unwrap_or(0),
+        };
+        stated.map_or_else(|| found.clone(), |total| found.and(total))
     }
 
-    /// These and one more, of `total` bytes.
+    /// These and one more, of `total` bytes ([`u64::MAX`] for none). Whoever states one knows better than
+    /// what happens to be free.
     pub(super) fn and(&self, total: u64) -> Self {
-        let mut all = self.all.clone();
+        let mut more = self.clone();
         if total < u64::MAX {
-            all.retain(|limit| !limit.soft);
-            all.push(own_limit(total));
+            more.all.retain(|limit| !limit.soft);
+            more.all.push(Limit {
+                counts: Counts::Resident,
+                name: "--mem",
+                total,
+                available: total.saturating_sub(self.resident),
+                soft: false,
+            });
         }
-        Self { all }
+        more
     }
 
-    /// Whether mapped files or rearranged copies of them count: addresses are bounded, not memory.
+    /// Whether addresses are bounded, so that copies of mapped files count beside these.
     pub(super) fn bound_addresses(&self) -> bool {
-        self.all
-            .iter()
-            .any(|limit| limit.counts != Counts::Resident)
+        let bounds = |limit: &Limit| limit.counts != Counts::Resident;
+        self.all.iter().any(bounds)
     }
 
     /// The limit that `need` exceeds most.
     pub(super) fn exceeded(&self, need: &Need) -> Option<&Limit> {
         let short = |limit: &&Limit| need.of(limit).saturating_sub(limit.available);
-        self.all
-            .iter()
-            .filter(|limit| short(limit) > 0)
-            .max_by_key(short)
+        let exceeded = self.all.iter().filter(|limit| short(limit) > 0);
+        exceeded.max_by_key(short)
     }
 }
 
-fn own_limit(total: u64) -> Limit {
-    Limit {
-        counts: Counts::Resident,
-        name: "--mem",
-        total,
-        available: total.saturating_sub(crate::machine::memory::resident().unwrap_or(0)),
-        soft: false,
-    }
-}
-
-/// Bytes that a model with one session takes beyond what the process has when it maps the file.
+/// Bytes that a model with one session takes beyond what the process has before.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Need {
     /// Weights, cache and computation.
     pub(super) parts: Memory,
+    /// The file, when it is mapped.
+    pub(super) file: usize,
     /// Of the weights, what is copied or rearranged into memory of its own.
     pub(super) own_weights: usize,
-    /// Everything else: the tokenizer, descriptions of tensors, working memory.
+    /// Everything else that is written to: the tokenizer, descriptions of tensors, working memory.
     pub(super) other: usize,
     /// Address space of the threads' stacks.
     pub(super) stacks: usize,
 }
 
 impl Need {
-    pub(super) fn new(
-        parts: Memory,
-        own_weights: usize,
-        hyperparameters: &Hyperparameters,
-        threads: usize,
-        tokens: usize,
-    ) -> Self {
-        Self {
-            parts,
-            own_weights,
-            other: other_bytes(hyperparameters, tokens),
-            stacks: (threads - 1).saturating_mul(crate::ggml::system::thread_stack_bytes())
-                + rayon_stacks(),
+    /// What the weights count for `limit`, in bytes.
+    pub(super) fn of_weights(&self, limit: &Limit) -> usize {
+        match limit.counts {
+            Counts::Resident => self.parts.weights,
+            Counts::AddressSpace => self.file.saturating_add(self.own_weights),
+            Counts::Data => self.own_weights,
         }
     }
 
-    /// What counts for `limit`.
+    /// What everything counts for `limit`, in bytes.
     pub(super) fn of(&self, limit: &Limit) -> u64 {
-        let Memory {
-            weights,
-            kv,
-            compute,
-        } = self.parts;
-        let counted = match limit.counts {
-            Counts::Resident => [weights, 0],
-            // The file is mapped already.
-            Counts::AddressSpace | Counts::Data => [self.own_weights, self.stacks],
+        let stacks = match limit.counts {
+            Counts::Resident => 0,
+            Counts::AddressSpace | Counts::Data => self.stacks,
         };
-        let parts = counted.into_iter().chain([kv, compute, self.other]);
-        parts.fold(0, |sum: u64, part| sum.saturating_add(part as u64))
+        let Memory { kv, compute, .. } = self.parts;
+        let parts = [self.of_weights(limit), kv, compute, self.other, stacks];
+        parts
+            .into_iter()
+            .fold(0, |sum: u64, part| sum.saturating_add(part as u64))
     }
 }
 
-/// Address space of the threads that arrange the weights.
-fn rayon_stacks() -> usize {
-    crate::machine::default_threads() * parallel::STACK
+/// Address space of the stacks of `threads` threads that compute, and of those that arrange the weights.
+pub(super) fn stacks(threads: usize) -> usize {
+    let computing = threads.saturating_sub(1);
+    let computing = computing.saturating_mul(crate::ggml::system::thread_stack_bytes());
+    computing.saturating_add(default_threads() * parallel::STACK)
 }
 
 /// What is allocated beside weights, cache and computation, measured with GPT-2's vocabulary of 50,257:
 /// the tokenizer's tables, the logits, the descriptions of the graphs; and ggml's working memory, in which
 /// it keeps the activations as the kernels want them.
-fn other_bytes(hyperparameters: &Hyperparameters, tokens: usize) -> usize {
+pub(super) fn other(hyperparameters: &Hyperparameters, tokens: usize) -> usize {
     const FIXED: usize = 6 << 20;
-    const A_TOKEN_OF_THE_VOCABULARY: usize = 200;
+    const A_TOKEN_OF_THE_VOCABULARY: usize = 150;
     let vocabulary = hyperparameters
         .vocabulary
         .saturating_mul(A_TOKEN_OF_THE_VOCABULARY);

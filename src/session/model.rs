@@ -1,5 +1,6 @@
 //! A model file, opened: its description, its weights, its tokenizer.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -76,7 +77,13 @@ impl Model {
     /// not fit. Places in the messages begin with the file's name.
     pub fn open(path: impl AsRef<Path>, options: &ModelOptions) -> Result<Arc<Self>> {
         let path = path.as_ref();
-        let map = Arc::new(MappedFile::open(path)?);
+        let map = MappedFile::open(path).map_err(|error| match &error {
+            Error::Io { source, .. } if source.kind() == ErrorKind::OutOfMemory => {
+                plan::refuse_unmapped(path, options, error)
+            }
+            _ => error,
+        })?;
+        let map = Arc::new(map);
         Self::load(Arc::<MappedFile>::clone(&map), Some(&map), options)
             .map_err(|error| error.within(path.display().to_string()))
     }
@@ -94,7 +101,8 @@ impl Model {
         let gguf = Gguf::parse(bytes)?;
         let hyperparameters = Hyperparameters::from_gguf(&gguf)?;
         let device = Device::cpu()?;
-        let limits = Limits::now(options.memory);
+        let mapped = map.map_or(0, |map| map.as_ref().len());
+        let limits = Limits::now(options.memory, mapped);
         let repack = plan::admit(&gguf, &hyperparameters, options, &limits)?;
         if let Some(map) = map {
             map.prefetch();

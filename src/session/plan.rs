@@ -1,9 +1,13 @@
 //! What a session will need, known before it starts.
 
-use super::limits::{Limits, Need};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::limits::{self, Limits, Need};
 use super::{CacheType, Memory, Model, ModelOptions, SessionOptions};
 use crate::gguf::{Gguf, TensorType};
-use crate::machine::memory::Counts;
 use crate::model::Hyperparameters;
 use crate::model::in_gguf::find_in;
 use crate::model::tensor_table::Role;
@@ -67,6 +71,8 @@ pub(super) struct Outline<'a> {
     pub(super) matrix_type: TensorType,
     /// Bytes of all weights.
     pub(super) weights: usize,
+    /// Bytes of the file, when it is mapped.
+    pub(super) file: usize,
     /// Bytes of the weights that are copied or rearranged into memory of their own.
     pub(super) own_weights: usize,
 }
@@ -78,6 +84,7 @@ impl Outline<'_> {
             hyperparameters: model.hyperparameters(),
             matrix_type: model.matrix_type()?,
             weights: mapped + own,
+            file: model.limits().mapped,
             own_weights: own,
         })
     }
@@ -87,6 +94,7 @@ impl Outline<'_> {
     fn of_file<'a>(
         gguf: &Gguf,
         hyperparameters: &'a Hyperparameters,
+        file: usize,
         map: bool,
         repack: bool,
     ) -> Result<Outline<'a>> {
@@ -94,6 +102,7 @@ impl Outline<'_> {
             hyperparameters,
             matrix_type: TensorType::F32,
             weights: 0,
+            file,
             own_weights: 0,
         };
         for (spec, info) in find_in(gguf, hyperparameters)?.into_iter().rev() {
@@ -134,14 +143,13 @@ impl Outline<'_> {
             kv: usize::try_from(kv).map_err(|_| too_large())?,
             compute: compute.ok_or_else(too_large)?,
         };
-        let own = self.own_weights;
-        Ok(Need::new(
+        Ok(Need {
             parts,
-            own,
-            hyperparameters,
-            settled.threads,
-            tokens,
-        ))
+            file: self.file,
+            own_weights: self.own_weights,
+            other: limits::other(hyperparameters, tokens),
+            stacks: limits::stacks(settled.threads),
+        })
     }
 }
 
@@ -181,7 +189,8 @@ pub(super) fn admit(
 ) -> Result<bool> {
     let planned = &options.session;
     let plan = |repack: bool| {
-        let outline = Outline::of_file(gguf, hyperparameters, options.map, repack)?;
+        let (file, map) = (limits.mapped, options.map);
+        let outline = Outline::of_file(gguf, hyperparameters, file, map, repack)?;
         choose(&outline, planned, limits)
     };
     let rearranged = plan(options.repack);
@@ -196,6 +205,37 @@ pub(super) fn admit(
         return Ok(true);
     }
     plan(false).map(|_| false)
+}
+
+/// Why a file cannot even be mapped, of which the header is still read to say what would do.
+pub(super) fn refuse_unmapped(path: &Path, options: &ModelOptions, error: Error) -> Error {
+    let limits = Limits::now(options.memory, 0);
+    let explain = || -> Result<Error> {
+        let (gguf, length) = read_beginning(path)?;
+        let hyperparameters = Hyperparameters::from_gguf(&gguf)?;
+        let outline = Outline::of_file(&gguf, &hyperparameters, length, options.map, false)?;
+        refusal(&outline, &options.session, &limits)
+    };
+    explain().unwrap_or(error)
+}
+
+/// The header of a file and the file's length.
+fn read_beginning(path: &Path) -> Result<(Gguf, usize)> {
+    /// Headers are as large as their vocabulary: a few megabytes.
+    const ENOUGH: u64 = 16 << 20;
+    let fail = |source| Error::io(path, source);
+    let file = File::open(path).map_err(fail)?;
+    let length = file.metadata().map_err(fail)?.len();
+    let mut beginning = Vec::new();
+    let wanted = length.min(ENOUGH);
+    beginning
+        .try_reserve_exact(wanted as usize)
+        .map_err(|error| Error::Memory(format!("{wanted} bytes: {error}")))?;
+    file.take(wanted)
+        .read_to_end(&mut beginning)
+        .map_err(fail)?;
+    let gguf = Gguf::parse_beginning(Arc::new(beginning), length)?;
+    Ok((gguf, length as usize))
 }
 
 /// [`fit`] for a model that may not be in memory yet.
@@ -304,16 +344,9 @@ fn refusal(outline: &Outline<'_>, options: &SessionOptions, limits: &Limits) -> 
     let Some(limit) = limits.exceeded(&need) else {
         return Ok(Error::Memory("the cache's type does not fit".to_owned()));
     };
-    let Memory {
-        weights,
-        kv,
-        compute,
-    } = need.parts;
+    let Memory { kv, compute, .. } = need.parts;
     let needed = need.of(limit);
-    let counted = match limit.counts {
-        Counts::Resident => weights,
-        Counts::AddressSpace | Counts::Data => need.own_weights,
-    };
+    let counted = need.of_weights(limit);
     let rest = needed.saturating_sub((counted + kv + compute) as u64);
     let advice = advice(outline, &wanted, limits)?;
     Ok(Error::Memory(format!(
@@ -391,6 +424,7 @@ fn smaller_model(outline: &Outline<'_>, least: &SessionOptions, limits: &Limits)
         let scaled = |bytes: usize| (bytes as f64 * bits(tensor_type) / own) as usize;
         let smaller = Outline {
             weights: scaled(outline.weights),
+            file: scaled(outline.file),
             own_weights: scaled(outline.own_weights),
             matrix_type: tensor_type,
             ..*outline

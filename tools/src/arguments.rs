@@ -160,7 +160,7 @@ impl RunArguments {
     ) -> Result<Session, Failure> {
         let options = self.session_options(context);
         let positions = model.hyperparameters().positions;
-        let fitting = fit(&model, &options, self.mem.unwrap_or(u64::MAX))?;
+        let fitting = fit(&model, &options, u64::MAX)?;
         if let (Some(context), None) = (fitting.context, options.context)
             && context < positions
         {
