@@ -114,8 +114,8 @@ pub(super) fn stacks(threads: usize) -> usize {
 /// the tokenizer's tables, the logits, the descriptions of the graphs; and ggml's working memory, in which
 /// it keeps the activations as the kernels want them.
 pub(super) fn other(hyperparameters: &Hyperparameters, tokens: usize) -> usize {
-    const FIXED: usize = 6 << 20;
-    const A_TOKEN_OF_THE_VOCABULARY: usize = 150;
+    const FIXED: usize = 5 << 20;
+    const A_TOKEN_OF_THE_VOCABULARY: usize = 100;
     let vocabulary = hyperparameters
         .vocabulary
         .saturating_mul(A_TOKEN_OF_THE_VOCABULARY);
