@@ -41,6 +41,7 @@ fn build() -> Result<()> {
     }
     let version = bind::committed_version(&environment)?;
     link::describe(&environment, &version);
+    bind::provide_for_32_bits(&environment)?;
     if environment.documentation_only {
         return variants::write_stand_in(&environment);
     }

@@ -18,6 +18,8 @@ pub(crate) struct Environment {
     pub(crate) cargo: PathBuf,
     /// Processor the code is for, in Rust's spelling: `x86_64`, `aarch64`.
     pub(crate) architecture: String,
+    /// Bits of an address there: `64` or `32`.
+    pub(crate) pointer_width: String,
     /// Operating system the code is for: `linux`, `macos` …
     pub(crate) system: String,
     /// C library or toolchain family the code is for: `gnu`, `musl`, `msvc` …
@@ -48,6 +50,7 @@ impl Environment {
             out: set_by_cargo("OUT_DIR")?.into(),
             cargo: set_by_cargo("CARGO")?.into(),
             architecture: set_by_cargo("CARGO_CFG_TARGET_ARCH")?,
+            pointer_width: set_by_cargo("CARGO_CFG_TARGET_POINTER_WIDTH")?,
             system: set_by_cargo("CARGO_CFG_TARGET_OS")?,
             toolchain: set_by_cargo("CARGO_CFG_TARGET_ENV")?,
             cross: set_by_cargo("HOST")? != set_by_cargo("TARGET")?,

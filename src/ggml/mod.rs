@@ -34,9 +34,9 @@ pub(crate) mod variant;
     reason = "generated, and more than is called"
 )]
 pub(crate) mod sys {
-    #[cfg(not(feature = "bindgen"))]
+    #[cfg(not(any(feature = "bindgen", target_pointer_width = "32")))]
     include!("bindings.rs");
-    #[cfg(feature = "bindgen")]
+    #[cfg(any(feature = "bindgen", target_pointer_width = "32"))]
     include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
 }
 
