@@ -1,6 +1,6 @@
 //! What bounds this process's memory, and how much it may still take.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::System;
 
@@ -148,16 +148,17 @@ fn cgroup_limits(system: &System) -> Vec<Limit> {
         for mount in version.mounts {
             // A container may see its own group as the root, whatever the path says.
             let path = Path::new(path.trim_start_matches('/'));
-            limits
-                .extend(path.ancestors().filter_map(|group| {
-                    group_limit(system, version, Path::new(mount).join(group))
-                }));
+            limits.extend(
+                path.ancestors().filter_map(|group| {
+                    group_limit(system, version, &Path::new(mount).join(group))
+                }),
+            );
         }
     }
     limits
 }
 
-fn group_limit(system: &System, version: &CgroupVersion, group: PathBuf) -> Option<Limit> {
+fn group_limit(system: &System, version: &CgroupVersion, group: &Path) -> Option<Limit> {
     let bounds = version.bounds.iter();
     let total = bounds
         .filter_map(|file| system.number(group.join(file)))

@@ -50,6 +50,17 @@ impl Limits {
         more
     }
 
+    /// These with a little less available: what is recommended must still fit in the next process, whose
+    /// memory is never the same to the byte.
+    pub(super) fn with_margin(&self) -> Self {
+        const MARGIN: u64 = 1 << 20;
+        let mut less = self.clone();
+        for limit in &mut less.all {
+            limit.available = limit.available.saturating_sub(MARGIN);
+        }
+        less
+    }
+
     /// Whether addresses are bounded, so that copies of mapped files count beside these.
     pub(super) fn bound_addresses(&self) -> bool {
         let bounds = |limit: &Limit| limit.counts != Counts::Resident;

@@ -348,7 +348,7 @@ fn refusal(outline: &Outline<'_>, options: &SessionOptions, limits: &Limits) -> 
     let needed = need.of(limit);
     let counted = need.of_weights(limit);
     let rest = needed.saturating_sub((counted + kv + compute) as u64);
-    let advice = advice(outline, &wanted, limits)?;
+    let advice = advice(outline, &wanted, &limits.with_margin())?;
     Ok(Error::Memory(format!(
         "expected {} (weights {}, cache {}, computation {}, all else {}), found {} of the {} that {} \
          allows; {advice}",

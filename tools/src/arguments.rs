@@ -57,7 +57,7 @@ pub(crate) struct RunArguments {
     /// Threads to compute with [default: one a fast physical core]
     #[arg(short, long, value_name = "N", help_heading = "Running the model")]
     threads: Option<usize>,
-    /// Positions of the context; 0 for as many as the model has [default: the model's, if memory allows]
+    /// Positions of the context; 0 for as many as the model has [default: what memory allows]
     #[arg(short, long, value_name = "N", help_heading = "Running the model")]
     ctx_size: Option<usize>,
     #[arg(long, value_name = "TYPE", value_parser = parse_cache_type)]
