@@ -144,6 +144,7 @@ fn is_called(variant: &Variant, name: &str) -> bool {
 }
 
 /// Defines [`has`] over the features that Rust's standard library detects.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! detect {
     ($detected:ident: $($feature:tt)*) => {
         /// Whether this processor, and the system on it, has `feature`.

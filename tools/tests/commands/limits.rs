@@ -40,9 +40,10 @@ fn a_stated_limit_is_kept_or_refused() {
     assert!(kept > 5 && refused > 0, "{kept} kept, {refused} refused");
     assert!(shortened > 0, "the context was never shortened");
     let limit = shortest.unwrap();
-    let done = run_with(&[
-        "generate", "-p", PROMPT, "-n", "8", "-c", "512", "--mem", &limit,
-    ]);
+    // Both asked for, neither gives way.
+    let wanted = "generate -p x -n 8 -c 512 --cache-type f16 --mem";
+    let wanted: Vec<&str> = wanted.split(' ').chain([limit.as_str()]).collect();
+    let done = run_with(&wanted);
     let line = done.error(1);
     assert!(
         line.contains("of the") && line.contains("--mem allows"),
