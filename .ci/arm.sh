@@ -36,7 +36,7 @@ for board in "cortex-a53 armv8.0" "cortex-a72 armv8.0" "cortex-a76 armv8.2-dotpr
     [ "$found" = "$expected" ] || { echo "$cpu: expected $expected, found $found" >&2; return 1; }
 done
 for cpu in cortex-a53 cortex-a72 cortex-a76; do
-    QEMU_CPU=$cpu ./cross.sh $arm64 test --locked --release --package gpt2-edge --features dispatch --test golden
+    QEMU_CPU=$cpu ./cross.sh $arm64 test --locked --release --package gpt2-edge --features dispatch --test golden -- --test-threads=1
 done
 
 # 32 bits: built, and a text written.
