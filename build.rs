@@ -32,6 +32,10 @@ mod link;
 mod plan;
 #[path = "vendor/sha256.rs"]
 mod sha256;
+#[path = "vendor/symbols.rs"]
+mod symbols;
+#[path = "vendor/variants.rs"]
+mod variants;
 
 use environment::Environment;
 
@@ -53,8 +57,9 @@ fn build() -> Result<()> {
     }
     let version = bind::committed_version(&environment)?;
     link::describe(&environment, &version);
+    bind::provide_for_32_bits(&environment)?;
     if environment.documentation_only {
-        return Ok(());
+        return variants::write_stand_in(&environment);
     }
     let enabled = backends::enabled(|feature| environment.feature(feature));
     let plan = plan::plan(enabled, &environment.system)?;

@@ -11,6 +11,7 @@ pub mod ggml;
 pub mod gguf;
 mod input;
 mod kernels;
+pub mod machine;
 pub mod model;
 pub mod output;
 pub mod sampling;

@@ -74,10 +74,13 @@ pub(crate) const BASE: &[Unit] = &[
 /// Weights rearranged for wide loads, and the matrix products of llamafile.
 const CPU_FLAGS: &[&str] = &["-DGGML_USE_CPU_REPACK", "-DGGML_USE_LLAMAFILE"];
 
+/// The name of the CPU backend.
+pub(crate) const CPU: &str = "cpu";
+
 /// Every backend this build knows.
 pub(crate) const BACKENDS: &[Backend] = &[
     Backend {
-        name: "cpu",
+        name: CPU,
         feature: None,
         define: "GGML_USE_CPU",
         units: &[

@@ -25,6 +25,29 @@ pub(crate) fn committed_version(environment: &Environment) -> Result<String> {
         .ok_or_else(|| format!("{COMMITTED}: expected a line {VERSION_LINE:?} with a version; restore the file from git"))
 }
 
+/// Writes the committed declarations for a 32-bit target: without the checks of sizes and offsets, which
+/// are those of 64 bits. The declarations themselves are the same.
+///
+/// # Errors
+/// When a file cannot be read or written.
+pub(crate) fn provide_for_32_bits(environment: &Environment) -> Result<()> {
+    if environment.pointer_width == "64" {
+        return Ok(());
+    }
+    let text = fetch::read(&environment.package.join(COMMITTED))?;
+    let mut kept = String::new();
+    let mut in_check = false;
+    for line in text.lines() {
+        in_check |= line.starts_with("const _: () = {");
+        if !in_check {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+        in_check &= line != "};";
+    }
+    fetch::write(&environment.out.join("bindings.rs"), &kept)
+}
+
 /// Makes sure that the committed declarations fit the sources.
 ///
 /// # Errors

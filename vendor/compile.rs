@@ -4,36 +4,11 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::Result;
-use crate::backends::{self, Unit};
+use crate::backends::{self, Backend, Unit};
 use crate::environment::Environment;
 use crate::fetch::{self, Source};
-
-/// A processor family that ggml is set up for here.
-struct Processor {
-    /// Rust's name of it.
-    name: &'static str,
-    /// ggml's folder of hand-written code for it, under `ggml-cpu/arch/`.
-    folder: &'static str,
-    /// The flag that means "this very machine".
-    native: &'static str,
-    /// What `-march` says otherwise, unless `GGML_CPU_ARCH` says more.
-    portable: &'static str,
-}
-
-const PROCESSORS: [Processor; 2] = [
-    Processor {
-        name: "x86_64",
-        folder: "x86",
-        native: "-march=native",
-        portable: "x86-64-v3", // AVX2 and FMA: Intel since 2013, AMD since 2015
-    },
-    Processor {
-        name: "aarch64",
-        folder: "arm",
-        native: "-mcpu=native",
-        portable: "armv8-a", // runs on every 64-bit ARM, Raspberry Pi 3 included
-    },
-];
+use crate::symbols::{self, Tools};
+use crate::variants::{self, FUNCTIONS, Processor, Variant};
 
 /// Defined for all of ggml, as its own build files do.
 const DEFINES: [(&str, Option<&str>); 4] = [
@@ -62,30 +37,38 @@ pub(crate) fn objects(environment: &Environment, source: &Source) -> Result<Vec<
                 .to_owned(),
         );
     }
-    let processor = PROCESSORS
-        .iter()
-        .find(|processor| processor.name == environment.architecture)
-        .ok_or_else(|| {
-            format!(
-                "ggml is not set up for processor {:?} here (it is for {}); add a row to PROCESSORS in vendor/compile.rs",
-                environment.architecture,
-                PROCESSORS.map(|processor| processor.name).join(" and ")
-            )
-        })?;
+    let processor = variants::processor(environment)?;
     let compiler = Compiler {
         environment,
         source,
         processor,
     };
     compiler.write_version_header()?;
-    let backends = backends::enabled(|feature| environment.feature(feature));
-    let backends = backends.flat_map(|backend| backend.units);
-    let mut objects = Vec::new();
-    for unit in backends::BASE.iter().chain(backends) {
-        objects.extend(compiler.compile(unit)?);
+    if environment.feature("dispatch") {
+        let tools = Tools::find(
+            compiler.prepare(&LINKED_UNIT, &[]).get_compiler(),
+            environment.objcopy.as_deref(),
+            &environment.system,
+        );
+        match tools {
+            Ok(tools) => return compiler.several(&tools),
+            Err(reason) => {
+                for line in reason.lines() {
+                    println!("cargo::warning=feature dispatch: {line}");
+                }
+            }
+        }
     }
-    Ok(objects)
+    compiler.one()
 }
+
+/// A unit without files, whose compiler also links.
+const LINKED_UNIT: Unit = Unit {
+    cpp: false,
+    tuned: false,
+    flags: &[],
+    files: &[],
+};
 
 struct Compiler<'a> {
     environment: &'a Environment,
@@ -103,8 +86,95 @@ impl Compiler<'_> {
         fetch::write(&self.environment.out.join("ggml-version.h"), &header)
     }
 
-    fn compile(&self, unit: &Unit) -> Result<Vec<PathBuf>> {
-        let mut build = self.prepare(unit);
+    /// Everything compiled once.
+    fn one(&self) -> Result<Vec<PathBuf>> {
+        let variant = variants::single(self.environment, self.processor);
+        if self.environment.feature("dispatch") {
+            println!(
+                "cargo::warning=feature dispatch: the CPU backend is compiled once, for {}",
+                variant.name
+            );
+        }
+        let mut objects = self.shared(&variant)?;
+        for unit in self.cpu_units() {
+            objects.extend(self.compile(unit, &variant)?);
+        }
+        self.describe(vec![variant])?;
+        Ok(objects)
+    }
+
+    /// The CPU backend compiled for several instruction sets, each merged into one object file that
+    /// shows nothing but its renamed [`FUNCTIONS`]; everything else for the least of them.
+    fn several(&self, tools: &Tools) -> Result<Vec<PathBuf>> {
+        let variants = variants::all(self.processor);
+        let mut objects = self.shared(&variants[0])?;
+        for variant in &variants {
+            let mut parts = Vec::new();
+            for unit in self.cpu_units() {
+                parts.extend(self.compile(unit, variant)?);
+            }
+            let merged = self
+                .environment
+                .out
+                .join(format!("cpu{}.o", variant.suffix));
+            tools.merge(&parts, &variant.symbols(), &merged)?;
+            objects.push(merged);
+        }
+        self.describe(variants)?;
+        Ok(objects)
+    }
+
+    fn describe(&self, variants: Vec<Variant>) -> Result<()> {
+        let needs = |variant: Variant| {
+            let compiler = self.prepare(&LINKED_UNIT, &[]).get_compiler().to_command();
+            let needs =
+                variants::needs(self.environment, self.processor, compiler, &variant.flags)?;
+            Ok((variant, needs))
+        };
+        let described: Vec<_> = variants.into_iter().map(needs).collect::<Result<_>>()?;
+        variants::write_table(self.environment, &described)
+    }
+
+    /// All but the CPU backend, tuned for `variant`.
+    fn shared(&self, variant: &Variant) -> Result<Vec<PathBuf>> {
+        let others = self.enabled().filter(|backend| !is_cpu(backend));
+        let mut objects = Vec::new();
+        for unit in backends::BASE
+            .iter()
+            .chain(others.flat_map(|backend| backend.units))
+        {
+            objects.extend(self.compile(unit, variant)?);
+        }
+        Ok(objects)
+    }
+
+    fn enabled(&self) -> impl Iterator<Item = &'static Backend> {
+        backends::enabled(|feature| self.environment.feature(feature))
+    }
+
+    fn cpu_units(&self) -> impl Iterator<Item = &'static Unit> {
+        self.enabled()
+            .filter(|backend| is_cpu(backend))
+            .flat_map(|backend| backend.units)
+    }
+
+    fn compile(&self, unit: &Unit, variant: &Variant) -> Result<Vec<PathBuf>> {
+        let flags = if unit.tuned { &variant.flags[..] } else { &[] };
+        let mut build = self.prepare(unit, flags);
+        // Objects of the same file must not overwrite each other.
+        build.out_dir(
+            self.environment
+                .out
+                .join(format!("objects{}", variant.suffix)),
+        );
+        if !variant.suffix.is_empty() {
+            for function in FUNCTIONS {
+                build.define(function, &*format!("{function}{}", variant.suffix));
+            }
+            for flag in symbols::COMPILE_FLAGS {
+                build.flag_if_supported(flag);
+            }
+        }
         for file in unit.files {
             let file = file.replace("{arch}", self.processor.folder);
             build.file(self.source.root.join("src").join(file));
@@ -116,13 +186,13 @@ impl Compiler<'_> {
                 ("C", "CC", "gcc")
             };
             format!(
-                "compiling ggml failed: {error}\nIt needs a {language} compiler of 2019 or later (Debian: apt-get install \
+                "compiling ggml failed: {error}\nIt needs a {language} compiler of 2021 or later (Debian: apt-get install \
                  {package}); {variable} names another one."
             )
         })
     }
 
-    fn prepare(&self, unit: &Unit) -> cc::Build {
+    fn prepare(&self, unit: &Unit, processor_flags: &[String]) -> cc::Build {
         let root = &self.source.root;
         let mut build = cc::Build::new();
         build
@@ -139,7 +209,8 @@ impl Compiler<'_> {
             .include(&self.environment.out)
             .flags(FLAGS)
             .flags(unit.flags)
-            .flag(self.prefix_map());
+            .flag(self.prefix_map())
+            .flags(processor_flags);
         if unit.cpp {
             // A "unique" symbol of the C++ library cannot be hidden from a second ggml in the same program.
             build.flag_if_supported("-fno-gnu-unique");
@@ -147,30 +218,16 @@ impl Compiler<'_> {
         for (name, value) in DEFINES {
             build.define(name, value);
         }
-        let registers = unit.files.contains(&backends::REGISTRY);
-        for backend in backends::enabled(|feature| self.environment.feature(feature)) {
-            // The rest of ggml is the same whichever backends are beside it.
-            if registers || backend.feature.is_none() {
+        // The rest of ggml is the same whichever backends are beside it.
+        if unit.files.contains(&backends::REGISTRY) {
+            for backend in self.enabled().filter(|backend| !is_cpu(backend)) {
                 build.define(backend.define, None);
             }
         }
         if self.environment.feature("openmp") {
             build.define("GGML_USE_OPENMP", None).flag("-fopenmp");
         }
-        if unit.tuned {
-            build.flag(self.processor_flag());
-        }
         build
-    }
-
-    fn processor_flag(&self) -> String {
-        match &self.environment.cpu {
-            Some(cpu) => format!("-march={cpu}"),
-            None if self.environment.feature("native") && !self.environment.cross => {
-                self.processor.native.to_owned()
-            }
-            None => format!("-march={}", self.processor.portable),
-        }
     }
 
     /// Assertions in ggml name their file: without the folder of the machine that compiled it.
@@ -178,4 +235,9 @@ impl Compiler<'_> {
         let root = fs::canonicalize(&self.source.root).unwrap_or_else(|_| self.source.root.clone());
         format!("-ffile-prefix-map={}=ggml", root.display())
     }
+}
+
+/// The CPU backend is registered by `src/ggml/variant.rs`, not by ggml's registry.
+fn is_cpu(backend: &Backend) -> bool {
+    backend.name == backends::CPU
 }

@@ -27,6 +27,8 @@ pub(crate) struct Environment {
     pub(crate) cargo: PathBuf,
     /// Processor the code is for, in Rust's spelling: `x86_64`, `aarch64`.
     pub(crate) architecture: String,
+    /// Bits of an address there: `64` or `32`.
+    pub(crate) pointer_width: String,
     /// Operating system the code is for: `linux`, `macos` …
     pub(crate) system: String,
     /// C library or toolchain family the code is for: `gnu`, `musl`, `msvc` …
@@ -39,6 +41,8 @@ pub(crate) struct Environment {
     pub(crate) source: Option<PathBuf>,
     /// `GGML_CPU_ARCH`: the compiler's `-march` instead of the default for the target.
     pub(crate) cpu: Option<String>,
+    /// `OBJCOPY`: the tool that hides symbols, instead of the compiler's own.
+    pub(crate) objcopy: Option<PathBuf>,
     /// `GGML_UPDATE_BINDINGS`: write regenerated bindings over the committed ones.
     #[cfg(feature = "bindgen")]
     pub(crate) update_bindings: bool,
@@ -58,12 +62,14 @@ impl Environment {
             out: set_by_cargo("OUT_DIR")?.into(),
             cargo: set_by_cargo("CARGO")?.into(),
             architecture: set_by_cargo("CARGO_CFG_TARGET_ARCH")?,
+            pointer_width: set_by_cargo("CARGO_CFG_TARGET_POINTER_WIDTH")?,
             system: set_by_cargo("CARGO_CFG_TARGET_OS")?,
             toolchain: set_by_cargo("CARGO_CFG_TARGET_ENV")?,
             cross: set_by_cargo("HOST")? != set_by_cargo("TARGET")?,
             documentation_only: set_by_user("DOCS_RS").is_some(),
             source: set_by_user("GGML_SOURCE_DIR").map(PathBuf::from),
             cpu: set_by_user("GGML_CPU_ARCH"),
+            objcopy: set_by_user("OBJCOPY").map(PathBuf::from),
             #[cfg(feature = "bindgen")]
             update_bindings: set_by_user("GGML_UPDATE_BINDINGS").is_some(),
         })

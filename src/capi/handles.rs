@@ -86,6 +86,7 @@ macro_rules! handle {
         $(#[$documentation])*
         #[repr(C)]
         #[derive(Debug)]
+        #[cfg_attr(test, allow(unreachable_pub, reason = "tests declare some of their own"))]
         pub struct $opaque {
             _private: [u8; 0],
         }

@@ -86,6 +86,7 @@ macro_rules! structure {
         $(#[$documentation])*
         #[repr(C)]
         #[derive(Debug, Clone, Copy)]
+        #[cfg_attr(test, allow(unreachable_pub, reason = "tests declare some of their own"))]
         pub struct $name {
             /// The size of the structure as the program knows it.
             pub size: usize,

@@ -78,6 +78,25 @@ type FreePool = unsafe extern "C" fn(*mut sys::ggml_threadpool);
 type SetPool = unsafe extern "C" fn(*mut sys::ggml_backend, *mut sys::ggml_threadpool);
 type SetAbort = unsafe extern "C" fn(*mut sys::ggml_backend, sys::ggml_abort_callback, *mut c_void);
 
+/// Starts `count` threads at once and ends them: ggml ends the process when it does not get its own.
+fn threads_to_be_had(count: usize) -> std::io::Result<()> {
+    let stack = super::system::thread_stack_bytes();
+    let barrier = Arc::new(std::sync::Mutex::new(()));
+    let all_there = barrier.lock();
+    let started: std::io::Result<Vec<_>> = (0..count)
+        .map(|_| {
+            let barrier = Arc::clone(&barrier);
+            std::thread::Builder::new()
+                .stack_size(stack)
+                .spawn(move || drop(barrier.lock()))
+        })
+        .collect();
+    drop(all_there);
+    // Without waiting for them, their stacks might still be in use; a panic is not possible in them.
+    started?.into_iter().for_each(|thread| drop(thread.join()));
+    Ok(())
+}
+
 impl Backend {
     /// Starts `device` with `threads` threads, the calling one included (devices without threads of
     /// their own ignore the number).
@@ -142,6 +161,8 @@ impl Handle {
         ) else {
             return Ok(());
         };
+        threads_to_be_had(threads - 1)
+            .map_err(|error| format!("{threads} threads: {error}; ask for fewer (-t)"))?;
         // SAFETY: the parameters are a plain struct that ggml fills for a valid thread count and
         // reads during the call.
         let pool = unsafe {

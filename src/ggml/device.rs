@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_char, c_void};
 use std::ptr::NonNull;
 
 use super::context::{Context, Tensor};
-use super::{log, sys, types};
+use super::{log, sys, types, variant};
 use crate::error::{Error, Result};
 use crate::gguf::TensorType;
 
@@ -57,9 +57,10 @@ unsafe fn constant_text(text: *const c_char) -> String {
 }
 
 impl Device {
-    /// Every device of the linked backends.
+    /// Every device of the linked backends; without the CPU when [`Device::cpu`] fails.
     pub(crate) fn all() -> Vec<Self> {
         log::forward();
+        let _ = variant::register();
         // SAFETY: indices below the count are valid.
         let raw = (0..unsafe { sys::ggml_backend_dev_count() })
             .map(|index| unsafe { sys::ggml_backend_dev_get(index) });
@@ -71,9 +72,10 @@ impl Device {
     /// The CPU.
     ///
     /// # Errors
-    /// [`Error::Ggml`] when no CPU backend is linked.
+    /// When no variant of the CPU backend runs on this processor, or not the one asked for.
     pub(crate) fn cpu() -> Result<Self> {
         log::forward();
+        variant::register()?;
         // SAFETY: a look-up in the registry.
         let raw = unsafe { sys::ggml_backend_dev_by_type(sys::GGML_BACKEND_DEVICE_TYPE_CPU) };
         NonNull::new(raw)
@@ -232,9 +234,7 @@ impl Device {
         shape: [usize; 2],
     ) -> Result<bool> {
         // The CPU device claims every type, and calls what is not there.
-        // SAFETY: the type is one that ggml has; gives a pointer into a constant table.
-        let traits = unsafe { &*sys::ggml_get_type_traits_cpu(types::to_raw(tensor_type)?) };
-        if traits.vec_dot.is_none() {
+        if !variant::multiplies(types::to_raw(tensor_type)?)? {
             return Ok(false);
         }
         let context = Context::new(4)?;

@@ -22,6 +22,7 @@ mod scheduler;
 pub mod system;
 mod transfer;
 mod types;
+pub(crate) mod variant;
 pub mod worker;
 
 /// ggml's C interface, as its headers declare it.
@@ -37,9 +38,9 @@ pub mod worker;
     reason = "generated, and more than is called"
 )]
 pub(crate) mod sys {
-    #[cfg(not(feature = "bindgen"))]
+    #[cfg(not(any(feature = "bindgen", target_pointer_width = "32")))]
     include!("bindings.rs");
-    #[cfg(feature = "bindgen")]
+    #[cfg(any(feature = "bindgen", target_pointer_width = "32"))]
     include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
 }
 

@@ -1,9 +1,11 @@
 //! What this build is made of and what it runs on, for `--version`, logs and reports.
 
 use std::ffi::CStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::device::{Device, Kind};
 use super::sys;
+pub use super::variant::{CpuVariant, cpu_variant};
 
 /// The version of the ggml that is linked in.
 pub fn ggml_version() -> String {
@@ -54,24 +56,45 @@ pub fn devices() -> Vec<DeviceDescription> {
     Device::all().into_iter().map(describe).collect()
 }
 
-/// Threads to use when nobody says: one for each physical core this process may run on.
-pub fn default_threads() -> usize {
-    let allowed = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    physical_cores()
-        .map_or(allowed, |cores| cores.min(allowed))
-        .max(1)
+/// Stack of ggml's threads where addresses are scarce, in bytes; they use a few KiB of it.
+const SMALL_STACK: usize = 1 << 20;
+
+/// Whether [`save_address_space`] took effect.
+static SMALL_STACKS: AtomicBool = AtomicBool::new(false);
+
+/// Makes this process spare with addresses, for which `ulimit -v` counts them: threads started from now on
+/// have small stacks, unless they ask for larger ones, and share one heap. For programs, at their start;
+/// does nothing where the system has no such settings.
+pub fn save_address_space() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        // SAFETY: both calls set process-wide defaults of the C library; the attributes are initialized
+        // before they are used and destroyed after.
+        let done = unsafe {
+            libc::mallopt(libc::M_ARENA_MAX, 1);
+            let mut attributes: libc::pthread_attr_t = std::mem::zeroed();
+            libc::pthread_attr_init(&raw mut attributes) == 0 && {
+                let set = libc::pthread_attr_setstacksize(&raw mut attributes, SMALL_STACK) == 0
+                    && pthread_setattr_default_np(&raw const attributes) == 0;
+                libc::pthread_attr_destroy(&raw mut attributes);
+                set
+            }
+        };
+        SMALL_STACKS.store(done, Ordering::Relaxed);
+    }
 }
 
-/// Cores that are not a second thread of another core, as Linux lists them.
-fn physical_cores() -> Option<usize> {
-    let mut siblings: Vec<String> = std::fs::read_dir("/sys/devices/system/cpu")
-        .ok()?
-        .filter_map(|entry| {
-            let list = entry.ok()?.path().join("topology/thread_siblings_list");
-            std::fs::read_to_string(list).ok()
-        })
-        .collect();
-    siblings.sort_unstable();
-    siblings.dedup();
-    (!siblings.is_empty()).then_some(siblings.len())
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+unsafe extern "C" {
+    /// glibc's, which the crate `libc` does not declare.
+    fn pthread_setattr_default_np(attributes: *const libc::pthread_attr_t) -> std::ffi::c_int;
+}
+
+/// Address space of each of ggml's threads' stacks, in bytes.
+pub(crate) fn thread_stack_bytes() -> usize {
+    if SMALL_STACKS.load(Ordering::Relaxed) {
+        SMALL_STACK
+    } else {
+        8 << 20 // what Linux gives unless told otherwise
+    }
 }

@@ -65,6 +65,16 @@ impl Gguf {
     /// [`Error::Format`] with the place in the file if it is not GGUF, truncated or inconsistent;
     /// [`Error::Unsupported`] for version 1, versions above 3 and big-endian files.
     pub fn parse(bytes: Bytes) -> Result<Self> {
+        let length = (*bytes).as_ref().len() as u64;
+        Self::parse_beginning(bytes, length)
+    }
+
+    /// Reads the header of a file of `length` bytes of which `bytes` is only the beginning; what lies
+    /// beyond has no data.
+    ///
+    /// # Errors
+    /// As [`Gguf::parse`], also when the header is longer than `bytes`.
+    pub fn parse_beginning(bytes: Bytes, length: u64) -> Result<Self> {
         let shared = Bytes::clone(&bytes);
         let file = bytes.as_ref().as_ref();
         let mut cursor = Cursor::new(file);
@@ -85,7 +95,7 @@ impl Gguf {
         })?;
 
         let data_start = (cursor.position() as u64).next_multiple_of(alignment);
-        place_data(&mut tensors, data_start, file.len() as u64)?;
+        place_data(&mut tensors, data_start, length)?;
         Ok(Self {
             bytes,
             version,

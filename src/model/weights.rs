@@ -17,6 +17,7 @@ use crate::ggml::device::{BufferType, Device};
 use crate::ggml::quantize::{dequantize_rows, has_expansion};
 use crate::gguf::{Gguf, TensorInfo, TensorType};
 use crate::kernels::linear;
+use crate::machine::parallel;
 
 /// Scale and shift of a layer normalization.
 pub(crate) struct Norm {
@@ -138,9 +139,7 @@ impl Weights {
         let tied = hyperparameters.predicts_tokens() && hyperparameters.tied_head;
         let own_kernels = placement.own_kernels
             && devices.others().is_empty()
-            && found
-                .iter()
-                .all(|(spec, info)| has_kernels(spec, info, tied));
+            && have_kernels(&found, hyperparameters);
         let loader = Loader {
             device,
             own_kernels,
@@ -172,7 +171,13 @@ impl Weights {
             let bytes = place_own(gguf, &placed, device.buffer_type()?, release)?;
             device_bytes.push((device, bytes));
         }
-        let mapped = placed.iter().filter(|placed| placed.home == Home::File);
+        // Of an embedding whose rows are only looked up hardly anything is ever in memory.
+        let looked_up = |placed: &Placed<'_>| {
+            own_kernels && tied && placed.spec.entry.role == Role::TokenEmbedding
+        };
+        let mapped = placed
+            .iter()
+            .filter(|placed| placed.home == Home::File && !looked_up(placed));
         let mapped_bytes = mapped.map(|placed| placed.tensor.bytes()).sum();
         let mut weights = Self::arrange(&placed, hyperparameters)?;
         (weights.mapped_bytes, weights.own_bytes) = (mapped_bytes, own_bytes);
@@ -264,15 +269,21 @@ fn format_of(tensor_type: TensorType) -> Option<linear::Format> {
     found.map(|(_, format)| *format)
 }
 
-/// Whether this library has kernels for a tensor, if it is a matrix that is multiplied.
-fn has_kernels(spec: &TensorSpec, info: &TensorInfo, tied: bool) -> bool {
-    let multiplied = match spec.entry.role {
-        Role::Vector | Role::PositionEmbedding | Role::TaskHead => false,
-        Role::TokenEmbedding => tied,
-        _ => true,
-    };
-    let columns = spec.shape.first().map_or(0, |&columns| columns as usize);
-    !multiplied || format_of(info.tensor_type).is_some_and(|format| format.is_fast(columns))
+/// Whether this library has kernels for every matrix that is multiplied.
+pub(crate) fn have_kernels(
+    found: &[(TensorSpec, &TensorInfo)],
+    hyperparameters: &Hyperparameters,
+) -> bool {
+    let tied = hyperparameters.predicts_tokens() && hyperparameters.tied_head;
+    found.iter().all(|(spec, info)| {
+        let multiplied = match spec.entry.role {
+            Role::Vector | Role::PositionEmbedding | Role::TaskHead => false,
+            Role::TokenEmbedding => tied,
+            _ => true,
+        };
+        let columns = spec.shape.first().map_or(0, |&columns| columns as usize);
+        !multiplied || format_of(info.tensor_type).is_some_and(|format| format.is_fast(columns))
+    })
 }
 
 /// The language-model head's name.
@@ -513,12 +524,14 @@ fn place_in_kernels(
         work.push((&**placed, *format, &mut arranged[..range.len()]));
         rest = after;
     }
-    work.into_par_iter().for_each(|(placed, format, arranged)| {
-        let [columns, rows, ..] = placed.tensor.shape();
-        let data = gguf.tensor_data(placed.info);
-        linear::Matrix::arrange(format, rows, columns, data, arranged);
-        let start = placed.info.offset as usize;
-        release(start..start + data.len());
+    parallel::install(|| {
+        work.into_par_iter().for_each(|(placed, format, arranged)| {
+            let [columns, rows, ..] = placed.tensor.shape();
+            let data = gguf.tensor_data(placed.info);
+            linear::Matrix::arrange(format, rows, columns, data, arranged);
+            let start = placed.info.offset as usize;
+            release(start..start + data.len());
+        });
     });
     let arena = Arc::new(arena);
     for (placed, format, range) in matrices {
@@ -570,7 +583,7 @@ fn place_own(
         Ok(())
     };
     if memory.is_host() {
-        moving.par_iter().try_for_each(fill)?;
+        parallel::install(|| moving.par_iter().try_for_each(fill))?;
     } else {
         // There is one way to the device.
         moving.iter().try_for_each(fill)?;

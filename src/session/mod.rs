@@ -8,6 +8,7 @@ mod batch;
 mod collect;
 mod decoding;
 mod heads;
+mod limits;
 mod model;
 mod options;
 mod perplexity;

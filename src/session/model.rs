@@ -1,8 +1,12 @@
 //! A model file, opened: its description, its weights, its tokenizer.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use super::SessionOptions;
+use super::limits::Limits;
+use super::plan;
 use crate::checksum::Checksum;
 use crate::error::{Error, Result};
 use crate::ggml::map::MappedFile;
@@ -22,7 +26,7 @@ pub struct ModelOptions {
     /// Keep the mapped weights from being swapped out.
     pub lock: bool,
     /// Move matrices into a layout that is multiplied faster, and give their mapped pages back. Costs
-    /// some time at the start.
+    /// some time at the start. Left out where addresses are bounded (`ulimit -v`) and would not do.
     pub repack: bool,
     /// Compute with this library's kernels: products of the matrix types they know where `repack` allows it, and the
     /// small steps (layer norm, bias, activation, residual) of every model. Without them ggml's operations do it,
@@ -36,6 +40,12 @@ pub struct ModelOptions {
     /// How many of the layers are on the GPUs among `devices`, counted from the last; the head counts as one.
     /// By default all. Their weights are in the devices' memory alone.
     pub gpu_layers: Option<usize>,
+    /// Most bytes of memory that the process is to use; otherwise what is free, what its memory cgroups
+    /// and resource limits leave.
+    pub memory: Option<u64>,
+    /// What the session is going to be: a model is refused, before its weights are brought into memory,
+    /// when there is no room for one.
+    pub session: SessionOptions,
 }
 
 impl Default for ModelOptions {
@@ -47,6 +57,8 @@ impl Default for ModelOptions {
             own_kernels: true,
             devices: Vec::new(),
             gpu_layers: None,
+            memory: None,
+            session: SessionOptions::default(),
         }
     }
 }
@@ -60,6 +72,7 @@ pub struct Model {
     task_head: Option<TaskHead>,
     own_kernels: bool,
     tokenizer: OnceLock<Tokenizer>,
+    limits: Limits,
 }
 
 impl std::fmt::Debug for Model {
@@ -80,7 +93,13 @@ impl Model {
     /// not fit, [`Error::Argument`] when there is no device of a name that was given. Places in the messages begin with the file's name.
     pub fn open(path: impl AsRef<Path>, options: &ModelOptions) -> Result<Arc<Self>> {
         let path = path.as_ref();
-        let map = Arc::new(MappedFile::open(path)?);
+        let map = MappedFile::open(path).map_err(|error| match &error {
+            Error::Io { source, .. } if source.kind() == ErrorKind::OutOfMemory => {
+                plan::refuse_unmapped(path, options, error)
+            }
+            _ => error,
+        })?;
+        let map = Arc::new(map);
         Self::load(Arc::<MappedFile>::clone(&map), Some(&map), options)
             .map_err(|error| error.within(path.display().to_string()))
     }
@@ -99,6 +118,14 @@ impl Model {
         let hyperparameters = Hyperparameters::from_gguf(&gguf)?;
         let devices =
             DeviceMap::choose(&options.devices, options.gpu_layers, hyperparameters.layers)?;
+        let mapped = map.map_or(0, |map| map.as_ref().len());
+        let limits = Limits::now(options.memory, mapped);
+        // What other devices hold is not planned.
+        let repack = if devices.gpus().is_empty() {
+            plan::admit(&gguf, &hyperparameters, options, &limits)?
+        } else {
+            options.repack
+        };
         if let Some(map) = map {
             map.prefetch();
         }
@@ -114,8 +141,8 @@ impl Model {
             .is_multiple_of(64);
         let placement = Placement {
             in_place: options.map && aligned,
-            repack: options.repack,
-            own_kernels: options.own_kernels && options.repack,
+            repack,
+            own_kernels: options.own_kernels && repack,
         };
         let task_head = TaskHead::load(&gguf, &hyperparameters)?;
         let weights = Weights::load(&gguf, &hyperparameters, &devices, placement, &release)?;
@@ -130,6 +157,7 @@ impl Model {
             task_head,
             own_kernels: options.own_kernels,
             tokenizer: OnceLock::new(),
+            limits,
         }))
     }
 
@@ -193,6 +221,11 @@ impl Model {
     /// Whether the small steps are this library's kernels'.
     pub(super) fn uses_own_kernels(&self) -> bool {
         self.own_kernels
+    }
+
+    /// What bounded the process's memory when the model was opened.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     pub(super) fn devices(&self) -> &DeviceMap {

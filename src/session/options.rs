@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::ggml::backend::MAX_THREADS;
-use crate::ggml::system::default_threads;
 use crate::gguf::TensorType;
+use crate::machine::default_threads;
 use crate::model::Hyperparameters;
 use crate::model::cache::MAX_SEQUENCES;
 
@@ -89,16 +89,17 @@ impl FlashAttention {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionOptions {
     /// Positions that the cache holds, of all sequences together; by default as many as the model has
-    /// for each sequence.
+    /// for each sequence, or as many as there is memory for.
     pub context: Option<usize>,
     /// The type of the cache; by default f16, and f32 for a model of f32 matrices, whose user wants
-    /// every digit.
+    /// every digit; `q8_0` where memory allows only few positions otherwise.
     pub cache_type: Option<CacheType>,
     /// How attention is computed.
     pub flash_attention: FlashAttention,
-    /// Threads to compute with; by default one a physical core.
+    /// Threads to compute with; by default one for each physical core of the fast kind that the process may
+    /// use.
     pub threads: Option<usize>,
-    /// Most tokens computed together. Bounds the memory of the computation.
+    /// Most tokens computed together, fewer where memory is short. Bounds the memory of the computation.
     pub batch_size: usize,
     /// Sequences that the cache tells apart, numbered from 0.
     pub sequences: usize,
@@ -130,6 +131,16 @@ pub(super) struct Settled {
 }
 
 impl SessionOptions {
+    /// The type of the cache for a model whose matrices are of `matrix_type`.
+    pub(super) fn cache_type_for(&self, matrix_type: TensorType) -> CacheType {
+        self.cache_type
+            .unwrap_or(if matrix_type == TensorType::F32 {
+                CacheType::F32
+            } else {
+                CacheType::F16
+            })
+    }
+
     /// Fills in the defaults for a model whose matrices are of `matrix_type`.
     ///
     /// # Errors
@@ -143,14 +154,9 @@ impl SessionOptions {
         let most = hyperparameters.positions.saturating_mul(sequences);
         let context = within("context size", self.context.unwrap_or(most), most)?;
         let threads = self.threads.unwrap_or_else(default_threads);
-        let by_matrices = if matrix_type == TensorType::F32 {
-            CacheType::F32
-        } else {
-            CacheType::F16
-        };
         Ok(Settled {
             context,
-            cache_type: self.cache_type.unwrap_or(by_matrices),
+            cache_type: self.cache_type_for(matrix_type),
             flash_attention: self.flash_attention != FlashAttention::Off,
             gelu_by_table: matrix_type != TensorType::F32,
             threads: within("threads", threads, MAX_THREADS)?,

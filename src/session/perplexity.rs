@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 use rayon::prelude::*;
 
 use super::Session;
+use crate::machine::parallel;
 use crate::{Error, Result, TokenId};
 
 /// Logits computed at a time: enough for the matrix kernels, far below a window's whole
@@ -98,11 +99,12 @@ pub fn perplexity(
                     logits => logits,
                 },
             };
-            scored.par_extend(targets.par_iter().enumerate().map(|(row, &target)| {
+            let rows = targets.par_iter().enumerate().map(|(row, &target)| {
                 let columns = row * vocabulary..(row + 1) * vocabulary;
                 let expected = expected.map(|expected| &expected[columns.clone()]);
                 score(&logits[columns], expected, target)
-            }));
+            });
+            parallel::install(|| scored.par_extend(rows));
         }
         for position in scored {
             let position = position?;

@@ -1,7 +1,17 @@
 //! What a session will need, known before it starts.
 
-use super::{CacheType, Memory, Model, SessionOptions};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::limits::{self, Limits, Need};
+use super::{CacheType, Memory, Model, ModelOptions, SessionOptions};
+use crate::gguf::{Gguf, TensorType};
 use crate::model::Hyperparameters;
+use crate::model::in_gguf::find_in;
+use crate::model::tensor_table::Role;
+use crate::model::weights::have_kernels;
 use crate::{Error, Result};
 
 /// Contexts are shortened to a multiple of this, and to no less.
@@ -55,6 +65,100 @@ fn compute_bytes(
         .checked_add(hyperparameters.vocabulary.checked_mul(4)?)
 }
 
+/// What is known of a model, whether or not its weights are in memory.
+pub(super) struct Outline<'a> {
+    pub(super) hyperparameters: &'a Hyperparameters,
+    /// The type that most of the model's work is done in.
+    pub(super) matrix_type: TensorType,
+    /// Bytes of all weights.
+    pub(super) weights: usize,
+    /// Bytes of the file, when it is mapped.
+    pub(super) file: usize,
+    /// Bytes of the weights that are copied or rearranged into memory of their own.
+    pub(super) own_weights: usize,
+}
+
+impl Outline<'_> {
+    pub(super) fn of(model: &Model) -> Result<Outline<'_>> {
+        let (mapped, own) = model.weight_bytes();
+        Ok(Outline {
+            hyperparameters: model.hyperparameters(),
+            matrix_type: model.matrix_type()?,
+            weights: mapped + own,
+            file: model.limits().mapped,
+            own_weights: own,
+        })
+    }
+
+    /// Of a file whose matrices are rearranged (`repack`) or not, and whose other tensors are used where
+    /// they lie (`map`) or copied.
+    fn of_file<'a>(
+        gguf: &Gguf,
+        hyperparameters: &'a Hyperparameters,
+        file: usize,
+        map: bool,
+        repack: bool,
+    ) -> Result<Outline<'a>> {
+        let mut outline = Outline {
+            hyperparameters,
+            matrix_type: TensorType::F32,
+            weights: 0,
+            file,
+            own_weights: 0,
+        };
+        let found = find_in(gguf, hyperparameters)?;
+        let tied = hyperparameters.predicts_tokens() && hyperparameters.tied_head;
+        // The kernels have a copy of a tied head, beside which the embedding is hardly touched.
+        let head_moves = repack && tied && have_kernels(&found, hyperparameters);
+        for (spec, info) in found.into_iter().rev() {
+            let stays = match spec.entry.role {
+                Role::TokenEmbedding => map && !head_moves,
+                Role::PositionEmbedding | Role::Vector => map,
+                _ => map && !repack,
+            };
+            let bytes = info.bytes as usize;
+            outline.weights = outline.weights.saturating_add(bytes);
+            if !stays {
+                outline.own_weights = outline.own_weights.saturating_add(bytes);
+            }
+            if spec.entry.role == Role::AttentionQkv {
+                outline.matrix_type = info.tensor_type; // in the end that of the first layer
+            }
+        }
+        Ok(outline)
+    }
+
+    /// What a session with `options` takes at most.
+    fn need(&self, options: &SessionOptions) -> Result<Need> {
+        let hyperparameters = self.hyperparameters;
+        let settled = options.settle(hyperparameters, self.matrix_type)?;
+        let kv = kv_bytes(hyperparameters, settled.context, settled.cache_type);
+        let kv = kv.ok_or_else(|| {
+            Error::Unsupported(format!(
+                "a {} cache does not fit this model's heads of {}",
+                settled.cache_type.name(),
+                hyperparameters.head_width()
+            ))
+        })?;
+        let tokens = settled.batch_size.min(settled.context);
+        let flash = settled.flash_attention;
+        let compute = compute_bytes(hyperparameters, tokens, settled.context, flash);
+        let too_large = || Error::Memory("the computation's size is out of range".to_owned());
+        let parts = Memory {
+            weights: self.weights,
+            kv: usize::try_from(kv).map_err(|_| too_large())?,
+            compute: compute.ok_or_else(too_large)?,
+        };
+        Ok(Need {
+            parts,
+            file: self.file,
+            own_weights: self.own_weights,
+            other: limits::other(hyperparameters, tokens),
+            stacks: limits::stacks(settled.threads),
+        })
+    }
+}
+
 /// What a session with `options` occupies at most; the true figures are [`Session::memory`]'s.
 ///
 /// [`Session::memory`]: super::Session::memory
@@ -63,89 +167,295 @@ fn compute_bytes(
 /// [`Error::Argument`] when an option is out of its range, [`Error::Unsupported`] when the cache
 /// type does not fit the model's heads.
 pub fn estimate(model: &Model, options: &SessionOptions) -> Result<Memory> {
-    let hyperparameters = model.hyperparameters();
-    let settled = options.settle(hyperparameters, model.matrix_type()?)?;
-    let (mapped, own) = model.weight_bytes();
-    let kv = kv_bytes(hyperparameters, settled.context, settled.cache_type).ok_or_else(|| {
-        Error::Unsupported(format!(
-            "a {} cache does not fit this model's heads of {}",
-            settled.cache_type.name(),
-            hyperparameters.head_width()
-        ))
-    })?;
-    let tokens = settled.batch_size.min(settled.context);
-    let flash = settled.flash_attention;
-    let compute = compute_bytes(hyperparameters, tokens, settled.context, flash);
-    let too_large = || Error::Memory("the computation's size is out of range".to_owned());
-    Ok(Memory {
-        weights: mapped + own,
-        kv: usize::try_from(kv).map_err(|_| too_large())?,
-        compute: compute.ok_or_else(too_large)?,
-    })
+    Ok(Outline::of(model)?.need(options)?.parts)
 }
 
-/// Makes `options` such that the session stays within `limit` bytes: a context that was not asked for
-/// is shortened as needed.
+/// Makes `options` such that the process stays within `limit` bytes ([`u64::MAX`] for none) and within what
+/// bounded its memory when the model was opened: free memory, memory cgroups, `ulimit -v` and `-d`.
+///
+/// What was not asked for gives way: first the number of tokens computed together, then the length of the
+/// context, then the type of the cache.
 ///
 /// # Errors
-/// [`Error::Memory`] with the sum when it cannot be done; as [`estimate`].
+/// [`Error::Memory`] with the sum when it cannot be done, and what would fit; as [`estimate`].
 pub fn fit(model: &Model, options: &SessionOptions, limit: u64) -> Result<SessionOptions> {
+    choose(&Outline::of(model)?, options, &model.limits().and(limit))
+}
+
+/// Whether a file that was just mapped can be a model with a session of `options`, and how: gives whether
+/// its matrices may be rearranged. Where addresses are bounded, the copy would count beside the file.
+///
+/// # Errors
+/// As [`fit`], before anything is allocated.
+pub(super) fn admit(
+    gguf: &Gguf,
+    hyperparameters: &Hyperparameters,
+    options: &ModelOptions,
+    limits: &Limits,
+) -> Result<bool> {
+    let planned = &options.session;
+    let plan = |repack: bool| {
+        let (file, map) = (limits.mapped, options.map);
+        let outline = Outline::of_file(gguf, hyperparameters, file, map, repack)?;
+        choose(&outline, planned, limits)
+    };
+    let rearranged = plan(options.repack);
+    if !options.repack || !limits.bound_addresses() {
+        return rearranged.map(|_| options.repack);
+    }
+    let wish = |found: &SessionOptions| (found.context, found.cache_type);
+    if rearranged
+        .as_ref()
+        .is_ok_and(|found| wish(found) == wish(planned))
+    {
+        return Ok(true);
+    }
+    plan(false).map(|_| false)
+}
+
+/// Why a file cannot even be mapped, of which the header is still read to say what would do.
+pub(super) fn refuse_unmapped(path: &Path, options: &ModelOptions, error: Error) -> Error {
+    let limits = Limits::now(options.memory, 0);
+    let explain = || -> Result<Error> {
+        let (gguf, length) = read_beginning(path)?;
+        let hyperparameters = Hyperparameters::from_gguf(&gguf)?;
+        let outline = Outline::of_file(&gguf, &hyperparameters, length, options.map, false)?;
+        refusal(&outline, &options.session, &limits)
+    };
+    explain().unwrap_or(error)
+}
+
+/// The header of a file and the file's length.
+fn read_beginning(path: &Path) -> Result<(Gguf, usize)> {
+    /// Headers are as large as their vocabulary: a few megabytes.
+    const ENOUGH: u64 = 16 << 20;
+    let fail = |source| Error::io(path, source);
+    let file = File::open(path).map_err(fail)?;
+    let length = file.metadata().map_err(fail)?.len();
+    let mut beginning = Vec::new();
+    let wanted = length.min(ENOUGH);
+    beginning
+        .try_reserve_exact(wanted as usize)
+        .map_err(|error| Error::Memory(format!("{wanted} bytes: {error}")))?;
+    file.take(wanted)
+        .read_to_end(&mut beginning)
+        .map_err(fail)?;
+    let gguf = Gguf::parse_beginning(Arc::new(beginning), length)?;
+    Ok((gguf, length as usize))
+}
+
+/// [`fit`] for a model that may not be in memory yet.
+pub(super) fn choose(
+    outline: &Outline<'_>,
+    options: &SessionOptions,
+    limits: &Limits,
+) -> Result<SessionOptions> {
+    if fits(outline, options, limits)? {
+        return Ok(*options);
+    }
+    // Fewer tokens at once cost little time and change nothing else.
+    for batch_size in BATCH_SIZES
+        .into_iter()
+        .filter(|&size| size < options.batch_size)
+    {
+        let smaller = SessionOptions {
+            batch_size,
+            ..*options
+        };
+        if fits(outline, &smaller, limits)? {
+            return Ok(smaller);
+        }
+    }
+    let smallest = SessionOptions {
+        batch_size: options.batch_size.min(BATCH_SIZES[BATCH_SIZES.len() - 1]),
+        ..*options
+    };
+    let mut candidates = vec![longest(outline, &smallest, limits)?];
+    if options.cache_type.is_none() {
+        let quantized = SessionOptions {
+            cache_type: Some(CacheType::Q8_0),
+            ..smallest
+        };
+        let comfortable = |found: &SessionOptions| found.context >= Some(COMFORTABLE_CONTEXT);
+        let enough = candidates[0].as_ref().is_some_and(comfortable);
+        if !enough && allows(outline, CacheType::Q8_0) {
+            candidates.insert(0, longest(outline, &quantized, limits)?);
+        }
+    }
+    match candidates.into_iter().flatten().next() {
+        Some(found) => Ok(found),
+        None => Err(refusal(outline, options, limits)?),
+    }
+}
+
+/// Sizes of batches to try when memory is short.
+const BATCH_SIZES: [usize; 2] = [128, 32];
+
+/// Contexts of this length keep the type of their cache.
+const COMFORTABLE_CONTEXT: usize = 256;
+
+fn fits(outline: &Outline<'_>, options: &SessionOptions, limits: &Limits) -> Result<bool> {
+    Ok(limits.exceeded(&outline.need(options)?).is_none())
+}
+
+/// Whether the model's heads are whole blocks of the type.
+fn allows(outline: &Outline<'_>, cache_type: CacheType) -> bool {
+    kv_bytes(outline.hyperparameters, 1, cache_type).is_some()
+}
+
+/// `options` with the longest context that fits; a context that was asked for is not changed.
+fn longest(
+    outline: &Outline<'_>,
+    options: &SessionOptions,
+    limits: &Limits,
+) -> Result<Option<SessionOptions>> {
     let with = |context: usize| SessionOptions {
         context: Some(context),
         ..*options
     };
-    let fits = |options: &SessionOptions| -> Result<bool> {
-        Ok(total(estimate(model, options)?) <= limit)
-    };
-    if fits(options)? {
-        return Ok(*options);
-    }
     if options.context.is_some() {
-        return Err(refusal(
-            estimate(model, options)?,
-            limit,
-            "shorten the context",
-        ));
+        return Ok(fits(outline, options, limits)?.then_some(*options));
     }
-    let hyperparameters = model.hyperparameters();
-    let longest = hyperparameters.positions * options.sequences;
-    let shortest = CONTEXT_STEP.min(longest);
-    if !fits(&with(shortest))? {
-        let memory = estimate(model, &with(shortest))?;
-        return Err(refusal(
-            memory,
-            limit,
-            &format!("that is a context of {shortest} already"),
-        ));
+    let most = outline.hyperparameters.positions * options.sequences;
+    let shortest = CONTEXT_STEP.min(most);
+    if !fits(outline, &with(shortest), limits)? {
+        return Ok(None);
+    }
+    if fits(outline, &with(most), limits)? {
+        return Ok(Some(with(most)));
     }
     // Memory grows with the context: halve the range between one that fits and one that does not.
-    let (mut fitting, mut steps) = (1, longest.div_ceil(CONTEXT_STEP));
+    let (mut fitting, mut steps) = (1, most.div_ceil(CONTEXT_STEP));
     while fitting + 1 < steps {
         let middle = usize::midpoint(fitting, steps);
-        if fits(&with(middle * CONTEXT_STEP))? {
+        if fits(outline, &with(middle * CONTEXT_STEP), limits)? {
             fitting = middle;
         } else {
             steps = middle;
         }
     }
-    Ok(with((fitting * CONTEXT_STEP).min(longest)))
+    Ok(Some(with(fitting * CONTEXT_STEP)))
 }
 
-fn total(memory: Memory) -> u64 {
-    let parts = [memory.weights, memory.kv, memory.compute];
-    parts
-        .iter()
-        .fold(0, |sum: u64, &part| sum.saturating_add(part as u64))
+/// Why `options` do not fit, and what would.
+fn refusal(outline: &Outline<'_>, options: &SessionOptions, limits: &Limits) -> Result<Error> {
+    // What was asked for, or the least that would have been chosen.
+    let shortest = CONTEXT_STEP.min(outline.hyperparameters.positions * options.sequences);
+    let wanted = SessionOptions {
+        context: Some(options.context.unwrap_or(shortest)),
+        batch_size: options.batch_size.min(BATCH_SIZES[BATCH_SIZES.len() - 1]),
+        ..*options
+    };
+    let need = outline.need(&wanted)?;
+    let Some(limit) = limits.exceeded(&need) else {
+        return Ok(Error::Memory("the cache's type does not fit".to_owned()));
+    };
+    let Memory { kv, compute, .. } = need.parts;
+    let needed = need.of(limit);
+    let counted = need.of_weights(limit);
+    let rest = needed.saturating_sub((counted + kv + compute) as u64);
+    let advice = advice(outline, &wanted, &limits.with_margin())?;
+    Ok(Error::Memory(format!(
+        "expected {} (weights {}, cache {}, computation {}, all else {}), found {} of the {} that {} \
+         allows; {advice}",
+        megabytes(needed),
+        megabytes(counted as u64),
+        megabytes(kv as u64),
+        megabytes(compute as u64),
+        megabytes(rest),
+        megabytes(limit.available),
+        megabytes(limit.total),
+        limit.name,
+    )))
 }
 
-fn refusal(memory: Memory, limit: u64, advice: &str) -> Error {
-    Error::Memory(format!(
-        "weights {} + cache {} + computation {} = {} bytes, and the limit is {limit}; {advice}",
-        memory.weights,
-        memory.kv,
-        memory.compute,
-        total(memory)
+/// What would fit instead of `wanted`: another context or cache, a larger limit, a smaller model.
+fn advice(outline: &Outline<'_>, wanted: &SessionOptions, limits: &Limits) -> Result<String> {
+    let own_type = wanted.cache_type_for(outline.matrix_type);
+    let types = [own_type, CacheType::Q8_0, CacheType::Q4_0];
+    let context = wanted.context.unwrap_or(CONTEXT_STEP);
+    for cache_type in types
+        .into_iter()
+        .filter(|&cache_type| allows(outline, cache_type))
+    {
+        let free = SessionOptions {
+            context: None,
+            cache_type: Some(cache_type),
+            ..*wanted
+        };
+        if let Some(SessionOptions {
+            context: Some(found),
+            ..
+        }) = longest(outline, &free, limits)?
+        {
+            // The context asked for may fit with this type of cache.
+            let found = found.min(context);
+            let name = cache_type.name();
+            return Ok(format!("would fit: -c {found} --cache-type {name}"));
+        }
+    }
+    let smallest_type = types
+        .into_iter()
+        .rfind(|&cache_type| allows(outline, cache_type));
+    let least = SessionOptions {
+        context: Some(CONTEXT_STEP.min(outline.hyperparameters.positions * wanted.sequences)),
+        cache_type: smallest_type.or(wanted.cache_type),
+        ..*wanted
+    };
+    let need = outline.need(&least)?;
+    let Some(limit) = limits.exceeded(&need) else {
+        return Ok("use another type of cache".to_owned());
+    };
+    let short = need.of(limit).saturating_sub(limit.available);
+    let settings = format!(
+        "-c {} --cache-type {}",
+        least.context.unwrap_or_default(),
+        least.cache_type_for(outline.matrix_type).name()
+    );
+    Ok(format!(
+        "would fit: {settings} within {} of {}{}",
+        megabytes(limit.total.saturating_add(short)),
+        limit.name,
+        smaller_model(outline, &least, limits)?
     ))
+}
+
+/// The best type that the model could be converted to so as to fit; nothing when there is none.
+fn smaller_model(outline: &Outline<'_>, least: &SessionOptions, limits: &Limits) -> Result<String> {
+    let bits = |tensor_type: TensorType| {
+        tensor_type.block_bytes() as f64 * 8.0 / tensor_type.block_size() as f64
+    };
+    let own = bits(outline.matrix_type);
+    for tensor_type in SMALLER_TYPES.into_iter().filter(|&other| bits(other) < own) {
+        let scaled = |bytes: usize| (bytes as f64 * bits(tensor_type) / own) as usize;
+        let smaller = Outline {
+            weights: scaled(outline.weights),
+            file: scaled(outline.file),
+            own_weights: scaled(outline.own_weights),
+            matrix_type: tensor_type,
+            ..*outline
+        };
+        if fits(&smaller, least, limits)? {
+            let name = tensor_type.name();
+            return Ok(format!(", or the model converted to {name}"));
+        }
+    }
+    Ok(String::new())
+}
+
+/// Types worth recommending, the largest first.
+const SMALLER_TYPES: [TensorType; 6] = [
+    TensorType::Q8_0,
+    TensorType::Q6_K,
+    TensorType::Q5_K,
+    TensorType::Q4_K,
+    TensorType::Q3_K,
+    TensorType::Q2_K,
+];
+
+/// As `ulimit` and memory limits count: powers of 1024.
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 #[cfg(test)]

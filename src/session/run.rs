@@ -8,6 +8,7 @@ use half::f16;
 use super::batch::{Batch, BatchToken, DeviceMemory, Memory, Output};
 use super::model::Model;
 use super::options::{CacheType, FlashAttention, SessionOptions, Settled};
+use super::plan::fit;
 use crate::TokenId;
 use crate::error::{Error, Result};
 use crate::ggml::backend::Backends;
@@ -57,10 +58,17 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Argument`] when an option is out of its range, [`Error::Unsupported`] when the cache
-    /// type does not fit the model's heads, [`Error::Memory`] when the cache does not fit.
+    /// type does not fit the model's heads, [`Error::Memory`] when there is no room for it. Options that
+    /// were left open are chosen so that there is ([`fit`]).
     pub fn new(model: Arc<Model>, options: SessionOptions) -> Result<Self> {
-        let mut settled = options.settle(model.hyperparameters(), model.matrix_type()?)?;
         let devices = model.devices();
+        // What other devices hold is not planned.
+        let options = if devices.gpus().is_empty() {
+            fit(&model, &options, u64::MAX)?
+        } else {
+            options
+        };
+        let mut settled = options.settle(model.hyperparameters(), model.matrix_type()?)?;
         if options.flash_attention == FlashAttention::Auto {
             let (hyperparameters, cache) = (model.hyperparameters(), settled.cache_type);
             let (width, heads) = (hyperparameters.head_width(), hyperparameters.heads);

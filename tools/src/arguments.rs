@@ -53,10 +53,10 @@ fn demo_model() -> Result<Bytes, Failure> {
 pub(crate) struct RunArguments {
     #[command(flatten)]
     pub(crate) file: ModelFile,
-    /// Threads to compute with [default: one a physical core]
+    /// Threads to compute with [default: one a fast physical core]
     #[arg(short, long, value_name = "N", help_heading = "Running the model")]
     threads: Option<usize>,
-    /// Positions of the context; 0 for as many as the model has [default: the model's]
+    /// Positions of the context; 0 for as many as the model has [default: what memory allows]
     #[arg(short, long, value_name = "N", help_heading = "Running the model")]
     pub(crate) ctx_size: Option<usize>,
     #[arg(long, value_name = "TYPE", value_parser = parse_cache_type)]
@@ -79,7 +79,7 @@ pub(crate) struct RunArguments {
     /// Layers to put on the GPUs: the last ones, head included [default: all, on GPUs named]
     #[arg(long, value_name = "N", help_heading = "Running the model")]
     gpu_layers: Option<usize>,
-    /// Most memory to use, such as 800M; the context is shortened to fit unless -c asks for it
+    /// Most memory to use, such as 800M [default: what is free, less in a cgroup or with ulimit]
     #[arg(long, value_name = "SIZE", value_parser = memory::parse_size)]
     #[arg(help_heading = "Running the model")]
     mem: Option<u64>,
@@ -129,6 +129,8 @@ impl RunArguments {
             own_kernels: self.kernels == "own",
             devices: self.device.clone(),
             gpu_layers: self.gpu_layers,
+            memory: self.mem,
+            session: self.session_options(None),
             ..ModelOptions::default()
         }
     }
@@ -154,20 +156,25 @@ impl RunArguments {
         self.start_with(model, self.session_options(context))
     }
 
-    /// Starts a session with these options, made smaller for `--mem` where they leave it open.
+    /// Starts a session with these options, made smaller for the memory there is where they leave it open.
     pub(crate) fn start_with(
         &self,
         model: Arc<Model>,
         options: SessionOptions,
     ) -> Result<Session, Failure> {
-        let Some(limit) = self.mem else {
-            return Ok(Session::new(model, options)?);
-        };
-        let fitting = fit(&model, &options, limit)?;
-        if let (Some(context), None) = (fitting.context, options.context) {
+        let positions = model.hyperparameters().positions;
+        let fitting = fit(&model, &options, u64::MAX)?;
+        if let (Some(context), None) = (fitting.context, options.context)
+            && context < positions
+        {
             eprintln!(
-                "context shortened from {} to {context} positions, to stay within --mem",
-                model.hyperparameters().positions
+                "context shortened from {positions} to {context} positions, to stay within memory"
+            );
+        }
+        if let (Some(cache_type), None) = (fitting.cache_type, options.cache_type) {
+            eprintln!(
+                "cache stored as {}, to stay within memory",
+                cache_type.name()
             );
         }
         Ok(Session::new(model, fitting)?)

@@ -4,8 +4,14 @@ use std::fmt::Write;
 
 use gpt2::ggml::system;
 
+use crate::failure::Failure;
+
 /// The program's version, ggml's, the compiled backends and the features of the CPU in use.
-pub(crate) fn text(program: &str) -> String {
+///
+/// # Errors
+/// When the CPU code of this build does not run here, or not as asked.
+pub(crate) fn text(program: &str) -> Result<String, Failure> {
+    let variant = system::cpu_variant()?;
     let mut text = format!(
         "{program} {}\nggml {}\n",
         env!("CARGO_PKG_VERSION"),
@@ -22,5 +28,11 @@ pub(crate) fn text(program: &str) -> String {
             );
         }
     }
-    text
+    let _ = writeln!(
+        text,
+        "CPU code: {} (of {})",
+        variant.name,
+        variant.available.join(", ")
+    );
+    Ok(text)
 }

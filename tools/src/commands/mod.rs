@@ -19,7 +19,7 @@ use std::time::Instant;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::failure::{Failure, exit_code};
-use crate::{logging, report, version};
+use crate::{logging, memory, report, version};
 use tasks::{answer, choose, classify, embed, tag};
 
 /// Runs GPT-2 models: quantized GGUF files, on the CPU and on GPUs.
@@ -65,13 +65,14 @@ enum Command {
 pub fn gpt2() -> ExitCode {
     let start = Instant::now();
     logging::start();
+    memory::spare_addresses();
     let arguments = Arguments::parse();
     exit_code(run(&arguments, start))
 }
 
 fn run(arguments: &Arguments, start: Instant) -> Result<(), Failure> {
     if arguments.version {
-        return report::print(&version::text("gpt2"));
+        return report::print(&version::text("gpt2")?);
     }
     match &arguments.command {
         Some(Command::Generate(arguments)) => generate::run(arguments, start),

@@ -15,6 +15,7 @@ use gpt2::convert;
 use crate::failure::{Failure, exit_code};
 use crate::interrupt::stop_on_interrupt;
 use crate::logging;
+use crate::memory;
 use crate::report::{print, print_json};
 use crate::version;
 use arguments::{Arguments, Request};
@@ -23,12 +24,13 @@ use progress::Bar;
 /// The program `gpt2-convert`.
 pub fn gpt2_convert() -> ExitCode {
     logging::start();
+    memory::spare_addresses();
     exit_code(run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.version {
-        return print(&version::text("gpt2-convert"));
+        return print(&version::text("gpt2-convert")?);
     }
     let (Some(source), Some(file_type)) = (&arguments.source, &arguments.file_type) else {
         return print(&Arguments::command().render_help().to_string());

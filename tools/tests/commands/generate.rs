@@ -209,51 +209,6 @@ fn a_full_context_ends_the_text() {
 }
 
 #[test]
-fn a_memory_limit_shortens_the_context() {
-    let free = generate("-n 1");
-    let all = |document: &Value| -> u64 {
-        ["weights", "kv", "compute"]
-            .iter()
-            .filter_map(|part| document["memory"][part].as_u64())
-            .sum()
-    };
-    let limit = all(&free) - free["memory"]["kv"].as_u64().unwrap() / 2;
-    let limited = run_with(&[
-        "generate",
-        "-p",
-        PROMPT,
-        "-n",
-        "1",
-        "--json",
-        "--mem",
-        &limit.to_string(),
-    ]);
-    assert!(
-        limited.stderr.contains("context shortened from 512 to"),
-        "{}",
-        limited.stderr
-    );
-    let limited = limited.json();
-    assert!(all(&limited) <= limit, "{} > {limit}", all(&limited));
-    let refused = run_with(&[
-        "generate",
-        "-p",
-        PROMPT,
-        "-c",
-        "512",
-        "--mem",
-        &limit.to_string(),
-    ]);
-    assert!(refused.error(1).contains("weights"), "{}", refused.stderr);
-    let refused = run_with(&["generate", "-p", PROMPT, "--mem", "1M"]);
-    assert!(
-        refused.error(1).contains("the limit is 1048576"),
-        "{}",
-        refused.stderr
-    );
-}
-
-#[test]
 fn a_closed_pipe_is_no_failure() {
     let mut child = command(["generate", "-p", PROMPT, "-n", "400", "--ignore-eos"])
         .stdout(Stdio::piped())

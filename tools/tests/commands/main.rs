@@ -9,6 +9,8 @@ mod decoding;
 mod devices;
 mod generate;
 mod generation;
+#[cfg(target_os = "linux")]
+mod limits;
 mod manners;
 mod measure;
 mod reference;

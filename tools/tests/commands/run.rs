@@ -106,6 +106,16 @@ pub(crate) fn run_with(arguments: &[&str]) -> Done {
     )
 }
 
+/// Runs the program in a shell that has run `before`, such as `ulimit -v 100000`.
+#[cfg(target_os = "linux")]
+pub(crate) fn run_after(before: &str, arguments: &[&str]) -> Done {
+    let mut shell = Command::new("sh");
+    let script = format!("{before} && exec \"$0\" \"$@\"");
+    shell.args(["-c", &script, env!("CARGO_BIN_EXE_gpt2")]);
+    shell.args(arguments).stdin(Stdio::null());
+    Done::of(shell.output().expect("the shell starts"))
+}
+
 /// Runs the program with `input` on its stdin.
 pub(crate) fn run_on(arguments: &[&str], input: &[u8]) -> Done {
     let mut child = command(arguments.iter().copied())
