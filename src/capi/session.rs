@@ -111,7 +111,6 @@ impl gpt2_session_options {
             threads: given(self.threads),
             batch_size: given(self.batch_size).unwrap_or(default.batch_size),
             sequences: self.sequences,
-            ..default
         })
     }
 }

@@ -371,6 +371,7 @@ impl Context {
 }
 
 /// Where the result of an operation goes.
+#[derive(Clone, Copy)]
 enum Place<'a> {
     /// Into memory of its own, in this shape.
     New([usize; 4]),

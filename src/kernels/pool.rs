@@ -108,6 +108,10 @@ impl Pool {
         let _running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = &self.shared;
         shared.done.store(0, Ordering::Relaxed);
+        #[expect(
+            clippy::transmute_ptr_to_ptr,
+            reason = "a cast does not make the lifetime longer"
+        )]
         // SAFETY: only the lifetime changes. Workers use the pointer only while they hold a claimed chunk, and
         // this function returns after the last claimed chunk is done.
         let erased: Work =
@@ -125,9 +129,8 @@ impl Pool {
         }
         shared.help();
         shared.wait(chunks);
-        if shared.panicked.swap(false, Ordering::Relaxed) {
-            panic!("a part of the computation panicked");
-        }
+        let panicked = shared.panicked.swap(false, Ordering::Relaxed);
+        assert!(!panicked, "a part of the computation panicked");
     }
 }
 

@@ -38,11 +38,14 @@ pub(super) struct Product {
     pub(super) finish: Finish,
 }
 
+/// A function of each element, in place.
+pub(super) type Function = dyn Fn(&mut [f32]) + Send + Sync;
+
 /// What follows a product; a bias is the second input, a residual the third.
 pub(super) enum Finish {
     Nothing,
     Bias,
-    BiasActivation(Box<dyn Fn(&mut [f32]) + Send + Sync>),
+    BiasActivation(Box<Function>),
     BiasResidual,
 }
 

@@ -179,6 +179,10 @@ pub fn estimate(model: &Model, options: &SessionOptions) -> Result<Memory> {
 /// # Errors
 /// [`Error::Memory`] with the sum when it cannot be done, and what would fit; as [`estimate`].
 pub fn fit(model: &Model, options: &SessionOptions, limit: u64) -> Result<SessionOptions> {
+    // What other devices hold is not planned.
+    if !model.devices().gpus().is_empty() {
+        return Ok(*options);
+    }
     choose(&Outline::of(model)?, options, &model.limits().and(limit))
 }
 

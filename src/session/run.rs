@@ -62,12 +62,7 @@ impl Session {
     /// were left open are chosen so that there is ([`fit`]).
     pub fn new(model: Arc<Model>, options: SessionOptions) -> Result<Self> {
         let devices = model.devices();
-        // What other devices hold is not planned.
-        let options = if devices.gpus().is_empty() {
-            fit(&model, &options, u64::MAX)?
-        } else {
-            options
-        };
+        let options = fit(&model, &options, u64::MAX)?;
         let mut settled = options.settle(model.hyperparameters(), model.matrix_type()?)?;
         if options.flash_attention == FlashAttention::Auto {
             let (hyperparameters, cache) = (model.hyperparameters(), settled.cache_type);

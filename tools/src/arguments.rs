@@ -108,6 +108,26 @@ fn parse_flash_attention(name: &str) -> Result<FlashAttention, String> {
     FlashAttention::from_name(name).ok_or_else(|| "expected auto, on or off".to_owned())
 }
 
+/// Starts a session with these options, made smaller for the memory there is where they leave it open.
+pub(crate) fn start(model: Arc<Model>, options: SessionOptions) -> Result<Session, Failure> {
+    let positions = model.hyperparameters().positions;
+    let fitting = fit(&model, &options, u64::MAX)?;
+    if let (Some(context), None) = (fitting.context, options.context)
+        && context < positions
+    {
+        eprintln!(
+            "context shortened from {positions} to {context} positions, to stay within memory"
+        );
+    }
+    if let (Some(cache_type), None) = (fitting.cache_type, options.cache_type) {
+        eprintln!(
+            "cache stored as {}, to stay within memory",
+            cache_type.name()
+        );
+    }
+    Ok(Session::new(model, fitting)?)
+}
+
 impl RunArguments {
     /// Opens the model named by `-m`, or the demo model.
     pub(crate) fn open_model(&self) -> Result<Arc<Model>, Failure> {
@@ -153,31 +173,7 @@ impl RunArguments {
         model: Arc<Model>,
         context: Option<usize>,
     ) -> Result<Session, Failure> {
-        self.start_with(model, self.session_options(context))
-    }
-
-    /// Starts a session with these options, made smaller for the memory there is where they leave it open.
-    pub(crate) fn start_with(
-        &self,
-        model: Arc<Model>,
-        options: SessionOptions,
-    ) -> Result<Session, Failure> {
-        let positions = model.hyperparameters().positions;
-        let fitting = fit(&model, &options, u64::MAX)?;
-        if let (Some(context), None) = (fitting.context, options.context)
-            && context < positions
-        {
-            eprintln!(
-                "context shortened from {positions} to {context} positions, to stay within memory"
-            );
-        }
-        if let (Some(cache_type), None) = (fitting.cache_type, options.cache_type) {
-            eprintln!(
-                "cache stored as {}, to stay within memory",
-                cache_type.name()
-            );
-        }
-        Ok(Session::new(model, fitting)?)
+        start(model, self.session_options(context))
     }
 
     /// The seed asked for, or a new one, which is said so that the result can be repeated.

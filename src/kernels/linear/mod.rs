@@ -6,11 +6,14 @@
 //! cache.
 
 mod activations;
+#[cfg(not(target_arch = "x86_64"))]
+mod elsewhere;
+mod kernel;
 mod matrix;
-#[cfg(test)]
+#[cfg(all(test, target_arch = "x86_64"))]
 mod portable;
 mod product;
-#[cfg(test)]
+#[cfg(all(test, target_arch = "x86_64"))]
 mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86;

@@ -2,9 +2,14 @@
 
 use std::cell::RefCell;
 
+use super::PANEL;
 use super::activations::{Activations, COLUMN_BY_COLUMN, Line, Rounding};
+#[cfg(not(target_arch = "x86_64"))]
+use super::elsewhere::InstructionSet;
+use super::kernel::Job;
 use super::matrix::{Format, Matrix};
-use super::{PANEL, x86};
+#[cfg(target_arch = "x86_64")]
+use super::x86::InstructionSet;
 use crate::kernels::pool::Pool;
 use crate::kernels::rows;
 use crate::kernels::shared::Parts;
@@ -37,12 +42,12 @@ thread_local! {
 
 /// The kernels of this processor.
 #[derive(Clone, Copy)]
-pub(super) struct Kernels(pub(super) x86::InstructionSet);
+pub(super) struct Kernels(pub(super) InstructionSet);
 
 impl Kernels {
     /// The best there are, if any.
     pub(super) fn best() -> Option<Self> {
-        x86::InstructionSet::available().next().map(Self)
+        InstructionSet::available().next().map(Self)
     }
 }
 
@@ -173,7 +178,7 @@ impl Product<'_> {
                 let kernel = set.kernel(self.matrix.format, tile.tokens);
                 for panel in first..first + panels {
                     let (panel_bytes, rows) = self.matrix.panel(panel);
-                    let job = x86::Job {
+                    let job = Job {
                         panel: panel_bytes,
                         rows,
                         blocks: self.matrix.blocks(),

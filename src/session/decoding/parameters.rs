@@ -110,7 +110,7 @@ const PARAMETERS: &[Parameter] = &[
         put(&mut o.sampling.encoder_no_repeat_ngram_size, count(v))
     }),
     Parameter("bad_words_ids", SEQUENCES, |o, v| {
-        put(&mut o.sampling.bad_words_ids, list(v, ids))
+        put(&mut o.sampling.bad_words_ids, list(v, |v| list(v, id)))
     }),
     Parameter("forced_bos_token_id", ID, |o, v| {
         put(&mut o.sampling.forced_bos_token_id, id(v).map(Some))
@@ -248,7 +248,7 @@ fn biased(value: &Value) -> Option<(Vec<TokenId>, f64)> {
         return None;
     };
     let bias = bias.as_f64().or_else(|| bias.as_str()?.parse().ok())?;
-    Some((ids(sequence)?, bias))
+    Some((list(sequence, id)?, bias))
 }
 
 fn early_stopping(value: &Value) -> Option<EarlyStopping> {

@@ -9,7 +9,7 @@ const AHEAD: usize = 2048;
 /// Vectors of a row that go on at the same time.
 const LANES: usize = 4;
 
-/// See [`super::Kernel`]: a dot product for each row and token.
+/// See [`Kernel`](super::Kernel): a dot product for each row and token.
 #[inline(always)]
 pub(super) unsafe fn panel<V: Vectors, const TOKENS: usize>(
     job: Job<'_>,

@@ -55,7 +55,7 @@ impl Wide {
         }
     }
 
-    /// Computes as [`super::Kernel`] does, for the first `rows` of the expanded ones.
+    /// Computes as a [`Kernel`](super::Kernel) does, for the first `rows` of the expanded ones.
     ///
     /// # Safety
     /// The processor has the instructions; `output` has places for `rows` values of each token.

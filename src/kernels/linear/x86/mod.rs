@@ -5,6 +5,13 @@
 //! row's block becomes one integer, which is scaled and added; of the others every fourth of a vector goes its own
 //! way, and the eight sums are added at the end.
 
+#![allow(
+    clippy::wildcard_imports,
+    clippy::cast_ptr_alignment,
+    clippy::needless_range_loop,
+    reason = "intrinsics are read by their own names, memory is read unaligned, and registers are numbered"
+)]
+
 mod f16;
 mod f16_wide;
 mod q4_0;
@@ -15,27 +22,8 @@ mod q8_0;
 
 use std::arch::x86_64::*;
 
+use super::kernel::{Job, Kernel};
 use super::matrix::Format;
-
-/// What a kernel works on: a panel of rows and a tile of tokens.
-#[derive(Clone, Copy)]
-pub(super) struct Job<'a> {
-    /// The rows, as [`super::Matrix`] stores them.
-    pub(super) panel: &'a [u8],
-    /// How many there are, at most eight.
-    pub(super) rows: usize,
-    /// Blocks of a row.
-    pub(super) blocks: usize,
-    /// The tokens, as [`super::activations`] arranges them.
-    pub(super) tile: &'a [u8],
-}
-
-/// Computes the products of a panel's rows with a tile's tokens: row r of token t goes to `output[t * stride + r]`.
-///
-/// # Safety
-/// The processor has the kernel's instructions; panel and tile are as long as rows, blocks and the kernel's tokens
-/// say; `output` has places for `rows` values of each token.
-pub(super) type Kernel = unsafe fn(job: Job<'_>, output: *mut f32, stride: usize);
 
 /// Sets of instructions with kernels, the best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,7 @@ const BLOCK: usize = 144;
 /// How far ahead of its use memory is asked for.
 const AHEAD: usize = 2048;
 
-/// See [`super::Kernel`].
+/// See [`Kernel`](super::Kernel).
 #[inline(always)]
 pub(super) unsafe fn panel<V: Vectors, const TOKENS: usize>(
     job: Job<'_>,

@@ -12,7 +12,7 @@ const STEP: usize = 68;
 /// How far ahead of its use memory is asked for.
 const AHEAD: usize = 2176;
 
-/// See [`super::Kernel`].
+/// See [`Kernel`](super::Kernel).
 #[inline(always)]
 pub(super) unsafe fn panel<V: Vectors, const TOKENS: usize>(
     job: Job<'_>,

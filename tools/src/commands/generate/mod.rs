@@ -231,7 +231,7 @@ impl Arguments {
         if sequences > 1 && (session.context.is_none() || options.sequences() == 1) {
             session.context = Some(context);
         }
-        self.run.start_with(Arc::clone(model), session)
+        crate::arguments::start(Arc::clone(model), session)
     }
 
     fn start_assistant(&self) -> Result<Option<Session>, Failure> {

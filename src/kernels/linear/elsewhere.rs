@@ -1,0 +1,54 @@
+//! Processors without kernels here, whose products are ggml's.
+
+use super::kernel::Kernel;
+use super::matrix::Format;
+
+/// There is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::kernels) enum InstructionSet {}
+
+impl InstructionSet {
+    /// None.
+    pub(super) fn available() -> impl Iterator<Item = Self> {
+        std::iter::empty()
+    }
+
+    /// Of a set that is not there.
+    pub(super) fn tile_sizes(self, _format: Format) -> &'static [usize] {
+        match self {}
+    }
+
+    /// Of a set that is not there.
+    pub(super) fn wide(self) -> Wide {
+        match self {}
+    }
+
+    /// Of a set that is not there.
+    pub(super) fn kernel(self, _format: Format, _tokens: usize) -> Kernel {
+        match self {}
+    }
+}
+
+/// The product of f16 rows with many tokens, of a set that is not there.
+#[derive(Clone, Copy)]
+pub(super) struct Wide {
+    pub(super) rows: usize,
+    pub(super) tokens: usize,
+}
+
+impl Wide {
+    /// Never called.
+    pub(super) unsafe fn expand(&self, _halves: &[u8], _columns: usize, _expanded: &mut [f32]) {}
+
+    /// Never called.
+    pub(super) unsafe fn multiply(
+        &self,
+        _expanded: &[f32],
+        _tile: &[u8],
+        _columns: usize,
+        _rows: usize,
+        _output: *mut f32,
+        _stride: usize,
+    ) {
+    }
+}

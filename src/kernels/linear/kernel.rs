@@ -1,0 +1,21 @@
+//! What every processor's kernels have in common.
+
+/// What a kernel works on: a panel of rows and a tile of tokens.
+#[derive(Clone, Copy)]
+pub(super) struct Job<'a> {
+    /// The rows, as [`super::Matrix`] holds them.
+    pub(super) panel: &'a [u8],
+    /// How many there are, at most eight.
+    pub(super) rows: usize,
+    /// Blocks of a row.
+    pub(super) blocks: usize,
+    /// The tokens, as [`super::activations`] arranges them.
+    pub(super) tile: &'a [u8],
+}
+
+/// Computes the products of a panel's rows with a tile's tokens: row r of token t goes to `output[t * stride + r]`.
+///
+/// # Safety
+/// The processor has the kernel's instructions; panel and tile are as long as rows, blocks and the kernel's tokens
+/// say; `output` has places for `rows` values of each token.
+pub(super) type Kernel = unsafe fn(job: Job<'_>, output: *mut f32, stride: usize);
