@@ -17,8 +17,10 @@ const LAYERS: usize = 6;
 /// Tokens that a greedy text goes on for.
 const STEPS: usize = 24;
 
+/// A model whose matrices are as they are in the file, as other devices have them.
 fn open(file: &Path, devices: &[String], gpu_layers: Option<usize>) -> Arc<Model> {
     let options = ModelOptions {
+        repack: false,
         devices: devices.to_vec(),
         gpu_layers,
         ..ModelOptions::default()
@@ -125,12 +127,7 @@ fn computes_the_same_texts(device: &str) {
     assert!(prompts.len() > 7, "few prompts decide nothing");
     for name in ["f32", "f16", "q8_0", "q4_0"] {
         let file = austen(name, folder.path());
-        // Its matrices as they are in the file, as other devices have them.
-        let plain = ModelOptions {
-            repack: false,
-            ..ModelOptions::default()
-        };
-        let here = Model::open(&file, &plain).unwrap();
+        let here = open(&file, &[], None);
         let attentions: &[FlashAttention] = if name == "f16" {
             &[FlashAttention::Auto, FlashAttention::Off]
         } else {
