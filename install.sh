@@ -73,7 +73,7 @@ trap 'rm -rf "$work"' EXIT
 # shellcheck disable=SC2086 # a list of words
 if ! cargo rustc --locked --package gpt2-edge --lib --profile "$profile" ${target:+--target "$target"} $features \
     --crate-type "$types" --message-format json-diagnostic-short -- \
-    -C "link-arg=-Wl,-soname,$soname" --print native-static-libs >"$work/messages"; then
+    -C codegen-units=1 -C "link-arg=-Wl,-soname,$soname" --print native-static-libs >"$work/messages"; then
     sed -n 's/.*"rendered":"\([^"]*\)".*/\1/p' "$work/messages" >&2
     stop "the library could not be built"
 fi

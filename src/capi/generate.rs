@@ -3,6 +3,7 @@
 use std::ffi::{c_char, c_void};
 use std::ops::ControlFlow;
 use std::ptr;
+use std::str::FromStr;
 
 use super::buffers::{Buffer, list, target_of, texts};
 use super::handles::{close, find, handle, open};
@@ -167,18 +168,37 @@ pub(super) unsafe fn settle(
     Ok(settled)
 }
 
-/// Sets one parameter, written `name=value`; `stop` adds a text as it is.
+/// Sets one parameter, written `name=value`. What is not transformers' but this library's own is here; the rest
+/// has one table for all languages.
 fn apply(options: &mut GenerationOptions, written: &str) -> Outcome {
-    match written.split_once('=') {
-        None => Err(Failure::argument(format!(
+    let Some((name, value)) = written.split_once('=') else {
+        return Err(Failure::argument(format!(
             "parameters: expected name=value, found {written:?}"
-        ))),
-        Some(("stop", text)) => {
-            options.stop.push(text.to_owned());
-            Ok(())
-        }
-        Some((name, value)) => Ok(options.set(name, value)?),
+        )));
+    };
+    match name {
+        "stop" => options.stop.push(value.to_owned()),
+        "seed" => parse(
+            name,
+            value,
+            "a whole number of at least 0",
+            &mut options.seed,
+        )?,
+        "ignore_eos" => parse(name, value, TRUTH, &mut options.ignore_eos)?,
+        "output_scores" => parse(name, value, TRUTH, &mut options.output_scores)?,
+        "output_logits" => parse(name, value, TRUTH, &mut options.output_logits)?,
+        _ => options.set(name, value)?,
     }
+    Ok(())
+}
+
+const TRUTH: &str = "true or false";
+
+fn parse<T: FromStr>(name: &str, value: &str, expected: &str, place: &mut T) -> Outcome {
+    *place = value
+        .parse()
+        .map_err(|_| Failure::argument(format!("{name}: expected {expected}, found {value:?}")))?;
+    Ok(())
 }
 
 fn reason(reason: FinishReason) -> i32 {

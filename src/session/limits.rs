@@ -131,6 +131,6 @@ pub(super) fn other(hyperparameters: &Hyperparameters, tokens: usize) -> usize {
         .vocabulary
         .saturating_mul(A_TOKEN_OF_THE_VOCABULARY);
     let widest = hyperparameters.inner.max(hyperparameters.width);
-    let working = widest.saturating_mul(tokens).saturating_mul(2);
+    let working = widest.saturating_mul(tokens).saturating_mul(4);
     FIXED.saturating_add(vocabulary).saturating_add(working)
 }

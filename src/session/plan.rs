@@ -76,6 +76,8 @@ pub(super) struct Outline<'a> {
     pub(super) file: usize,
     /// Bytes of the weights that are copied or rearranged into memory of their own.
     pub(super) own_weights: usize,
+    /// Bytes of a file that is in memory and not mapped: they stay there beside the copies.
+    pub(super) held: usize,
 }
 
 impl Outline<'_> {
@@ -87,6 +89,7 @@ impl Outline<'_> {
             weights: mapped + own,
             file: model.limits().mapped,
             own_weights: own,
+            held: held(model.gguf(), model.limits().mapped),
         })
     }
 
@@ -105,6 +108,7 @@ impl Outline<'_> {
             weights: 0,
             file,
             own_weights: 0,
+            held: held(gguf, file),
         };
         let found = find_in(gguf, hyperparameters)?;
         let tied = hyperparameters.predicts_tokens() && hyperparameters.tied_head;
@@ -153,9 +157,18 @@ impl Outline<'_> {
             parts,
             file: self.file,
             own_weights: self.own_weights,
-            other: limits::other(hyperparameters, tokens),
+            other: limits::other(hyperparameters, tokens).saturating_add(self.held),
             stacks: limits::stacks(settled.threads),
         })
+    }
+}
+
+/// Bytes of a file of which nothing is mapped.
+fn held(gguf: &Gguf, mapped: usize) -> usize {
+    if mapped == 0 {
+        (**gguf.file_bytes()).as_ref().len()
+    } else {
+        0
     }
 }
 

@@ -3,7 +3,6 @@
 #include "check.h"
 
 const char *ggml_version(void);
-size_t ggml_backend_dev_count(void);
 size_t ggml_type_size(int type);
 
 int main(int argc, char **argv) {
@@ -13,7 +12,7 @@ int main(int argc, char **argv) {
     gpt2_session *session;
     OK(gpt2_model_load(argv[1], NULL, &model));
     OK(gpt2_session_new(model, NULL, &session));
-    CHECK(ggml_backend_dev_count() >= 1);
+    CHECK(ggml_type_size(1) == 2);
     uint32_t token = 5;
     OK(gpt2_prefill(session, 0, &token, 1, NULL, 0, NULL));
     OK(gpt2_session_free(session));

@@ -38,7 +38,9 @@ fn read_turn(input: &mut dyn BufRead) -> Result<Option<String>, Failure> {
             .read_until(b'\n', &mut bytes)
             .map_err(|error| Failure::at("stdin", &error))?;
         if count == 0 {
-            return Ok((!typed.is_empty()).then(|| turn(&typed)));
+            // The line that was to follow never came.
+            let whole = typed.strip_suffix('\n').unwrap_or(&typed);
+            return Ok((!typed.is_empty()).then(|| turn(whole)));
         }
         let line = String::from_utf8(bytes).map_err(|error| {
             let offset = error.utf8_error().valid_up_to();
