@@ -146,6 +146,12 @@ impl Model {
         };
         let task_head = TaskHead::load(&gguf, &hyperparameters)?;
         let weights = Weights::load(&gguf, &hyperparameters, &devices, placement, &release)?;
+        tracing::debug!(
+            "weights: {} bytes used where they lie, {} arranged for {} kernels",
+            weights.mapped_bytes,
+            weights.own_bytes,
+            if weights.own_kernels { "our" } else { "ggml's" }
+        );
         if let (true, Some(map)) = (options.lock, map) {
             map.lock()?;
         }
