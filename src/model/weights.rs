@@ -492,6 +492,21 @@ impl Loader<'_> {
     }
 }
 
+/// Bytes of a file that are arranged together: the pages of the original are given back piece by piece, so that
+/// hardly more than one copy is ever in memory.
+const PIECE: usize = 1 << 20;
+
+/// Some rows of a matrix on their way to the kernels.
+struct Piece<'a> {
+    format: linear::Format,
+    rows: usize,
+    columns: usize,
+    /// Where they are in the file.
+    start: usize,
+    bytes: usize,
+    arranged: &'a mut [u8],
+}
+
 /// Arranges the kernels' matrices in memory of their own, several at a time, and gives their bytes in the file back.
 /// Returns the bytes taken.
 fn place_in_kernels(
@@ -512,25 +527,42 @@ fn place_in_kernels(
     }
     let mut arena = linear::Arena::new(end)
         .map_err(|error| Error::Memory(format!("{end} bytes for matrices: {error}")))?;
+    let mut work = Vec::new();
     let mut rest = arena.bytes_mut();
-    let mut work = Vec::with_capacity(matrices.len());
     for (placed, format, range) in &matrices {
-        let (arranged, after) = rest.split_at_mut(
-            range
-                .len()
-                .next_multiple_of(linear::ALIGNMENT)
-                .min(rest.len()),
-        );
-        work.push((&**placed, *format, &mut arranged[..range.len()]));
+        let whole = range.len().next_multiple_of(linear::ALIGNMENT);
+        let (mut arranged, after) = rest.split_at_mut(whole.min(rest.len()));
         rest = after;
+        let [columns, rows, ..] = placed.tensor.shape();
+        let row_bytes = gguf.tensor_data(placed.info).len() / rows;
+        let per_piece = (PIECE / row_bytes / linear::PANEL).max(1) * linear::PANEL;
+        for first in (0..rows).step_by(per_piece) {
+            let rows = per_piece.min(rows - first);
+            let bytes = linear::Matrix::arranged_bytes(*format, rows, columns);
+            let (piece, after) = arranged.split_at_mut(bytes);
+            arranged = after;
+            work.push(Piece {
+                format: *format,
+                rows,
+                columns,
+                start: placed.info.offset as usize + first * row_bytes,
+                bytes: rows * row_bytes,
+                arranged: piece,
+            });
+        }
     }
+    let file = (**gguf.file_bytes()).as_ref();
     parallel::install(|| {
-        work.into_par_iter().for_each(|(placed, format, arranged)| {
-            let [columns, rows, ..] = placed.tensor.shape();
-            let data = gguf.tensor_data(placed.info);
-            linear::Matrix::arrange(format, rows, columns, data, arranged);
-            let start = placed.info.offset as usize;
-            release(start..start + data.len());
+        work.into_par_iter().for_each(|piece| {
+            let range = piece.start..piece.start + piece.bytes;
+            let Piece {
+                format,
+                rows,
+                columns,
+                ..
+            } = piece;
+            linear::Matrix::arrange(format, rows, columns, &file[range.clone()], piece.arranged);
+            release(range);
         });
     });
     let arena = Arc::new(arena);
