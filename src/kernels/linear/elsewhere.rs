@@ -24,7 +24,7 @@ impl InstructionSet {
     }
 
     /// Of a set that is not there.
-    pub(super) fn kernel(self, _format: Format, _tokens: usize) -> Kernel {
+    pub(super) fn kernel(self, _format: Format, _tokens: usize, _many: bool) -> Kernel {
         match self {}
     }
 }

@@ -66,8 +66,17 @@ fn lanes(products: impl Iterator<Item = i32>) -> [i32; 8] {
     lanes
 }
 
+/// What decides the order of sums.
+#[derive(Clone, Copy)]
+pub(super) struct Order {
+    /// The token is one of four that are multiplied together.
+    pub(super) four: bool,
+    /// There are many tokens in all.
+    pub(super) many: bool,
+}
+
 /// One row times one token.
-pub(super) fn product(format: Format, row: &[u8], x: &[f32]) -> f32 {
+pub(super) fn product(format: Format, row: &[u8], x: &[f32], order: Order) -> f32 {
     let tokens = || rounded(x, format);
     match format {
         Format::F16 => row
@@ -108,9 +117,13 @@ pub(super) fn product(format: Format, row: &[u8], x: &[f32]) -> f32 {
                     let x = &x[32 * group..][..32];
                     all += i32::from(group_scale) * dot(weights, x);
                     all_minimums += i32::from(minimum) * x.iter().sum::<i32>();
+                    if group == 7 || order.four && group % 2 == 1 {
+                        sum = (all as f32).mul_add(half(block) * scale, sum);
+                        let minimum_scale = half(&block[2..]) * scale;
+                        minimums = (all_minimums as f32).mul_add(minimum_scale, minimums);
+                        (all, all_minimums) = (0, 0);
+                    }
                 }
-                sum = (all as f32).mul_add(half(block) * scale, sum);
-                minimums = (all_minimums as f32).mul_add(half(&block[2..]) * scale, minimums);
             }
             sum - minimums
         }
@@ -130,6 +143,12 @@ pub(super) fn product(format: Format, row: &[u8], x: &[f32]) -> f32 {
                         *sum += i32::from(group_scale) * dot;
                     }
                     all_minimums += i32::from(minimum) * x.iter().sum::<i32>();
+                }
+                if order.many {
+                    let scaled = half(block) * all.iter().sum::<i32>() as f32;
+                    let result = (-half(&block[2..])).mul_add(all_minimums as f32, scaled);
+                    minimums = result.mul_add(scale, minimums);
+                    continue;
                 }
                 for (sum, dot) in sums.iter_mut().zip(all) {
                     *sum = (scale * half(block)).mul_add(dot as f32, *sum);
@@ -156,6 +175,15 @@ pub(super) fn product(format: Format, row: &[u8], x: &[f32]) -> f32 {
                         // Which lane the excess of a sixteenth is taken from matters to the last bit.
                         excess[sixteenth / 2] += 32 * group_scale * x;
                     }
+                }
+                if order.many {
+                    let dot: i32 = all
+                        .iter()
+                        .zip(excess)
+                        .map(|(all, excess)| all - excess)
+                        .sum();
+                    sums[0] = (half(&block[208..]) * dot as f32).mul_add(scale, sums[0]);
+                    continue;
                 }
                 for (lane, sum) in sums.iter_mut().enumerate() {
                     let dot = all[lane] - excess[lane];

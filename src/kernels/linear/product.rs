@@ -26,6 +26,9 @@ pub(crate) enum Finish<'a> {
     BiasResidual(&'a [f32], &'a [f32]),
 }
 
+/// From so many tokens on ggml takes the sums of `q5_k` and `q6_k` in another order, and so do the kernels.
+pub(super) const MANY: usize = 8;
+
 /// Weights that a thread reads again for every tile: they should stay in its cache.
 const CACHED_BYTES: usize = 96 * 1024;
 /// Chunks for each thread, so that one that is late leaves work to the others.
@@ -105,6 +108,7 @@ pub(super) fn multiply_with(
         matrix,
         activations: &activations,
         finish,
+        many: tokens >= MANY,
         output: Parts::new(output),
     };
     pool.run(panels.div_ceil(per_chunk), &|chunk| {
@@ -136,6 +140,8 @@ struct Product<'a> {
     matrix: &'a Matrix,
     activations: &'a Activations,
     finish: &'a Finish<'a>,
+    /// Whether there are [`MANY`] tokens.
+    many: bool,
     output: Parts<'a, f32>,
 }
 
@@ -175,7 +181,7 @@ impl Product<'_> {
                 // output, as `place` checked.
                 unsafe { wide.multiply(&expanded, bytes, columns, rows, output, stride) };
             } else {
-                let kernel = set.kernel(self.matrix.format, tile.tokens);
+                let kernel = set.kernel(self.matrix.format, tile.tokens, self.many);
                 for panel in first..first + panels {
                     let (panel_bytes, rows) = self.matrix.panel(panel);
                     let job = Job {

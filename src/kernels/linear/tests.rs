@@ -3,8 +3,8 @@
 use half::f16;
 
 use super::matrix::{Format, Matrix};
-use super::portable;
-use super::product::{Finish, Kernels, multiply, multiply_with};
+use super::portable::{self, Order};
+use super::product::{Finish, Kernels, MANY, multiply, multiply_with};
 use super::x86::InstructionSet;
 use crate::kernels::pool::Pool;
 
@@ -85,9 +85,14 @@ fn activations(count: usize, numbers: &mut Numbers) -> Vec<f32> {
 
 fn plain(format: Format, source: &[u8], x: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     let mut results = Vec::new();
-    for x in x.chunks(columns) {
+    let tokens = x.len() / columns;
+    for (token, x) in x.chunks(columns).enumerate() {
+        let order = Order {
+            four: token < tokens / 4 * 4,
+            many: tokens >= MANY,
+        };
         for row in source.chunks(source.len() / rows) {
-            results.push(portable::product(format, row, x));
+            results.push(portable::product(format, row, x, order));
         }
     }
     results

@@ -2,8 +2,9 @@
 //! registers and multiplies and adds bytes in one instruction.
 //!
 //! Integer sums are exact, so only the order of the floating-point ones matters. It is ggml's: of `q4_0` and `q4_k` a
-//! row's block becomes one integer, which is scaled and added; of the others every fourth of a vector goes its own
-//! way, and the eight sums are added at the end.
+//! row's block becomes one integer, which is scaled and added (with four tokens or more, every 64 elements of a
+//! `q4_k` block); of the others every fourth of a vector goes its own way, and the eight sums are added at the end,
+//! except that with many tokens a block of `q5_k` and `q6_k` is one integer as well.
 
 #![allow(
     clippy::wildcard_imports,
@@ -68,12 +69,12 @@ impl InstructionSet {
         }
     }
 
-    /// The kernel for `format` and so many tokens, one of [`Self::tile_sizes`] (of f16 only below those of
+    /// The kernel for `format` and so many tokens (of [`MANY`](super::product::MANY) or not), one of [`Self::tile_sizes`] (of f16 only below those of
     /// [`Self::wide`]).
-    pub(super) fn kernel(self, format: Format, tokens: usize) -> Kernel {
+    pub(super) fn kernel(self, format: Format, tokens: usize, many: bool) -> Kernel {
         match self {
-            Self::Vnni => vnni::kernel(format, tokens),
-            Self::Avx2 => avx2::kernel(format, tokens),
+            Self::Vnni => vnni::kernel(format, tokens, many),
+            Self::Avx2 => avx2::kernel(format, tokens, many),
         }
     }
 }
@@ -262,6 +263,20 @@ unsafe fn sum_of_lanes(lanes: __m256) -> f32 {
     }
 }
 
+/// The sum of eight lanes of integers, modulo 2³².
+#[inline(always)]
+unsafe fn sum_of_integers(lanes: __m256i) -> i32 {
+    // SAFETY: the caller has AVX2.
+    unsafe {
+        let four = _mm_add_epi32(
+            _mm256_extracti128_si256::<1>(lanes),
+            _mm256_castsi256_si128(lanes),
+        );
+        let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
+        _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two)))
+    }
+}
+
 /// Writes the sums of eight rows, or of the first `rows` of them.
 ///
 /// # Safety
@@ -282,18 +297,19 @@ unsafe fn store_rows(sums: __m256, rows: usize, output: *mut f32) {
 
 /// Declares the kernels of an instruction set: each is a format's body compiled for its instructions.
 macro_rules! kernels {
-    ($name:ident, $vectors:ty, $features:literal, [$($format:ident => $module:ident: $($tokens:literal)*;)*]) => {
+    ($name:ident, $vectors:ty, $features:literal,
+     [$(($format:ident, $many:pat) => $module:ident::$body:ident: $($tokens:literal)*;)*]) => {
         mod $name {
             use super::*;
 
-            /// The kernel for a format and so many tokens.
-            pub(super) fn kernel(format: Format, tokens: usize) -> Kernel {
-                match (format, tokens) {
-                    $($((Format::$format, $tokens) => {
+            /// The kernel for a format and so many tokens, of many or few in all.
+            pub(super) fn kernel(format: Format, tokens: usize, many: bool) -> Kernel {
+                match (format, tokens, many) {
+                    $($((Format::$format, $tokens, $many) => {
                         #[target_feature(enable = $features)]
                         unsafe fn run(job: Job<'_>, output: *mut f32, stride: usize) {
                             // SAFETY: the caller's condition is the body's.
-                            unsafe { $module::panel::<$vectors, $tokens>(job, output, stride) }
+                            unsafe { $module::$body::<$vectors, $tokens>(job, output, stride) }
                         }
                         run
                     })*)*
@@ -305,19 +321,23 @@ macro_rules! kernels {
 }
 
 kernels!(vnni, Vnni, "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni", [
-    F16 => f16: 1 2 4;
-    Q4_0 => q4_0: 1 2 4 8 16;
-    Q8_0 => q8_0: 1 2 4;
-    Q4K => q4_k: 1 2 4 8;
-    Q5K => q5_k: 1 2 4;
-    Q6K => q6_k: 1 2 4;
+    (F16, _) => f16::panel: 1 2 4;
+    (Q4_0, _) => q4_0::panel: 1 2 4 8 16;
+    (Q8_0, _) => q8_0::panel: 1 2 4;
+    (Q4K, _) => q4_k::panel: 1 2 4 8;
+    (Q5K, false) => q5_k::panel: 1 2 4;
+    (Q5K, true) => q5_k::panel_of_many: 1 2 4;
+    (Q6K, false) => q6_k::panel: 1 2 4;
+    (Q6K, true) => q6_k::panel_of_many: 1 2 4;
 ]);
 
 kernels!(avx2, Avx2, "avx2,fma,f16c", [
-    F16 => f16: 1 2 4;
-    Q4_0 => q4_0: 1 2 4;
-    Q8_0 => q8_0: 1 2;
-    Q4K => q4_k: 1 2 4;
-    Q5K => q5_k: 1 2 4;
-    Q6K => q6_k: 1 2 4;
+    (F16, _) => f16::panel: 1 2 4;
+    (Q4_0, _) => q4_0::panel: 1 2 4;
+    (Q8_0, _) => q8_0::panel: 1 2;
+    (Q4K, _) => q4_k::panel: 1 2 4;
+    (Q5K, false) => q5_k::panel: 1 2 4;
+    (Q5K, true) => q5_k::panel_of_many: 1 2 4;
+    (Q6K, false) => q6_k::panel: 1 2 4;
+    (Q6K, true) => q6_k::panel_of_many: 1 2 4;
 ]);

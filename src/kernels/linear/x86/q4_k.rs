@@ -67,19 +67,28 @@ pub(super) unsafe fn panel<V: Vectors, const TOKENS: usize>(
                     let sums = _mm256_set1_epi32(sums.read_unaligned());
                     *dot = _mm256_add_epi32(*dot, _mm256_madd_epi16(minimum, sums));
                 }
+                // ggml's product of four tokens adds up every 64 elements.
+                if TOKENS >= 4 {
+                    add_scaled(
+                        block,
+                        token_scales,
+                        &dots,
+                        &minimum_dots,
+                        &mut sums,
+                        &mut minimums,
+                    );
+                    dots = [_mm256_setzero_si256(); TOKENS];
+                    minimum_dots = [_mm256_setzero_si256(); TOKENS];
+                }
             }
-            let (scales, minimum_scales) = (eight_halves(block), eight_halves(block.add(16)));
-            for token in 0..TOKENS {
-                let scale = _mm256_set1_ps(token_scales.add(token).read_unaligned());
-                sums[token] = _mm256_fmadd_ps(
-                    _mm256_cvtepi32_ps(dots[token]),
-                    _mm256_mul_ps(scales, scale),
-                    sums[token],
-                );
-                minimums[token] = _mm256_fmadd_ps(
-                    _mm256_cvtepi32_ps(minimum_dots[token]),
-                    _mm256_mul_ps(minimum_scales, scale),
-                    minimums[token],
+            if TOKENS < 4 {
+                add_scaled(
+                    block,
+                    token_scales,
+                    &dots,
+                    &minimum_dots,
+                    &mut sums,
+                    &mut minimums,
                 );
             }
             block = block.add(BLOCK);
@@ -88,6 +97,35 @@ pub(super) unsafe fn panel<V: Vectors, const TOKENS: usize>(
         for token in 0..TOKENS {
             let sum = _mm256_sub_ps(sums[token], minimums[token]);
             store_rows(sum, job.rows, output.add(token * stride));
+        }
+    }
+}
+
+/// Adds integers times the scales of rows and tokens.
+#[inline(always)]
+unsafe fn add_scaled<const TOKENS: usize>(
+    block: *const u8,
+    token_scales: *const f32,
+    dots: &[__m256i; TOKENS],
+    minimum_dots: &[__m256i; TOKENS],
+    sums: &mut [__m256; TOKENS],
+    minimums: &mut [__m256; TOKENS],
+) {
+    // SAFETY: a block begins with its scales, and there is a scale for each token.
+    unsafe {
+        let (scales, minimum_scales) = (eight_halves(block), eight_halves(block.add(16)));
+        for token in 0..TOKENS {
+            let scale = _mm256_set1_ps(token_scales.add(token).read_unaligned());
+            sums[token] = _mm256_fmadd_ps(
+                _mm256_cvtepi32_ps(dots[token]),
+                _mm256_mul_ps(scales, scale),
+                sums[token],
+            );
+            minimums[token] = _mm256_fmadd_ps(
+                _mm256_cvtepi32_ps(minimum_dots[token]),
+                _mm256_mul_ps(minimum_scales, scale),
+                minimums[token],
+            );
         }
     }
 }
