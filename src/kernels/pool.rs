@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_micros(40);
 /// Looks between two readings of the clock.
 const LOOKS: u32 = 64;
-/// Stack of a worker: kernels keep their blocks in buffers, not on the stack.
-const STACK: usize = 256 * 1024;
+/// Stack of a worker: without optimization the kernels keep hundreds of vectors there. It is taken as it is used.
+pub(crate) const STACK: usize = 2 << 20;
 
 /// Bits of a ticket that count chunks.
 const INDEX_BITS: u32 = 20;
