@@ -4,7 +4,6 @@
 //! have their defaults; of a longer one the fields unknown here must be zero, or what they ask for would be
 //! silently left undone.
 
-use std::ffi::c_char;
 
 use super::buffers::target_of;
 use super::status::{Failure, GPT2_ERROR_ARGUMENT, GPT2_ERROR_UNSUPPORTED, Outcome};
@@ -18,19 +17,14 @@ pub(super) unsafe trait Plain: Copy {}
 macro_rules! plain {
     ($($type:ty),*) => {
         $(
-            // SAFETY: numbers, and pointers that only `buffers` follows.
+            // SAFETY: a number.
             unsafe impl Plain for $type {}
         )*
     };
 }
 plain!(u32, i32, u64, i64, usize, f32, f64);
-plain!(
-    *const c_char,
-    *const *const c_char,
-    *const u32,
-    *const u8,
-    *const f32
-);
+// SAFETY: a pointer that only `buffers` follows.
+unsafe impl<T> Plain for *const T {}
 
 /// A structure of the interface: plain fields, the first of which is its size.
 ///
