@@ -4,7 +4,6 @@
 //! have their defaults; of a longer one the fields unknown here must be zero, or what they ask for would be
 //! silently left undone.
 
-
 use super::buffers::target_of;
 use super::status::{Failure, GPT2_ERROR_ARGUMENT, GPT2_ERROR_UNSUPPORTED, Outcome};
 

@@ -76,6 +76,7 @@ pub(super) struct Order {
 }
 
 /// One row times one token.
+#[expect(clippy::too_many_lines, reason = "an arm for each format")]
 pub(super) fn product(format: Format, row: &[u8], x: &[f32], order: Order) -> f32 {
     let tokens = || rounded(x, format);
     match format {
