@@ -131,9 +131,14 @@ pub(crate) fn start(model: Arc<Model>, options: SessionOptions) -> Result<Sessio
 impl RunArguments {
     /// Opens the model named by `-m`, or the demo model.
     pub(crate) fn open_model(&self) -> Result<Arc<Model>, Failure> {
+        self.open_model_as(&self.model_options())
+    }
+
+    /// Opens it in another way than these arguments say.
+    pub(crate) fn open_model_as(&self, options: &ModelOptions) -> Result<Arc<Model>, Failure> {
         match &self.file.model {
-            Some(path) => self.open_model_at(path),
-            None => Ok(Model::from_bytes(demo_model()?, &self.model_options())?),
+            Some(path) => Ok(Model::open(path, options)?),
+            None => Ok(Model::from_bytes(demo_model()?, options)?),
         }
     }
 
@@ -142,7 +147,8 @@ impl RunArguments {
         Ok(Model::open(path, &self.model_options())?)
     }
 
-    fn model_options(&self) -> ModelOptions {
+    /// How the model is brought into memory.
+    pub(crate) fn model_options(&self) -> ModelOptions {
         ModelOptions {
             map: !self.no_mmap,
             lock: self.mlock,

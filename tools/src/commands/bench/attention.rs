@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use gpt2::session::{Batch, CacheType, FlashAttention, Model, SequenceSet, Session};
+use gpt2::session::{Batch, CacheType, FlashAttention, Model, ModelOptions, SequenceSet, Session};
 use serde_json::{Value, json};
 
 use super::plot::{self, Line};
@@ -58,7 +58,11 @@ pub(super) fn run(
     n_prompt: Option<usize>,
     chart: Option<(&Path, bool)>,
 ) -> Result<(), Failure> {
-    let model = arguments.open_model()?;
+    let model = arguments.open_model_as(&ModelOptions {
+        // Plain attention is ggml's alone: with ggml's flash attention beside it, the same threads compute both.
+        own_kernels: false,
+        ..arguments.model_options()
+    })?;
     let positions = model.hyperparameters().positions;
     let length = n_prompt.unwrap_or(LENGTH.min(positions));
     if !(1..=positions).contains(&length) {

@@ -23,7 +23,8 @@ use crate::{interrupt, memory};
 /// test (tg) is N single tokens after one another from an empty cache; each is run once to warm up
 /// and then repeated. --attention compares plain attention with flash attention instead, by the
 /// time to read a batch of 1 to 8 sequences of 512 tokens (or -p N) and one sequence of growing
-/// length (up to N), with a cache of f16 and of `q8_0`; medians.
+/// length (up to N), with a cache of f16 and of `q8_0`; medians. Both are ggml's there, on the same
+/// threads.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  gpt2 bench -m model-q4_0.gguf -p 128,512 -n 128 -r 5 -t 2\n  \
