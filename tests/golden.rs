@@ -202,16 +202,9 @@ fn quantized_models_compute_what_ggmls_operations_do() {
             worst = worst.max(differences.fold(0.0, f32::max));
         }
         println!("{file_type}: largest difference to ggml's operations {worst:.2e}");
-        // The same bits where ggml's sums run in the order ours do; elsewhere a last digit may differ.
-        let limit = if same_order() { 0.0 } else { 0.2 };
+        // The same bits of quantized matrices. Sums of half floats are taken in another order, and activations that are
+        // rounded to half floats fall to the other side.
+        let limit = if file_type == "f16" { 0.01 } else { 0.0 };
         assert!(worst <= limit, "{file_type}: {worst:e}");
     }
-}
-
-/// Whether ggml adds in groups of eight here, as our kernels do everywhere.
-fn same_order() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return is_x86_feature_detected!("avx2") && !is_x86_feature_detected!("avx512f");
-    #[cfg(not(target_arch = "x86_64"))]
-    false
 }

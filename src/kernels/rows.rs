@@ -3,9 +3,6 @@
 use super::activation::Elementwise;
 use super::wide;
 
-/// Squares are added in groups of this many, group by group.
-const GROUP: usize = 8;
-
 /// `output[row] = (x − mean) / √(variance + epsilon) · weight + bias` for each row of `x`; `x` and
 /// `output` are `[rows, columns]`, `weight` and `bias` `[columns]`; the variance is the biased one.
 pub(crate) struct LayerNorm<'a> {
@@ -15,15 +12,48 @@ pub(crate) struct LayerNorm<'a> {
     pub(crate) epsilon: f32,
 }
 
+/// Normalizes every row, see [`LayerNorm`]. Every operation is in the order in which ggml does it on this processor,
+/// so that the bits are the same: an activation that is quantized next must not fall to the other side of a
+/// rounding.
+pub(crate) fn layer_norm(norm: &LayerNorm<'_>, output: &mut [f32]) {
+    match squares_together() {
+        16 => layer_norm_by_16(norm, output),
+        8 => layer_norm_by_8(norm, output),
+        _ => layer_norm_by_4(norm, output),
+    }
+}
+
+/// How many squares ggml adds as single numbers before the sum takes them as a double one: as many as a vector has.
+fn squares_together() -> usize {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") {
+            return 16;
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            return 8;
+        }
+    }
+    4
+}
+
 wide! {
-    /// Normalizes every row, see [`LayerNorm`]. Every operation is in the order in which ggml does it on
-    /// AVX2, so that the bits are the same: an activation that is quantized next must not fall to the
-    /// other side of a rounding.
-    pub(crate) fn layer_norm(norm: &LayerNorm<'_>, output: &mut [f32]) = layer_norm_body
+    /// [`layer_norm`] with sixteen squares together.
+    fn layer_norm_by_16(norm: &LayerNorm<'_>, output: &mut [f32]) = layer_norm_body::<16>
+}
+
+wide! {
+    /// [`layer_norm`] with eight squares together.
+    fn layer_norm_by_8(norm: &LayerNorm<'_>, output: &mut [f32]) = layer_norm_body::<8>
+}
+
+wide! {
+    /// [`layer_norm`] with four squares together.
+    fn layer_norm_by_4(norm: &LayerNorm<'_>, output: &mut [f32]) = layer_norm_body::<4>
 }
 
 #[inline(always)]
-fn layer_norm_body(norm: &LayerNorm<'_>, output: &mut [f32]) {
+fn layer_norm_body<const GROUP: usize>(norm: &LayerNorm<'_>, output: &mut [f32]) {
     let columns = norm.weight.len();
     for (x, output) in norm
         .x
@@ -32,7 +62,7 @@ fn layer_norm_body(norm: &LayerNorm<'_>, output: &mut [f32]) {
     {
         let sum: f64 = x.iter().copied().map(f64::from).sum();
         let mean = sum as f32 / columns as f32;
-        let variance = (sum_of_squares(x, mean) / columns as f64) as f32;
+        let variance = (sum_of_squares::<GROUP>(x, mean) / columns as f64) as f32;
         let scale = 1.0 / (variance + norm.epsilon).sqrt();
         for (((output, x), weight), bias) in
             output.iter_mut().zip(x).zip(norm.weight).zip(norm.bias)
@@ -44,18 +74,32 @@ fn layer_norm_body(norm: &LayerNorm<'_>, output: &mut [f32]) {
 
 /// The sum of (x − mean)² over `values`.
 #[inline(always)]
-fn sum_of_squares(values: &[f32], mean: f32) -> f64 {
+fn sum_of_squares<const GROUP: usize>(values: &[f32], mean: f32) -> f64 {
     let square = |x: f32| (x - mean) * (x - mean);
     let (groups, rest) = values.as_chunks::<GROUP>();
     let mut sum = 0.0;
     for group in groups {
-        let [a, b, c, d, e, f, g, h] = group.map(square);
-        sum += f64::from((e + a) + (g + c) + ((f + b) + (h + d)));
+        sum += f64::from(sum_of_group(group.map(square)));
     }
     for &x in rest {
         sum += f64::from(square(x));
     }
     sum
+}
+
+/// The sum of a vector: halves are added until four numbers are left, and of those each to its neighbour in NEON's
+/// order, else to the next but one.
+#[inline(always)]
+fn sum_of_group<const GROUP: usize>(mut values: [f32; GROUP]) -> f32 {
+    let mut half = GROUP / 2;
+    while half >= 4 {
+        for lane in 0..half {
+            values[lane] += values[lane + half];
+        }
+        half /= 2;
+    }
+    let other = if cfg!(target_arch = "aarch64") { 1 } else { 2 };
+    (values[0] + values[other]) + (values[3 - other] + values[3])
 }
 
 wide! {
