@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Builds for another kind of machine: ./cross.sh [TARGET [CARGO ARGUMENT...]]
+# Builds for another kind of machine: ./cross.sh [TARGET [CARGO ARGUMENT... | -- COMMAND...]]
 #
 #   ./cross.sh                                                  # gpt2 and gpt2-convert for 64-bit ARM
 #   ./cross.sh armv7-unknown-linux-gnueabihf                    # for 32-bit systems, Raspberry Pi 2 and later
 #   ./cross.sh aarch64-unknown-linux-gnu test --test golden     # tests, under qemu; QEMU_CPU=cortex-a53 chooses
+#   ./cross.sh aarch64-unknown-linux-gnu -- ./install.sh --target aarch64-unknown-linux-gnu --prefix /opt/arm64
 #
 # What it needs it installs where it may: a C++ compiler and, for tests, qemu from Debian; Rust's standard
 # library of the target from rustup or else, unpacked into the build folder, from Debian's rustc-web.
@@ -85,4 +86,8 @@ export "CARGO_TARGET_${variable^^}_RUNNER=$QEMU -L /usr/$GNU"
 wrapper=
 [[ ${CC:-} != ccache* ]] || wrapper="ccache "
 export "CC_$variable=$wrapper$GNU-gcc" "CXX_$variable=$wrapper$GNU-g++"
+if [ "$1" = -- ]; then
+    shift
+    exec "$@"
+fi
 exec cargo "$1" --target "$TARGET" "${@:2}"

@@ -1,7 +1,8 @@
 //! A function looked up in a table of half floats.
 
 use half::f16;
-use half::slice::HalfFloatSliceExt;
+
+use super::halves as conversion;
 
 /// Entries: one for each half float.
 pub(crate) const ENTRIES: usize = 1 << 16;
@@ -24,11 +25,11 @@ pub(crate) fn gelu_by_table(values: &mut [f32], table: &[f16; ENTRIES]) {
     for chunk in values.chunks_mut(CHUNK) {
         let halves = &mut halves[..chunk.len()];
         let results = &mut results[..chunk.len()];
-        halves.convert_from_f32_slice(chunk);
+        conversion::round(chunk, halves);
         for half in &mut *halves {
             *half = table[usize::from(half.to_bits())];
         }
-        halves.convert_to_f32_slice(results);
+        conversion::expand(halves, results);
         for (value, &result) in chunk.iter_mut().zip(&*results) {
             let inner = if *value <= -LIMIT { 0.0 } else { result };
             *value = if *value >= LIMIT { *value } else { inner };

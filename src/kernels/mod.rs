@@ -14,6 +14,7 @@
 pub(crate) mod activation;
 pub(crate) mod attention;
 pub(crate) mod half_table;
+mod halves;
 pub(crate) mod linear;
 mod math;
 pub(crate) mod pool;

@@ -4,6 +4,8 @@
 //! ggml, and on x86-64 with the same roundings as ggml compiled for the same instructions. Results
 //! depend neither on the number of threads nor on which thread does what.
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 mod exponential;
 mod lanes;
 mod output;
@@ -102,9 +104,14 @@ pub(crate) enum Instructions {
     /// None in particular.
     Portable,
     /// AVX2, FMA and F16C.
+    #[cfg(target_arch = "x86_64")]
     Avx2,
     /// AVX-512F besides.
+    #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// NEON.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
 }
 
 impl Instructions {
@@ -118,6 +125,10 @@ impl Instructions {
             if x86::Avx2::detect().is_some() {
                 return Self::Avx2;
             }
+        }
+        #[cfg(target_arch = "aarch64")]
+        if aarch64::Neon::detect().is_some() {
+            return Self::Neon;
         }
         Self::Portable
     }
@@ -136,6 +147,12 @@ impl Instructions {
             {
                 return lanes.run(task);
             }
+        }
+        #[cfg(target_arch = "aarch64")]
+        if self == Self::Neon
+            && let Some(lanes) = aarch64::Neon::detect()
+        {
+            return lanes.run(task);
         }
         lanes::Portable::run(lanes::Fallback {}, task);
     }

@@ -5,6 +5,7 @@
 use half::f16;
 
 use super::matrix::Format;
+use crate::kernels::halves as conversion;
 use crate::kernels::pool::Pool;
 use crate::kernels::shared::Parts;
 use crate::kernels::wide;
@@ -160,10 +161,9 @@ fn halves_body(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) {
     };
     for (token, x) in x.chunks_exact(columns).enumerate() {
         for (block, x) in x.chunks(BLOCK).enumerate() {
-            use half::slice::HalfFloatSliceExt;
             let (rounded, expanded) = (&mut rounded[..x.len()], &mut expanded[..x.len()]);
-            rounded.convert_from_f32_slice(x);
-            rounded.convert_to_f32_slice(expanded);
+            conversion::round(x, rounded);
+            conversion::expand(rounded, expanded);
             for (index, value) in expanded.iter().enumerate() {
                 let place = (block * BLOCK + index) * column + token * row;
                 output[4 * place..4 * place + 4].copy_from_slice(&value.to_ne_bytes());

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use memmap2::MmapMut;
 
 use super::PANEL;
+#[cfg(target_arch = "aarch64")]
+use super::aarch64::arrangement::{Interleave, interleave};
 use super::product::Kernels;
 
 /// How the elements of a matrix are stored.
@@ -25,24 +27,34 @@ struct Layout {
     elements: usize,
     /// Bytes of a block as GGUF files hold it.
     bytes: usize,
-    /// Bytes of the blocks of eight rows, interleaved for the kernels; none where rows are read as they are.
-    panel: Option<usize>,
+    /// How the blocks of eight rows are interleaved for the kernels; none where rows are read as they are.
+    panel: Option<Panel>,
+}
+
+/// The blocks of eight rows, interleaved.
+struct Panel {
+    /// Bytes that they take.
+    bytes: usize,
+    interleave: Interleave,
 }
 
 impl Format {
     fn layout(self) -> Layout {
-        let (elements, bytes, panel) = match self {
-            Self::F16 => (1, 2, None),
-            Self::Q4_0 => (32, 18, Some(PANEL * 18)),
-            Self::Q8_0 => (32, 34, Some(PANEL * 34)),
-            Self::Q4K => (256, 144, Some(Q4K_PANEL)),
-            Self::Q5K => (256, 176, None),
-            Self::Q6K => (256, 210, None),
+        let (elements, bytes, panel_bytes) = match self {
+            Self::F16 => (1, 2, PANEL * 2),
+            Self::Q4_0 => (32, 18, PANEL * 18),
+            Self::Q8_0 => (32, 34, PANEL * 34),
+            Self::Q4K => (256, 144, Q4K_PANEL),
+            Self::Q5K => (256, 176, Q5K_PANEL),
+            Self::Q6K => (256, 210, PANEL * 210),
         };
         Layout {
             elements,
             bytes,
-            panel,
+            panel: interleave(self).map(|interleave| Panel {
+                bytes: panel_bytes,
+                interleave,
+            }),
         }
     }
 
@@ -63,6 +75,24 @@ impl Format {
 /// Scales and minimum scales of eight rows (f16), eight groups of eight scales, four groups of eight pairs of
 /// minimums (bytes), then 32 vectors of nibbles.
 const Q4K_PANEL: usize = 16 + 16 + 64 + 64 + PANEL * 128;
+
+/// The same with 8 vectors of fifth bits.
+const Q5K_PANEL: usize = Q4K_PANEL + PANEL * 32;
+
+/// Writes a block of one row, `source`, to its places among the `output` of eight.
+#[cfg(not(target_arch = "aarch64"))]
+type Interleave = fn(source: &[u8], row: usize, output: &mut [u8]);
+
+/// How blocks of a format are interleaved.
+#[cfg(not(target_arch = "aarch64"))]
+fn interleave(format: Format) -> Option<Interleave> {
+    match format {
+        Format::Q4_0 => Some(interleave_q4_0),
+        Format::Q8_0 => Some(gather_q8_0),
+        Format::Q4K => Some(interleave_q4_k),
+        Format::F16 | Format::Q5K | Format::Q6K => None,
+    }
+}
 
 /// Memory for the matrices of a model, in pages as large as the system has them: weights are read from one end to the
 /// other for every token, and with small pages finding them takes longer than reading them.
@@ -109,7 +139,7 @@ impl Matrix {
         let layout = format.layout();
         let blocks = columns / layout.elements;
         match layout.panel {
-            Some(panel) => rows.div_ceil(PANEL) * blocks * panel,
+            Some(panel) => rows.div_ceil(PANEL) * blocks * panel.bytes,
             None => rows * blocks * layout.bytes,
         }
     }
@@ -143,18 +173,14 @@ impl Matrix {
         };
         for (rows, output) in source
             .chunks(PANEL * blocks * layout.bytes)
-            .zip(arranged.chunks_exact_mut(blocks * panel))
+            .zip(arranged.chunks_exact_mut(blocks * panel.bytes))
         {
             for (row, bytes) in rows.chunks_exact(blocks * layout.bytes).enumerate() {
                 let blocks = bytes
                     .chunks_exact(layout.bytes)
-                    .zip(output.chunks_exact_mut(panel));
+                    .zip(output.chunks_exact_mut(panel.bytes));
                 for (source, output) in blocks {
-                    match format {
-                        Format::Q4_0 => interleave_q4_0(source, row, output),
-                        Format::Q8_0 => gather_q8_0(source, row, output),
-                        _ => interleave_q4_k(source, row, output),
-                    }
+                    (panel.interleave)(source, row, output);
                 }
             }
         }
@@ -215,7 +241,8 @@ impl Matrix {
     /// Bytes from one panel to the next.
     pub(super) fn panel_bytes(&self) -> usize {
         let layout = self.format.layout();
-        self.blocks() * layout.panel.unwrap_or(PANEL * layout.bytes)
+        let bytes = layout.panel.map(|panel| panel.bytes);
+        self.blocks() * bytes.unwrap_or(PANEL * layout.bytes)
     }
 
     /// All bytes.
@@ -234,7 +261,7 @@ impl Matrix {
 }
 
 /// Vector v holds bytes 4v to 4v+3 of every row's `source`.
-fn spread(source: &[u8], row: usize, output: &mut [u8]) {
+pub(super) fn spread(source: &[u8], row: usize, output: &mut [u8]) {
     for (bytes, vector) in source
         .chunks_exact(4)
         .zip(output.chunks_exact_mut(4 * PANEL))
@@ -244,18 +271,21 @@ fn spread(source: &[u8], row: usize, output: &mut [u8]) {
 }
 
 /// Eight scales, then four vectors of nibbles.
+#[cfg(not(target_arch = "aarch64"))]
 fn interleave_q4_0(source: &[u8], row: usize, output: &mut [u8]) {
     output[2 * row..2 * row + 2].copy_from_slice(&source[..2]);
     spread(&source[2..18], row, &mut output[2 * PANEL..]);
 }
 
 /// Eight scales, then each row's bytes.
+#[cfg(not(target_arch = "aarch64"))]
 fn gather_q8_0(source: &[u8], row: usize, output: &mut [u8]) {
     output[2 * row..2 * row + 2].copy_from_slice(&source[..2]);
     output[2 * PANEL + 32 * row..][..32].copy_from_slice(&source[2..]);
 }
 
 /// As [`Q4K_PANEL`] says.
+#[cfg(not(target_arch = "aarch64"))]
 fn interleave_q4_k(source: &[u8], row: usize, output: &mut [u8]) {
     output[2 * row..2 * row + 2].copy_from_slice(&source[..2]);
     output[16 + 2 * row..18 + 2 * row].copy_from_slice(&source[2..4]);

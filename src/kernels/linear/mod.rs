@@ -1,19 +1,22 @@
 //! Products of weight matrices with activations, for the types that small models are stored in.
 //!
 //! Activations are rounded to eight bits (or, beside f16 weights, to half floats) as ggml does it, and every sum is
-//! taken in ggml's order, so that results are the same to the bit wherever that costs nothing; `x86/` says where.
+//! taken in ggml's order, so that results are the same to the bit wherever that costs nothing; `x86/` and `aarch64/`
+//! say where.
 //! A matrix is read panel by panel, eight rows at a time, and each panel is used for all tokens while it is in the
 //! cache.
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 mod activations;
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod elsewhere;
 mod kernel;
 mod matrix;
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(all(test, any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod portable;
 mod product;
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(all(test, any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86;

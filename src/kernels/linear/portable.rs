@@ -71,8 +71,10 @@ fn lanes(products: impl Iterator<Item = i32>) -> [i32; 8] {
 pub(super) struct Order {
     /// The token is one of four that are multiplied together.
     pub(super) four: bool,
-    /// There are many tokens in all.
+    /// There are many tokens in all, or the kernels do as if there were.
     pub(super) many: bool,
+    /// Every fourth of a `q8_0` block goes its own way.
+    pub(super) lanes: bool,
 }
 
 /// One row times one token.
@@ -94,6 +96,14 @@ pub(super) fn product(format: Format, row: &[u8], x: &[f32], order: Order) -> f3
                 let high = nibbles.iter().map(|byte| i32::from(byte >> 4) - 8);
                 (dot(low.chain(high), &x) as f32).mul_add(half(block) * scale, sum)
             }),
+        Format::Q8_0 if !order.lanes => {
+            row.chunks(34)
+                .zip(tokens())
+                .fold(0.0, |sum, (block, (x, scale))| {
+                    let weights = block[2..].iter().map(|&byte| i32::from(byte as i8));
+                    (dot(weights, &x) as f32).mul_add(half(block) * scale, sum)
+                })
+        }
         Format::Q8_0 => {
             let mut sums = [0.0f32; 8];
             for (block, (x, scale)) in row.chunks(34).zip(tokens()) {

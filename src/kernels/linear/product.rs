@@ -3,13 +3,15 @@
 use std::cell::RefCell;
 
 use super::PANEL;
+#[cfg(target_arch = "aarch64")]
+pub(super) use super::aarch64::InstructionSet;
 use super::activations::{Activations, COLUMN_BY_COLUMN, Line, Rounding};
-#[cfg(not(target_arch = "x86_64"))]
-use super::elsewhere::InstructionSet;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub(super) use super::elsewhere::InstructionSet;
 use super::kernel::Job;
 use super::matrix::{Format, Matrix};
 #[cfg(target_arch = "x86_64")]
-use super::x86::InstructionSet;
+pub(super) use super::x86::InstructionSet;
 use crate::kernels::pool::Pool;
 use crate::kernels::rows;
 use crate::kernels::shared::Parts;
@@ -165,7 +167,7 @@ impl Product<'_> {
             expanded.resize(columns * wide.rows, 0.0);
             let start = first_row * columns * 2;
             let halves = &self.matrix.bytes()[start..start + rows * columns * 2];
-            // SAFETY: every instruction set with kernels has AVX and F16C.
+            // SAFETY: what expanding needs every instruction set with kernels has.
             unsafe { wide.expand(halves, columns, &mut expanded) };
         }
         for tile in &self.activations.tiles {

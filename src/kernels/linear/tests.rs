@@ -4,8 +4,7 @@ use half::f16;
 
 use super::matrix::{Format, Matrix};
 use super::portable::{self, Order};
-use super::product::{Finish, Kernels, MANY, multiply, multiply_with};
-use super::x86::InstructionSet;
+use super::product::{Finish, InstructionSet, Kernels, MANY, multiply, multiply_with};
 use crate::kernels::pool::Pool;
 
 const FORMATS: [Format; 6] = [
@@ -83,14 +82,21 @@ fn activations(count: usize, numbers: &mut Numbers) -> Vec<f32> {
     x
 }
 
+/// The order in which this processor's kernels add.
+fn order(token: usize, tokens: usize) -> Order {
+    let by_block = cfg!(target_arch = "aarch64");
+    Order {
+        four: !by_block && token < tokens / 4 * 4,
+        many: by_block || tokens >= MANY,
+        lanes: !by_block,
+    }
+}
+
 fn plain(format: Format, source: &[u8], x: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     let mut results = Vec::new();
     let tokens = x.len() / columns;
     for (token, x) in x.chunks(columns).enumerate() {
-        let order = Order {
-            four: token < tokens / 4 * 4,
-            many: tokens >= MANY,
-        };
+        let order = order(token, tokens);
         for row in source.chunks(source.len() / rows) {
             results.push(portable::product(format, row, x, order));
         }
@@ -147,6 +153,49 @@ fn every_kernel_gives_the_bits_of_the_plain_product() {
             println!("{format:?} {set:?}: largest difference {worst:e}");
             let allowed = if format == Format::F16 { 2e-4 } else { 0.0 };
             assert!(worst <= allowed, "{format:?} {set:?}: {worst:e}");
+        }
+    }
+}
+
+/// Sums of few bits in the middle of a kernel must hold the largest products.
+#[test]
+fn the_largest_weights_and_activations_fit_every_sum() {
+    let mut numbers = Numbers(4);
+    let (rows, columns) = (8, 512);
+    for format in FORMATS {
+        for fill in [0x00, 0x7f, 0x80, 0x88, 0xff] {
+            let mut source = weights(format, rows, columns, &mut numbers);
+            let block =
+                source.len() / (rows * columns / if format == Format::Q8_0 { 32 } else { 256 });
+            // Scales stay: they are at the beginning, of q6_k at the end.
+            let elements = match format {
+                Format::F16 | Format::Q4_0 => continue,
+                Format::Q8_0 => 2..block,
+                Format::Q4K | Format::Q5K => 16..block,
+                Format::Q6K => 0..192,
+            };
+            for block in source.chunks_exact_mut(block) {
+                block[elements.clone()].fill(fill);
+            }
+            let matrix = Matrix::alone(format, rows, columns, &source);
+            for sign in [[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]] {
+                let x: Vec<f32> = (0..2 * columns).map(|index| sign[index % 2]).collect();
+                let expected = plain(format, &source, &x, rows, columns);
+                for set in InstructionSet::available() {
+                    let mut output = vec![f32::NAN; 2 * rows];
+                    let pool = Pool::new(1);
+                    multiply_with(
+                        Kernels(set),
+                        &matrix,
+                        &x,
+                        &Finish::Nothing,
+                        &pool,
+                        &mut output,
+                    );
+                    let worst = difference(&output, &expected);
+                    assert!(worst == 0.0, "{format:?} {set:?} {fill:#x}: {worst:e}");
+                }
+            }
         }
     }
 }

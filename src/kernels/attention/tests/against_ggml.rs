@@ -92,13 +92,18 @@ impl OfGgml {
 
 /// The instructions that ggml was compiled for.
 fn of_ggml() -> Instructions {
-    let features = Device::cpu().unwrap().features();
-    let has = |name: &str| features.iter().any(|feature| feature == name);
-    match (has("AVX512"), has("AVX2") && has("FMA") && has("F16C")) {
-        (true, _) => Instructions::Avx512,
-        (false, true) => Instructions::Avx2,
-        _ => Instructions::Portable,
+    #[cfg(target_arch = "x86_64")]
+    {
+        let features = Device::cpu().unwrap().features();
+        let has = |name: &str| features.iter().any(|feature| feature == name);
+        match (has("AVX512"), has("AVX2") && has("FMA") && has("F16C")) {
+            (true, _) => Instructions::Avx512,
+            (false, true) => Instructions::Avx2,
+            _ => Instructions::Portable,
+        }
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    Instructions::best()
 }
 
 #[test]

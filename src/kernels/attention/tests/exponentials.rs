@@ -1,5 +1,7 @@
 //! Both ways to compute e^x.
 
+#[cfg(target_arch = "aarch64")]
+use super::super::aarch64::Neon;
 use super::super::lanes::{Fallback, Lanes, Portable, Task};
 #[cfg(target_arch = "x86_64")]
 use super::super::x86::{Avx2, Avx512};
@@ -77,5 +79,9 @@ fn exponentials_are_the_librarys_and_within_two_units() {
         if let Some(lanes) = Avx512::detect() {
             check("AVX-512", lanes);
         }
+    }
+    #[cfg(target_arch = "aarch64")]
+    if let Some(lanes) = Neon::detect() {
+        check("NEON", lanes);
     }
 }

@@ -280,18 +280,13 @@ impl Case {
 /// The instructions that this processor has.
 fn available() -> Vec<Instructions> {
     let best = Instructions::best();
-    [
-        Instructions::Portable,
-        Instructions::Avx2,
-        Instructions::Avx512,
-    ]
-    .into_iter()
-    .take_while(|&instructions| {
-        instructions == Instructions::Portable
-            || best == Instructions::Avx512
-            || instructions == best
-    })
-    .collect()
+    #[cfg(target_arch = "x86_64")]
+    if best == Instructions::Avx512 {
+        return vec![Instructions::Portable, Instructions::Avx2, best];
+    }
+    let mut all = vec![Instructions::Portable, best];
+    all.dedup();
+    all
 }
 
 /// The largest difference, as a part of the largest number.

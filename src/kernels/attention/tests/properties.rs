@@ -2,7 +2,10 @@
 
 use half::f16;
 
+#[cfg(target_arch = "aarch64")]
+use super::super::aarch64::Neon;
 use super::super::attend;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use super::super::lanes::Portable;
 #[cfg(target_arch = "x86_64")]
 use super::super::x86::{Avx2, Avx512};
@@ -87,6 +90,17 @@ fn vectors_give_the_bits_of_the_portable_version() {
         if let Some(lanes) = Avx512::detect() {
             let (found, expected) = (case.result_by(lanes), case.result_by(Portable::<16, true>));
             assert!(same_bits(&found, &expected), "AVX-512: {name}");
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+#[test]
+fn vectors_give_the_bits_of_the_portable_version() {
+    for (name, _, case) in cases() {
+        if let Some(lanes) = Neon::detect() {
+            let (found, expected) = (case.result_by(lanes), case.result_by(Portable::<8, true>));
+            assert!(same_bits(&found, &expected), "NEON: {name}");
         }
     }
 }
