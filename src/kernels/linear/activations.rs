@@ -20,21 +20,22 @@ pub(super) const SUPER_BLOCK: usize = 256;
 pub(super) enum Rounding {
     /// Half floats, expanded again.
     Half,
-    /// Blocks of 32 bytes with a scale, and what nibbles that are 8 too large add.
-    Nibbles,
-    /// Blocks of 32 bytes with a scale, and what bytes that are 128 too large add in each lane.
-    Bytes,
+    /// Blocks of 32 bytes with a scale, and what weights that are so much too large add, taken away.
+    Blocks(i32),
+    /// Blocks of 32 bytes with a scale, and what weights that are 128 too large add to each fourth, taken away.
+    Fourths,
     /// Super-blocks of 256 bytes with a scale and sums.
     Super,
 }
 
 impl Rounding {
-    /// What goes with matrices of `format`.
-    pub(super) fn of(format: Format) -> Self {
+    /// What goes with matrices of `format` and few or many tokens.
+    pub(super) fn of(format: Format, many: bool) -> Self {
         match format {
             Format::F16 => Self::Half,
-            Format::Q4_0 => Self::Nibbles,
-            Format::Q8_0 => Self::Bytes,
+            Format::Q4_0 => Self::Blocks(8),
+            Format::Q8_0 if many => Self::Blocks(128),
+            Format::Q8_0 => Self::Fourths,
             Format::Q4K | Format::Q5K | Format::Q6K => Self::Super,
         }
     }
@@ -43,8 +44,8 @@ impl Rounding {
     pub(super) fn step(self) -> (usize, usize) {
         match self {
             Self::Half => (1, 4),
-            Self::Nibbles => (BLOCK, BLOCK + 4 + 4),
-            Self::Bytes => (BLOCK, BLOCK + 32 + 4),
+            Self::Blocks(_) => (BLOCK, BLOCK + 4 + 4),
+            Self::Fourths => (BLOCK, BLOCK + 32 + 4),
             Self::Super => (SUPER_BLOCK, SUPER_BLOCK + 16 + 32 + 4),
         }
     }
@@ -65,6 +66,11 @@ pub(super) struct Tile {
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct Line([u8; 64]);
+
+impl Line {
+    /// Nothing written yet.
+    pub(super) const EMPTY: Self = Self([0; 64]);
+}
 
 /// The activations of some tokens, in tiles.
 pub(super) struct Activations {
@@ -100,7 +106,7 @@ impl Activations {
             first += size;
             start += (size * token_bytes).next_multiple_of(64);
         }
-        scratch.resize(start / 64, Line([0; 64]));
+        scratch.resize(start / 64, Line::EMPTY);
         let parts = Parts::new(as_bytes_mut(&mut scratch));
         pool.run(tiles.len(), &|index| {
             let tile = tiles[index];
@@ -109,8 +115,8 @@ impl Activations {
             let x = &x[tile.first * columns..][..tile.tokens * columns];
             match rounding {
                 Rounding::Half => halves(x, columns, tile.tokens, output),
-                Rounding::Nibbles => nibbles(x, columns, tile.tokens, output),
-                Rounding::Bytes => bytes_with_lanes(x, columns, tile.tokens, output),
+                Rounding::Blocks(excess) => blocks(x, columns, tile.tokens, excess, output),
+                Rounding::Fourths => fourths(x, columns, tile.tokens, output),
                 Rounding::Super => super_blocks(x, columns, tile.tokens, output),
             }
         });
@@ -132,12 +138,12 @@ impl Activations {
     }
 }
 
-fn as_bytes(lines: &[Line]) -> &[u8] {
+pub(super) fn as_bytes(lines: &[Line]) -> &[u8] {
     // SAFETY: a line is 64 bytes without padding.
     unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * 64) }
 }
 
-fn as_bytes_mut(lines: &mut [Line]) -> &mut [u8] {
+pub(super) fn as_bytes_mut(lines: &mut [Line]) -> &mut [u8] {
     // SAFETY: a line is 64 bytes without padding, and any bytes are a line.
     unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * 64) }
 }
@@ -175,17 +181,32 @@ fn halves_body(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) {
 /// A block's scale as a half float gives it, and what to multiply with: as ggml rounds to `q8_0`.
 #[inline(always)]
 fn scales(x: &[f32; BLOCK]) -> (f32, f32) {
-    let largest = x.iter().fold(0.0f32, |largest, x| {
-        let x = x.abs();
-        if x > largest { x } else { largest }
-    });
+    let largest = largest(x, f32::abs);
     let inverse = if largest == 0.0 { 0.0 } else { 127.0 / largest };
     (f16::from_f32(largest / 127.0).to_f32(), inverse)
 }
 
+/// The largest of what `function` makes of the numbers, at least 0; what is no number is passed over.
+///
+/// Eight candidates at a time, so that one comparison need not wait for the last.
+#[inline(always)]
+fn largest(x: &[f32], function: impl Fn(f32) -> f32) -> f32 {
+    let larger = |a: f32, b: f32| if a > b { a } else { b };
+    let mut lanes = [0.0f32; 8];
+    for eight in x.as_chunks::<8>().0 {
+        for (lane, &x) in lanes.iter_mut().zip(eight) {
+            *lane = larger(function(x), *lane);
+        }
+    }
+    lanes.into_iter().fold(0.0, larger)
+}
+
+/// The nearest integer to `x`, of two the even one, for |x| below 2²¹: its low eight bits.
+///
+/// It falls out of adding 1.5 · 2²³, where the spacing of f32 is 1.
 #[inline(always)]
 fn round(x: f32) -> i8 {
-    x.round_ties_even() as i8
+    (x + 12_582_912.0).to_bits() as i8
 }
 
 #[inline(always)]
@@ -193,51 +214,55 @@ fn put(output: &mut [u8], index: usize, word: [u8; 4]) {
     output[4 * index..4 * index + 4].copy_from_slice(&word);
 }
 
+/// The nearest integers to a block's numbers times `inverse`, and their sum.
+#[inline(always)]
+fn rounded_block(x: &[f32; BLOCK], inverse: f32) -> ([i8; BLOCK], i32) {
+    let mut rounded = [0i8; BLOCK];
+    let mut sum = 0;
+    for (rounded, x) in rounded.iter_mut().zip(x) {
+        *rounded = round(x * inverse);
+        sum += i32::from(*rounded);
+    }
+    (rounded, sum)
+}
+
 wide! {
-    /// For each block: `[tokens][32]` bytes, `[tokens]` scales (f32), `[tokens]` −8 · sum (i32).
-    fn nibbles(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) = nibbles_body
+    /// For each block: `[tokens][32]` bytes, `[tokens]` scales (f32), `[tokens]` −`excess` · sum (i32).
+    fn blocks(x: &[f32], columns: usize, tokens: usize, excess: i32, output: &mut [u8]) = blocks_body
 }
 
 #[inline(always)]
-fn nibbles_body(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) {
-    let step = tokens * Rounding::Nibbles.step().1;
+fn blocks_body(x: &[f32], columns: usize, tokens: usize, excess: i32, output: &mut [u8]) {
+    let step = tokens * Rounding::Blocks(excess).step().1;
     for (token, x) in x.chunks_exact(columns).enumerate() {
         for (x, output) in x.as_chunks().0.iter().zip(output.chunks_exact_mut(step)) {
             let (bytes, words) = output.split_at_mut(tokens * BLOCK);
             let (scale, inverse) = scales(x);
-            let mut sum = 0i32;
-            for (byte, x) in bytes[token * BLOCK..][..BLOCK].iter_mut().zip(x) {
-                let rounded = round(x * inverse);
-                sum += i32::from(rounded);
-                *byte = rounded as u8;
-            }
+            let (rounded, sum) = rounded_block(x, inverse);
+            bytes[token * BLOCK..][..BLOCK].copy_from_slice(&rounded.map(|byte| byte as u8));
             put(words, token, scale.to_ne_bytes());
-            put(words, tokens + token, (-8 * sum).to_ne_bytes());
+            put(words, tokens + token, (-excess * sum).to_ne_bytes());
         }
     }
 }
 
 wide! {
     /// For each block: `[tokens][32]` bytes, `[tokens][8]` −128 · sum of four (i32), `[tokens]` scales (f32).
-    fn bytes_with_lanes(x: &[f32], columns: usize, tokens: usize, output: &mut [u8])
-        = bytes_with_lanes_body
+    fn fourths(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) = fourths_body
 }
 
 #[inline(always)]
-fn bytes_with_lanes_body(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) {
-    let step = tokens * Rounding::Bytes.step().1;
+fn fourths_body(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) {
+    let step = tokens * Rounding::Fourths.step().1;
     for (token, x) in x.chunks_exact(columns).enumerate() {
         for (x, output) in x.as_chunks().0.iter().zip(output.chunks_exact_mut(step)) {
             let (bytes, words) = output.split_at_mut(tokens * BLOCK);
             let (scale, inverse) = scales(x);
-            let mut rounded = [0i8; BLOCK];
-            for (rounded, x) in rounded.iter_mut().zip(x) {
-                *rounded = round(x * inverse);
-            }
+            let (rounded, _) = rounded_block(x, inverse);
             bytes[token * BLOCK..][..BLOCK].copy_from_slice(&rounded.map(|byte| byte as u8));
-            for (lane, four) in rounded.as_chunks::<4>().0.iter().enumerate() {
+            for (fourth, four) in rounded.as_chunks::<4>().0.iter().enumerate() {
                 let sum: i32 = four.iter().copied().map(i32::from).sum();
-                put(words, token * 8 + lane, (-128 * sum).to_ne_bytes());
+                put(words, token * 8 + fourth, (-128 * sum).to_ne_bytes());
             }
             put(words, tokens * 8 + token, scale.to_ne_bytes());
         }
@@ -264,11 +289,7 @@ fn super_blocks_body(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]
             let (pairs, rest) = rest.split_at_mut(tokens * 16);
             let (sums, scale_words) = rest.split_at_mut(tokens * 32);
             // ggml's scale has the sign of the largest value turned round, so that this becomes −127.
-            let (mut low, mut high) = (0.0f32, 0.0f32);
-            for &x in x {
-                low = if x < low { x } else { low };
-                high = if x > high { x } else { high };
-            }
+            let (high, low) = (largest(x, |x| x), -largest(x, |x| -x));
             let largest = if -low >= high { low } else { high };
             let inverse = if largest == 0.0 {
                 0.0

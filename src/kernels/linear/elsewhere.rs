@@ -1,6 +1,6 @@
 //! Processors without kernels here, whose products are ggml's.
 
-use super::kernel::Kernel;
+use super::kernel::{Expansion, Kernel};
 use super::matrix::Format;
 
 /// There is none.
@@ -14,7 +14,17 @@ impl InstructionSet {
     }
 
     /// Of a set that is not there.
-    pub(super) fn tile_sizes(self, _format: Format) -> &'static [usize] {
+    pub(super) fn many(self, _format: Format) -> usize {
+        match self {}
+    }
+
+    /// Of a set that is not there.
+    pub(super) fn tile_sizes(self, _format: Format, _many: bool) -> &'static [usize] {
+        match self {}
+    }
+
+    /// Of a set that is not there.
+    pub(super) fn expansion(self, _format: Format) -> Option<Expansion> {
         match self {}
     }
 

@@ -19,3 +19,13 @@ pub(super) struct Job<'a> {
 /// The processor has the kernel's instructions; panel and tile are as long as rows, blocks and the kernel's tokens
 /// say; `output` has places for `rows` values of each token.
 pub(super) type Kernel = unsafe fn(job: Job<'_>, output: *mut f32, stride: usize);
+
+/// How the panels of a format are expanded once for many tokens, where kernels take them so.
+#[derive(Clone, Copy)]
+pub(super) struct Expansion {
+    /// Bytes of an expanded block of eight rows.
+    pub(super) block_bytes: usize,
+    /// Writes `blocks` blocks of a panel of so many rows; rows that are missing become 0. The processor must have the
+    /// instructions of the set that has the expansion.
+    pub(super) expand: unsafe fn(panel: &[u8], rows: usize, blocks: usize, expanded: &mut [u8]),
+}

@@ -88,7 +88,7 @@ type Interleave = fn(source: &[u8], row: usize, output: &mut [u8]);
 fn interleave(format: Format) -> Option<Interleave> {
     match format {
         Format::Q4_0 => Some(interleave_q4_0),
-        Format::Q8_0 => Some(gather_q8_0),
+        Format::Q8_0 => Some(interleave_q8_0),
         Format::Q4K => Some(interleave_q4_k),
         Format::F16 | Format::Q5K | Format::Q6K => None,
     }
@@ -277,11 +277,11 @@ fn interleave_q4_0(source: &[u8], row: usize, output: &mut [u8]) {
     spread(&source[2..18], row, &mut output[2 * PANEL..]);
 }
 
-/// Eight scales, then each row's bytes.
+/// Eight scales, then eight vectors of bytes.
 #[cfg(not(target_arch = "aarch64"))]
-fn gather_q8_0(source: &[u8], row: usize, output: &mut [u8]) {
+fn interleave_q8_0(source: &[u8], row: usize, output: &mut [u8]) {
     output[2 * row..2 * row + 2].copy_from_slice(&source[..2]);
-    output[2 * PANEL + 32 * row..][..32].copy_from_slice(&source[2..]);
+    spread(&source[2..34], row, &mut output[2 * PANEL..]);
 }
 
 /// As [`Q4K_PANEL`] says.

@@ -73,8 +73,6 @@ pub(super) struct Order {
     pub(super) four: bool,
     /// There are many tokens in all, or the kernels do as if there were.
     pub(super) many: bool,
-    /// Every fourth of a `q8_0` block goes its own way.
-    pub(super) lanes: bool,
 }
 
 /// One row times one token.
@@ -96,7 +94,7 @@ pub(super) fn product(format: Format, row: &[u8], x: &[f32], order: Order) -> f3
                 let high = nibbles.iter().map(|byte| i32::from(byte >> 4) - 8);
                 (dot(low.chain(high), &x) as f32).mul_add(half(block) * scale, sum)
             }),
-        Format::Q8_0 if !order.lanes => {
+        Format::Q8_0 if order.many => {
             row.chunks(34)
                 .zip(tokens())
                 .fold(0.0, |sum, (block, (x, scale))| {

@@ -5,10 +5,10 @@ use std::cell::RefCell;
 use super::PANEL;
 #[cfg(target_arch = "aarch64")]
 pub(super) use super::aarch64::InstructionSet;
-use super::activations::{Activations, COLUMN_BY_COLUMN, Line, Rounding};
+use super::activations::{Activations, COLUMN_BY_COLUMN, Line, Rounding, as_bytes, as_bytes_mut};
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(super) use super::elsewhere::InstructionSet;
-use super::kernel::Job;
+use super::kernel::{Expansion, Job};
 use super::matrix::{Format, Matrix};
 #[cfg(target_arch = "x86_64")]
 pub(super) use super::x86::InstructionSet;
@@ -28,9 +28,6 @@ pub(crate) enum Finish<'a> {
     BiasResidual(&'a [f32], &'a [f32]),
 }
 
-/// From so many tokens on ggml takes the sums of `q5_k` and `q6_k` in another order, and so do the kernels.
-pub(super) const MANY: usize = 8;
-
 /// Weights that a thread reads again for every tile: they should stay in its cache.
 const CACHED_BYTES: usize = 96 * 1024;
 /// Chunks for each thread, so that one that is late leaves work to the others.
@@ -41,8 +38,10 @@ const LEAST_BYTES: usize = 16 * 1024;
 thread_local! {
     /// The caller's memory for activations.
     static ACTIVATIONS: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
-    /// A thread's memory for expanded rows.
+    /// A thread's memory for expanded rows of half floats.
     static EXPANDED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    /// A thread's memory for expanded panels.
+    static EXPANDED_PANELS: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The kernels of this processor.
@@ -95,11 +94,12 @@ pub(super) fn multiply_with(
             assert_eq!(residual.len(), output.len(), "residual");
         }
     }
+    let many = tokens >= kernels.0.many(matrix.format);
     let activations = Activations::new(
         x,
         matrix.columns,
-        Rounding::of(matrix.format),
-        kernels.0.tile_sizes(matrix.format),
+        Rounding::of(matrix.format, many),
+        kernels.0.tile_sizes(matrix.format, many),
         pool,
         ACTIVATIONS.take(),
     );
@@ -110,7 +110,8 @@ pub(super) fn multiply_with(
         matrix,
         activations: &activations,
         finish,
-        many: tokens >= MANY,
+        many,
+        expansion: kernels.0.expansion(matrix.format).filter(|_| many),
         output: Parts::new(output),
     };
     pool.run(panels.div_ceil(per_chunk), &|chunk| {
@@ -142,8 +143,10 @@ struct Product<'a> {
     matrix: &'a Matrix,
     activations: &'a Activations,
     finish: &'a Finish<'a>,
-    /// Whether there are [`MANY`] tokens.
+    /// Whether there are as many tokens as change the order of sums.
     many: bool,
+    /// How panels are expanded first.
+    expansion: Option<Expansion>,
     output: Parts<'a, f32>,
 }
 
@@ -170,6 +173,14 @@ impl Product<'_> {
             // SAFETY: what expanding needs every instruction set with kernels has.
             unsafe { wide.expand(halves, columns, &mut expanded) };
         }
+        let mut expanded_panels = Vec::new();
+        let mut block_bytes = 0;
+        if let Some(expansion) = self.expansion {
+            expanded_panels = EXPANDED_PANELS.take();
+            block_bytes = expansion.block_bytes;
+            self.expand(first, panels, expansion, &mut expanded_panels);
+        }
+        let expanded_bytes = block_bytes * self.matrix.blocks();
         for tile in &self.activations.tiles {
             let bytes = self.activations.tile(tile);
             let place = |token: usize, row: usize, rows: usize| {
@@ -185,7 +196,11 @@ impl Product<'_> {
             } else {
                 let kernel = set.kernel(self.matrix.format, tile.tokens, self.many);
                 for panel in first..first + panels {
-                    let (panel_bytes, rows) = self.matrix.panel(panel);
+                    let (mut panel_bytes, rows) = self.matrix.panel(panel);
+                    if expanded_bytes > 0 {
+                        let start = (panel - first) * expanded_bytes;
+                        panel_bytes = &as_bytes(&expanded_panels)[start..][..expanded_bytes];
+                    }
                     let job = Job {
                         panel: panel_bytes,
                         rows,
@@ -206,6 +221,21 @@ impl Product<'_> {
         }
         if !expanded.is_empty() {
             EXPANDED.set(expanded);
+        }
+        if !expanded_panels.is_empty() {
+            EXPANDED_PANELS.set(expanded_panels);
+        }
+    }
+
+    /// Expands `panels` panels from `first` on.
+    fn expand(&self, first: usize, panels: usize, expansion: Expansion, output: &mut Vec<Line>) {
+        let bytes = expansion.block_bytes * self.matrix.blocks();
+        output.resize((panels * bytes).div_ceil(64), Line::EMPTY);
+        let output = as_bytes_mut(output).chunks_exact_mut(bytes);
+        for (panel, output) in (first..first + panels).zip(output) {
+            let (source, rows) = self.matrix.panel(panel);
+            // SAFETY: the instruction set that has the expansion is there.
+            unsafe { (expansion.expand)(source, rows, self.matrix.blocks(), output) };
         }
     }
 

@@ -4,7 +4,7 @@ use half::f16;
 
 use super::matrix::{Format, Matrix};
 use super::portable::{self, Order};
-use super::product::{Finish, InstructionSet, Kernels, MANY, multiply, multiply_with};
+use super::product::{Finish, InstructionSet, Kernels, multiply, multiply_with};
 use crate::kernels::pool::Pool;
 
 const FORMATS: [Format; 6] = [
@@ -83,12 +83,14 @@ fn activations(count: usize, numbers: &mut Numbers) -> Vec<f32> {
 }
 
 /// The order in which this processor's kernels add.
-fn order(token: usize, tokens: usize) -> Order {
+fn order(format: Format, token: usize, tokens: usize) -> Order {
     let by_block = cfg!(target_arch = "aarch64");
+    let many = InstructionSet::available()
+        .next()
+        .map(|set| set.many(format));
     Order {
         four: !by_block && token < tokens / 4 * 4,
-        many: by_block || tokens >= MANY,
-        lanes: !by_block,
+        many: by_block || many.is_some_and(|many| tokens >= many),
     }
 }
 
@@ -96,7 +98,7 @@ fn plain(format: Format, source: &[u8], x: &[f32], rows: usize, columns: usize) 
     let mut results = Vec::new();
     let tokens = x.len() / columns;
     for (token, x) in x.chunks(columns).enumerate() {
-        let order = order(token, tokens);
+        let order = order(format, token, tokens);
         for row in source.chunks(source.len() / rows) {
             results.push(portable::product(format, row, x, order));
         }
@@ -133,7 +135,7 @@ fn every_kernel_gives_the_bits_of_the_plain_product() {
             ] {
                 let source = weights(format, rows, columns, &mut numbers);
                 let matrix = Matrix::alone(format, rows, columns, &source);
-                for tokens in [1, 2, 3, 5, 8, 16, 31] {
+                for tokens in [1, 2, 3, 5, 8, 16, 31, 39] {
                     for threads in [1, 2] {
                         let x = activations(tokens * columns, &mut numbers);
                         let mut output = vec![f32::NAN; tokens * rows];

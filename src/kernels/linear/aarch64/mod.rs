@@ -24,7 +24,7 @@ mod vectors;
 use std::arch::aarch64::*;
 use std::arch::is_aarch64_feature_detected;
 
-use super::kernel::{Job, Kernel};
+use super::kernel::{Expansion, Job, Kernel};
 use super::matrix::Format;
 use crate::kernels::halves::neon::{expand_high, expand_low};
 use vectors::{Dotprod, Neon, Rows, Vectors};
@@ -46,8 +46,20 @@ impl InstructionSet {
             .filter_map(|(set, there)| there.then_some(set))
     }
 
+    /// From so many tokens on the kernels add in another order: they have one.
+    #[expect(clippy::unused_self, reason = "other processors have several")]
+    pub(super) fn many(self, _format: Format) -> usize {
+        usize::MAX
+    }
+
+    /// How panels are expanded for many tokens: not at all.
+    #[expect(clippy::unused_self, reason = "other processors expand some")]
+    pub(super) fn expansion(self, _format: Format) -> Option<Expansion> {
+        None
+    }
+
     /// Tokens that kernels for `format` work on together, the most first, down to 1.
-    pub(super) fn tile_sizes(self, format: Format) -> &'static [usize] {
+    pub(super) fn tile_sizes(self, format: Format, _many: bool) -> &'static [usize] {
         match (self, format) {
             (_, Format::F16) => &[12, 4, 2, 1],
             (Self::Dotprod, Format::Q4_0 | Format::Q8_0) => &[4, 2, 1],

@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::super::PANEL;
-use super::eight_halves;
+use super::{eight_halves, turn_round};
 
 /// A product of expanded rows with a tile.
 #[derive(Clone, Copy)]
@@ -49,9 +49,9 @@ impl Wide {
         assert!(expanded.len() >= columns * self.rows && columns.is_multiple_of(8));
         let rows: Vec<&[u8]> = halves.chunks_exact(2 * columns).take(self.rows).collect();
         for first in (0..self.rows).step_by(PANEL) {
-            // SAFETY: the caller's condition; `turn_round` stays within eight rows of `columns` elements, and within
+            // SAFETY: the caller's condition; `expand_eight` stays within eight rows of `columns` elements, and within
             // `columns` times `rows` results, as just checked.
-            unsafe { turn_round(&rows, first, columns, self.rows, expanded) };
+            unsafe { expand_eight(&rows, first, columns, self.rows, expanded) };
         }
     }
 
@@ -76,7 +76,7 @@ impl Wide {
 
 /// Expands eight rows from `first` on.
 #[target_feature(enable = "avx,f16c")]
-unsafe fn turn_round(
+unsafe fn expand_eight(
     rows: &[&[u8]],
     first: usize,
     columns: usize,
@@ -89,36 +89,12 @@ unsafe fn turn_round(
             // SAFETY: a row has `columns` halves, of which there are eight from `column` on.
             *vector = unsafe { eight_halves(row.as_ptr().add(2 * column)) };
         }
-        let [a, b, c, d, e, f, g, h] = vectors;
-        let low = [(a, b), (c, d), (e, f), (g, h)].map(|(x, y)| _mm256_unpacklo_ps(x, y));
-        let high = [(a, b), (c, d), (e, f), (g, h)].map(|(x, y)| _mm256_unpackhi_ps(x, y));
-        // Four columns of rows a to d, then of e to h; 0b01_00_01_00 takes the lower pairs, 0b11_10_11_10 the upper.
-        let fours = |x: [__m256; 4], half: usize| {
-            (
-                _mm256_shuffle_ps::<0b01_00_01_00>(x[2 * half], x[2 * half + 1]),
-                _mm256_shuffle_ps::<0b11_10_11_10>(x[2 * half], x[2 * half + 1]),
-            )
-        };
-        let (first_0, first_1) = fours(low, 0);
-        let (first_2, first_3) = fours(high, 0);
-        let (last_0, last_1) = fours(low, 1);
-        let (last_2, last_3) = fours(high, 1);
-        let pairs = [
-            (first_0, last_0),
-            (first_1, last_1),
-            (first_2, last_2),
-            (first_3, last_3),
-        ];
-        for (index, (x, y)) in pairs.into_iter().enumerate() {
-            let columns = [
-                (index, _mm256_permute2f128_ps::<0x20>(x, y)),
-                (index + 4, _mm256_permute2f128_ps::<0x31>(x, y)),
-            ];
-            for (offset, values) in columns {
-                let place = &mut expanded[(column + offset) * all + first..][..PANEL];
-                // SAFETY: eight elements.
-                unsafe { _mm256_storeu_ps(place.as_mut_ptr(), values) };
-            }
+        // SAFETY: AVX is there.
+        let turned = unsafe { turn_round(vectors) };
+        for (offset, values) in turned.into_iter().enumerate() {
+            let place = &mut expanded[(column + offset) * all + first..][..PANEL];
+            // SAFETY: eight elements.
+            unsafe { _mm256_storeu_ps(place.as_mut_ptr(), values) };
         }
     }
 }

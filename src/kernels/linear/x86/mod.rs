@@ -4,7 +4,8 @@
 //! Integer sums are exact, so only the order of the floating-point ones matters. It is ggml's: of `q4_0` and `q4_k` a
 //! row's block becomes one integer, which is scaled and added (with four tokens or more, every 64 elements of a
 //! `q4_k` block); of the others every fourth of a vector goes its own way, and the eight sums are added at the end,
-//! except that with many tokens a block of `q5_k` and `q6_k` is one integer as well.
+//! except that with many tokens a block is one integer here as well: of `q5_k` and `q6_k` as ggml has it, of `q8_0`
+//! because it is faster.
 
 #![allow(
     clippy::wildcard_imports,
@@ -13,6 +14,7 @@
     reason = "intrinsics are read by their own names, memory is read unaligned, and registers are numbered"
 )]
 
+mod expanded;
 mod f16;
 mod f16_wide;
 mod q4_0;
@@ -23,7 +25,7 @@ mod q8_0;
 
 use std::arch::x86_64::*;
 
-use super::kernel::{Job, Kernel};
+use super::kernel::{Expansion, Job, Kernel};
 use super::matrix::Format;
 
 /// Sets of instructions with kernels, the best first.
@@ -49,16 +51,35 @@ impl InstructionSet {
             .filter_map(|(set, there)| there.then_some(set))
     }
 
-    /// Tokens that kernels for `format` work on together, the most first, down to 1.
-    pub(super) fn tile_sizes(self, format: Format) -> &'static [usize] {
-        match (self, format) {
-            (Self::Vnni, Format::F16) => &[12, 4, 2, 1],
-            (Self::Avx2, Format::F16) => &[6, 4, 2, 1],
-            (Self::Vnni, Format::Q4_0) => &[16, 8, 4, 2, 1],
-            (Self::Vnni, Format::Q4K) => &[8, 4, 2, 1],
-            (Self::Avx2, Format::Q8_0) => &[2, 1],
+    /// From so many tokens on the kernels for `format` add in another order.
+    #[expect(clippy::unused_self, reason = "other processors have one order")]
+    pub(super) fn many(self, format: Format) -> usize {
+        match format {
+            // As ggml does.
+            Format::Q5K | Format::Q6K => 8,
+            // ggml keeps eight sums for each result, which takes half as long again. Short prompts, and texts as they
+            // are continued, have its bits.
+            Format::Q8_0 => 32,
+            Format::F16 | Format::Q4_0 | Format::Q4K => usize::MAX,
+        }
+    }
+
+    /// Tokens that kernels for `format` and [`Self::many`] or fewer work on together, the most first, down to 1.
+    pub(super) fn tile_sizes(self, format: Format, many: bool) -> &'static [usize] {
+        match (self, format, many) {
+            (Self::Vnni, Format::F16, _) => &[12, 4, 2, 1],
+            (Self::Avx2, Format::F16, _) => &[6, 4, 2, 1],
+            (Self::Vnni, Format::Q4_0, _) => &[16, 8, 4, 2, 1],
+            (Self::Vnni, Format::Q4K, _) | (Self::Vnni, _, true) => &[8, 4, 2, 1],
+            (Self::Avx2, Format::Q8_0, false) => &[2, 1],
             _ => &[4, 2, 1],
         }
+    }
+
+    /// How panels of `format` are expanded for [`Self::many`] tokens, if they are.
+    #[expect(clippy::unused_self, reason = "other processors expand nothing")]
+    pub(super) fn expansion(self, format: Format) -> Option<Expansion> {
+        expanded::expansion(format)
     }
 
     /// The product of f16 rows with many tokens.
@@ -69,8 +90,8 @@ impl InstructionSet {
         }
     }
 
-    /// The kernel for `format` and so many tokens (of [`MANY`](super::product::MANY) or not), one of [`Self::tile_sizes`] (of f16 only below those of
-    /// [`Self::wide`]).
+    /// The kernel for `format` and so many tokens (of [`Self::many`] or fewer), one of [`Self::tile_sizes`] (of f16 only
+    /// below those of [`Self::wide`]).
     pub(super) fn kernel(self, format: Format, tokens: usize, many: bool) -> Kernel {
         match self {
             Self::Vnni => vnni::kernel(format, tokens, many),
@@ -96,16 +117,23 @@ trait Vectors {
         scales: __m256i,
     ) -> __m256i;
 
+    /// `sum` + each row's scale times its products with 16 signed bytes at `bytes`: vector v of `weights` holds four
+    /// bytes of each of eight rows, none above 63.
+    unsafe fn scaled_dot_of_four(
+        sum: __m256i,
+        weights: &[__m256i; 4],
+        bytes: *const u8,
+        scales: __m256i,
+    ) -> __m256i;
+
     /// Signed weights as [`Vectors::signed_dot`] takes them.
     unsafe fn signed_weights(weights: __m256i) -> SignedWeights;
 
-    /// For each lane the products of its four weights and bytes, all of which are signed; `correction` is −128 · the
-    /// sum of the lane's bytes.
-    unsafe fn signed_dot(
-        weights: SignedWeights,
-        bytes: __m256i,
-        correction: *const __m256i,
-    ) -> __m256i;
+    /// What a sum of [`Vectors::signed_dot`] begins with; at `excess` is −128 · the sum of all bytes that it will have.
+    unsafe fn signed_start(excess: *const u8) -> __m256i;
+
+    /// `sum` + for each row the products of its four weights with the four bytes at `bytes`, all of which are signed.
+    unsafe fn signed_dot(sum: __m256i, weights: SignedWeights, bytes: *const u8) -> __m256i;
 }
 
 /// Weights prepared for products with signed bytes.
@@ -115,6 +143,13 @@ struct SignedWeights {
     unsigned: __m256i,
     /// As they are.
     signed: __m256i,
+}
+
+/// Four bytes in every lane.
+#[inline(always)]
+unsafe fn four_everywhere(place: *const u8) -> __m256i {
+    // SAFETY: the caller has four bytes and AVX.
+    unsafe { _mm256_set1_epi32(place.cast::<i32>().read_unaligned()) }
 }
 
 struct Avx2;
@@ -146,6 +181,25 @@ impl Vectors for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn scaled_dot_of_four(
+        sum: __m256i,
+        weights: &[__m256i; 4],
+        bytes: *const u8,
+        scales: __m256i,
+    ) -> __m256i {
+        // SAFETY: the trait's condition. Four products of at most 63 · 127 fit 16 bits.
+        unsafe {
+            let pairs = |index: usize| {
+                _mm256_maddubs_epi16(weights[index], four_everywhere(bytes.add(4 * index)))
+            };
+            let scales = _mm256_blend_epi16::<0b1010_1010>(scales, _mm256_slli_epi32::<16>(scales));
+            let first = _mm256_madd_epi16(_mm256_add_epi16(pairs(0), pairs(1)), scales);
+            let second = _mm256_madd_epi16(_mm256_add_epi16(pairs(2), pairs(3)), scales);
+            _mm256_add_epi32(sum, _mm256_add_epi32(first, second))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn signed_weights(weights: __m256i) -> SignedWeights {
         SignedWeights {
             // SAFETY: the trait's condition.
@@ -155,16 +209,18 @@ impl Vectors for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn signed_dot(
-        weights: SignedWeights,
-        bytes: __m256i,
-        _correction: *const __m256i,
-    ) -> __m256i {
+    unsafe fn signed_start(_excess: *const u8) -> __m256i {
+        // SAFETY: the trait's condition.
+        unsafe { _mm256_setzero_si256() }
+    }
+
+    #[inline(always)]
+    unsafe fn signed_dot(sum: __m256i, weights: SignedWeights, bytes: *const u8) -> __m256i {
         // SAFETY: the trait's condition. Two products of at most 128 · 127 fit 16 bits.
         unsafe {
-            let bytes = _mm256_sign_epi8(bytes, weights.signed);
+            let bytes = _mm256_sign_epi8(four_everywhere(bytes), weights.signed);
             let pairs = _mm256_maddubs_epi16(weights.unsigned, bytes);
-            _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
+            _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
         }
     }
 }
@@ -216,6 +272,23 @@ impl Vectors for Vnni {
     }
 
     #[inline(always)]
+    unsafe fn scaled_dot_of_four(
+        sum: __m256i,
+        weights: &[__m256i; 4],
+        bytes: *const u8,
+        scales: __m256i,
+    ) -> __m256i {
+        // SAFETY: the trait's condition.
+        unsafe {
+            let mut dot = _mm256_setzero_si256();
+            for (index, &weights) in weights.iter().enumerate() {
+                dot = _mm256_dpbusd_epi32(dot, weights, four_everywhere(bytes.add(4 * index)));
+            }
+            _mm256_add_epi32(sum, _mm256_mullo_epi32(dot, scales))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn signed_weights(weights: __m256i) -> SignedWeights {
         SignedWeights {
             // SAFETY: the trait's condition.
@@ -225,13 +298,45 @@ impl Vectors for Vnni {
     }
 
     #[inline(always)]
-    unsafe fn signed_dot(
-        weights: SignedWeights,
-        bytes: __m256i,
-        correction: *const __m256i,
-    ) -> __m256i {
-        // SAFETY: the trait's condition; the caller's correction is 32 bytes.
-        unsafe { _mm256_dpbusd_epi32(correction.read_unaligned(), weights.unsigned, bytes) }
+    unsafe fn signed_start(excess: *const u8) -> __m256i {
+        // SAFETY: the trait's condition.
+        unsafe { four_everywhere(excess) }
+    }
+
+    #[inline(always)]
+    unsafe fn signed_dot(sum: __m256i, weights: SignedWeights, bytes: *const u8) -> __m256i {
+        // SAFETY: the trait's condition.
+        unsafe { _mm256_dpbusd_epi32(sum, weights.unsigned, four_everywhere(bytes)) }
+    }
+}
+
+/// Eight vectors of eight as columns become eight rows.
+#[inline(always)]
+unsafe fn turn_round(vectors: [__m256; 8]) -> [__m256; 8] {
+    // SAFETY: the caller has AVX.
+    unsafe {
+        let [a, b, c, d, e, f, g, h] = vectors;
+        let low = [(a, b), (c, d), (e, f), (g, h)].map(|(x, y)| _mm256_unpacklo_ps(x, y));
+        let high = [(a, b), (c, d), (e, f), (g, h)].map(|(x, y)| _mm256_unpackhi_ps(x, y));
+        // Of four vectors each; 0b01_00_01_00 takes the lower pairs, 0b11_10_11_10 the upper.
+        let fours = |x: [__m256; 4], half: usize| {
+            [
+                _mm256_shuffle_ps::<0b01_00_01_00>(x[2 * half], x[2 * half + 1]),
+                _mm256_shuffle_ps::<0b11_10_11_10>(x[2 * half], x[2 * half + 1]),
+            ]
+        };
+        let ([first_0, first_1], [first_2, first_3]) = (fours(low, 0), fours(high, 0));
+        let ([last_0, last_1], [last_2, last_3]) = (fours(low, 1), fours(high, 1));
+        [
+            _mm256_permute2f128_ps::<0x20>(first_0, last_0),
+            _mm256_permute2f128_ps::<0x20>(first_1, last_1),
+            _mm256_permute2f128_ps::<0x20>(first_2, last_2),
+            _mm256_permute2f128_ps::<0x20>(first_3, last_3),
+            _mm256_permute2f128_ps::<0x31>(first_0, last_0),
+            _mm256_permute2f128_ps::<0x31>(first_1, last_1),
+            _mm256_permute2f128_ps::<0x31>(first_2, last_2),
+            _mm256_permute2f128_ps::<0x31>(first_3, last_3),
+        ]
     }
 }
 
@@ -260,20 +365,6 @@ unsafe fn sum_of_lanes(lanes: __m256) -> f32 {
         );
         let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
         _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
-    }
-}
-
-/// The sum of eight lanes of integers, modulo 2³².
-#[inline(always)]
-unsafe fn sum_of_integers(lanes: __m256i) -> i32 {
-    // SAFETY: the caller has AVX2.
-    unsafe {
-        let four = _mm_add_epi32(
-            _mm256_extracti128_si256::<1>(lanes),
-            _mm256_castsi256_si128(lanes),
-        );
-        let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
-        _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two)))
     }
 }
 
@@ -323,21 +414,23 @@ macro_rules! kernels {
 kernels!(vnni, Vnni, "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni", [
     (F16, _) => f16::panel: 1 2 4;
     (Q4_0, _) => q4_0::panel: 1 2 4 8 16;
-    (Q8_0, _) => q8_0::panel: 1 2 4;
+    (Q8_0, false) => q8_0::panel: 1 2 4;
+    (Q8_0, true) => q8_0::panel_of_many: 1 2 4 8;
     (Q4K, _) => q4_k::panel: 1 2 4 8;
     (Q5K, false) => q5_k::panel: 1 2 4;
-    (Q5K, true) => q5_k::panel_of_many: 1 2 4;
+    (Q5K, true) => expanded::panel_of_q5_k: 1 2 4 8;
     (Q6K, false) => q6_k::panel: 1 2 4;
-    (Q6K, true) => q6_k::panel_of_many: 1 2 4;
+    (Q6K, true) => expanded::panel_of_q6_k: 1 2 4 8;
 ]);
 
 kernels!(avx2, Avx2, "avx2,fma,f16c", [
     (F16, _) => f16::panel: 1 2 4;
     (Q4_0, _) => q4_0::panel: 1 2 4;
-    (Q8_0, _) => q8_0::panel: 1 2;
+    (Q8_0, false) => q8_0::panel: 1 2;
+    (Q8_0, true) => q8_0::panel_of_many: 1 2 4;
     (Q4K, _) => q4_k::panel: 1 2 4;
     (Q5K, false) => q5_k::panel: 1 2 4;
-    (Q5K, true) => q5_k::panel_of_many: 1 2 4;
+    (Q5K, true) => expanded::panel_of_q5_k: 1 2 4;
     (Q6K, false) => q6_k::panel: 1 2 4;
-    (Q6K, true) => q6_k::panel_of_many: 1 2 4;
+    (Q6K, true) => expanded::panel_of_q6_k: 1 2 4;
 ]);

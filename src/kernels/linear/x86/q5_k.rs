@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::super::matrix::scale_and_minimum;
-use super::{Job, Vectors, half_everywhere, sum_of_integers, sum_of_lanes};
+use super::{Job, Vectors, half_everywhere, sum_of_lanes};
 
 /// Bytes of a super-block.
 const BLOCK: usize = 176;
@@ -15,27 +15,6 @@ const AHEAD: usize = 1408;
 /// See [`Kernel`](super::Kernel).
 #[inline(always)]
 pub(super) unsafe fn panel<V: Vectors, const TOKENS: usize>(
-    job: Job<'_>,
-    output: *mut f32,
-    stride: usize,
-) {
-    // SAFETY: the caller's condition.
-    unsafe { rows::<TOKENS, false>(job, output, stride) }
-}
-
-/// [`panel`] in the order of sums that ggml has for many tokens.
-#[inline(always)]
-pub(super) unsafe fn panel_of_many<V: Vectors, const TOKENS: usize>(
-    job: Job<'_>,
-    output: *mut f32,
-    stride: usize,
-) {
-    // SAFETY: the caller's condition.
-    unsafe { rows::<TOKENS, true>(job, output, stride) }
-}
-
-#[inline(always)]
-unsafe fn rows<const TOKENS: usize, const MANY: bool>(
     job: Job<'_>,
     output: *mut f32,
     stride: usize,
@@ -56,7 +35,7 @@ unsafe fn rows<const TOKENS: usize, const MANY: bool>(
                         _mm_prefetch::<_MM_HINT_T0>(block.wrapping_add(AHEAD + 64 * line).cast());
                     }
                 }
-                super_block::<TOKENS, MANY>(block, step, &mut sums, &mut minimums);
+                super_block::<TOKENS>(block, step, &mut sums, &mut minimums);
                 block = block.add(BLOCK);
                 step = step.add(STEP * TOKENS);
             }
@@ -68,7 +47,7 @@ unsafe fn rows<const TOKENS: usize, const MANY: bool>(
 }
 
 #[inline(always)]
-unsafe fn super_block<const TOKENS: usize, const MANY: bool>(
+unsafe fn super_block<const TOKENS: usize>(
     block: *const u8,
     step: *const u8,
     sums: &mut [__m256; TOKENS],
@@ -130,13 +109,6 @@ unsafe fn super_block<const TOKENS: usize, const MANY: bool>(
             let products = _mm_madd_epi16(lane_minimums, group_sums);
             let products = _mm_hadd_epi32(products, products);
             let product = _mm_cvtsi128_si32(_mm_hadd_epi32(products, products));
-            if MANY {
-                let scale = _mm256_cvtss_f32(scale);
-                let scaled = scale * sum_of_integers(dots[token]) as f32;
-                let result = (-minimum_scale).mul_add(product as f32, scaled);
-                minimums[token] = result.mul_add(token_scale, minimums[token]);
-                continue;
-            }
             sums[token] = _mm256_fmadd_ps(
                 _mm256_mul_ps(_mm256_set1_ps(token_scale), scale),
                 _mm256_cvtepi32_ps(dots[token]),

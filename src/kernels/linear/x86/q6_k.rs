@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Job, Vectors, half_everywhere, sum_of_integers, sum_of_lanes};
+use super::{Job, Vectors, half_everywhere, sum_of_lanes};
 
 /// Bytes of a super-block.
 const BLOCK: usize = 210;
@@ -14,27 +14,6 @@ const AHEAD: usize = 1680;
 /// See [`Kernel`](super::Kernel).
 #[inline(always)]
 pub(super) unsafe fn panel<V: Vectors, const TOKENS: usize>(
-    job: Job<'_>,
-    output: *mut f32,
-    stride: usize,
-) {
-    // SAFETY: the caller's condition.
-    unsafe { rows::<TOKENS, false>(job, output, stride) }
-}
-
-/// [`panel`] in the order of sums that ggml has for many tokens.
-#[inline(always)]
-pub(super) unsafe fn panel_of_many<V: Vectors, const TOKENS: usize>(
-    job: Job<'_>,
-    output: *mut f32,
-    stride: usize,
-) {
-    // SAFETY: the caller's condition.
-    unsafe { rows::<TOKENS, true>(job, output, stride) }
-}
-
-#[inline(always)]
-unsafe fn rows<const TOKENS: usize, const MANY: bool>(
     job: Job<'_>,
     output: *mut f32,
     stride: usize,
@@ -54,7 +33,7 @@ unsafe fn rows<const TOKENS: usize, const MANY: bool>(
                         _mm_prefetch::<_MM_HINT_T0>(block.wrapping_add(AHEAD + 64 * line).cast());
                     }
                 }
-                super_block::<TOKENS, MANY>(block, step, &mut sums);
+                super_block::<TOKENS>(block, step, &mut sums);
                 block = block.add(BLOCK);
                 step = step.add(STEP * TOKENS);
             }
@@ -66,7 +45,7 @@ unsafe fn rows<const TOKENS: usize, const MANY: bool>(
 }
 
 #[inline(always)]
-unsafe fn super_block<const TOKENS: usize, const MANY: bool>(
+unsafe fn super_block<const TOKENS: usize>(
     block: *const u8,
     step: *const u8,
     sums: &mut [__m256; TOKENS],
@@ -119,12 +98,6 @@ unsafe fn super_block<const TOKENS: usize, const MANY: bool>(
             let dot = _mm256_sub_epi32(dots[token], excess);
             let token_scale = step.add(304 * TOKENS + 4 * token).cast::<f32>();
             let token_scale = _mm256_set1_ps(token_scale.read_unaligned());
-            if MANY {
-                // All in the first lane; the others stay 0.
-                let dot = _mm256_zextps128_ps256(_mm_set_ss(sum_of_integers(dot) as f32));
-                *sum = _mm256_fmadd_ps(_mm256_mul_ps(scale, dot), token_scale, *sum);
-                continue;
-            }
             *sum = _mm256_fmadd_ps(
                 _mm256_mul_ps(token_scale, scale),
                 _mm256_cvtepi32_ps(dot),
