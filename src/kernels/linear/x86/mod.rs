@@ -69,8 +69,7 @@ impl InstructionSet {
         match (self, format, many) {
             (Self::Vnni, Format::F16, _) => &[12, 4, 2, 1],
             (Self::Avx2, Format::F16, _) => &[6, 4, 2, 1],
-            (Self::Vnni, Format::Q4_0, _) => &[16, 8, 4, 2, 1],
-            (Self::Vnni, Format::Q4K, _) | (Self::Vnni, _, true) => &[8, 4, 2, 1],
+            (Self::Vnni, Format::Q4_0 | Format::Q4K, _) | (Self::Vnni, _, true) => &[8, 4, 2, 1],
             (Self::Avx2, Format::Q8_0, false) => &[2, 1],
             _ => &[4, 2, 1],
         }
@@ -105,11 +104,18 @@ impl InstructionSet {
 /// # Safety
 /// The methods are only called inside functions that have the instructions of the set.
 trait Vectors {
-    /// `sum` + for each lane its row's products with 32 signed bytes at `bytes`: vector v of `weights` holds four
-    /// bytes of each of eight rows, none above 15.
-    unsafe fn dot_of_eight(sum: __m256i, weights: &[__m256i; 8], bytes: *const u8) -> __m256i;
+    /// What [`Vectors::small_dot`] begins with, when `sum` is to be added in the end.
+    unsafe fn small_start(sum: __m256i) -> __m256i;
 
-    /// [`Vectors::dot_of_eight`] times each row's scale, which is below 64.
+    /// Goes on with up to eight products of four bytes of each of eight rows, none above 15, and the four signed bytes
+    /// at `bytes`.
+    unsafe fn small_dot(partial: __m256i, weights: __m256i, bytes: *const u8) -> __m256i;
+
+    /// What it all comes to; with the same `sum`.
+    unsafe fn small_end(partial: __m256i, sum: __m256i) -> __m256i;
+
+    /// `sum` + each row's scale, which is below 64, times its products with 32 signed bytes at `bytes`: vector v of
+    /// `weights` holds four bytes of each of eight rows, none above 15.
     unsafe fn scaled_dot_of_eight(
         sum: __m256i,
         weights: &[__m256i; 8],
@@ -157,12 +163,24 @@ struct Vnni;
 
 impl Vectors for Avx2 {
     #[inline(always)]
-    unsafe fn dot_of_eight(sum: __m256i, weights: &[__m256i; 8], bytes: *const u8) -> __m256i {
+    unsafe fn small_start(_sum: __m256i) -> __m256i {
         // SAFETY: the trait's condition.
+        unsafe { _mm256_setzero_si256() }
+    }
+
+    #[inline(always)]
+    unsafe fn small_dot(partial: __m256i, weights: __m256i, bytes: *const u8) -> __m256i {
+        // SAFETY: the trait's condition. 8 · 2 · 15 · 127 fits 16 bits.
         unsafe {
-            let pairs = pairs_of_eight(weights, bytes);
-            _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+            let pairs = _mm256_maddubs_epi16(weights, four_everywhere(bytes));
+            _mm256_add_epi16(partial, pairs)
         }
+    }
+
+    #[inline(always)]
+    unsafe fn small_end(partial: __m256i, sum: __m256i) -> __m256i {
+        // SAFETY: the trait's condition.
+        unsafe { _mm256_add_epi32(sum, _mm256_madd_epi16(partial, _mm256_set1_epi16(1))) }
     }
 
     #[inline(always)]
@@ -172,9 +190,16 @@ impl Vectors for Avx2 {
         bytes: *const u8,
         scales: __m256i,
     ) -> __m256i {
-        // SAFETY: the trait's condition.
+        // SAFETY: the trait's condition. 8 · 2 · 15 · 127 fits 16 bits.
         unsafe {
-            let pairs = pairs_of_eight(weights, bytes);
+            let product = |index: usize| {
+                _mm256_maddubs_epi16(weights[index], four_everywhere(bytes.add(4 * index)))
+            };
+            let add = |a, b| _mm256_add_epi16(a, b);
+            let pairs = add(
+                add(add(product(0), product(1)), add(product(2), product(3))),
+                add(add(product(4), product(5)), add(product(6), product(7))),
+            );
             let scales = _mm256_or_si256(scales, _mm256_slli_epi32::<16>(scales));
             _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, scales))
         }
@@ -225,36 +250,21 @@ impl Vectors for Avx2 {
     }
 }
 
-/// For each half of a lane the products of 16 of 32 bytes: 8 · 2 · 15 · 127 fits 16 bits.
-#[inline(always)]
-unsafe fn pairs_of_eight(weights: &[__m256i; 8], bytes: *const u8) -> __m256i {
-    // SAFETY: the caller has 32 bytes and AVX2.
-    unsafe {
-        let product = |index: usize| {
-            let four = _mm256_set1_epi32(bytes.cast::<i32>().add(index).read_unaligned());
-            _mm256_maddubs_epi16(weights[index], four)
-        };
-        let add = |a, b| _mm256_add_epi16(a, b);
-        add(
-            add(add(product(0), product(1)), add(product(2), product(3))),
-            add(add(product(4), product(5)), add(product(6), product(7))),
-        )
-    }
-}
-
 impl Vectors for Vnni {
     #[inline(always)]
-    unsafe fn dot_of_eight(sum: __m256i, weights: &[__m256i; 8], bytes: *const u8) -> __m256i {
+    unsafe fn small_start(sum: __m256i) -> __m256i {
+        sum
+    }
+
+    #[inline(always)]
+    unsafe fn small_dot(partial: __m256i, weights: __m256i, bytes: *const u8) -> __m256i {
         // SAFETY: the trait's condition.
-        unsafe {
-            // Two sums, so that one instruction need not wait for the last.
-            let mut sums = [sum, _mm256_setzero_si256()];
-            for (index, &weights) in weights.iter().enumerate() {
-                let four = _mm256_set1_epi32(bytes.cast::<i32>().add(index).read_unaligned());
-                sums[index % 2] = _mm256_dpbusd_epi32(sums[index % 2], weights, four);
-            }
-            _mm256_add_epi32(sums[0], sums[1])
-        }
+        unsafe { _mm256_dpbusd_epi32(partial, weights, four_everywhere(bytes)) }
+    }
+
+    #[inline(always)]
+    unsafe fn small_end(partial: __m256i, _sum: __m256i) -> __m256i {
+        partial
     }
 
     #[inline(always)]
@@ -266,7 +276,13 @@ impl Vectors for Vnni {
     ) -> __m256i {
         // SAFETY: the trait's condition.
         unsafe {
-            let dot = Self::dot_of_eight(_mm256_setzero_si256(), weights, bytes);
+            // Two sums, so that one instruction need not wait for the last.
+            let mut sums = [_mm256_setzero_si256(); 2];
+            for (index, &weights) in weights.iter().enumerate() {
+                let bytes = four_everywhere(bytes.add(4 * index));
+                sums[index % 2] = _mm256_dpbusd_epi32(sums[index % 2], weights, bytes);
+            }
+            let dot = _mm256_add_epi32(sums[0], sums[1]);
             _mm256_add_epi32(sum, _mm256_mullo_epi32(dot, scales))
         }
     }
@@ -413,7 +429,7 @@ macro_rules! kernels {
 
 kernels!(vnni, Vnni, "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni", [
     (F16, _) => f16::panel: 1 2 4;
-    (Q4_0, _) => q4_0::panel: 1 2 4 8 16;
+    (Q4_0, _) => q4_0::panel: 1 2 4 8;
     (Q8_0, false) => q8_0::panel: 1 2 4;
     (Q8_0, true) => q8_0::panel_of_many: 1 2 4 8;
     (Q4K, _) => q4_k::panel: 1 2 4 8;

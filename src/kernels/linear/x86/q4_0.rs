@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Job, Vectors, eight_halves, store_rows};
+use super::{Job, Vectors, eight_halves, four_everywhere, store_rows};
 
 /// Bytes of a block of eight rows.
 const BLOCK: usize = 144;
@@ -32,17 +32,24 @@ pub(super) unsafe fn panel<V: Vectors, const TOKENS: usize>(
                 _mm_prefetch::<_MM_HINT_T0>(block.wrapping_add(AHEAD + 128).cast());
             }
             let scales = eight_halves(block);
-            let mut weights = [_mm256_setzero_si256(); 8];
+            let words = step.add(32 * TOKENS);
+            // What weights that are 8 too large add, taken away.
+            let excess = |token: usize| four_everywhere(words.add(4 * (TOKENS + token)));
+            let mut dots: [__m256i; TOKENS] =
+                std::array::from_fn(|token| V::small_start(excess(token)));
             for index in 0..4 {
                 let both = _mm256_loadu_si256(block.add(16 + 32 * index).cast());
-                weights[index] = _mm256_and_si256(both, low);
-                weights[4 + index] = _mm256_and_si256(_mm256_srli_epi16::<4>(both), low);
+                let weights = [both, _mm256_srli_epi16::<4>(both)];
+                for (half, weights) in weights.into_iter().enumerate() {
+                    let weights = _mm256_and_si256(weights, low);
+                    for (token, dot) in dots.iter_mut().enumerate() {
+                        let bytes = step.add(32 * token + 16 * half + 4 * index);
+                        *dot = V::small_dot(*dot, weights, bytes);
+                    }
+                }
             }
-            let words = step.add(32 * TOKENS);
             for (token, sum) in sums.iter_mut().enumerate() {
-                let correction = words.add(4 * (TOKENS + token)).cast::<i32>();
-                let correction = _mm256_set1_epi32(correction.read_unaligned());
-                let dot = V::dot_of_eight(correction, &weights, step.add(32 * token));
+                let dot = V::small_end(dots[token], excess(token));
                 let scale = _mm256_set1_ps(words.add(4 * token).cast::<f32>().read_unaligned());
                 *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_mul_ps(scales, scale), *sum);
             }
