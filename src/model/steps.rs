@@ -14,18 +14,24 @@ use crate::kernels::attention::{Attention, Queries, Table, attend};
 use crate::kernels::pool::Pool;
 use crate::kernels::{half_table, linear, rows};
 
-/// `weight · x`, without a bias: `[out, tokens]`.
+/// `weight · x`, without a bias: `[out, tokens]`; `as_if_alone` as in a batch.
 ///
 /// # Errors
 /// [`crate::Error::Ggml`] when the shapes do not fit, or a matrix of this library's kernels meets a context without
 /// their threads.
-pub(crate) fn product(context: &Arc<Context>, weight: &Matrix, x: &Tensor) -> Result<Tensor> {
+pub(crate) fn product(
+    context: &Arc<Context>,
+    weight: &Matrix,
+    x: &Tensor,
+    as_if_alone: bool,
+) -> Result<Tensor> {
     match weight {
         Matrix::Tensor(weight) => context.mul_mat(weight, x),
         Matrix::Own(matrix) => {
             let product = Product {
                 matrix: Arc::clone(matrix),
                 finish: Finish::Nothing,
+                as_if_alone,
             };
             context.step(Box::new(product), [matrix.rows(), x.shape()[1]], &[x])
         }
@@ -36,6 +42,8 @@ pub(crate) fn product(context: &Arc<Context>, weight: &Matrix, x: &Tensor) -> Re
 pub(super) struct Product {
     pub(super) matrix: Arc<linear::Matrix>,
     pub(super) finish: Finish,
+    /// See [`linear::Options`].
+    pub(super) as_if_alone: bool,
 }
 
 /// A function of each element, in place.
@@ -62,7 +70,11 @@ impl StepKernel for Product {
             Finish::BiasActivation(activation) => linear::Finish::BiasActivation(bias, activation),
             Finish::BiasResidual => linear::Finish::BiasResidual(bias, residual),
         };
-        linear::multiply(&self.matrix, x, &finish, pool, output);
+        let options = linear::Options {
+            finish,
+            as_if_alone: self.as_if_alone,
+        };
+        linear::multiply(&self.matrix, x, &options, pool, output);
     }
 }
 

@@ -37,6 +37,9 @@ pub struct Batch {
     pub hidden_states: bool,
     /// Whether the probabilities of attention come out, for which it is computed the plain way.
     pub attentions: bool,
+    /// Whether this library's kernels give each token the bits that it has when it is computed alone, which costs speed
+    /// from a handful of tokens on. Attention does so for fewer than 64 tokens in any case.
+    pub as_if_alone: bool,
 }
 
 impl Default for Batch {
@@ -47,6 +50,7 @@ impl Default for Batch {
             last_hidden_state: false,
             hidden_states: false,
             attentions: false,
+            as_if_alone: false,
         }
     }
 }

@@ -38,7 +38,7 @@ impl Session {
         let mut graph = Graph::new(&context)?;
         let input = context.tensor("rows", TensorType::F32, &[width, count])?;
         input.mark_input();
-        let output = product(&context, head, &input)?;
+        let output = product(&context, head, &input, false)?;
         output.mark_output();
         graph.expand(&output)?;
         graph.end_section(model.devices().head());

@@ -4,6 +4,7 @@
 
 use half::f16;
 
+use super::kernel::Count;
 use super::matrix::Format;
 use crate::kernels::halves as conversion;
 use crate::kernels::pool::Pool;
@@ -29,12 +30,12 @@ pub(super) enum Rounding {
 }
 
 impl Rounding {
-    /// What goes with matrices of `format` and few or many tokens.
-    pub(super) fn of(format: Format, many: bool) -> Self {
+    /// What goes with matrices of `format` and so many tokens.
+    pub(super) fn of(format: Format, count: Count) -> Self {
         match format {
             Format::F16 => Self::Half,
             Format::Q4_0 => Self::Blocks(8),
-            Format::Q8_0 if many => Self::Blocks(128),
+            Format::Q8_0 if count == Count::Many => Self::Blocks(128),
             Format::Q8_0 => Self::Fourths,
             Format::Q4K | Format::Q5K | Format::Q6K => Self::Super,
         }

@@ -1,6 +1,6 @@
 //! Processors without kernels here, whose products are ggml's.
 
-use super::kernel::{Expansion, Kernel};
+use super::kernel::{Count, Expansion, Kernel};
 use super::matrix::Format;
 
 /// There is none.
@@ -19,7 +19,7 @@ impl InstructionSet {
     }
 
     /// Of a set that is not there.
-    pub(super) fn tile_sizes(self, _format: Format, _many: bool) -> &'static [usize] {
+    pub(super) fn tile_sizes(self, _format: Format, _count: Count) -> &'static [usize] {
         match self {}
     }
 
@@ -34,7 +34,7 @@ impl InstructionSet {
     }
 
     /// Of a set that is not there.
-    pub(super) fn kernel(self, _format: Format, _tokens: usize, _many: bool) -> Kernel {
+    pub(super) fn kernel(self, _format: Format, _tokens: usize, _count: Count) -> Kernel {
         match self {}
     }
 }

@@ -13,6 +13,17 @@ pub(super) struct Job<'a> {
     pub(super) tile: &'a [u8],
 }
 
+/// How many tokens there are in all, as far as the order of sums depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Count {
+    /// One, or as if there were.
+    One,
+    /// Some.
+    Few,
+    /// At least as many as an instruction set calls many.
+    Many,
+}
+
 /// Computes the products of a panel's rows with a tile's tokens: row r of token t goes to `output[t * stride + r]`.
 ///
 /// # Safety

@@ -22,7 +22,7 @@ mod tests;
 mod x86;
 
 pub(crate) use matrix::{ALIGNMENT, Arena, Format, Matrix};
-pub(crate) use product::{Finish, multiply};
+pub(crate) use product::{Finish, Options, multiply};
 
 /// Rows of a panel.
 pub(crate) const PANEL: usize = 8;

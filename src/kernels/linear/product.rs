@@ -8,7 +8,7 @@ pub(super) use super::aarch64::InstructionSet;
 use super::activations::{Activations, COLUMN_BY_COLUMN, Line, Rounding, as_bytes, as_bytes_mut};
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(super) use super::elsewhere::InstructionSet;
-use super::kernel::{Expansion, Job};
+use super::kernel::{Count, Expansion, Job};
 use super::matrix::{Format, Matrix};
 #[cfg(target_arch = "x86_64")]
 pub(super) use super::x86::InstructionSet;
@@ -26,6 +26,23 @@ pub(crate) enum Finish<'a> {
     BiasActivation(&'a [f32], &'a (dyn Fn(&mut [f32]) + Sync)),
     /// A bias and what is at the same place of the residual, `[tokens, rows]`, are added.
     BiasResidual(&'a [f32], &'a [f32]),
+}
+
+/// How a product is computed.
+pub(crate) struct Options<'a> {
+    /// What follows.
+    pub(crate) finish: Finish<'a>,
+    /// Every token gets the bits that it has when it is the only one.
+    pub(crate) as_if_alone: bool,
+}
+
+impl<'a> From<Finish<'a>> for Options<'a> {
+    fn from(finish: Finish<'a>) -> Self {
+        Self {
+            finish,
+            as_if_alone: false,
+        }
+    }
 }
 
 /// Weights that a thread reads again for every tile: they should stay in its cache.
@@ -62,14 +79,14 @@ impl Kernels {
 pub(crate) fn multiply(
     matrix: &Matrix,
     x: &[f32],
-    finish: &Finish<'_>,
+    options: &Options<'_>,
     pool: &Pool,
     output: &mut [f32],
 ) {
     let Some(kernels) = Kernels::best() else {
         panic!("no kernels for this processor");
     };
-    multiply_with(kernels, matrix, x, finish, pool, output);
+    multiply_with(kernels, matrix, x, options, pool, output);
 }
 
 /// [`multiply`] with certain kernels, which this processor must have.
@@ -77,14 +94,14 @@ pub(super) fn multiply_with(
     kernels: Kernels,
     matrix: &Matrix,
     x: &[f32],
-    finish: &Finish<'_>,
+    options: &Options<'_>,
     pool: &Pool,
     output: &mut [f32],
 ) {
     let tokens = x.len() / matrix.columns;
     assert_eq!(x.len(), tokens * matrix.columns, "activations");
     assert_eq!(output.len(), tokens * matrix.rows, "results");
-    match finish {
+    match &options.finish {
         Finish::Nothing => {}
         Finish::Bias(bias) | Finish::BiasActivation(bias, _) => {
             assert_eq!(bias.len(), matrix.rows, "bias");
@@ -94,12 +111,16 @@ pub(super) fn multiply_with(
             assert_eq!(residual.len(), output.len(), "residual");
         }
     }
-    let many = tokens >= kernels.0.many(matrix.format);
+    let count = match tokens {
+        _ if options.as_if_alone => Count::One,
+        _ if tokens >= kernels.0.many(matrix.format) => Count::Many,
+        _ => Count::Few,
+    };
     let activations = Activations::new(
         x,
         matrix.columns,
-        Rounding::of(matrix.format, many),
-        kernels.0.tile_sizes(matrix.format, many),
+        Rounding::of(matrix.format, count),
+        kernels.0.tile_sizes(matrix.format, count),
         pool,
         ACTIVATIONS.take(),
     );
@@ -109,9 +130,12 @@ pub(super) fn multiply_with(
         kernels,
         matrix,
         activations: &activations,
-        finish,
-        many,
-        expansion: kernels.0.expansion(matrix.format).filter(|_| many),
+        finish: &options.finish,
+        count,
+        expansion: kernels
+            .0
+            .expansion(matrix.format)
+            .filter(|_| count == Count::Many),
         output: Parts::new(output),
     };
     pool.run(panels.div_ceil(per_chunk), &|chunk| {
@@ -143,8 +167,7 @@ struct Product<'a> {
     matrix: &'a Matrix,
     activations: &'a Activations,
     finish: &'a Finish<'a>,
-    /// Whether there are as many tokens as change the order of sums.
-    many: bool,
+    count: Count,
     /// How panels are expanded first.
     expansion: Option<Expansion>,
     output: Parts<'a, f32>,
@@ -194,7 +217,7 @@ impl Product<'_> {
                 // output, as `place` checked.
                 unsafe { wide.multiply(&expanded, bytes, columns, rows, output, stride) };
             } else {
-                let kernel = set.kernel(self.matrix.format, tile.tokens, self.many);
+                let kernel = set.kernel(self.matrix.format, tile.tokens, self.count);
                 for panel in first..first + panels {
                     let (mut panel_bytes, rows) = self.matrix.panel(panel);
                     if expanded_bytes > 0 {

@@ -4,7 +4,7 @@ use half::f16;
 
 use super::matrix::{Format, Matrix};
 use super::portable::{self, Order};
-use super::product::{Finish, InstructionSet, Kernels, multiply, multiply_with};
+use super::product::{Finish, InstructionSet, Kernels, Options, multiply, multiply_with};
 use crate::kernels::pool::Pool;
 
 const FORMATS: [Format; 6] = [
@@ -143,7 +143,7 @@ fn every_kernel_gives_the_bits_of_the_plain_product() {
                             Kernels(set),
                             &matrix,
                             &x,
-                            &Finish::Nothing,
+                            &Finish::Nothing.into(),
                             &Pool::new(threads),
                             &mut output,
                         );
@@ -190,7 +190,7 @@ fn the_largest_weights_and_activations_fit_every_sum() {
                         Kernels(set),
                         &matrix,
                         &x,
-                        &Finish::Nothing,
+                        &Finish::Nothing.into(),
                         &pool,
                         &mut output,
                     );
@@ -214,7 +214,13 @@ fn scales_that_are_no_numbers_reach_the_results() {
         let matrix = Matrix::alone(format, rows, columns, &source);
         let x: Vec<f32> = (0..columns).map(|_| numbers.float()).collect();
         let mut output = vec![0.0; rows];
-        multiply(&matrix, &x, &Finish::Nothing, &Pool::new(1), &mut output);
+        multiply(
+            &matrix,
+            &x,
+            &Finish::Nothing.into(),
+            &Pool::new(1),
+            &mut output,
+        );
         for (row, value) in output.iter().enumerate() {
             assert_eq!(value.is_nan(), row == 4, "{format:?} row {row}: {value}");
         }
@@ -233,7 +239,7 @@ fn bias_activation_and_residual_follow_the_product() {
     let pool = Pool::new(3);
     let run = |finish: Finish<'_>| {
         let mut output = vec![0.0; tokens * rows];
-        multiply(&matrix, &x, &finish, &pool, &mut output);
+        multiply(&matrix, &x, &finish.into(), &pool, &mut output);
         output
     };
     let product = run(Finish::Nothing);
@@ -252,4 +258,37 @@ fn bias_activation_and_residual_follow_the_product() {
     let squared: Vec<f32> = biased.iter().map(|value| value * value).collect();
     let square = |values: &mut [f32]| values.iter_mut().for_each(|value| *value *= *value);
     assert_eq!(run(Finish::BiasActivation(&bias, &square)), squared);
+}
+
+#[test]
+fn tokens_have_the_bits_they_have_alone_when_that_is_asked_for() {
+    let mut numbers = Numbers(5);
+    let (rows, columns, tokens) = (21, 512, 39);
+    for format in FORMATS {
+        let source = weights(format, rows, columns, &mut numbers);
+        let matrix = Matrix::alone(format, rows, columns, &source);
+        let x = activations(tokens * columns, &mut numbers);
+        for set in InstructionSet::available() {
+            let run = |x: &[f32], as_if_alone: bool| {
+                let mut output = vec![f32::NAN; x.len() / columns * rows];
+                let options = Options {
+                    as_if_alone,
+                    ..Finish::Nothing.into()
+                };
+                multiply_with(
+                    Kernels(set),
+                    &matrix,
+                    x,
+                    &options,
+                    &Pool::new(2),
+                    &mut output,
+                );
+                output
+            };
+            let together = run(&x, true);
+            let alone: Vec<f32> = x.chunks(columns).flat_map(|x| run(x, false)).collect();
+            let worst = difference(&together, &alone);
+            assert!(worst == 0.0, "{format:?} {set:?}: {worst:e}");
+        }
+    }
 }

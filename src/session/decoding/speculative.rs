@@ -17,6 +17,9 @@ use crate::session::Batch;
 use crate::tasks::softmax;
 use crate::{Error, Result, TokenId};
 
+/// From 64 tokens on attention adds in another order than for one.
+const MOST_PROPOSALS: usize = 62;
+
 /// A proposed token, with the distribution it was drawn from when it was drawn.
 pub(super) struct Proposal {
     token: TokenId,
@@ -40,14 +43,19 @@ pub(super) trait Drafter {
 
 /// What followed the same tokens before.
 pub(super) struct PromptLookup {
+    /// Tokens to propose at most.
+    most: usize,
+    /// Tokens to propose next: each costs a little, and wrong ones are for nothing.
     tokens: usize,
     longest: usize,
 }
 
 impl PromptLookup {
     pub(super) fn new(options: &GenerationOptions) -> Self {
+        let most = options.prompt_lookup_num_tokens.unwrap_or(0);
         Self {
-            tokens: options.prompt_lookup_num_tokens.unwrap_or(0),
+            most,
+            tokens: most,
             longest: options.max_matching_ngram_size,
         }
     }
@@ -66,6 +74,14 @@ impl Drafter for PromptLookup {
             probabilities: None,
         };
         Ok(found.iter().map(proposal).collect())
+    }
+
+    fn learn(&mut self, proposed: usize, taken: usize) {
+        if proposed > 0 {
+            // As many again as were right, and twice as many when all were.
+            let next = if taken == proposed { 2 * taken } else { taken };
+            self.tokens = next.clamp(self.most.min(1), self.most);
+        }
     }
 }
 
@@ -184,35 +200,30 @@ pub(super) fn write(
         .zip(request.prompt)
         .take_while(|(a, b)| a == b)
         .count();
-    // The prompt's last token goes into the first pass with proposals.
-    let before = request.prompt.len().saturating_sub(1);
-    let common = common.min(before);
+    let common = common.min(request.prompt.len().saturating_sub(1));
     session.truncate(0, common)?;
-    if common < before {
-        let tokens = &request.prompt[common..before];
-        let batch = Batch::of_text(tokens, common, SequenceSet::of(0)?, |_| false);
-        match session.run(&batch) {
-            Ok(_) => {}
-            Err(Error::Stopped) => return Ok(generation),
-            Err(error) => return Err(error),
-        }
-    }
-    generation.timings.prefill_tokens = before - common;
-    generation.timings.prefill = start.elapsed();
-    let start = Instant::now();
     let mut text = Text {
         request,
         ids: request.prompt.to_vec(),
         chain: request.chain(1)?,
         generator: Generator::new(request.options.seed),
-        computed: 0,
         scores: Vec::new(),
         logits: Vec::new(),
     };
+    // The prompt by itself, as without proposals, so that the first token is the same.
+    let first = match session.prefill(&request.prompt[common..]) {
+        Ok(logits) => text.first(logits)?,
+        Err(Error::Stopped) => return Ok(generation),
+        Err(error) => return Err(error),
+    };
+    generation.timings.prefill_tokens = request.prompt.len() - common;
+    generation.timings.prefill = start.elapsed();
+    let start = Instant::now();
     let mut writer = Writer::new(request, 0)?;
-    let reason = text.write(session, drafter, &mut writer, on_token)?;
+    let reason = text.write(first, session, drafter, &mut writer, on_token)?;
     generation.timings.decode = start.elapsed();
-    generation.timings.decode_tokens = text.computed;
+    // The first came of the prompt.
+    generation.timings.decode_tokens = (text.ids.len() - request.prompt.len()).saturating_sub(1);
     let mut continuation = writer.finish(reason);
     // Proposals that were right may go on past the end.
     text.scores.truncate(continuation.ids.len());
@@ -228,8 +239,6 @@ struct Text<'a, 'r> {
     ids: Vec<TokenId>,
     chain: Chain,
     generator: Generator,
-    /// Tokens that went through the model.
-    computed: usize,
     /// On request, what each token was chosen by.
     scores: Vec<Vec<f32>>,
     /// On request, the model's logits for each token.
@@ -237,8 +246,19 @@ struct Text<'a, 'r> {
 }
 
 impl Text<'_, '_> {
+    /// The token after the prompt.
+    fn first(&mut self, logits: &[f32]) -> Result<TokenId> {
+        let options = self.request.options;
+        let scores = self.chain.process(logits, &self.ids);
+        keep(options.output_scores, &mut self.scores, scores);
+        keep(options.output_logits, &mut self.logits, logits);
+        self.generator.choose(scores, options.sampling.do_sample)
+    }
+
+    /// Writes the continuation, of which `first` is known.
     fn write(
         &mut self,
+        first: TokenId,
         session: &mut Session,
         drafter: &mut dyn Drafter,
         writer: &mut Writer<'_>,
@@ -249,15 +269,11 @@ impl Text<'_, '_> {
             .prompt
             .len()
             .saturating_add(self.request.max_new_tokens);
-        while self.ids.len() < end {
-            let tokens = match self.pass(session, drafter, end) {
-                Ok(tokens) => tokens,
-                Err(Error::Stopped) => return Ok(FinishReason::Stopped),
-                Err(Error::ContextFull { .. }) if self.ids.len() > self.request.prompt.len() => {
-                    return Ok(FinishReason::ContextFull);
-                }
-                Err(error) => return Err(error),
-            };
+        if self.request.max_new_tokens == 0 {
+            return Ok(FinishReason::Length);
+        }
+        let mut tokens = vec![first];
+        loop {
             for id in tokens {
                 self.ids.push(id);
                 if let Some(reason) = writer.push(id, on_token) {
@@ -266,11 +282,19 @@ impl Text<'_, '_> {
                     return Ok(reason);
                 }
             }
+            if self.ids.len() >= end {
+                return Ok(FinishReason::Length);
+            }
             if self.request.is_over_time() {
                 return Ok(FinishReason::Time);
             }
+            tokens = match self.pass(session, drafter, end) {
+                Ok(tokens) => tokens,
+                Err(Error::Stopped) => return Ok(FinishReason::Stopped),
+                Err(Error::ContextFull { .. }) => return Ok(FinishReason::ContextFull),
+                Err(error) => return Err(error),
+            };
         }
-        Ok(FinishReason::Length)
     }
 
     /// One pass over the last token and proposals; gives the tokens that follow, one at least.
@@ -285,14 +309,17 @@ impl Text<'_, '_> {
             .context_size()
             .min(session.model().hyperparameters().positions);
         // Each proposal takes a position, and the model's own token after them is one of the rest.
-        let most = (end - self.ids.len() - 1).min(positions.saturating_sub(self.ids.len()));
+        let most = (end - self.ids.len() - 1)
+            .min(positions.saturating_sub(self.ids.len()))
+            .min(MOST_PROPOSALS);
         let proposals = drafter.propose(&self.ids, most, &mut self.generator)?;
         let first = self.ids.len() - 1;
         let mut tokens = vec![self.ids[first]];
         tokens.extend(proposals.iter().map(|proposal| proposal.token));
-        let batch = Batch::of_text(&tokens, first, SequenceSet::of(0)?, |_| true);
+        let mut batch = Batch::of_text(&tokens, first, SequenceSet::of(0)?, |_| true);
+        // The text is the one without proposals, also where two tokens are almost equally likely.
+        batch.as_if_alone = true;
         let output = session.run(&batch)?;
-        self.computed += tokens.len();
         let mut taken = Vec::new();
         let mut ids = self.ids.clone();
         for (row, proposal) in proposals.iter().enumerate() {

@@ -24,7 +24,7 @@ mod vectors;
 use std::arch::aarch64::*;
 use std::arch::is_aarch64_feature_detected;
 
-use super::kernel::{Expansion, Job, Kernel};
+use super::kernel::{Count, Expansion, Job, Kernel};
 use super::matrix::Format;
 use crate::kernels::halves::neon::{expand_high, expand_low};
 use vectors::{Dotprod, Neon, Rows, Vectors};
@@ -59,8 +59,10 @@ impl InstructionSet {
     }
 
     /// Tokens that kernels for `format` work on together, the most first, down to 1.
-    pub(super) fn tile_sizes(self, format: Format, _many: bool) -> &'static [usize] {
+    pub(super) fn tile_sizes(self, format: Format, count: Count) -> &'static [usize] {
         match (self, format) {
+            // Larger tiles add in another order.
+            (_, Format::F16) if count == Count::One => &[4, 2, 1],
             (_, Format::F16) => &[12, 4, 2, 1],
             (Self::Dotprod, Format::Q4_0 | Format::Q8_0) => &[4, 2, 1],
             _ => &[2, 1],
@@ -75,7 +77,7 @@ impl InstructionSet {
 
     /// The kernel for `format` and so many tokens, one of [`Self::tile_sizes`] (of f16 only below those of
     /// [`Self::wide`]). The order of sums does not depend on how many there are in all.
-    pub(super) fn kernel(self, format: Format, tokens: usize, _many: bool) -> Kernel {
+    pub(super) fn kernel(self, format: Format, tokens: usize, _count: Count) -> Kernel {
         match self {
             Self::Dotprod => dotprod::kernel(format, tokens),
             Self::Neon => neon::kernel(format, tokens),

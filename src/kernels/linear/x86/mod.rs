@@ -25,7 +25,7 @@ mod q8_0;
 
 use std::arch::x86_64::*;
 
-use super::kernel::{Expansion, Job, Kernel};
+use super::kernel::{Count, Expansion, Job, Kernel};
 use super::matrix::Format;
 
 /// Sets of instructions with kernels, the best first.
@@ -64,13 +64,18 @@ impl InstructionSet {
         }
     }
 
-    /// Tokens that kernels for `format` and [`Self::many`] or fewer work on together, the most first, down to 1.
-    pub(super) fn tile_sizes(self, format: Format, many: bool) -> &'static [usize] {
-        match (self, format, many) {
+    /// Tokens that kernels for `format` work on together, the most first, down to 1.
+    pub(super) fn tile_sizes(self, format: Format, count: Count) -> &'static [usize] {
+        match (self, format, count) {
+            // Larger tiles add in another order.
+            (_, Format::F16, Count::One) => &[4, 2, 1],
+            (_, Format::Q4K, Count::One) => &[2, 1],
             (Self::Vnni, Format::F16, _) => &[12, 4, 2, 1],
             (Self::Avx2, Format::F16, _) => &[6, 4, 2, 1],
-            (Self::Vnni, Format::Q4_0 | Format::Q4K, _) | (Self::Vnni, _, true) => &[8, 4, 2, 1],
-            (Self::Avx2, Format::Q8_0, false) => &[2, 1],
+            (Self::Vnni, Format::Q4_0 | Format::Q4K, _) | (Self::Vnni, _, Count::Many) => {
+                &[8, 4, 2, 1]
+            }
+            (Self::Avx2, Format::Q8_0, Count::One | Count::Few) => &[2, 1],
             _ => &[4, 2, 1],
         }
     }
@@ -89,9 +94,10 @@ impl InstructionSet {
         }
     }
 
-    /// The kernel for `format` and so many tokens (of [`Self::many`] or fewer), one of [`Self::tile_sizes`] (of f16 only
+    /// The kernel for `format` and so many tokens of so many in all, one of [`Self::tile_sizes`] (of f16 only
     /// below those of [`Self::wide`]).
-    pub(super) fn kernel(self, format: Format, tokens: usize, many: bool) -> Kernel {
+    pub(super) fn kernel(self, format: Format, tokens: usize, count: Count) -> Kernel {
+        let many = count == Count::Many;
         match self {
             Self::Vnni => vnni::kernel(format, tokens, many),
             Self::Avx2 => avx2::kernel(format, tokens, many),
