@@ -181,6 +181,7 @@ fn hidden_states_are_the_references() {
 fn quantized_models_compute_what_ggmls_operations_do() {
     let _cores = cores();
     let folder = tempfile::tempdir().unwrap();
+    let exact = austen_f32();
     for file_type in ["f16", "q8_0", "q4_0", "q4_k"] {
         let file = austen(file_type, folder.path());
         let models = [true, false].map(|own_kernels| {
@@ -191,8 +192,10 @@ fn quantized_models_compute_what_ggmls_operations_do() {
             Model::open(&file, &options).unwrap()
         });
         let mut worst = 0.0f32;
+        // Squares of the differences to the logits without quantization, ours and ggml's.
+        let mut squares = [0.0f64; 2];
         for prompt in reference()["prompts"].as_array().unwrap() {
-            let [ours, theirs] = models.each_ref().map(|model| {
+            let [ours, theirs, exact] = [&models[0], &models[1], &exact].map(|model| {
                 let mut session = session(model, SessionOptions::default());
                 let mut logits = session.forward(&ids(&prompt["ids"])).unwrap().to_vec();
                 logits.extend_from_slice(session.decode(11).unwrap());
@@ -200,11 +203,26 @@ fn quantized_models_compute_what_ggmls_operations_do() {
             });
             let differences = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs());
             worst = worst.max(differences.fold(0.0, f32::max));
+            for (square, logits) in squares.iter_mut().zip([&ours, &theirs]) {
+                let pairs = logits.iter().zip(&exact);
+                *square += pairs.map(|(&a, &b)| f64::from(a - b).powi(2)).sum::<f64>();
+            }
         }
         println!("{file_type}: largest difference to ggml's operations {worst:.2e}");
-        // The same bits of quantized matrices. Sums of half floats are taken in another order, and activations that are
-        // rounded to half floats fall to the other side.
-        let limit = if file_type == "f16" { 0.01 } else { 0.0 };
-        assert!(worst <= limit, "{file_type}: {worst:e}");
+        if cfg!(target_arch = "x86_64") {
+            // The same bits of quantized matrices (of q8_0 for fewer than 32 tokens). Sums of half floats are taken in
+            // another order, and activations that are rounded to half floats fall to the other side.
+            let limit = if file_type == "f16" { 0.01 } else { 0.0 };
+            assert!(worst <= limit, "{file_type}: {worst:e}");
+        } else {
+            // Other processors have other orders, and ggml's operations are not the same on all of them, so that now
+            // and then an activation is rounded to the other side: neither is nearer to what the other computes than
+            // to the truth. Ours must not be further from that than ggml's.
+            let [ours, theirs] = squares;
+            println!(
+                "{file_type}: squares of the error {ours:.3}, of ggml's operations {theirs:.3}"
+            );
+            assert!(ours <= 1.2 * theirs, "{file_type}: {ours}, ggml {theirs}");
+        }
     }
 }

@@ -289,12 +289,23 @@ impl Lanes for Neon {
     fn prefetch<T>(self, from: &[T], start: usize, count: usize) {
         const LINE: usize = 64;
         let first = from.as_ptr().wrapping_add(start).cast::<u8>();
-        for offset in (0..count * size_of::<T>()).step_by(LINE) {
-            // SAFETY: any address may be asked for.
-            unsafe {
-                asm!("prfm pldl1keep, [{0}]", in(reg) first.wrapping_add(offset),
-                    options(readonly, nostack, preserves_flags));
-            }
+        let bytes = count * size_of::<T>();
+        // The usual head is 64 half floats: a loop would take longer than what it does.
+        prefetch_line(self, first);
+        if bytes > LINE {
+            prefetch_line(self, first.wrapping_add(LINE));
         }
+        for offset in (2 * LINE..bytes).step_by(LINE) {
+            prefetch_line(self, first.wrapping_add(offset));
+        }
+    }
+}
+
+/// Asks for the memory at an address, which may be any.
+#[inline(always)]
+fn prefetch_line(_: Neon, address: *const u8) {
+    // SAFETY: asking for memory touches none that a program sees, whatever the address.
+    unsafe {
+        asm!("prfm pldl1keep, [{0}]", in(reg) address, options(readonly, nostack, preserves_flags));
     }
 }

@@ -19,7 +19,7 @@ pub(super) const SUPER_BLOCK: usize = 256;
 /// What a kernel reads of each token, see the functions of the same names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rounding {
-    /// Half floats, expanded again.
+    /// Half floats, expanded again; [`AS_THEY_ARE`] where they are not rounded.
     Half,
     /// Blocks of 32 bytes with a scale, and what weights that are so much too large add, taken away.
     Blocks(i32),
@@ -152,8 +152,12 @@ pub(super) fn as_bytes_mut(lines: &mut [Line]) -> &mut [u8] {
 /// Tiles of at least this many tokens hold half floats column by column, smaller ones row by row.
 pub(super) const COLUMN_BY_COLUMN: usize = 6;
 
+/// Whether activations beside f16 weights are left in f32. ggml rounds them to half floats on x86-64, but not on ARM
+/// (unless it computes in half floats altogether).
+pub(super) const AS_THEY_ARE: bool = cfg!(target_arch = "aarch64");
+
 wide! {
-    /// f32 rounded to half floats: `[columns][tokens]` in large tiles, `[tokens][columns]` in small ones.
+    /// f32, rounded to half floats unless [`AS_THEY_ARE`]: `[columns][tokens]` in large tiles, `[tokens][columns]` in small ones.
     fn halves(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) = halves_body
 }
 
@@ -169,8 +173,12 @@ fn halves_body(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) {
     for (token, x) in x.chunks_exact(columns).enumerate() {
         for (block, x) in x.chunks(BLOCK).enumerate() {
             let (rounded, expanded) = (&mut rounded[..x.len()], &mut expanded[..x.len()]);
-            conversion::round(x, rounded);
-            conversion::expand(rounded, expanded);
+            if AS_THEY_ARE {
+                expanded.copy_from_slice(x);
+            } else {
+                conversion::round(x, rounded);
+                conversion::expand(rounded, expanded);
+            }
             for (index, value) in expanded.iter().enumerate() {
                 let place = (block * BLOCK + index) * column + token * row;
                 output[4 * place..4 * place + 4].copy_from_slice(&value.to_ne_bytes());

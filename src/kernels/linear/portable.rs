@@ -3,6 +3,7 @@
 
 use half::f16;
 
+use super::activations::AS_THEY_ARE;
 use super::matrix::{Format, scale_and_minimum};
 
 fn half(bytes: &[u8]) -> f32 {
@@ -83,7 +84,14 @@ pub(super) fn product(format: Format, row: &[u8], x: &[f32], order: Order) -> f3
         Format::F16 => row
             .chunks(2)
             .zip(x)
-            .map(|(weight, &x)| f64::from(half(weight)) * f16::from_f32(x).to_f64())
+            .map(|(weight, &x)| {
+                let x = if AS_THEY_ARE {
+                    x
+                } else {
+                    f16::from_f32(x).to_f32()
+                };
+                f64::from(half(weight)) * f64::from(x)
+            })
             .sum::<f64>() as f32,
         Format::Q4_0 => row
             .chunks(18)
