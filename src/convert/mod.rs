@@ -39,6 +39,7 @@ pub use types::{FILE_TYPES, FileType, tensor_type_from_name};
 
 use crate::error::{Error, Result};
 use crate::gguf::{GgufWriter, TensorType};
+use crate::machine::parallel::Threads;
 use plan::Prepared;
 use quantize::{Job, Measured, error_bound};
 use rows::SourceTensor;
@@ -106,6 +107,9 @@ pub fn plan(source: &Path, options: &ConvertOptions) -> Result<Plan> {
     Prepared::new(source, options).map(|prepared| prepared.plan)
 }
 
+/// Stack of a thread that quantizes, in bytes.
+const STACK: usize = 2 << 20;
+
 /// Converts `source` (a Hugging Face folder, a weights file in one, or a GGUF file) into the file
 /// `output`, reads that back and checks it. Anonymous memory stays below about 100 MB whatever the
 /// model's size.
@@ -123,16 +127,15 @@ pub fn convert(
     let start = Instant::now();
     refuse_same_file(source, output)?;
     let prepared = Prepared::new(source, options)?;
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(options.threads.unwrap_or(0))
-        .build()
+    let threads = Threads::start(options.threads.unwrap_or(0), STACK)
         .map_err(|error| Error::Argument(format!("starting the threads failed: {error}")))?;
     progress.begin(&prepared.plan);
     let mut writer = GgufWriter::create(output, &prepared.header, options.overwrite)?;
     let mut measured = Vec::with_capacity(prepared.found.len());
     for number in 0..prepared.found.len() {
         measured.push(
-            pool.install(|| convert_tensor(&prepared, number, &mut writer, progress))
+            threads
+                .install(|| convert_tensor(&prepared, number, &mut writer, progress))
                 .map_err(|error| error.within(source.display().to_string()))?,
         );
     }

@@ -1,5 +1,5 @@
-/* Every function of the interface, used and misused: interface MODEL.gguf FOLDER
- * FOLDER is empty and may be written to. */
+/* Every function of the interface, used and misused: interface MODEL.gguf FOLDER [TOKENS]
+ * FOLDER is empty and may be written to. TOKENS of a text may be fewer than 20 where computing is slow, not than 4. */
 #include <math.h>
 
 #include "check.h"
@@ -261,11 +261,11 @@ static int32_t hear(const gpt2_step *step, void *user_data) {
 
 static void halve(float *scores, size_t n_scores, const uint32_t *tokens, size_t n_tokens, void *user_data) {
     CHECK(n_scores == 4096 && n_tokens > 0 && tokens != NULL);
-    ++*(int *)user_data;
+    ++*(size_t *)user_data;
     for (size_t i = 0; i < n_scores; i++) scores[i] /= 2;
 }
 
-static void generating(const gpt2_model *model) {
+static void generating(const gpt2_model *model, size_t n_tokens) {
     size_t count, length;
     uint32_t *prompt = tokens_of(model, TEXT, &count);
     gpt2_session_options session_options;
@@ -276,36 +276,36 @@ static void generating(const gpt2_model *model) {
     OK(gpt2_session_new(model, &session_options, &session));
     gpt2_generate_options options;
     OK(gpt2_generate_options_init(&options, sizeof options));
-    options.max_new_tokens = 20;
+    options.max_new_tokens = (int64_t)n_tokens;
     gpt2_generation *generation;
     struct heard heard = {.session = session};
     OK(gpt2_generate(session, prompt, count, &options, hear, &heard, &generation));
-    CHECK(gpt2_generation_count(generation) == 1 && heard.tokens == 20 && heard.ends == 1);
+    CHECK(gpt2_generation_count(generation) == 1 && heard.tokens == n_tokens && heard.ends == 1);
     gpt2_continuation continuation = {.size = sizeof continuation};
     OK(gpt2_generation_get(generation, 0, &continuation));
-    CHECK(continuation.n_tokens == 20 && continuation.finish_reason == GPT2_FINISH_LENGTH);
+    CHECK(continuation.n_tokens == n_tokens && continuation.finish_reason == GPT2_FINISH_LENGTH);
     CHECK(isnan(continuation.score) && strcmp(continuation.text, heard.text) == 0);
     FAILS(GPT2_ERROR_ARGUMENT, "index", gpt2_generation_get(generation, 1, &continuation));
     FAILS(GPT2_ERROR_ARGUMENT, "output_scores", gpt2_generation_scores(generation, 0, 0, 0, NULL, 0, NULL));
     gpt2_timings timings = {.size = sizeof timings};
     OK(gpt2_generation_get_timings(generation, &timings));
-    CHECK(timings.prefill_tokens == count && timings.decode_tokens == 19 && timings.decode_seconds > 0);
+    CHECK(timings.prefill_tokens == count && timings.decode_tokens == n_tokens - 1 && timings.decode_seconds > 0);
 
     /* The same by hand, and with the sampler's rule that changes nothing but is asked. */
     static float logits[4096];
     gpt2_sampler *sampler;
-    int asked = 0;
+    size_t asked = 0;
     OK(gpt2_sampler_new(model, &options, prompt, count, &sampler));
     OK(gpt2_sampler_add(sampler, halve, &asked));
     OK(gpt2_cache_clear(session));
     OK(gpt2_prefill(session, 0, prompt, count, logits, 4096, NULL));
-    for (size_t i = 0; i < 20; i++) {
+    for (size_t i = 0; i < n_tokens; i++) {
         uint32_t token;
         OK(gpt2_sampler_choose(sampler, logits, 4096, &token));
         CHECK(token == continuation.tokens[i]);
         OK(gpt2_decode(session, 0, token, logits, 4096, NULL));
     }
-    CHECK(asked == 20);
+    CHECK(asked == n_tokens);
     float before = logits[7];
     OK(gpt2_sampler_process(sampler, logits, 4096));
     CHECK(logits[7] == before / 2);
@@ -349,7 +349,7 @@ static void generating(const gpt2_model *model) {
     /* A search, and what is refused. */
     const char *beams[] = {"num_beams=3", "length_penalty=0.5"};
     OK(gpt2_generate_options_init(&options, sizeof options));
-    options.max_new_tokens = 8;
+    options.max_new_tokens = n_tokens < 8 ? (int64_t)n_tokens : 8;
     options.parameters = beams;
     options.n_parameters = 2;
     OK(gpt2_generate(session, prompt, count, &options, NULL, NULL, &generation));
@@ -403,14 +403,16 @@ static void converting(const char *file, const char *folder) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 3) return 2;
+    if (argc < 3 || argc > 4) return 2;
+    size_t n_tokens = argc == 4 ? (size_t)atoi(argv[3]) : 20;
+    CHECK(n_tokens >= 4 && n_tokens <= 20);
     gpt2_model *model;
     about();
     loading(argv[1], &model);
     memory(argv[1]);
     text(model);
     computing(model, argv[2]);
-    generating(model);
+    generating(model, n_tokens);
     converting(argv[1], argv[2]);
     OK(gpt2_set_log_callback(GPT2_LOG_ERROR, NULL, NULL));
     OK(gpt2_model_free(model));

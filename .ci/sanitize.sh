@@ -1,0 +1,120 @@
+# The stage `sanitize`, read by .ci/run: the C tests under valgrind and with gcc's sanitizers, and the examples in C under
+# valgrind. GPT2_SANITIZE names some of the tools instead of all.
+#
+# RUSTC_BOOTSTRAP lets a stable compiler instrument this library. For ThreadSanitizer Rust's own library is compiled so as
+# well: it must see the locks in there, or takes what they guard for a race. AddressSanitizer needs no more than its
+# replacement of malloc there.
+
+# What waits for a thread by spinning waits for long where one thread runs at a time.
+VALGRIND=(valgrind --quiet --fair-sched=yes --error-exitcode=9 --leak-check=full
+    --errors-for-leak-kinds=definite,indirect,possible --suppressions="$PWD/tests/capi/c/valgrind.supp")
+# One type whose products are ggml's, and one whose products are ours, with our threads.
+MODEL_TYPES=(f32 q8_0)
+
+# Runs the command after $1, its name, which must succeed; says how long it took.
+timed() {
+    local start=$SECONDS name=$1
+    shift
+    "$@" || { echo "$name: status $?" >&2; return 1; }
+    echo "$name: $((SECONDS - start)) s"
+}
+
+# Makes cargo compile Rust's own library too, of which the source is needed.
+build_rust_library() {
+    export CARGO_UNSTABLE_BUILD_STD=std,panic_unwind
+    [ -e "$(rustc --print sysroot)/lib/rustlib/src/rust/library/Cargo.lock" ] ||
+        { has rustup && rustup component add rust-src; }
+}
+
+# Builds library and C tests for one of the tools and runs them.
+sanitize() {
+    local kind=$1 flags='' names='' only=(--only static) run=() tokens=() folder target program type libraries
+    target=$(rustc -vV | sed -n 's/^host: //p')
+    folder=$(mktemp -d)
+    # The variable is gone by then.
+    # shellcheck disable=SC2064
+    trap "rm -rf '$folder'" EXIT
+    export CARGO_TARGET_DIR=$CHECKS/$kind
+    if [ "$kind" = valgrind ]; then
+        # It does not know the newest instructions.
+        [ "$(uname -m)" != x86_64 ] || export GGML_CPU_ARCH=x86-64-v3
+        run=("${VALGRIND[@]}") only=()
+        # Computing takes a hundred times as long there: fewer tokens of each text.
+        tokens=(4)
+    else
+        flags="-fsanitize=$kind -fno-omit-frame-pointer -g1"
+        export RUSTC_BOOTSTRAP=1 CFLAGS=$flags CXXFLAGS=$flags
+        export RUSTFLAGS="-Zsanitizer=$kind -Cunsafe-allow-abi-mismatch=sanitizer"
+        if [ "$kind" = thread ]; then
+            names=tests/capi/c/tsan_names.c
+            build_rust_library || return 3
+        fi
+        export ASAN_OPTIONS=detect_leaks=1 TSAN_OPTIONS=halt_on_error=1
+    fi
+    ./install.sh --profile dev "${only[@]}" --target "$target" --prefix "$folder"
+    libraries="$folder/lib/libgpt2.a $(PKG_CONFIG_PATH=$folder/lib/pkgconfig pkg-config --static --libs --cflags gpt2 |
+        sed 's/-lgpt2 *//')"
+    for program in convert interface abi threads; do
+        # shellcheck disable=SC2086 # lists of words
+        gcc -std=gnu99 -g -O1 -pthread $flags -Itests/capi/c -o "$folder/$program" "tests/capi/c/$program.c" $names \
+            $libraries -lm
+    done
+    for type in "${MODEL_TYPES[@]}"; do
+        timed "$kind: convert $type" "${run[@]}" "$folder/convert" models/austen-gpt2 "$folder/$type.gguf" "$type"
+        timed "$kind: abi $type" "${run[@]}" "$folder/abi" "$folder/$type.gguf"
+        for program in interface threads; do
+            # Every way to compute gives the same only with all digits.
+            [ "$program $type" != "interface q8_0" ] || continue
+            mkdir "$folder/scratch"
+            timed "$kind: $program $type ${tokens[*]}" "${run[@]}" "$folder/$program" "$folder/$type.gguf" \
+                "$folder/scratch" "${tokens[@]}"
+            rm -r "$folder/scratch"
+        done
+    done
+    if [ "$kind" = valgrind ]; then examples_under_valgrind "$folder"; fi
+}
+
+# The programs of examples/c with the library in $1, linked either way, say under valgrind what they say without it.
+examples_under_valgrind() {
+    local folder=$1 link program prompt="It is a truth universally acknowledged, that" expected found
+    for link in static shared; do
+        cp -r examples/c "$folder/examples-$link"
+        make --quiet --directory "$folder/examples-$link" LINK=$link PKG_CONFIG_PATH="$folder/lib/pkgconfig"
+        while read -r program arguments; do
+            # shellcheck disable=SC2086 # a list of words
+            set -- "$folder/examples-$link/$program" "$folder/q8_0.gguf" "$prompt" $arguments
+            expected=$(LD_LIBRARY_PATH=$folder/lib "$@")
+            found=$(LD_LIBRARY_PATH=$folder/lib "${VALGRIND[@]}" "$@")
+            [ -n "$expected" ] && [ "$found" = "$expected" ] ||
+                { printf '%s %s: expected\n%s\nfound\n%s\n' "$link" "$program" "$expected" "$found" >&2; return 1; }
+            echo "valgrind: $program $arguments, linked $link: no error, the same output"
+        done <<'END'
+generate max_new_tokens=12
+generate max_new_tokens=12 do_sample=true temperature=0.8 top_k=40 seed=7
+generate_cpp max_new_tokens=12
+sampler 12
+embed Emma
+END
+    done
+}
+
+{ has gcc && has make && has pkg-config; } || install gcc make pkg-config || {
+    skip "sanitize (no gcc, make or pkg-config)"
+    return
+}
+for kind in ${GPT2_SANITIZE:-valgrind address thread}; do
+    if [ "$kind" = valgrind ] && ! has valgrind && ! install valgrind; then
+        skip "valgrind (it is not installed: apt-get install valgrind)"
+        continue
+    fi
+    # In a shell of its own, which forgets the variables; not in a condition, where bash would ignore -e.
+    set +e
+    (set -e; sanitize "$kind")
+    status=$?
+    set -e
+    case $status in
+    0) note "sanitize: $kind found nothing" ;;
+    3) skip "sanitize: $kind (the source of Rust's library cannot be had: rustup component add rust-src)" ;;
+    *) return $status ;;
+    esac
+done
