@@ -38,5 +38,8 @@ pub(super) struct Expansion {
     pub(super) block_bytes: usize,
     /// Writes `blocks` blocks of a panel of so many rows; rows that are missing become 0. The processor must have the
     /// instructions of the set that has the expansion.
-    pub(super) expand: unsafe fn(panel: &[u8], rows: usize, blocks: usize, expanded: &mut [u8]),
+    pub(super) expand: Expand,
 }
+
+/// See [`Expansion`].
+pub(super) type Expand = unsafe fn(panel: &[u8], rows: usize, blocks: usize, expanded: &mut [u8]);

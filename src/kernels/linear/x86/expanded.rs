@@ -3,12 +3,13 @@
 
 use std::arch::x86_64::*;
 
+use super::super::kernel::Expand;
 use super::super::matrix::{Format, scale_and_minimum};
 use super::{Expansion, Job, Vectors, eight_halves, store_rows, turn_round};
 
 /// What the kernels of `format` need.
 pub(super) fn expansion(format: Format) -> Option<Expansion> {
-    let (block_bytes, expand): (_, unsafe fn(&[u8], usize, usize, &mut [u8])) = match format {
+    let (block_bytes, expand): (_, Expand) = match format {
         Format::Q5K => (Q5K::BYTES, expand::<Q5K>),
         Format::Q6K => (Q6K::BYTES, expand::<Q6K>),
         _ => return None,

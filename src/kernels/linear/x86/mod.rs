@@ -67,15 +67,16 @@ impl InstructionSet {
     /// Tokens that kernels for `format` work on together, the most first, down to 1.
     pub(super) fn tile_sizes(self, format: Format, count: Count) -> &'static [usize] {
         match (self, format, count) {
-            // Larger tiles add in another order.
+            // Larger tiles of these two add in another order; of the third the registers hold no more.
             (_, Format::F16, Count::One) => &[4, 2, 1],
-            (_, Format::Q4K, Count::One) => &[2, 1],
+            (_, Format::Q4K, Count::One) | (Self::Avx2, Format::Q8_0, Count::One | Count::Few) => {
+                &[2, 1]
+            }
             (Self::Vnni, Format::F16, _) => &[12, 4, 2, 1],
             (Self::Avx2, Format::F16, _) => &[6, 4, 2, 1],
             (Self::Vnni, Format::Q4_0 | Format::Q4K, _) | (Self::Vnni, _, Count::Many) => {
                 &[8, 4, 2, 1]
             }
-            (Self::Avx2, Format::Q8_0, Count::One | Count::Few) => &[2, 1],
             _ => &[4, 2, 1],
         }
     }
