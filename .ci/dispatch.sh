@@ -47,7 +47,7 @@ dispatch_text() {
 
     # Nothing of ggml's CPU code is visible but what is registered.
     archive=$(ls -t "$target"/dispatch/release/build/gpt2-edge-*/out/libggml.a | head -n1)
-    if nm -g --defined-only "$archive" 2>/dev/null | grep -E ' [TDBRVW] (ggml_compute_forward|ggml_vec_dot|ggml_threadpool)'; then
+    if nm -g --defined-only "$archive" 2>/dev/null | grep -E ' [TDBRVW] (ggml_compute_forward|ggml_vec_dot|ggml_threadpool_(new|free|pause|resume))'; then
         echo "the CPU code's symbols are visible in $archive" >&2
         return 1
     fi

@@ -181,6 +181,51 @@ fn check_memory(session: &Session, gpu_layers: Option<usize>) {
     assert_eq!(whole.weights, there.memory.weights + cpu.memory.weights);
 }
 
+/// The model in `file` with every matrix as f32: the same numbers, and nothing rounded on the way.
+fn in_full(file: &Path) -> PathBuf {
+    let output = file.with_extension("full.gguf");
+    let options =
+        gpt2::convert::ConvertOptions::new(gpt2::convert::FileType::from_name("f32").unwrap());
+    gpt2::convert::convert(file, &output, &options, &()).unwrap();
+    output
+}
+
+/// Every greedy token is that of the CPU computing with the same numbers in f32, where the device does not round to
+/// halves (`GGML_VK_DISABLE_F16` keeps Vulkan from it).
+fn writes_the_same_tokens(device: &str) {
+    let devices = [device.to_owned()];
+    let options = SessionOptions {
+        cache_type: Some(CacheType::F32),
+        ..SessionOptions::default()
+    };
+    let prompts = prompts();
+    for (name, gpu_layers) in [("f32", None), ("f32", Some(LAYERS / 2)), ("f16", None)] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = austen(name, folder.path());
+        let mut cpu = session(&open(&in_full(&file), &[], None), options);
+        let mut there = session(&open(&file, &devices, gpu_layers), options);
+        for prompt in &prompts[..6] {
+            let (expected, logits) = greedy(&mut cpu, prompt);
+            let (text, found) = greedy(&mut there, prompt);
+            let worst = distance(&logits[0], &found[0]);
+            println!("{name}, {gpu_layers:?} layers on {device}: logits within {worst:e}");
+            assert_eq!(text, expected, "{name}, {gpu_layers:?} layers");
+        }
+    }
+}
+
+#[test]
+fn a_gpu_without_halves_writes_the_same_tokens() {
+    let _cores = cores();
+    match device_under_test() {
+        Some(_) if std::env::var_os("GGML_VK_DISABLE_F16").is_none() => {
+            println!("not without halves: GGML_VK_DISABLE_F16 is not set");
+        }
+        Some(device) => writes_the_same_tokens(&device),
+        None => println!("skipped: GPT2_TEST_DEVICE names no device (gpt2 devices lists them)"),
+    }
+}
+
 /// What a session can be asked for beyond a text: every cache type, hidden states of many tokens, a cache
 /// that was cut and saved, logits of rows.
 fn keeps_its_promises(device: &str) {

@@ -68,6 +68,10 @@ impl Context {
         // SAFETY: the arena has room and ggml's conditions (ggml_can_mul_mat, not transposed) hold.
         unsafe {
             let raw = sys::ggml_mul_mat(arena, weight.raw(), activations.raw());
+            if !raw.is_null() {
+                // GPUs would add up in halves; the CPU never does.
+                sys::ggml_prec_set_acc(raw, sys::GGML_PREC_F32);
+            }
             self.adopt(OPERATION, raw, &[weight, activations])
         }
     }
