@@ -99,9 +99,16 @@ macro_rules! structure {
                 const fn plain<T: $crate::capi::structs::Plain>() -> usize {
                     size_of::<T>()
                 }
-                // A later version's field must not lie where an earlier one has padding, which is not set.
+                // A later version's field must not lie where an earlier one has padding, which is not set: there is
+                // none at the end, and with pointers of 64 bits none at all.
+                let ends = [$(std::mem::offset_of!($name, $field) + size_of::<$type>()),*];
                 assert!(
-                    size_of::<$name>() == size_of::<usize>() $(+ size_of::<$type>())*,
+                    size_of::<$name>() == ends[ends.len() - 1],
+                    "structures of the interface have no padding at their end"
+                );
+                assert!(
+                    cfg!(not(target_pointer_width = "64"))
+                        || size_of::<$name>() == size_of::<usize>() $(+ size_of::<$type>())*,
                     "structures of the interface have no padding"
                 );
                 &[
