@@ -2,8 +2,9 @@
 //! transformers than ggml's own operations.
 //!
 //! Kernels are plain functions on slices of f32 and know neither ggml nor GPT-2; `ggml::custom` puts
-//! them into a graph. Every function gives the same bits on every processor: the body is written once
-//! and compiled a second time for AVX2, where the same operations run eight at a time.
+//! them into a graph. Small functions are written once and compiled a second time for AVX2, where the same
+//! operations run eight at a time, with the same bits; products, attention and the sums of the layer norm follow the
+//! order that ggml has with the processor's instructions.
 
 #![allow(
     clippy::inline_always,
