@@ -224,7 +224,7 @@ typedef struct gpt2_session_options {
     size_t size;
     size_t context;          /* tokens that the cache holds, of all sequences together; 0: what the model has, for
                                 each sequence */
-    size_t batch_size;       /* most tokens computed together; 0: 512 */
+    size_t batch_size;       /* most tokens computed together; 0: 256 */
     size_t sequences;        /* texts that the cache tells apart, numbered from 0, at most 64; default 1 */
     size_t threads;          /* 0: one a physical core */
     uint64_t memory_limit;   /* most bytes, weights included; a context of 0 is shortened to fit; 0: no limit */

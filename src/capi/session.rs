@@ -45,7 +45,7 @@ structure! {
     gpt2_session_options, init gpt2_session_options_init {
         /// Positions of the cache; 0: as many as the model has for each sequence.
         context: usize = 0,
-        /// Most tokens computed together; 0: 512.
+        /// Most tokens computed together; 0: 256.
         batch_size: usize = 0,
         /// Sequences that the cache tells apart.
         sequences: usize = 1,

@@ -16,7 +16,7 @@ use super::sys;
 use crate::error::{Error, Result};
 use crate::gguf::TensorType;
 use crate::kernels::pool::Pool;
-use crate::kernels::shared::Parts;
+use crate::kernels::shared::in_chunks;
 
 /// Most tensors a kernel reads beside its result.
 pub(crate) const MAX_INPUTS: usize = 4;
@@ -59,6 +59,7 @@ pub(crate) trait StepKernel: Send + Sync {
 pub(crate) enum Elements<'a> {
     F32(&'a [f32]),
     F16(&'a [f16]),
+    I32(&'a [i32]),
     /// The blocks of a quantized type.
     Blocks(TensorType, &'a [u8]),
 }
@@ -68,6 +69,14 @@ impl<'a> Elements<'a> {
     pub(crate) fn f32(self) -> &'a [f32] {
         match self {
             Self::F32(numbers) => numbers,
+            _ => &[],
+        }
+    }
+
+    /// The numbers of an i32 tensor, and nothing of another.
+    pub(crate) fn i32(self) -> &'a [i32] {
+        match self {
+            Self::I32(numbers) => numbers,
             _ => &[],
         }
     }
@@ -141,6 +150,9 @@ unsafe fn elements<'a>(tensor: *const sys::ggml_tensor) -> Elements<'a> {
             }
             Ok(TensorType::F16) => {
                 Elements::F16(std::slice::from_raw_parts(data.cast::<f16>(), count))
+            }
+            Ok(TensorType::I32) => {
+                Elements::I32(std::slice::from_raw_parts(data.cast::<i32>(), count))
             }
             Ok(other) => {
                 let bytes = sys::ggml_nbytes(tensor);
@@ -216,24 +228,20 @@ impl Operation {
             (Kernel::Step(_), None) => unreachable!("`step` asks for a pool"),
             (Kernel::Rows(kernel), pool) => {
                 let inputs = inputs.map(Elements::f32);
-                let all = output.len();
-                let chunk = (CHUNK_ELEMENTS / columns).max(1) * columns;
-                let parts = Parts::new(output);
-                let compute = |start: usize, length: usize| {
+                let compute = |start: usize, output: &mut [f32]| {
                     kernel.compute(Rows {
                         first: first + start / columns,
                         columns,
-                        // SAFETY: chunks do not overlap.
-                        output: unsafe { parts.slice(start, length) },
+                        output,
                         inputs,
                     });
                 };
                 match pool {
-                    Some(pool) => pool.run(all.div_ceil(chunk), &|index| {
-                        let start = index * chunk;
-                        compute(start, chunk.min(all - start));
-                    }),
-                    None => compute(0, all),
+                    Some(pool) => {
+                        let chunk = (CHUNK_ELEMENTS / columns).max(1) * columns;
+                        in_chunks(pool, output, chunk, &compute);
+                    }
+                    None => compute(0, output),
                 }
             }
         }

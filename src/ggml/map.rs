@@ -5,6 +5,8 @@ use std::ops::Range;
 use std::path::Path;
 
 use memmap2::{Advice, Mmap, MmapOptions, UncheckedAdvice};
+#[cfg(target_os = "linux")]
+use rustix::param::page_size;
 
 use crate::error::{Error, Result};
 
@@ -53,7 +55,7 @@ impl MappedFile {
     /// Gives the memory of `range` back to the system. The bytes stay readable: the next access reads
     /// them from the file again. Partial pages at the ends are kept.
     pub fn release(&self, range: Range<usize>) {
-        let Some((offset, length)) = whole_pages(range, self.map.len()) else {
+        let Some((offset, length)) = whole_pages(range, self.map.len(), page_size()) else {
             return;
         };
         // SAFETY: the pages are those of a read-only file mapping. Dropping them is invisible to
@@ -71,12 +73,8 @@ impl MappedFile {
     /// # Errors
     /// [`Error::Memory`] when the system refuses, usually because of `ulimit -l`.
     pub fn lock(&self) -> Result<()> {
-        self.lock_pages().map_err(|source| {
-            Error::Memory(format!(
-                "locking {} bytes failed ({source}); raise the limit (ulimit -l) or leave out --mlock",
-                self.map.len()
-            ))
-        })
+        self.lock_pages()
+            .map_err(|source| locking_failed(self.map.len(), &source))
     }
 
     #[cfg(target_os = "linux")]
@@ -99,14 +97,23 @@ impl AsRef<[u8]> for MappedFile {
     }
 }
 
-/// The smallest page of the systems this runs on is 4 KiB, but 64 KiB pages exist on aarch64; whole
-/// 64 KiB units are whole pages everywhere.
-const PAGE_UNIT: usize = 1 << 16;
+/// What to do when the system does not lock memory.
+pub(crate) fn locking_failed(bytes: usize, source: &std::io::Error) -> Error {
+    Error::Memory(format!(
+        "locking {bytes} bytes failed ({source}); raise the limit (ulimit -l) or leave out --mlock"
+    ))
+}
 
-/// The part of `range` that covers whole pages, as offset and length.
-fn whole_pages(range: Range<usize>, file_bytes: usize) -> Option<(usize, usize)> {
-    let start = range.start.checked_next_multiple_of(PAGE_UNIT)?;
-    let end = range.end.min(file_bytes) / PAGE_UNIT * PAGE_UNIT;
+/// A multiple of the page of every system.
+#[cfg(not(target_os = "linux"))]
+fn page_size() -> usize {
+    1 << 16
+}
+
+/// The part of `range` that covers whole pages of `page` bytes, as offset and length.
+fn whole_pages(range: Range<usize>, file_bytes: usize, page: usize) -> Option<(usize, usize)> {
+    let start = range.start.checked_next_multiple_of(page)?;
+    let end = range.end.min(file_bytes) / page * page;
     (end > start).then(|| (start, end - start))
 }
 
@@ -114,21 +121,24 @@ fn whole_pages(range: Range<usize>, file_bytes: usize) -> Option<(usize, usize)>
 mod tests {
     use super::*;
 
+    /// Whole pages everywhere: 4 KiB mostly, up to 64 KiB on aarch64.
+    const UNIT: usize = 1 << 16;
+
     #[test]
     fn only_whole_pages_are_released() {
-        let unit = PAGE_UNIT;
+        let unit = UNIT;
         assert_eq!(
-            whole_pages(1..unit * 3 + 5, unit * 4),
+            whole_pages(1..unit * 3 + 5, unit * 4, unit),
             Some((unit, unit * 2))
         );
-        assert_eq!(whole_pages(1..unit + 5, unit * 4), None);
-        assert_eq!(whole_pages(usize::MAX - 1..usize::MAX, unit), None);
+        assert_eq!(whole_pages(1..unit + 5, unit * 4, unit), None);
+        assert_eq!(whole_pages(usize::MAX - 1..usize::MAX, unit, unit), None);
     }
 
     #[test]
     fn released_bytes_read_the_same() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let bytes: Vec<u8> = (0..PAGE_UNIT * 3).map(|index| (index / 7) as u8).collect();
+        let bytes: Vec<u8> = (0..UNIT * 3).map(|index| (index / 7) as u8).collect();
         std::fs::write(file.path(), &bytes).unwrap();
         let map = MappedFile::open(file.path()).unwrap();
         assert_eq!(map.as_ref(), &bytes[..]);
@@ -141,7 +151,7 @@ mod tests {
     fn locking_keeps_what_was_read_and_reads_nothing_more() {
         let file = tempfile::NamedTempFile::new().unwrap();
         // Large enough that what the system reads around a byte is a small part of it.
-        let bytes = PAGE_UNIT * 256;
+        let bytes = UNIT * 256;
         std::fs::write(file.path(), vec![7u8; bytes]).unwrap();
         let map = MappedFile::open(file.path()).unwrap();
         map.release(0..bytes);

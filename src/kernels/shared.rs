@@ -2,6 +2,8 @@
 
 use std::marker::PhantomData;
 
+use super::pool::Pool;
+
 /// A mutable slice whose parts are handed to threads.
 pub(crate) struct Parts<'a, T> {
     start: *mut T,
@@ -39,4 +41,23 @@ impl<'a, T> Parts<'a, T> {
         // SAFETY: within the slice, as just checked; the caller keeps parts from overlapping.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(first), length) }
     }
+}
+
+/// Shares `slice` out among the threads of `pool` in chunks of `length` (the last may be shorter): `work` gets each with
+/// the index of its first element.
+pub(crate) fn in_chunks<T: Send>(
+    pool: &Pool,
+    slice: &mut [T],
+    length: usize,
+    work: &(dyn Fn(usize, &mut [T]) + Sync),
+) {
+    let all = slice.len();
+    let parts = Parts::new(slice);
+    pool.run(all.div_ceil(length), &|chunk| {
+        let first = chunk * length;
+        // SAFETY: chunks do not overlap.
+        work(first, unsafe {
+            parts.slice(first, length.min(all - first))
+        });
+    });
 }

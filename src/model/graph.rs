@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::cache::KvCache;
 use super::device_map::DeviceMap;
 use super::steps::{
-    Apart, AttentionStep, Bias, BiasActivation, BiasGelu, BiasResidual, Finish, LayerNorm, Only,
-    Product, product,
+    Apart, AttentionStep, Bias, BiasActivation, BiasGelu, BiasResidual, Embedding, Finish,
+    LayerNorm, Only, Product, product,
 };
 use super::weights::{LayerWeights, Linear, Matrix, Norm, Weights};
 use super::{Activation, Hyperparameters};
@@ -244,19 +244,28 @@ struct Steps<'a> {
 impl Steps<'_> {
     /// Token, position and, where asked for, token type embeddings: `[width, tokens]`.
     fn embedding(&self, weights: &Weights, ports: &Ports) -> Result<Tensor> {
-        let tokens = self
-            .context
-            .get_rows(&weights.token_embedding, &ports.tokens)?;
         let positions = self
             .context
             .get_rows(&weights.position_embedding, &ports.positions)?;
-        let sum = self.context.add(&tokens, &positions)?;
+        let sum = self.add_embedding(&weights.token_embedding, &ports.tokens, &positions)?;
         match &ports.token_types {
-            Some(types) => {
-                let types = self.context.get_rows(&weights.token_embedding, types)?;
-                self.context.add(&sum, &types)
-            }
+            Some(types) => self.add_embedding(&weights.token_embedding, types, &sum),
             None => Ok(sum),
+        }
+    }
+
+    /// The rows of `matrix` that `tokens` names, and `others` added: `[width, tokens]`.
+    fn add_embedding(&self, matrix: &Matrix, tokens: &Tensor, others: &Tensor) -> Result<Tensor> {
+        match matrix {
+            Matrix::Tensor(matrix) => {
+                let rows = self.context.get_rows(matrix, tokens)?;
+                self.context.add(&rows, others)
+            }
+            Matrix::Own(matrix) => {
+                let shape = [matrix.columns(), tokens.elements()];
+                let kernel = Box::new(Embedding(Arc::clone(matrix)));
+                self.context.step(kernel, shape, &[tokens, others])
+            }
         }
     }
 

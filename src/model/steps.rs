@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use half::f16;
 
-use super::weights::Matrix;
+use super::weights::{Matrix, type_of};
 use crate::error::Result;
 use crate::ggml::context::{Context, Tensor};
 use crate::ggml::custom::{Elements, MAX_INPUTS, RowKernel, Rows, StepKernel};
+use crate::ggml::quantize::dequantize_rows;
 use crate::gguf::TensorType;
 use crate::kernels::activation::Elementwise;
 use crate::kernels::attention::{Attention, Queries, Table, attend};
 use crate::kernels::pool::Pool;
+use crate::kernels::shared::in_chunks;
 use crate::kernels::{half_table, linear, rows};
 
 /// `weight · x`, without a bias: `[out, tokens]`; `as_if_alone` as in a batch.
@@ -114,14 +116,57 @@ impl StepKernel for AttentionStep {
     }
 }
 
+/// Rows of a matrix of this library's kernels (the first input, i32 `[tokens]`, says which), to which those of the second
+/// (f32 `[columns, tokens]`) are added.
+pub(super) struct Embedding(pub(super) Arc<linear::Matrix>);
+
+impl StepKernel for Embedding {
+    fn name(&self) -> &'static str {
+        "embedding"
+    }
+
+    fn compute(&self, inputs: [Elements<'_>; MAX_INPUTS], output: &mut [f32], pool: &Pool) {
+        let [tokens, others, ..] = inputs;
+        let (tokens, others) = (tokens.i32(), others.f32());
+        let matrix = &self.0;
+        let columns = matrix.columns();
+        let tensor_type = type_of(matrix.format());
+        in_chunks(
+            pool,
+            output,
+            EMBEDDED_TOGETHER * columns,
+            &|start, output| {
+                let first = start / columns;
+                let others = others[start..].chunks_exact(columns);
+                let outputs = output.chunks_exact_mut(columns);
+                let mut row = vec![0; matrix.row_bytes()];
+                for ((output, &token), other) in outputs.zip(&tokens[first..]).zip(others) {
+                    // A session checks tokens before it computes, and every type of the kernels can be expanded: a mistake
+                    // there must not go unnoticed.
+                    let index = usize::try_from(token).expect("a token is no negative number");
+                    matrix.copy_row(index, &mut row);
+                    dequantize_rows(tensor_type, &row, columns, output).expect("a whole row");
+                    for (sum, &other) in output.iter_mut().zip(other) {
+                        *sum += other;
+                    }
+                }
+            },
+        );
+    }
+}
+
+/// Tokens whose embeddings are worth a chunk of their own.
+const EMBEDDED_TOGETHER: usize = 16;
+
 /// A table of the cache as the kernels read it.
 fn table(elements: Elements<'_>) -> Table<'_> {
     match elements {
         Elements::F32(numbers) => Table::F32(numbers),
         Elements::F16(numbers) => Table::F16(numbers),
         Elements::Blocks(TensorType::Q4_0, bytes) => Table::Q4_0(bytes),
-        // The cache has no other type.
         Elements::Blocks(_, bytes) => Table::Q8_0(bytes),
+        // The cache has no other type.
+        Elements::I32(_) => Table::Q8_0(&[]),
     }
 }
 

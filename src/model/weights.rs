@@ -9,7 +9,8 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 pub(crate) use own::have_kernels;
-use own::{format_of, place_in_kernels, type_of};
+pub(super) use own::type_of;
+use own::{format_of, place_in_kernels};
 
 use super::Hyperparameters;
 use super::device_map::DeviceMap;
@@ -19,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::ggml::buffer::{self, Buffer, HOST_ALIGNMENT};
 use crate::ggml::context::{Context, Tensor};
 use crate::ggml::device::{BufferType, Device};
+use crate::ggml::map::locking_failed;
 use crate::ggml::quantize::{dequantize_rows, has_expansion};
 use crate::gguf::{Gguf, TensorInfo, TensorType};
 use crate::kernels::linear;
@@ -70,7 +72,8 @@ impl Matrix {
 
 /// Every tensor of a model, ready to be used by any number of sessions.
 pub(crate) struct Weights {
-    pub(crate) token_embedding: Tensor,
+    /// `[width, vocabulary]`: its rows are looked up.
+    pub(crate) token_embedding: Matrix,
     pub(crate) position_embedding: Tensor,
     pub(crate) layers: Vec<LayerWeights>,
     pub(crate) output_norm: Norm,
@@ -79,6 +82,8 @@ pub(crate) struct Weights {
     pub(crate) head: Option<Matrix>,
     /// Whether every matrix is one of this library's kernels', so that their threads compute all steps.
     pub(crate) own_kernels: bool,
+    /// Where those are.
+    arena: Option<Arc<linear::Arena>>,
     /// Bytes used where they lie in the file.
     pub(crate) mapped_bytes: usize,
     /// Bytes that were copied or rearranged into host memory of their own.
@@ -145,6 +150,7 @@ impl Weights {
         let loader = Loader {
             device,
             own_kernels,
+            tied,
             devices,
             memory: device.buffer_type()?,
             // Helpers of the CPU know matrices only as ggml has them in files.
@@ -160,11 +166,12 @@ impl Weights {
             .filter(|(spec, _)| spec.entry.role != Role::TaskHead)
             .map(|(spec, info)| loader.describe(gguf, &context, spec, info))
             .collect::<Result<_>>()?;
-        if let (true, Some(head)) = (tied, loader.tied_head(&context, &placed)?) {
+        if let Some(head) = loader.tied_head(&context, &placed)? {
             placed.push(head);
         }
         loader.place_in_file(gguf, &placed)?;
-        let mut own_bytes = place_in_kernels(gguf, &mut placed, release)?;
+        let arena = place_in_kernels(gguf, &mut placed, release)?;
+        let mut own_bytes = arena.as_ref().map_or(0, |arena| arena.bytes());
         for memory in loader.repacking.iter().chain([&loader.memory]) {
             own_bytes += place_own(gguf, &placed, *memory, release)?;
         }
@@ -173,19 +180,26 @@ impl Weights {
             let bytes = place_own(gguf, &placed, device.buffer_type()?, release)?;
             device_bytes.push((device, bytes));
         }
-        // Of an embedding whose rows are only looked up hardly anything is ever in memory.
-        let looked_up = |placed: &Placed<'_>| {
-            own_kernels && tied && placed.spec.entry.role == Role::TokenEmbedding
-        };
-        let mapped = placed
-            .iter()
-            .filter(|placed| placed.home == Home::File && !looked_up(placed));
+        let mapped = placed.iter().filter(|placed| placed.home == Home::File);
         let mapped_bytes = mapped.map(|placed| placed.tensor.bytes()).sum();
         let mut weights = Self::arrange(&placed, hyperparameters)?;
         (weights.mapped_bytes, weights.own_bytes) = (mapped_bytes, own_bytes);
         weights.device_bytes = device_bytes;
         weights.own_kernels = own_kernels;
+        weights.arena = arena;
         Ok(weights)
+    }
+
+    /// Keeps the matrices that were arranged for the kernels from being swapped out.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] when the system refuses.
+    pub(crate) fn lock(&self) -> Result<()> {
+        self.arena.iter().try_for_each(|arena| {
+            arena
+                .lock()
+                .map_err(|source| locking_failed(arena.bytes(), &source))
+        })
     }
 
     /// Gives each tensor its name in the graph.
@@ -231,15 +245,16 @@ impl Weights {
                 .collect::<Result<_>>()?,
             output_norm: norm("output_norm")?,
             head: match hyperparameters.predicts_tokens() {
-                // A device of its own, or the kernels, have the tied head apart from the embedding.
+                // A device of its own has the tied head apart from the embedding.
                 true if hyperparameters.tied_head && !by_name.contains_key(HEAD) => {
                     Some(matrix(EMBEDDING)?)
                 }
                 true => Some(matrix(HEAD)?),
                 false => None,
             },
-            token_embedding: tensor(EMBEDDING)?,
+            token_embedding: matrix(EMBEDDING)?,
             own_kernels: false,
+            arena: None,
             mapped_bytes: 0,
             own_bytes: 0,
             device_bytes: Vec::new(),
@@ -266,6 +281,8 @@ struct Loader<'d> {
     device: Device,
     /// Whether matrices go to this library's kernels.
     own_kernels: bool,
+    /// Whether the head is the token embedding.
+    tied: bool,
     devices: &'d DeviceMap,
     memory: BufferType,
     repacking: Vec<BufferType>,
@@ -340,8 +357,13 @@ impl Loader<'_> {
                     return Err(unsupported());
                 }
             }
-            // Its rows are looked up, which the rearranged layouts do not offer.
+            // Its rows are looked up, which ggml's rearranged layouts do not offer.
             Role::TokenEmbedding => {
+                if let (true, Some(format)) =
+                    (self.own_kernels && self.tied, format_of(info.tensor_type))
+                {
+                    return Ok(Home::Kernels(format));
+                }
                 if !self
                     .device
                     .multiplies(self.memory, info.tensor_type, [columns, rows])?
@@ -404,8 +426,8 @@ impl Loader<'_> {
         Ok(None)
     }
 
-    /// The tied head apart from the token embedding, whose rows are looked up on the CPU as they are in the file: a copy
-    /// for the device that has the head, or for the kernels.
+    /// The tied head apart from the token embedding, whose rows are looked up on the CPU: a copy for another device that has
+    /// the head.
     fn tied_head<'a>(
         &self,
         context: &Arc<Context>,
@@ -415,7 +437,7 @@ impl Loader<'_> {
         let embedding = placed
             .iter()
             .find(|placed| placed.spec.entry.role == Role::TokenEmbedding);
-        let apart = device != self.device || self.own_kernels;
+        let apart = self.tied && device != self.device;
         let Some(embedding) = embedding.filter(|_| apart) else {
             return Ok(None);
         };
@@ -432,9 +454,6 @@ impl Loader<'_> {
                 matrix: None,
             }))
         };
-        if let (true, Some(format)) = (self.own_kernels, format_of(tensor_type)) {
-            return head(Home::Kernels(format));
-        }
         let memory = device.buffer_type()?;
         if !device.multiplies(memory, tensor_type, [columns, rows])? {
             tracing::warn!(

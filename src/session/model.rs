@@ -23,7 +23,7 @@ pub struct ModelOptions {
     /// Use the file's bytes where they are mapped, shared with other processes. Without it every
     /// tensor is copied.
     pub map: bool,
-    /// Keep the mapped weights from being swapped out.
+    /// Keep the weights from being swapped out.
     pub lock: bool,
     /// Move matrices into a layout that is multiplied faster, and give their mapped pages back. Costs
     /// some time at the start. Left out where addresses are bounded (`ulimit -v`) and would not do.
@@ -66,6 +66,8 @@ impl Default for ModelOptions {
 /// A GPT-2 ready to work. Sessions on any number of threads share one.
 pub struct Model {
     gguf: Gguf,
+    /// Where the file is mapped, if it is.
+    map: Option<Arc<MappedFile>>,
     hyperparameters: Hyperparameters,
     devices: DeviceMap,
     weights: Weights,
@@ -100,7 +102,7 @@ impl Model {
             _ => error,
         })?;
         let map = Arc::new(map);
-        Self::load(Arc::<MappedFile>::clone(&map), Some(&map), options)
+        Self::load(Arc::<MappedFile>::clone(&map), Some(map), options)
             .map_err(|error| error.within(path.display().to_string()))
     }
 
@@ -113,12 +115,16 @@ impl Model {
         Self::load(bytes, None, options)
     }
 
-    fn load(bytes: Bytes, map: Option<&MappedFile>, options: &ModelOptions) -> Result<Arc<Self>> {
+    fn load(
+        bytes: Bytes,
+        map: Option<Arc<MappedFile>>,
+        options: &ModelOptions,
+    ) -> Result<Arc<Self>> {
         let gguf = Gguf::parse(bytes)?;
         let hyperparameters = Hyperparameters::from_gguf(&gguf)?;
         let devices =
             DeviceMap::choose(&options.devices, options.gpu_layers, hyperparameters.layers)?;
-        let mapped = map.map_or(0, |map| map.as_ref().len());
+        let mapped = map.as_ref().map_or(0, |map| (**map).as_ref().len());
         let limits = Limits::now(options.memory, mapped);
         // What other devices hold is not planned.
         let repack = if devices.gpus().is_empty() {
@@ -126,11 +132,11 @@ impl Model {
         } else {
             options.repack
         };
-        if let Some(map) = map {
+        if let Some(map) = &map {
             map.prefetch();
         }
         let release = |range| {
-            if let Some(map) = map {
+            if let Some(map) = &map {
                 map.release(range);
             }
         };
@@ -152,11 +158,13 @@ impl Model {
             weights.own_bytes,
             if weights.own_kernels { "our" } else { "ggml's" }
         );
-        if let (true, Some(map)) = (options.lock, map) {
-            map.lock()?;
+        if options.lock {
+            weights.lock()?;
+            map.iter().try_for_each(|map| map.lock())?;
         }
         Ok(Arc::new(Self {
             gguf,
+            map,
             hyperparameters,
             devices,
             weights,
@@ -186,6 +194,11 @@ impl Model {
             return Ok(tokenizer);
         }
         let tokenizer = Tokenizer::from_metadata(self.gguf.metadata())?;
+        // It has its own form of the vocabulary, which is nearly all there is before the tensors.
+        if let Some(map) = &self.map {
+            let tensors = self.gguf.tensors().iter();
+            map.release(0..tensors.map(|info| info.offset as usize).min().unwrap_or(0));
+        }
         Ok(self.tokenizer.get_or_init(|| tokenizer))
     }
 

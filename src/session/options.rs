@@ -99,7 +99,8 @@ pub struct SessionOptions {
     /// Threads to compute with; by default one for each physical core of the fast kind that the process may
     /// use.
     pub threads: Option<usize>,
-    /// Most tokens computed together, fewer where memory is short. Bounds the memory of the computation.
+    /// Most tokens computed together, fewer where memory is short. Bounds the memory of the computation;
+    /// more than the default gains nothing on a CPU.
     pub batch_size: usize,
     /// Sequences that the cache tells apart, numbered from 0.
     pub sequences: usize,
@@ -112,7 +113,7 @@ impl Default for SessionOptions {
             cache_type: None,
             flash_attention: FlashAttention::default(),
             threads: None,
-            batch_size: 512,
+            batch_size: 256,
             sequences: 1,
         }
     }

@@ -40,7 +40,7 @@ pub fn kv_bytes(
 ///
 /// The widest place of a layer holds the residual stream, the normalized input and the queries, keys
 /// and values, or the two feed-forward widths, all f32; attention adds its mask (f16) and, unless
-/// it is flash attention, its scores (f32).
+/// it is flash attention, its scores and the values turned round (f32).
 fn compute_bytes(
     hyperparameters: &Hyperparameters,
     tokens: usize,
@@ -51,18 +51,22 @@ fn compute_bytes(
     let values = width
         .checked_mul(7)?
         .max(width.checked_mul(3)?.checked_add(inner)?);
-    let scores = if flash_attention {
-        0
+    let (scores, turned) = if flash_attention {
+        (0, 0)
     } else {
-        positions.checked_mul(hyperparameters.heads)?
+        let scores = positions.checked_mul(hyperparameters.heads)?;
+        (scores, positions.checked_mul(width)?)
     };
     let a_token = values
         .checked_add(scores)?
         .checked_mul(4)?
         .checked_add(2 * positions)?;
-    a_token
-        .checked_mul(tokens)?
-        .checked_add(hyperparameters.vocabulary.checked_mul(4)?)
+    a_token.checked_mul(tokens)?.checked_add(
+        hyperparameters
+            .vocabulary
+            .checked_add(turned)?
+            .checked_mul(4)?,
+    )
 }
 
 /// What is known of a model, whether or not its weights are in memory.
@@ -112,7 +116,7 @@ impl Outline<'_> {
         };
         let found = find_in(gguf, hyperparameters)?;
         let tied = hyperparameters.predicts_tokens() && hyperparameters.tied_head;
-        // The kernels have a copy of a tied head, beside which the embedding is hardly touched.
+        // The kernels' copy of a tied head serves as the embedding too.
         let head_moves = repack && tied && have_kernels(&found, hyperparameters);
         for (spec, info) in found.into_iter().rev() {
             let stays = match spec.entry.role {
@@ -514,6 +518,7 @@ mod tests {
             (64, true, 468_128),
             (512, true, 4_203_552),
             (64, false, 468_128),
+            (256, false, 4_723_744),
             (512, false, 7_873_568),
         ] {
             let bound = compute_bytes(&model, tokens, 512, flash).unwrap();

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use memmap2::MmapMut;
 
 use super::PANEL;
-#[cfg(target_arch = "aarch64")]
-use super::aarch64::arrangement::{Interleave, interleave};
+use super::arrangement::{Arrangement, arrangement};
 use super::product::Kernels;
 
 /// How the elements of a matrix are stored.
@@ -35,7 +34,7 @@ struct Layout {
 struct Panel {
     /// Bytes that they take.
     bytes: usize,
-    interleave: Interleave,
+    arrangement: Arrangement,
 }
 
 impl Format {
@@ -51,9 +50,9 @@ impl Format {
         Layout {
             elements,
             bytes,
-            panel: interleave(self).map(|interleave| Panel {
+            panel: arrangement(self).map(|arrangement| Panel {
                 bytes: panel_bytes,
-                interleave,
+                arrangement,
             }),
         }
     }
@@ -79,21 +78,6 @@ const Q4K_PANEL: usize = 16 + 16 + 64 + 64 + PANEL * 128;
 /// The same with 8 vectors of fifth bits.
 const Q5K_PANEL: usize = Q4K_PANEL + PANEL * 32;
 
-/// Writes a block of one row, `source`, to its places among the `output` of eight.
-#[cfg(not(target_arch = "aarch64"))]
-type Interleave = fn(source: &[u8], row: usize, output: &mut [u8]);
-
-/// How blocks of a format are interleaved.
-#[cfg(not(target_arch = "aarch64"))]
-fn interleave(format: Format) -> Option<Interleave> {
-    match format {
-        Format::Q4_0 => Some(interleave_q4_0),
-        Format::Q8_0 => Some(interleave_q8_0),
-        Format::Q4K => Some(interleave_q4_k),
-        Format::F16 | Format::Q5K | Format::Q6K => None,
-    }
-}
-
 /// Memory for the matrices of a model, in pages as large as the system has them: weights are read from one end to the
 /// other for every token, and with small pages finding them takes longer than reading them.
 pub(crate) struct Arena {
@@ -116,6 +100,21 @@ impl Arena {
             let _ = pages.advise(memmap2::Advice::HugePage);
         }
         Ok(Self { pages })
+    }
+
+    /// Bytes in all.
+    pub(crate) fn bytes(&self) -> usize {
+        self.pages.len()
+    }
+
+    /// Keeps the memory from being swapped out.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(crate) fn lock(&self) -> std::io::Result<()> {
+        #[cfg(unix)]
+        self.pages.lock()?;
+        Ok(())
     }
 
     /// The memory, to be divided and filled.
@@ -180,7 +179,7 @@ impl Matrix {
                     .chunks_exact(layout.bytes)
                     .zip(output.chunks_exact_mut(panel.bytes));
                 for (source, output) in blocks {
-                    (panel.interleave)(source, row, output);
+                    (panel.arrangement.interleave)(source, row, output);
                 }
             }
         }
@@ -233,6 +232,37 @@ impl Matrix {
         self.rows
     }
 
+    /// Elements of a row.
+    pub(crate) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Bytes of a row as GGUF files hold it.
+    pub(crate) fn row_bytes(&self) -> usize {
+        self.blocks() * self.format.layout().bytes
+    }
+
+    /// Writes row `index` as GGUF files hold it.
+    ///
+    /// # Panics
+    /// When there is no such row, or `output` has not [`Matrix::row_bytes`] bytes.
+    pub(crate) fn copy_row(&self, index: usize, output: &mut [u8]) {
+        assert!(index < self.rows, "row {index} of {}", self.rows);
+        assert_eq!(output.len(), self.row_bytes());
+        let layout = self.format.layout();
+        let (panel, _) = self.panel(index / PANEL);
+        let row = index % PANEL;
+        match layout.panel {
+            Some(Panel { bytes, arrangement }) => {
+                let blocks = output.chunks_exact_mut(layout.bytes);
+                for (blocks, output) in panel.chunks_exact(bytes).zip(blocks) {
+                    (arrangement.separate)(blocks, row, output);
+                }
+            }
+            None => output.copy_from_slice(&panel[row * output.len()..][..output.len()]),
+        }
+    }
+
     /// Blocks of a row.
     pub(super) fn blocks(&self) -> usize {
         self.columns / self.format.layout().elements
@@ -257,56 +287,5 @@ impl Matrix {
         let start = index * self.panel_bytes();
         let end = (start + self.panel_bytes()).min(bytes.len());
         (&bytes[start..end], PANEL.min(self.rows - index * PANEL))
-    }
-}
-
-/// Vector v holds bytes 4v to 4v+3 of every row's `source`.
-pub(super) fn spread(source: &[u8], row: usize, output: &mut [u8]) {
-    for (bytes, vector) in source
-        .chunks_exact(4)
-        .zip(output.chunks_exact_mut(4 * PANEL))
-    {
-        vector[4 * row..4 * row + 4].copy_from_slice(bytes);
-    }
-}
-
-/// Eight scales, then four vectors of nibbles.
-#[cfg(not(target_arch = "aarch64"))]
-fn interleave_q4_0(source: &[u8], row: usize, output: &mut [u8]) {
-    output[2 * row..2 * row + 2].copy_from_slice(&source[..2]);
-    spread(&source[2..18], row, &mut output[2 * PANEL..]);
-}
-
-/// Eight scales, then eight vectors of bytes.
-#[cfg(not(target_arch = "aarch64"))]
-fn interleave_q8_0(source: &[u8], row: usize, output: &mut [u8]) {
-    output[2 * row..2 * row + 2].copy_from_slice(&source[..2]);
-    spread(&source[2..34], row, &mut output[2 * PANEL..]);
-}
-
-/// As [`Q4K_PANEL`] says.
-#[cfg(not(target_arch = "aarch64"))]
-fn interleave_q4_k(source: &[u8], row: usize, output: &mut [u8]) {
-    output[2 * row..2 * row + 2].copy_from_slice(&source[..2]);
-    output[16 + 2 * row..18 + 2 * row].copy_from_slice(&source[2..4]);
-    let packed = &source[4..16];
-    for group in 0..8 {
-        let (scale, minimum) = scale_and_minimum(packed, group);
-        output[32 + group * PANEL + row] = scale;
-        output[96 + (group / 2) * 2 * PANEL + 2 * row + group % 2] = minimum;
-    }
-    spread(&source[16..], row, &mut output[160..]);
-}
-
-/// The six-bit scale and minimum of one of eight groups, from the twelve bytes that K-quants pack them into.
-pub(super) fn scale_and_minimum(packed: &[u8], group: usize) -> (u8, u8) {
-    if group < 4 {
-        (packed[group] & 63, packed[group + 4] & 63)
-    } else {
-        let low = packed[group + 4];
-        (
-            low & 15 | packed[group - 4] >> 6 << 4,
-            low >> 4 | packed[group] >> 6 << 4,
-        )
     }
 }

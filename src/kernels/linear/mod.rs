@@ -8,6 +8,7 @@
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
 mod activations;
+mod arrangement;
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod elsewhere;
 mod kernel;

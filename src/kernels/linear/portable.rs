@@ -4,7 +4,8 @@
 use half::f16;
 
 use super::activations::AS_THEY_ARE;
-use super::matrix::{Format, scale_and_minimum};
+use super::arrangement::scale_and_minimum;
+use super::matrix::Format;
 
 fn half(bytes: &[u8]) -> f32 {
     f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()

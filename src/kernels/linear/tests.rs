@@ -159,6 +159,22 @@ fn every_kernel_gives_the_bits_of_the_plain_product() {
     }
 }
 
+#[test]
+fn a_row_is_had_back_as_it_was() {
+    let mut numbers = Numbers(9);
+    for format in FORMATS {
+        for rows in [1, 8, 29] {
+            let source = weights(format, rows, 512, &mut numbers);
+            let matrix = Matrix::alone(format, rows, 512, &source);
+            let mut row = vec![0xaa; matrix.row_bytes()];
+            for (index, expected) in source.chunks_exact(row.len()).enumerate() {
+                matrix.copy_row(index, &mut row);
+                assert_eq!(row, expected, "{format:?}, row {index} of {rows}");
+            }
+        }
+    }
+}
+
 /// Sums of few bits in the middle of a kernel must hold the largest products.
 #[test]
 fn the_largest_weights_and_activations_fit_every_sum() {

@@ -30,7 +30,7 @@ pub(super) fn format_of(tensor_type: TensorType) -> Option<linear::Format> {
 }
 
 /// The type that a format of the kernels is.
-pub(super) fn type_of(format: linear::Format) -> TensorType {
+pub(in crate::model) fn type_of(format: linear::Format) -> TensorType {
     let found = FORMATS.iter().find(|(_, known)| *known == format);
     found.map_or(TensorType::F32, |(tensor_type, _)| *tensor_type)
 }
@@ -68,12 +68,12 @@ struct Piece<'a> {
 }
 
 /// Arranges the kernels' matrices in memory of their own, several at a time, and gives their bytes in the file back.
-/// Returns the bytes taken.
+/// Returns that memory, unless nothing was to be arranged.
 pub(super) fn place_in_kernels(
     gguf: &Gguf,
     placed: &mut [Placed<'_>],
     release: &(dyn Fn(Range<usize>) + Sync),
-) -> Result<usize> {
+) -> Result<Option<Arc<linear::Arena>>> {
     let mut matrices: Vec<(&mut Placed<'_>, linear::Format, Range<usize>)> = Vec::new();
     let mut end = 0usize;
     for placed in placed {
@@ -84,6 +84,9 @@ pub(super) fn place_in_kernels(
         let bytes = linear::Matrix::arranged_bytes(format, rows, columns);
         matrices.push((placed, format, end..end + bytes));
         end = (end + bytes).next_multiple_of(linear::ALIGNMENT);
+    }
+    if matrices.is_empty() {
+        return Ok(None);
     }
     let mut arena = linear::Arena::new(end)
         .map_err(|error| Error::Memory(format!("{end} bytes for matrices: {error}")))?;
@@ -127,9 +130,12 @@ pub(super) fn place_in_kernels(
     });
     let arena = Arc::new(arena);
     for (placed, format, range) in matrices {
+        // Reading one piece brings in the ends of its neighbours.
+        let start = placed.info.offset as usize;
+        release(start..start + gguf.tensor_data(placed.info).len());
         let [columns, rows, ..] = placed.tensor.shape();
         let matrix = linear::Matrix::new(format, rows, columns, Arc::clone(&arena), range);
         placed.matrix = Some(Arc::new(matrix));
     }
-    Ok(end)
+    Ok(Some(arena))
 }

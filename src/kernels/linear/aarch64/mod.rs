@@ -1,6 +1,6 @@
 //! The products on 64-bit ARM: with dot products of bytes (8.2's `dotprod`), and with what every such processor has.
 //!
-//! Matrices other than f16 are arranged so that a vector holds four bytes of each of four rows (`arrangement.rs`):
+//! Matrices other than f16 are arranged so that a vector holds four bytes of each of four rows (`../arrangement.rs`):
 //! sums of rows need no step across a vector. A row's block (of 32 or 256 elements) becomes one integer, which is
 //! exact; it is scaled and added. Of `q4_0` and `q8_0` this is ggml's order where there are dot products; of K-quants
 //! ggml adds every 64 elements, and without dot products it goes row by row, four sums at a time.
@@ -12,7 +12,6 @@
     reason = "intrinsics are read by their own names, memory is read unaligned, and registers are numbered"
 )]
 
-pub(super) mod arrangement;
 mod f16;
 mod f16_wide;
 mod four_bits;

@@ -3,8 +3,9 @@
 
 use std::arch::x86_64::*;
 
+use super::super::arrangement::scale_and_minimum;
 use super::super::kernel::Expand;
-use super::super::matrix::{Format, scale_and_minimum};
+use super::super::matrix::Format;
 use super::{Expansion, Job, Vectors, eight_halves, store_rows, turn_round};
 
 /// What the kernels of `format` need.

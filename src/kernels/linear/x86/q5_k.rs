@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::super::matrix::scale_and_minimum;
+use super::super::arrangement::scale_and_minimum;
 use super::{Job, Vectors, half_everywhere, sum_of_lanes};
 
 /// Bytes of a super-block.
