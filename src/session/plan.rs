@@ -303,10 +303,21 @@ pub(super) fn choose(
             candidates.insert(0, longest(outline, &quantized, limits)?);
         }
     }
-    match candidates.into_iter().flatten().next() {
-        Some(found) => Ok(found),
-        None => Err(refusal(outline, options, limits)?),
+    let Some(found) = candidates.into_iter().flatten().next() else {
+        return Err(refusal(outline, options, limits)?);
+    };
+    // What is left goes to the batch.
+    let sizes = [options.batch_size].into_iter().chain(BATCH_SIZES);
+    for batch_size in sizes.filter(|&size| size <= options.batch_size) {
+        let larger = SessionOptions {
+            batch_size,
+            ..found
+        };
+        if fits(outline, &larger, limits)? {
+            return Ok(larger);
+        }
     }
+    Ok(found)
 }
 
 /// Sizes of batches to try when memory is short.
