@@ -14,6 +14,7 @@ mod kernels;
 pub mod machine;
 pub mod model;
 pub mod output;
+mod processor;
 pub mod sampling;
 pub mod session;
 pub mod tasks;

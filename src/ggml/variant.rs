@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use super::sys;
 use crate::error::{Error, Result};
+use crate::processor;
 
 /// The environment variable that chooses a variant.
 const CHOICE: &str = "GPT2_CPU";
@@ -37,7 +38,7 @@ pub struct CpuVariant {
 }
 
 /// The variant that runs: the one that the environment variable `GPT2_CPU` names, otherwise the most
-/// demanding that this processor runs. It is chosen once in a process.
+/// demanding that this processor runs. It is chosen once in a process. Our own kernels keep to a named one's instructions.
 ///
 /// # Errors
 /// [`Error::Argument`] when `GPT2_CPU` names a variant that this build does not have, [`Error::Unsupported`]
@@ -81,8 +82,13 @@ fn chosen() -> Result<&'static Variant> {
     }
     let wanted = std::env::var_os(CHOICE).filter(|name| !name.is_empty());
     let wanted = wanted.as_deref().map(std::ffi::OsStr::to_string_lossy);
-    let variant = choose(VARIANTS, wanted.as_deref(), has)?;
-    Ok(CHOSEN.get_or_init(|| variant))
+    let variant = choose(VARIANTS, wanted.as_deref(), processor::has)?;
+    Ok(CHOSEN.get_or_init(|| {
+        if wanted.is_some() {
+            processor::keep_to(variant.needs);
+        }
+        variant
+    }))
 }
 
 /// The variant called `wanted`, or the last that the processor runs; `has` says what it can do.
@@ -143,35 +149,6 @@ fn is_called(variant: &Variant, name: &str) -> bool {
     [own, short, shortest].contains(&name.as_str())
 }
 
-/// Defines [`has`] over the features that Rust's standard library detects.
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-macro_rules! detect {
-    ($detected:ident: $($feature:tt)*) => {
-        /// Whether this processor, and the system on it, has `feature`.
-        fn has(feature: &str) -> bool {
-            match feature {
-                $($feature => std::arch::$detected!($feature),)*
-                _ => false,
-            }
-        }
-    };
-}
-
-#[cfg(target_arch = "x86_64")]
-detect! { is_x86_feature_detected:
-    "sse3" "ssse3" "sse4.1" "sse4.2" "popcnt" "avx" "avx2" "fma" "f16c" "bmi1" "bmi2" "lzcnt" "movbe"
-    "avx512f" "avx512cd" "avx512bw" "avx512dq" "avx512vl" "avx512vnni" "avx512vbmi" "avx512bf16"
-}
-
-#[cfg(target_arch = "aarch64")]
-detect! { is_aarch64_feature_detected: "crc" "lse" "rdm" "dotprod" "fp16" "i8mm" "bf16" "sve" }
-
-/// Nothing is detected on other processors, and nothing is asked for.
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn has(_: &str) -> bool {
-    false
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,7 +204,7 @@ mod tests {
     fn what_this_build_needs_is_known() {
         for variant in VARIANTS.iter().filter(|variant| variant.name != "none") {
             // A name that is never detected would keep the variant from running anywhere.
-            let known = |feature: &&str| has(feature) || variant.name != "native";
+            let known = |feature: &&str| processor::has(feature) || variant.name != "native";
             assert!(variant.needs.iter().all(known), "{:?}", variant.needs);
         }
         assert!(

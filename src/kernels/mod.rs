@@ -37,7 +37,7 @@ macro_rules! wide {
                 fn avx2($($argument: $type),*) {
                     $body($($argument),*);
                 }
-                if std::arch::is_x86_feature_detected!("avx2") {
+                if crate::processor::may_use("avx2") {
                     // SAFETY: the processor has AVX2, as just asked.
                     return unsafe { avx2($($argument),*) };
                 }

@@ -2,6 +2,8 @@
 
 use super::activation::Elementwise;
 use super::wide;
+#[cfg(target_arch = "x86_64")]
+use crate::processor;
 
 /// `output[row] = (x − mean) / √(variance + epsilon) · weight + bias` for each row of `x`; `x` and
 /// `output` are `[rows, columns]`, `weight` and `bias` `[columns]`; the variance is the biased one.
@@ -27,10 +29,10 @@ pub(crate) fn layer_norm(norm: &LayerNorm<'_>, output: &mut [f32]) {
 fn squares_together() -> usize {
     #[cfg(target_arch = "x86_64")]
     {
-        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") {
+        if processor::may_use("avx512f") && processor::may_use("avx512dq") {
             return 16;
         }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        if processor::may_use("avx2") && processor::may_use("fma") {
             return 8;
         }
     }

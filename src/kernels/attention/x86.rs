@@ -31,6 +31,7 @@ use super::exponential::{
     STEPS_PER_UNIT, TO_INTEGER, TO_INTEGER_F64,
 };
 use super::lanes::{BLOCK, Lanes, Q4_0_BYTES, Q8_0_BYTES, Task, block_scale};
+use crate::processor::may_use;
 
 /// Processors with AVX2, FMA and F16C.
 #[derive(Clone, Copy)]
@@ -43,10 +44,7 @@ pub(super) struct Avx512(Avx2);
 impl Avx2 {
     /// The instructions, if this processor has them.
     pub(super) fn detect() -> Option<Self> {
-        (std::arch::is_x86_feature_detected!("avx2")
-            && std::arch::is_x86_feature_detected!("fma")
-            && std::arch::is_x86_feature_detected!("f16c"))
-        .then_some(Self(()))
+        (may_use("avx2") && may_use("fma") && may_use("f16c")).then_some(Self(()))
     }
 }
 
@@ -54,7 +52,7 @@ impl Avx512 {
     /// The instructions, if this processor has them.
     pub(super) fn detect() -> Option<Self> {
         let narrow = Avx2::detect()?;
-        std::arch::is_x86_feature_detected!("avx512f").then_some(Self(narrow))
+        may_use("avx512f").then_some(Self(narrow))
     }
 }
 

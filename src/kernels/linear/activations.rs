@@ -97,8 +97,7 @@ impl Activations {
         let mut tiles = Vec::new();
         let (mut first, mut start) = (0, 0);
         while first < tokens {
-            let size = sizes.iter().copied().find(|&size| size <= tokens - first);
-            let size = size.unwrap_or(1);
+            let size = tile_size(sizes, tokens - first);
             tiles.push(Tile {
                 first,
                 tokens: size,
@@ -139,6 +138,16 @@ impl Activations {
     }
 }
 
+/// The tokens of the next tile, when so many are `left`: as many as possible, but rather two middling tiles than a large and
+/// a small one.
+fn tile_size(sizes: &[usize], left: usize) -> usize {
+    let halves_it = |&size: &usize| size >= COLUMN_BY_COLUMN && 2 * size == left;
+    let mut sizes = sizes.iter().copied();
+    let half = sizes.clone().find(halves_it);
+    half.or_else(|| sizes.find(|&size| size <= left))
+        .unwrap_or(1)
+}
+
 pub(super) fn as_bytes(lines: &[Line]) -> &[u8] {
     // SAFETY: a line is 64 bytes without padding.
     unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * 64) }
@@ -147,6 +156,16 @@ pub(super) fn as_bytes(lines: &[Line]) -> &[u8] {
 pub(super) fn as_bytes_mut(lines: &mut [Line]) -> &mut [u8] {
     // SAFETY: a line is 64 bytes without padding, and any bytes are a line.
     unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * 64) }
+}
+
+pub(super) fn as_floats(lines: &[Line]) -> &[f32] {
+    // SAFETY: a line is 16 f32 without padding.
+    unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * 16) }
+}
+
+pub(super) fn as_floats_mut(lines: &mut [Line]) -> &mut [f32] {
+    // SAFETY: a line is 16 f32 without padding, and any bits are an f32.
+    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * 16) }
 }
 
 /// Tiles of at least this many tokens hold half floats column by column, smaller ones row by row.
@@ -223,6 +242,13 @@ fn put(output: &mut [u8], index: usize, word: [u8; 4]) {
     output[4 * index..4 * index + 4].copy_from_slice(&word);
 }
 
+#[inline(always)]
+fn put_bytes(output: &mut [u8], bytes: &[i8; BLOCK]) {
+    for (output, &byte) in output[..BLOCK].iter_mut().zip(bytes) {
+        *output = byte as u8;
+    }
+}
+
 /// The nearest integers to a block's numbers times `inverse`, and their sum.
 #[inline(always)]
 fn rounded_block(x: &[f32; BLOCK], inverse: f32) -> ([i8; BLOCK], i32) {
@@ -248,7 +274,7 @@ fn blocks_body(x: &[f32], columns: usize, tokens: usize, excess: i32, output: &m
             let (bytes, words) = output.split_at_mut(tokens * BLOCK);
             let (scale, inverse) = scales(x);
             let (rounded, sum) = rounded_block(x, inverse);
-            bytes[token * BLOCK..][..BLOCK].copy_from_slice(&rounded.map(|byte| byte as u8));
+            put_bytes(&mut bytes[token * BLOCK..], &rounded);
             put(words, token, scale.to_ne_bytes());
             put(words, tokens + token, (-excess * sum).to_ne_bytes());
         }
@@ -268,7 +294,7 @@ fn fourths_body(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) {
             let (bytes, words) = output.split_at_mut(tokens * BLOCK);
             let (scale, inverse) = scales(x);
             let (rounded, _) = rounded_block(x, inverse);
-            bytes[token * BLOCK..][..BLOCK].copy_from_slice(&rounded.map(|byte| byte as u8));
+            put_bytes(&mut bytes[token * BLOCK..], &rounded);
             for (fourth, four) in rounded.as_chunks::<4>().0.iter().enumerate() {
                 let sum: i32 = four.iter().copied().map(i32::from).sum();
                 put(words, token * 8 + fourth, (-128 * sum).to_ne_bytes());
@@ -314,8 +340,7 @@ fn super_blocks_body(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]
                 *sum = sixteen.iter().copied().map(i16::from).sum();
             }
             for (group, rounded) in rounded.as_chunks::<BLOCK>().0.iter().enumerate() {
-                bytes[(group * tokens + token) * BLOCK..][..BLOCK]
-                    .copy_from_slice(&rounded.map(|byte| byte as u8));
+                put_bytes(&mut bytes[(group * tokens + token) * BLOCK..], rounded);
             }
             for (pair, four) in sixteenths.as_chunks::<4>().0.iter().enumerate() {
                 let (first, second) = (four[0] + four[1], four[2] + four[3]);

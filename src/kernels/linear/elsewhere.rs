@@ -24,6 +24,11 @@ impl InstructionSet {
     }
 
     /// Of a set that is not there.
+    pub(super) fn panels_together(self, _format: Format, _count: Count) -> usize {
+        match self {}
+    }
+
+    /// Of a set that is not there.
     pub(super) fn expansion(self, _format: Format) -> Option<Expansion> {
         match self {}
     }
@@ -43,18 +48,27 @@ impl InstructionSet {
 #[derive(Clone, Copy)]
 pub(super) struct Wide {
     pub(super) rows: usize,
-    pub(super) tokens: usize,
 }
 
 impl Wide {
     /// Never called.
+    pub(super) fn takes(&self, _tokens: usize) -> bool {
+        false
+    }
+
+    /// Never called.
     pub(super) unsafe fn expand(&self, _halves: &[u8], _columns: usize, _expanded: &mut [f32]) {}
 
     /// Never called.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "two matrices, their shapes, and where results go"
+    )]
     pub(super) unsafe fn multiply(
         &self,
         _expanded: &[f32],
         _tile: &[u8],
+        _tokens: usize,
         _columns: usize,
         _rows: usize,
         _output: *mut f32,

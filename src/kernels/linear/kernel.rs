@@ -1,11 +1,13 @@
 //! What every processor's kernels have in common.
 
-/// What a kernel works on: a panel of rows and a tile of tokens.
+/// What a kernel works on: a panel of rows, or some that it takes together, and a tile of tokens.
 #[derive(Clone, Copy)]
 pub(super) struct Job<'a> {
-    /// The rows, as [`super::Matrix`] holds them.
+    /// The rows, as [`super::Matrix`] holds them, panel after panel.
     pub(super) panel: &'a [u8],
-    /// How many there are, at most eight.
+    /// Bytes from one panel to the next; 0 when there is one.
+    pub(super) other: usize,
+    /// How many rows there are, at most eight of each panel.
     pub(super) rows: usize,
     /// Blocks of a row.
     pub(super) blocks: usize,
@@ -24,7 +26,7 @@ pub(super) enum Count {
     Many,
 }
 
-/// Computes the products of a panel's rows with a tile's tokens: row r of token t goes to `output[t * stride + r]`.
+/// Computes the products of the panels' rows with a tile's tokens: row r of token t goes to `output[t * stride + r]`.
 ///
 /// # Safety
 /// The processor has the kernel's instructions; panel and tile are as long as rows, blocks and the kernel's tokens

@@ -283,9 +283,15 @@ impl Matrix {
     /// The panel that begins with row `PANEL * index`, and its rows; shorter at the end when rows are read as they
     /// are.
     pub(super) fn panel(&self, index: usize) -> (&[u8], usize) {
+        self.panels(index, 1)
+    }
+
+    /// The bytes of `count` panels from `first` on, and how many rows they have.
+    pub(super) fn panels(&self, first: usize, count: usize) -> (&[u8], usize) {
         let bytes = self.bytes();
-        let start = index * self.panel_bytes();
-        let end = (start + self.panel_bytes()).min(bytes.len());
-        (&bytes[start..end], PANEL.min(self.rows - index * PANEL))
+        let start = first * self.panel_bytes();
+        let end = (start + count * self.panel_bytes()).min(bytes.len());
+        let rows = (count * PANEL).min(self.rows - first * PANEL);
+        (&bytes[start..end], rows)
     }
 }

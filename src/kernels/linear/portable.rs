@@ -77,6 +77,12 @@ pub(super) struct Order {
     pub(super) many: bool,
 }
 
+/// What a super-block of `q4_k` or `q5_k` gives as one integer, without the token's scale.
+fn less_minimums(block: &[u8], dot: i32, minimums: i32) -> f32 {
+    let scaled = half(block) * dot as f32;
+    (-half(&block[2..])).mul_add(minimums as f32, scaled)
+}
+
 /// One row times one token.
 #[expect(clippy::too_many_lines, reason = "an arm for each format")]
 pub(super) fn product(format: Format, row: &[u8], x: &[f32], order: Order) -> f32 {
@@ -135,12 +141,18 @@ pub(super) fn product(format: Format, row: &[u8], x: &[f32], order: Order) -> f3
                     let x = &x[32 * group..][..32];
                     all += i32::from(group_scale) * dot(weights, x);
                     all_minimums += i32::from(minimum) * x.iter().sum::<i32>();
+                    if order.many {
+                        continue;
+                    }
                     if group == 7 || order.four && group % 2 == 1 {
                         sum = (all as f32).mul_add(half(block) * scale, sum);
                         let minimum_scale = half(&block[2..]) * scale;
                         minimums = (all_minimums as f32).mul_add(minimum_scale, minimums);
                         (all, all_minimums) = (0, 0);
                     }
+                }
+                if order.many {
+                    sum = less_minimums(block, all, all_minimums).mul_add(scale, sum);
                 }
             }
             sum - minimums
@@ -163,8 +175,7 @@ pub(super) fn product(format: Format, row: &[u8], x: &[f32], order: Order) -> f3
                     all_minimums += i32::from(minimum) * x.iter().sum::<i32>();
                 }
                 if order.many {
-                    let scaled = half(block) * all.iter().sum::<i32>() as f32;
-                    let result = (-half(&block[2..])).mul_add(all_minimums as f32, scaled);
+                    let result = less_minimums(block, all.iter().sum(), all_minimums);
                     minimums = result.mul_add(scale, minimums);
                     continue;
                 }

@@ -5,7 +5,10 @@ use std::cell::RefCell;
 use super::PANEL;
 #[cfg(target_arch = "aarch64")]
 pub(super) use super::aarch64::InstructionSet;
-use super::activations::{Activations, COLUMN_BY_COLUMN, Line, Rounding, as_bytes, as_bytes_mut};
+use super::activations::{
+    Activations, COLUMN_BY_COLUMN, Line, Rounding, Tile, as_bytes, as_bytes_mut, as_floats,
+    as_floats_mut,
+};
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(super) use super::elsewhere::InstructionSet;
 use super::kernel::{Count, Expansion, Job};
@@ -55,10 +58,8 @@ const LEAST_BYTES: usize = 16 * 1024;
 thread_local! {
     /// The caller's memory for activations.
     static ACTIVATIONS: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
-    /// A thread's memory for expanded rows of half floats.
-    static EXPANDED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
-    /// A thread's memory for expanded panels.
-    static EXPANDED_PANELS: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
+    /// A thread's memory for expanded rows.
+    static EXPANDED: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The kernels of this processor.
@@ -125,13 +126,16 @@ pub(super) fn multiply_with(
         ACTIVATIONS.take(),
     );
     let panels = matrix.rows.div_ceil(PANEL);
-    let per_chunk = panels_per_chunk(matrix, kernels, tokens, panels, pool.threads());
+    let together = kernels.0.panels_together(matrix.format, count);
+    let per_chunk = panels_per_chunk(matrix, kernels, tokens, panels, pool.threads())
+        .next_multiple_of(together);
     let product = Product {
         kernels,
         matrix,
         activations: &activations,
         finish: &options.finish,
         count,
+        together,
         expansion: kernels
             .0
             .expansion(matrix.format)
@@ -168,6 +172,8 @@ struct Product<'a> {
     activations: &'a Activations,
     finish: &'a Finish<'a>,
     count: Count,
+    /// Panels that a kernel takes together.
+    together: usize,
     /// How panels are expanded first.
     expansion: Option<Expansion>,
     output: Parts<'a, f32>,
@@ -181,54 +187,57 @@ impl Product<'_> {
         let rows = (panels * PANEL).min(stride - first_row);
         let set = self.kernels.0;
         let wide = set.wide();
-        let mut expanded = Vec::new();
-        if self.matrix.format == Format::F16
-            && self
-                .activations
-                .tiles
-                .first()
-                .is_some_and(|tile| tile.tokens == wide.tokens)
-        {
-            expanded = EXPANDED.take();
-            expanded.resize(columns * wide.rows, 0.0);
+        let is_wide = |tile: &Tile| self.matrix.format == Format::F16 && wide.takes(tile.tokens);
+        let mut expanded = EXPANDED.take();
+        let mut block_bytes = 0;
+        if self.activations.tiles.first().is_some_and(is_wide) {
+            expanded.resize((columns * wide.rows).div_ceil(16), Line::EMPTY);
             let start = first_row * columns * 2;
             let halves = &self.matrix.bytes()[start..start + rows * columns * 2];
             // SAFETY: what expanding needs every instruction set with kernels has.
-            unsafe { wide.expand(halves, columns, &mut expanded) };
-        }
-        let mut expanded_panels = Vec::new();
-        let mut block_bytes = 0;
-        if let Some(expansion) = self.expansion {
-            expanded_panels = EXPANDED_PANELS.take();
+            unsafe { wide.expand(halves, columns, as_floats_mut(&mut expanded)) };
+        } else if let Some(expansion) = self.expansion {
             block_bytes = expansion.block_bytes;
-            self.expand(first, panels, expansion, &mut expanded_panels);
+            self.expand(first, panels, expansion, &mut expanded);
         }
         let expanded_bytes = block_bytes * self.matrix.blocks();
         for tile in &self.activations.tiles {
-            let bytes = self.activations.tile(tile);
+            let tile_bytes = self.activations.tile(tile);
             let place = |token: usize, row: usize, rows: usize| {
                 // SAFETY: chunks have rows of their own, and a chunk uses one part at a time.
                 unsafe { self.output.slice((tile.first + token) * stride + row, rows) }
             };
-            if self.matrix.format == Format::F16 && tile.tokens == wide.tokens {
+            if is_wide(tile) {
                 let output = place(0, first_row, rows).as_mut_ptr();
                 place(tile.tokens - 1, first_row, rows);
                 // SAFETY: the instruction set is there; the results of the first and the last token are within the
                 // output, as `place` checked.
-                unsafe { wide.multiply(&expanded, bytes, columns, rows, output, stride) };
+                unsafe {
+                    wide.multiply(
+                        as_floats(&expanded),
+                        tile_bytes,
+                        tile.tokens,
+                        columns,
+                        rows,
+                        output,
+                        stride,
+                    );
+                }
             } else {
                 let kernel = set.kernel(self.matrix.format, tile.tokens, self.count);
-                for panel in first..first + panels {
-                    let (mut panel_bytes, rows) = self.matrix.panel(panel);
+                for panel in (first..first + panels).step_by(self.together) {
+                    let taken = self.together.min(first + panels - panel);
+                    let (mut bytes, rows) = self.matrix.panels(panel, taken);
                     if expanded_bytes > 0 {
                         let start = (panel - first) * expanded_bytes;
-                        panel_bytes = &as_bytes(&expanded_panels)[start..][..expanded_bytes];
+                        bytes = &as_bytes(&expanded)[start..][..taken * expanded_bytes];
                     }
                     let job = Job {
-                        panel: panel_bytes,
+                        panel: bytes,
+                        other: if taken > 1 { bytes.len() / taken } else { 0 },
                         rows,
                         blocks: self.matrix.blocks(),
-                        tile: bytes,
+                        tile: tile_bytes,
                     };
                     let output = place(0, panel * PANEL, rows).as_mut_ptr();
                     place(tile.tokens - 1, panel * PANEL, rows);
@@ -242,12 +251,7 @@ impl Product<'_> {
                 self.finish(place(token, first_row, rows), first_row, at);
             }
         }
-        if !expanded.is_empty() {
-            EXPANDED.set(expanded);
-        }
-        if !expanded_panels.is_empty() {
-            EXPANDED_PANELS.set(expanded_panels);
-        }
+        EXPANDED.set(expanded);
     }
 
     /// Expands `panels` panels from `first` on.

@@ -90,7 +90,7 @@ fn order(format: Format, token: usize, tokens: usize) -> Order {
         .map(|set| set.many(format));
     Order {
         four: !by_block && token < tokens / 4 * 4,
-        many: by_block || many.is_some_and(|many| tokens >= many),
+        many: by_block && format != Format::Q4K || many.is_some_and(|many| tokens >= many),
     }
 }
 

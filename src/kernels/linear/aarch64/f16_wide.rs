@@ -15,15 +15,16 @@ const TOKENS: usize = 12;
 pub(in super::super) struct Wide {
     /// Rows that are expanded together.
     pub(in super::super) rows: usize,
-    /// Tokens of a tile.
-    pub(in super::super) tokens: usize,
 }
 
 impl Wide {
-    pub(super) const NEON: Self = Self {
-        rows: ROWS,
-        tokens: TOKENS,
-    };
+    pub(super) const NEON: Self = Self { rows: ROWS };
+
+    /// Whether there is a product for tiles of so many tokens.
+    #[expect(clippy::unused_self, reason = "other processors have several of them")]
+    pub(in super::super) fn takes(&self, tokens: usize) -> bool {
+        tokens == TOKENS
+    }
 
     /// Writes the half floats of up to [`Self::rows`] rows, each as long as `columns` says, to `expanded` as
     /// `[columns][rows]` f32; rows that are missing become 0.
@@ -66,15 +67,21 @@ impl Wide {
     /// # Safety
     /// The processor has NEON; `output` has places for `rows` values of each token.
     #[expect(clippy::unused_self, reason = "other processors have several of them")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "two matrices, their shapes, and where results go"
+    )]
     pub(in super::super) unsafe fn multiply(
         &self,
         expanded: &[f32],
         tile: &[u8],
+        tokens: usize,
         columns: usize,
         rows: usize,
         output: *mut f32,
         stride: usize,
     ) {
+        assert_eq!(tokens, TOKENS);
         assert!(expanded.len() >= columns * ROWS && tile.len() >= 4 * columns * TOKENS);
         // SAFETY: there are `columns` steps of both, as just checked, and places for the results.
         unsafe {

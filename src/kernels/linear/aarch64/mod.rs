@@ -26,6 +26,7 @@ use std::arch::is_aarch64_feature_detected;
 use super::kernel::{Count, Expansion, Job, Kernel};
 use super::matrix::Format;
 use crate::kernels::halves::neon::{expand_high, expand_low};
+use crate::processor::may_use;
 use vectors::{Dotprod, Neon, Rows, Vectors};
 
 /// Sets of instructions with kernels, the best first.
@@ -39,7 +40,7 @@ impl InstructionSet {
     /// Those that this processor has.
     pub(super) fn available() -> impl Iterator<Item = Self> {
         let neon = is_aarch64_feature_detected!("neon");
-        let dotprod = neon && is_aarch64_feature_detected!("dotprod");
+        let dotprod = neon && may_use("dotprod");
         [(Self::Dotprod, dotprod), (Self::Neon, neon)]
             .into_iter()
             .filter_map(|(set, there)| there.then_some(set))
@@ -49,6 +50,12 @@ impl InstructionSet {
     #[expect(clippy::unused_self, reason = "other processors have several")]
     pub(super) fn many(self, _format: Format) -> usize {
         usize::MAX
+    }
+
+    /// Panels that a kernel takes together: one.
+    #[expect(clippy::unused_self, reason = "other processors take two")]
+    pub(super) fn panels_together(self, _format: Format, _count: Count) -> usize {
+        1
     }
 
     /// How panels are expanded for many tokens: not at all.

@@ -1,18 +1,21 @@
 //! `q5_k` and `q6_k` with many tokens: the weights of eight rows are expanded to bytes and interleaved once, and then
-//! used for tile after tile. A super-block becomes one integer, as it does in ggml.
+//! used for tile after tile.
 
 use std::arch::x86_64::*;
 
+use super::super::PANEL;
 use super::super::arrangement::scale_and_minimum;
 use super::super::kernel::Expand;
 use super::super::matrix::Format;
-use super::{Expansion, Job, Vectors, eight_halves, store_rows, turn_round};
+use super::super_blocks::{SuperBlocks, less_minimums, panel};
+use super::vectors::Vectors;
+use super::{Expansion, Job, eight_halves, turn_round};
 
 /// What the kernels of `format` need.
 pub(super) fn expansion(format: Format) -> Option<Expansion> {
     let (block_bytes, expand): (_, Expand) = match format {
-        Format::Q5K => (Q5K::BYTES, expand::<Q5K>),
-        Format::Q6K => (Q6K::BYTES, expand::<Q6K>),
+        Format::Q5K => (<Q5K as Expanded>::BYTES, expand::<Q5K>),
+        Format::Q6K => (<Q6K as Expanded>::BYTES, expand::<Q6K>),
         _ => return None,
     };
     Some(Expansion {
@@ -29,9 +32,11 @@ trait Expanded {
     const FILE_BYTES: usize;
     /// Groups with a scale.
     const GROUPS: usize;
-    /// Where in a step, of one token, the activations' sums of a group are (i16).
+    /// No weight is larger.
+    const LARGEST: i32;
+    /// See [`SuperBlocks::SUMS`].
     const SUMS: usize;
-    /// Whether each token's sums lie together, or each pair of all tokens.
+    /// See [`SuperBlocks::SUMS_BY_TOKEN`].
     const SUMS_BY_TOKEN: bool;
 
     /// Where the scales are in a file's block.
@@ -39,9 +44,9 @@ trait Expanded {
     /// Where the group scales begin.
     const GROUP_SCALES: usize = 64;
     /// Where the pairs begin.
-    const PAIRS: usize = Self::GROUP_SCALES + 32 * Self::GROUPS;
+    const PAIRS: usize = Self::GROUP_SCALES + 32 * <Self as Expanded>::GROUPS;
     /// Where the weights begin.
-    const WEIGHTS: usize = Self::PAIRS + 16 * Self::GROUPS;
+    const WEIGHTS: usize = Self::PAIRS + 16 * <Self as Expanded>::GROUPS;
     /// Bytes of all.
     const BYTES: usize = Self::WEIGHTS + 2048;
 
@@ -53,10 +58,61 @@ trait Expanded {
 
     /// The weights of 32 elements, unsigned.
     unsafe fn weights(block: *const u8, group_of_32: usize) -> __m256i;
-
-    /// What a super-block gives, without the token's scale.
-    unsafe fn result(expanded: *const u8, dots: __m256i, pair_dots: __m256i) -> __m256;
 }
+
+impl<F: Expanded> SuperBlocks for F {
+    const BYTES: usize = <F as Expanded>::BYTES;
+    const GROUPS: usize = <F as Expanded>::GROUPS;
+    const LARGEST: i32 = <F as Expanded>::LARGEST;
+    const SUMS: usize = <F as Expanded>::SUMS;
+    const SUMS_BY_TOKEN: bool = <F as Expanded>::SUMS_BY_TOKEN;
+
+    #[inline(always)]
+    unsafe fn scales<V: Vectors>(block: *const u8, other: usize, group: usize) -> V::Integers {
+        // SAFETY: the caller's condition.
+        unsafe { V::load(block.add(F::GROUP_SCALES + 32 * group), other) }
+    }
+
+    #[inline(always)]
+    unsafe fn weights<V: Vectors>(
+        block: *const u8,
+        other: usize,
+        group: usize,
+        index: usize,
+    ) -> V::Integers {
+        let place = F::WEIGHTS + 2048 / <F as Expanded>::GROUPS * group + 32 * index;
+        // SAFETY: the caller's condition.
+        unsafe { V::load(block.add(place), other) }
+    }
+
+    #[inline(always)]
+    unsafe fn factors<V: Vectors>(block: *const u8, other: usize, pair: usize) -> V::Integers {
+        // SAFETY: the caller's condition.
+        unsafe { V::load(block.add(F::PAIRS + 32 * pair), other) }
+    }
+
+    #[inline(always)]
+    unsafe fn result<V: Vectors>(
+        block: *const u8,
+        other: usize,
+        dots: V::Integers,
+        pair_dots: V::Integers,
+    ) -> V::Floats {
+        // SAFETY: the caller's condition.
+        unsafe {
+            let scales = V::load_floats(block, other);
+            if F::MINIMUM_SCALE.is_some() {
+                let minimum_scales = V::load_floats(block.add(32), other);
+                less_minimums::<V>(scales, minimum_scales, dots, pair_dots)
+            } else {
+                V::multiply(scales, V::to_floats(V::less(dots, pair_dots)))
+            }
+        }
+    }
+}
+
+/// The most groups that a super-block has.
+const MOST_GROUPS: usize = 16;
 
 struct Q5K;
 struct Q6K;
@@ -64,6 +120,7 @@ struct Q6K;
 impl Expanded for Q5K {
     const FILE_BYTES: usize = 176;
     const GROUPS: usize = 8;
+    const LARGEST: i32 = 31;
     const SUMS: usize = 256;
     const SUMS_BY_TOKEN: bool = false;
     const SCALE: usize = 0;
@@ -89,22 +146,12 @@ impl Expanded for Q5K {
             )
         }
     }
-
-    #[inline(always)]
-    unsafe fn result(expanded: *const u8, dots: __m256i, pair_dots: __m256i) -> __m256 {
-        // SAFETY: the caller has an expanded block, AVX2 and FMA.
-        unsafe {
-            let scales = _mm256_loadu_ps(expanded.cast());
-            let minimum_scales = _mm256_loadu_ps(expanded.add(32).cast());
-            let scaled = _mm256_mul_ps(scales, _mm256_cvtepi32_ps(dots));
-            _mm256_fnmadd_ps(minimum_scales, _mm256_cvtepi32_ps(pair_dots), scaled)
-        }
-    }
 }
 
 impl Expanded for Q6K {
     const FILE_BYTES: usize = 210;
     const GROUPS: usize = 16;
+    const LARGEST: i32 = 63;
     const SUMS: usize = 272;
     const SUMS_BY_TOKEN: bool = true;
     const SCALE: usize = 208;
@@ -132,24 +179,19 @@ impl Expanded for Q6K {
             )
         }
     }
-
-    #[inline(always)]
-    unsafe fn result(expanded: *const u8, dots: __m256i, pair_dots: __m256i) -> __m256 {
-        // SAFETY: the caller has an expanded block and AVX2.
-        unsafe {
-            let dots = _mm256_sub_epi32(dots, pair_dots);
-            _mm256_mul_ps(_mm256_loadu_ps(expanded.cast()), _mm256_cvtepi32_ps(dots))
-        }
-    }
 }
 
 /// See [`Expansion`].
 #[target_feature(enable = "avx2,f16c")]
 unsafe fn expand<F: Expanded>(panel: &[u8], rows: usize, blocks: usize, expanded: &mut [u8]) {
     let mut halves = [0u8; 16];
-    for (index, expanded) in expanded.chunks_exact_mut(F::BYTES).enumerate().take(blocks) {
+    for (index, expanded) in expanded
+        .chunks_exact_mut(<F as Expanded>::BYTES)
+        .enumerate()
+        .take(blocks)
+    {
         let block = |row: usize| &panel[(row * blocks + index) * F::FILE_BYTES..][..F::FILE_BYTES];
-        expanded[..F::WEIGHTS].fill(0);
+        expanded[..F::GROUP_SCALES].fill(0);
         for (at, place) in [(Some(F::SCALE), 0), (F::MINIMUM_SCALE, 32)] {
             let Some(at) = at else { continue };
             for row in 0..rows {
@@ -161,23 +203,35 @@ unsafe fn expand<F: Expanded>(panel: &[u8], rows: usize, blocks: usize, expanded
                 _mm256_storeu_ps(expanded[place..place + 32].as_mut_ptr().cast(), scales);
             }
         }
+        let mut group_scales = [[0i32; PANEL]; MOST_GROUPS];
+        let mut factors = [[[0i16; 2]; PANEL]; MOST_GROUPS / 2];
         for row in 0..rows {
-            for group in 0..F::GROUPS {
-                let (scale, factor) = F::scale_and_factor(block(row), group);
-                let place = F::GROUP_SCALES + 32 * group + 4 * row;
-                expanded[place..place + 4].copy_from_slice(&scale.to_ne_bytes());
-                let place = F::PAIRS + 32 * (group / 2) + 4 * row + 2 * (group % 2);
-                expanded[place..place + 2].copy_from_slice(&factor.to_ne_bytes());
+            let block = block(row);
+            for (group, scales) in group_scales[..<F as Expanded>::GROUPS]
+                .iter_mut()
+                .enumerate()
+            {
+                let (scale, factor) = F::scale_and_factor(block, group);
+                scales[row] = scale;
+                factors[group / 2][row][group % 2] = factor;
             }
+        }
+        let places = expanded[F::GROUP_SCALES..F::PAIRS].chunks_exact_mut(4);
+        for (place, scale) in places.zip(group_scales.as_flattened()) {
+            place.copy_from_slice(&scale.to_ne_bytes());
+        }
+        let places = expanded[F::PAIRS..F::WEIGHTS].chunks_exact_mut(2);
+        for (place, factor) in places.zip(factors.as_flattened().as_flattened()) {
+            place.copy_from_slice(&factor.to_ne_bytes());
         }
         for (group, output) in expanded[F::WEIGHTS..].chunks_exact_mut(256).enumerate() {
             // SAFETY: a block is as long as the format says; AVX2 is there; eight vectors are 256 bytes.
             unsafe {
-                let mut vectors = [_mm256_setzero_si256(); 8];
+                let mut vectors = [_mm256_setzero_ps(); 8];
                 for (row, vector) in vectors.iter_mut().enumerate().take(rows) {
-                    *vector = F::weights(block(row).as_ptr(), group);
+                    *vector = _mm256_castsi256_ps(F::weights(block(row).as_ptr(), group));
                 }
-                let turned = turn_round(vectors.map(|vector| _mm256_castsi256_ps(vector)));
+                let turned = turn_round(vectors);
                 for (index, vector) in turned.into_iter().enumerate() {
                     _mm256_storeu_ps(output.as_mut_ptr().add(32 * index).cast(), vector);
                 }
@@ -194,7 +248,7 @@ pub(super) unsafe fn panel_of_q5_k<V: Vectors, const TOKENS: usize>(
     stride: usize,
 ) {
     // SAFETY: the caller's condition.
-    unsafe { panel::<V, Q5K, TOKENS>(job, output, stride) }
+    unsafe { panel::<V, Q5K, TOKENS, 8>(job, output, stride) }
 }
 
 /// The product of an expanded panel of `q6_k`, see [`Kernel`](super::Kernel).
@@ -205,67 +259,5 @@ pub(super) unsafe fn panel_of_q6_k<V: Vectors, const TOKENS: usize>(
     stride: usize,
 ) {
     // SAFETY: the caller's condition.
-    unsafe { panel::<V, Q6K, TOKENS>(job, output, stride) }
-}
-
-/// Bytes of a token in a super-block's step.
-const STEP: usize = 308;
-
-#[inline(always)]
-unsafe fn panel<V: Vectors, F: Expanded, const TOKENS: usize>(
-    job: Job<'_>,
-    output: *mut f32,
-    stride: usize,
-) {
-    debug_assert!(job.panel.len() >= job.blocks * F::BYTES);
-    debug_assert!(job.tile.len() >= job.blocks * TOKENS * STEP);
-    // SAFETY: every block of the panel and every step of the tile is as long as the constants say, as the caller
-    // ensures.
-    unsafe {
-        let mut sums = [_mm256_setzero_ps(); TOKENS];
-        let mut block = job.panel.as_ptr();
-        let mut step = job.tile.as_ptr();
-        for _ in 0..job.blocks {
-            let mut dots = [_mm256_setzero_si256(); TOKENS];
-            let vector = |place: usize| _mm256_loadu_si256(block.add(place).cast());
-            for group in 0..F::GROUPS {
-                let scales = vector(F::GROUP_SCALES + 32 * group);
-                // Vectors of a group, four at a time.
-                let vectors = 64 / F::GROUPS;
-                for first in (group * vectors..(group + 1) * vectors).step_by(4) {
-                    let weights =
-                        std::array::from_fn(|index| vector(F::WEIGHTS + 32 * (first + index)));
-                    for (token, dot) in dots.iter_mut().enumerate() {
-                        let place = 32 * (first / 8 * TOKENS + token) + 4 * (first % 8);
-                        *dot = V::scaled_dot_of_four(*dot, &weights, step.add(place), scales);
-                    }
-                }
-            }
-            let mut pair_dots = [_mm256_setzero_si256(); TOKENS];
-            for pair in 0..F::GROUPS / 2 {
-                let factors = vector(F::PAIRS + 32 * pair);
-                for (token, dot) in pair_dots.iter_mut().enumerate() {
-                    let place = if F::SUMS_BY_TOKEN {
-                        32 * token + 4 * pair
-                    } else {
-                        4 * (pair * TOKENS + token)
-                    };
-                    let sums = step.add(F::SUMS * TOKENS + place).cast::<i32>();
-                    let sums = _mm256_set1_epi32(sums.read_unaligned());
-                    *dot = _mm256_add_epi32(*dot, _mm256_madd_epi16(factors, sums));
-                }
-            }
-            for (token, sum) in sums.iter_mut().enumerate() {
-                let token_scale = step.add(304 * TOKENS + 4 * token).cast::<f32>();
-                let token_scale = _mm256_set1_ps(token_scale.read_unaligned());
-                let result = F::result(block, dots[token], pair_dots[token]);
-                *sum = _mm256_fmadd_ps(result, token_scale, *sum);
-            }
-            block = block.add(F::BYTES);
-            step = step.add(STEP * TOKENS);
-        }
-        for (token, &sum) in sums.iter().enumerate() {
-            store_rows(sum, job.rows, output.add(token * stride));
-        }
-    }
+    unsafe { panel::<V, Q6K, TOKENS, 4>(job, output, stride) }
 }

@@ -2,7 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::{Job, Vectors};
+use super::Job;
+use super::vectors::Vectors;
 
 /// How far ahead of its use memory is asked for.
 const AHEAD: usize = 2048;

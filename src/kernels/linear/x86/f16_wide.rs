@@ -11,29 +11,39 @@ use super::{eight_halves, turn_round};
 pub(in super::super) struct Wide {
     /// Rows that are expanded together.
     pub(in super::super) rows: usize,
-    /// Tokens of a tile.
-    pub(in super::super) tokens: usize,
-    multiply: unsafe fn(
-        expanded: &[f32],
-        tile: &[u8],
-        columns: usize,
-        rows: usize,
-        output: *mut f32,
-        stride: usize,
-    ),
+    /// Tokens that a tile may have, and its product.
+    products: &'static [(usize, Product)],
 }
+
+/// See [`Wide::multiply`].
+type Product = unsafe fn(
+    expanded: &[f32],
+    tile: &[u8],
+    columns: usize,
+    rows: usize,
+    output: *mut f32,
+    stride: usize,
+);
 
 impl Wide {
     pub(super) const AVX2: Self = Self {
         rows: avx2::ROWS,
-        tokens: avx2::TOKENS,
-        multiply: avx2::multiply,
+        products: &[(6, avx2::multiply::<6>)],
     };
     pub(super) const AVX512: Self = Self {
         rows: avx512::ROWS,
-        tokens: avx512::TOKENS,
-        multiply: avx512::multiply,
+        products: &[(12, avx512::multiply::<12>), (8, avx512::multiply::<8>)],
     };
+
+    /// Whether there is a product for tiles of so many tokens.
+    pub(in super::super) fn takes(&self, tokens: usize) -> bool {
+        self.product(tokens).is_some()
+    }
+
+    fn product(&self, tokens: usize) -> Option<Product> {
+        let mut products = self.products.iter();
+        products.find_map(|&(of, product)| (of == tokens).then_some(product))
+    }
 
     /// Writes the half floats of up to [`Self::rows`] rows, each as long as `columns` says, to `expanded` as
     /// `[columns][rows]` f32; rows that are missing become 0.
@@ -55,22 +65,33 @@ impl Wide {
         }
     }
 
-    /// Computes as a [`Kernel`](super::Kernel) does, for the first `rows` of the expanded ones.
+    /// Computes as a [`Kernel`](super::Kernel) does, for the first `rows` of the expanded ones and a tile of `tokens`.
+    ///
+    /// # Panics
+    /// Where it does not take so many tokens.
     ///
     /// # Safety
     /// The processor has the instructions; `output` has places for `rows` values of each token.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "two matrices, their shapes, and where results go"
+    )]
     pub(in super::super) unsafe fn multiply(
         &self,
         expanded: &[f32],
         tile: &[u8],
+        tokens: usize,
         columns: usize,
         rows: usize,
         output: *mut f32,
         stride: usize,
     ) {
-        assert!(expanded.len() >= columns * self.rows && tile.len() >= 4 * columns * self.tokens);
+        assert!(expanded.len() >= columns * self.rows && tile.len() >= 4 * columns * tokens);
+        let Some(product) = self.product(tokens) else {
+            panic!("no product for {tokens} tokens");
+        };
         // SAFETY: the caller's condition, and the lengths just checked.
-        unsafe { (self.multiply)(expanded, tile, columns, rows, output, stride) }
+        unsafe { product(expanded, tile, columns, rows, output, stride) }
     }
 }
 
@@ -99,18 +120,17 @@ unsafe fn expand_eight(
     }
 }
 
-/// Declares the product for one width of vectors: two vectors of rows, and as many tokens as registers allow.
+/// Declares the product for one width of vectors: two vectors of rows.
 macro_rules! product {
-    ($name:ident, $features:literal, $width:literal, $tokens:literal, $zero:ident, $load:ident, $set:ident, $fma:ident, $store:ident) => {
+    ($name:ident, $features:literal, $width:literal, $zero:ident, $load:ident, $set:ident, $fma:ident, $store:ident) => {
         mod $name {
             use std::arch::x86_64::*;
 
             const WIDTH: usize = $width;
             pub(super) const ROWS: usize = 2 * WIDTH;
-            pub(super) const TOKENS: usize = $tokens;
 
             #[target_feature(enable = $features)]
-            pub(super) unsafe fn multiply(
+            pub(super) unsafe fn multiply<const TOKENS: usize>(
                 expanded: &[f32],
                 tile: &[u8],
                 columns: usize,
@@ -155,7 +175,6 @@ product!(
     avx2,
     "avx2,fma",
     8,
-    6,
     _mm256_setzero_ps,
     _mm256_loadu_ps,
     _mm256_set1_ps,
@@ -166,7 +185,6 @@ product!(
     avx512,
     "avx512f",
     16,
-    12,
     _mm512_setzero_ps,
     _mm512_loadu_ps,
     _mm512_set1_ps,

@@ -1,15 +1,84 @@
 //! `q4_k`, eight rows interleaved.
 
-use std::arch::x86_64::*;
-
-use super::{Job, Vectors, eight_halves, store_rows};
+use super::super_blocks::{self, SuperBlocks, add_group, less_minimums};
+use super::vectors::Vectors;
+use super::{Job, ask_for};
 
 /// Bytes of a super-block of eight rows.
 const BLOCK: usize = 1184;
+/// Where its nibbles begin: for each pair of groups eight vectors, the first group in the lower halves of the bytes.
+const NIBBLES: usize = 160;
 /// Bytes of a token in a super-block's step.
 const STEP: usize = 308;
 /// How far ahead of its use memory is asked for.
 const AHEAD: usize = 2048;
+
+struct Q4K;
+
+impl SuperBlocks for Q4K {
+    const BYTES: usize = BLOCK;
+    const GROUPS: usize = 8;
+    const LARGEST: i32 = 15;
+    const SUMS: usize = 256;
+    const SUMS_BY_TOKEN: bool = false;
+
+    #[inline(always)]
+    unsafe fn scales<V: Vectors>(block: *const u8, other: usize, group: usize) -> V::Integers {
+        // SAFETY: the caller's condition.
+        unsafe { V::load_bytes(block.add(32 + 8 * group), other) }
+    }
+
+    #[inline(always)]
+    unsafe fn weights<V: Vectors>(
+        block: *const u8,
+        other: usize,
+        group: usize,
+        index: usize,
+    ) -> V::Integers {
+        // SAFETY: the caller's condition.
+        unsafe {
+            let place = block.add(NIBBLES + 256 * (group / 2) + 32 * index);
+            let both = V::load(place, other);
+            if group.is_multiple_of(2) {
+                V::low_nibbles(both)
+            } else {
+                V::high_nibbles(both)
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn factors<V: Vectors>(block: *const u8, other: usize, pair: usize) -> V::Integers {
+        // SAFETY: the caller's condition.
+        unsafe { V::load_pairs(block.add(96 + 16 * pair), other) }
+    }
+
+    #[inline(always)]
+    unsafe fn result<V: Vectors>(
+        block: *const u8,
+        other: usize,
+        dots: V::Integers,
+        pair_dots: V::Integers,
+    ) -> V::Floats {
+        // SAFETY: the caller's condition.
+        unsafe {
+            let scales = V::load_halves(block, other);
+            let minimum_scales = V::load_halves(block.add(16), other);
+            less_minimums::<V>(scales, minimum_scales, dots, pair_dots)
+        }
+    }
+}
+
+/// [`panel`] for many tokens.
+#[inline(always)]
+pub(super) unsafe fn panel_of_many<V: Vectors, const TOKENS: usize>(
+    job: Job<'_>,
+    output: *mut f32,
+    stride: usize,
+) {
+    // SAFETY: the caller's condition.
+    unsafe { super_blocks::panel::<V, Q4K, TOKENS, 4>(job, output, stride) }
+}
 
 /// See [`Kernel`](super::Kernel).
 #[inline(always)]
@@ -23,67 +92,48 @@ pub(super) unsafe fn panel<V: Vectors, const TOKENS: usize>(
     // SAFETY: every block of the panel and every step of the tile is as long as the constants say, as the caller
     // ensures.
     unsafe {
-        let low = _mm256_set1_epi8(15);
-        let mut sums = [_mm256_setzero_ps(); TOKENS];
-        let mut minimums = [_mm256_setzero_ps(); TOKENS];
+        let mut sums = [V::float_zero(); TOKENS];
+        let mut minimums = [V::float_zero(); TOKENS];
         let mut block = job.panel.as_ptr();
         let mut step = job.tile.as_ptr();
         for _ in 0..job.blocks {
             let pairs = step.add(256 * TOKENS);
-            let token_scales = step.add(304 * TOKENS).cast::<f32>();
-            let mut dots = [_mm256_setzero_si256(); TOKENS];
-            let mut minimum_dots = [_mm256_setzero_si256(); TOKENS];
+            let token_scales = step.add(304 * TOKENS);
+            let mut dots = [V::zero(); TOKENS];
+            let mut minimum_dots = [V::zero(); TOKENS];
             for pair in 0..4 {
-                let nibbles = block.add(160 + 256 * pair);
                 if TOKENS <= 4 {
-                    for line in 0..5 {
-                        // Beyond the end it is a hint about nothing.
-                        _mm_prefetch::<_MM_HINT_T0>(nibbles.wrapping_add(AHEAD + 64 * line).cast());
-                    }
+                    let nibbles = block.add(NIBBLES + 256 * pair);
+                    ask_for::<V>(nibbles, job.other, AHEAD, 5);
                 }
                 for half in 0..2 {
                     let group = 2 * pair + half;
-                    let scales = _mm_loadl_epi64(block.add(32 + 8 * group).cast());
-                    let scales = _mm256_cvtepu8_epi32(scales);
-                    let mut weights = [_mm256_setzero_si256(); 8];
-                    for (index, weights) in weights.iter_mut().enumerate() {
-                        let both = _mm256_loadu_si256(nibbles.add(32 * index).cast());
-                        let both = if half == 0 {
-                            both
-                        } else {
-                            _mm256_srli_epi16::<4>(both)
-                        };
-                        *weights = _mm256_and_si256(both, low);
-                    }
-                    for (token, dot) in dots.iter_mut().enumerate() {
-                        let bytes = step.add(32 * (group * TOKENS + token));
-                        *dot = V::scaled_dot_of_eight(*dot, &weights, bytes, scales);
-                    }
+                    add_group::<V, Q4K, TOKENS, 4>(block, job.other, step, group, &mut dots);
                 }
-                let minimum =
-                    _mm256_cvtepu8_epi16(_mm_loadu_si128(block.add(96 + 16 * pair).cast()));
+                let minimum = Q4K::factors::<V>(block, job.other, pair);
                 for (token, dot) in minimum_dots.iter_mut().enumerate() {
-                    let sums = pairs.cast::<i32>().add(pair * TOKENS + token);
-                    let sums = _mm256_set1_epi32(sums.read_unaligned());
-                    *dot = _mm256_add_epi32(*dot, _mm256_madd_epi16(minimum, sums));
+                    let sums = pairs.add(4 * (pair * TOKENS + token));
+                    *dot = V::add_pair_products(*dot, minimum, sums);
                 }
                 // ggml's product of four tokens adds up every 64 elements.
                 if TOKENS >= 4 {
-                    add_scaled(
+                    add_scaled::<V, TOKENS>(
                         block,
+                        job.other,
                         token_scales,
                         &dots,
                         &minimum_dots,
                         &mut sums,
                         &mut minimums,
                     );
-                    dots = [_mm256_setzero_si256(); TOKENS];
-                    minimum_dots = [_mm256_setzero_si256(); TOKENS];
+                    dots = [V::zero(); TOKENS];
+                    minimum_dots = [V::zero(); TOKENS];
                 }
             }
             if TOKENS < 4 {
-                add_scaled(
+                add_scaled::<V, TOKENS>(
                     block,
+                    job.other,
                     token_scales,
                     &dots,
                     &minimum_dots,
@@ -95,35 +145,37 @@ pub(super) unsafe fn panel<V: Vectors, const TOKENS: usize>(
             step = step.add(STEP * TOKENS);
         }
         for token in 0..TOKENS {
-            let sum = _mm256_sub_ps(sums[token], minimums[token]);
-            store_rows(sum, job.rows, output.add(token * stride));
+            let sum = V::subtract(sums[token], minimums[token]);
+            V::store(sum, job.rows, output.add(token * stride));
         }
     }
 }
 
 /// Adds integers times the scales of rows and tokens.
 #[inline(always)]
-unsafe fn add_scaled<const TOKENS: usize>(
+unsafe fn add_scaled<V: Vectors, const TOKENS: usize>(
     block: *const u8,
-    token_scales: *const f32,
-    dots: &[__m256i; TOKENS],
-    minimum_dots: &[__m256i; TOKENS],
-    sums: &mut [__m256; TOKENS],
-    minimums: &mut [__m256; TOKENS],
+    other: usize,
+    token_scales: *const u8,
+    dots: &[V::Integers; TOKENS],
+    minimum_dots: &[V::Integers; TOKENS],
+    sums: &mut [V::Floats; TOKENS],
+    minimums: &mut [V::Floats; TOKENS],
 ) {
     // SAFETY: a block begins with its scales, and there is a scale for each token.
     unsafe {
-        let (scales, minimum_scales) = (eight_halves(block), eight_halves(block.add(16)));
+        let scales = V::load_halves(block, other);
+        let minimum_scales = V::load_halves(block.add(16), other);
         for token in 0..TOKENS {
-            let scale = _mm256_set1_ps(token_scales.add(token).read_unaligned());
-            sums[token] = _mm256_fmadd_ps(
-                _mm256_cvtepi32_ps(dots[token]),
-                _mm256_mul_ps(scales, scale),
+            let scale = V::everywhere(token_scales.add(4 * token));
+            sums[token] = V::multiply_add(
+                V::to_floats(dots[token]),
+                V::multiply(scales, scale),
                 sums[token],
             );
-            minimums[token] = _mm256_fmadd_ps(
-                _mm256_cvtepi32_ps(minimum_dots[token]),
-                _mm256_mul_ps(minimum_scales, scale),
+            minimums[token] = V::multiply_add(
+                V::to_floats(minimum_dots[token]),
+                V::multiply(minimum_scales, scale),
                 minimums[token],
             );
         }

@@ -3,7 +3,8 @@
 use std::arch::x86_64::*;
 
 use super::super::arrangement::scale_and_minimum;
-use super::{Job, Vectors, half_everywhere, sum_of_lanes};
+use super::vectors::Vectors;
+use super::{Job, half_everywhere, sum_of_lanes};
 
 /// Bytes of a super-block.
 const BLOCK: usize = 176;

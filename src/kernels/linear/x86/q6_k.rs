@@ -2,7 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::{Job, Vectors, half_everywhere, sum_of_lanes};
+use super::vectors::Vectors;
+use super::{Job, half_everywhere, sum_of_lanes};
 
 /// Bytes of a super-block.
 const BLOCK: usize = 210;
@@ -60,8 +61,11 @@ unsafe fn super_block<const TOKENS: usize>(
         let halves = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(scales, first_and_second));
         let mut dots = [_mm256_setzero_si256(); TOKENS];
         for half in 0..2 {
-            let lower =
-                [0, 32].map(|place| _mm256_loadu_si256(block.add(64 * half + place).cast()));
+            let lower = block.add(64 * half);
+            let lower = [
+                _mm256_loadu_si256(lower.cast()),
+                _mm256_loadu_si256(lower.add(32).cast()),
+            ];
             let upper = _mm256_loadu_si256(block.add(128 + 32 * half).cast());
             let two_bits = [
                 _mm256_slli_epi16::<4>(upper),

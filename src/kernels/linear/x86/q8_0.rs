@@ -1,8 +1,7 @@
 //! `q8_0`, eight rows interleaved: a vector holds the same four bytes of each.
 
-use std::arch::x86_64::*;
-
-use super::{Job, Vectors, eight_halves, store_rows};
+use super::vectors::Vectors;
+use super::{Job, ask_for};
 
 /// Bytes of the blocks of eight rows: eight scales, then eight vectors.
 const BLOCK: usize = 272;
@@ -28,8 +27,8 @@ pub(super) unsafe fn panel<V: Vectors, const TOKENS: usize>(
             [even, odd]
         };
         for token in 0..TOKENS {
-            let sum = _mm256_add_ps(sums[0][token], sums[1][token]);
-            store_rows(sum, job.rows, output.add(token * stride));
+            let sum = V::add(sums[0][token], sums[1][token]);
+            V::store(sum, job.rows, output.add(token * stride));
         }
     }
 }
@@ -37,58 +36,54 @@ pub(super) unsafe fn panel<V: Vectors, const TOKENS: usize>(
 /// Bytes of a token in a block's step beside sums of fourths.
 const FOURTHS_STEP: usize = 68;
 
-/// The sums of every second fourth from `first` on, and with `PARTS` = 2 from the one after it as well: of eight rows
+/// The sums of every second fourth from `first` on, and with `PARTS` = 2 from the one after it as well: of every row
 /// for each token.
 #[inline(always)]
 unsafe fn some_fourths<V: Vectors, const TOKENS: usize, const PARTS: usize>(
     job: Job<'_>,
     first: usize,
-) -> [[__m256; TOKENS]; PARTS] {
+) -> [[V::Floats; TOKENS]; PARTS] {
     debug_assert!(job.panel.len() >= job.blocks * BLOCK);
     debug_assert!(job.tile.len() >= job.blocks * TOKENS * FOURTHS_STEP);
     // SAFETY: the caller ensures that the panel and the tile have so many blocks and steps.
     unsafe {
-        let mut sums = [[[_mm256_setzero_ps(); 4]; TOKENS]; PARTS];
+        let mut sums = [[[V::float_zero(); 4]; TOKENS]; PARTS];
         let mut block = job.panel.as_ptr();
         let mut step = job.tile.as_ptr();
         for _ in 0..job.blocks {
             if first == 0 {
-                for line in 0..5 {
-                    // Beyond the end it is a hint about nothing.
-                    _mm_prefetch::<_MM_HINT_T0>(block.wrapping_add(AHEAD + 64 * line).cast());
-                }
+                ask_for::<V>(block, job.other, AHEAD, 5);
             }
-            let row_scales = eight_halves(block);
-            let token_scales = step.add(64 * TOKENS).cast::<f32>();
-            let scales: [__m256; TOKENS] = std::array::from_fn(|token| {
-                let token_scale = token_scales.add(token).read_unaligned();
-                _mm256_mul_ps(row_scales, _mm256_set1_ps(token_scale))
-            });
+            let row_scales = V::load_halves(block, job.other);
+            let token_scales = step.add(64 * TOKENS);
+            let mut scales = [row_scales; TOKENS];
+            for (token, scales) in scales.iter_mut().enumerate() {
+                *scales = V::multiply(*scales, V::everywhere(token_scales.add(4 * token)));
+            }
             for (part, sums) in sums.iter_mut().enumerate() {
                 for second in 0..4 {
                     let fourth = first + part + 2 * second;
-                    let weights = _mm256_loadu_si256(block.add(16 + 32 * fourth).cast());
+                    let weights = V::load(block.add(16 + 32 * fourth), job.other);
                     let weights = V::signed_weights(weights);
                     for (token, sums) in sums.iter_mut().enumerate() {
                         let bytes = step.add(32 * token + 4 * fourth);
                         let excess = step.add(32 * (TOKENS + token) + 4 * fourth);
                         let dot = V::signed_dot(V::signed_start(excess), weights, bytes);
                         sums[second] =
-                            _mm256_fmadd_ps(scales[token], _mm256_cvtepi32_ps(dot), sums[second]);
+                            V::multiply_add(scales[token], V::to_floats(dot), sums[second]);
                     }
                 }
             }
             block = block.add(BLOCK);
             step = step.add(FOURTHS_STEP * TOKENS);
         }
-        sums.map(|sums| {
-            sums.map(|sums| {
-                _mm256_add_ps(
-                    _mm256_add_ps(sums[0], sums[2]),
-                    _mm256_add_ps(sums[1], sums[3]),
-                )
-            })
-        })
+        let mut all = [[V::float_zero(); TOKENS]; PARTS];
+        for (all, sums) in all.iter_mut().zip(&sums) {
+            for (all, sums) in all.iter_mut().zip(sums) {
+                *all = V::add(V::add(sums[0], sums[2]), V::add(sums[1], sums[3]));
+            }
+        }
+        all
     }
 }
 
@@ -106,31 +101,32 @@ pub(super) unsafe fn panel_of_many<V: Vectors, const TOKENS: usize>(
     debug_assert!(job.tile.len() >= job.blocks * TOKENS * BLOCK_STEP);
     // SAFETY: the caller ensures that the panel and the tile have so many blocks and steps.
     unsafe {
-        let mut sums = [_mm256_setzero_ps(); TOKENS];
+        let mut sums = [V::float_zero(); TOKENS];
         let mut block = job.panel.as_ptr();
         let mut step = job.tile.as_ptr();
         for _ in 0..job.blocks {
             let words = step.add(32 * TOKENS);
-            let mut dots: [__m256i; TOKENS] =
-                std::array::from_fn(|token| V::signed_start(words.add(4 * (TOKENS + token))));
+            let mut dots = [V::zero(); TOKENS];
+            for (token, dot) in dots.iter_mut().enumerate() {
+                *dot = V::signed_start(words.add(4 * (TOKENS + token)));
+            }
             for fourth in 0..8 {
-                let weights = _mm256_loadu_si256(block.add(16 + 32 * fourth).cast());
+                let weights = V::load(block.add(16 + 32 * fourth), job.other);
                 let weights = V::signed_weights(weights);
                 for (token, dot) in dots.iter_mut().enumerate() {
                     *dot = V::signed_dot(*dot, weights, step.add(32 * token + 4 * fourth));
                 }
             }
-            let row_scales = eight_halves(block);
+            let row_scales = V::load_halves(block, job.other);
             for (token, sum) in sums.iter_mut().enumerate() {
-                let token_scale = words.add(4 * token).cast::<f32>().read_unaligned();
-                let scales = _mm256_mul_ps(row_scales, _mm256_set1_ps(token_scale));
-                *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[token]), scales, *sum);
+                let scales = V::multiply(row_scales, V::everywhere(words.add(4 * token)));
+                *sum = V::multiply_add(V::to_floats(dots[token]), scales, *sum);
             }
             block = block.add(BLOCK);
             step = step.add(BLOCK_STEP * TOKENS);
         }
         for (token, &sum) in sums.iter().enumerate() {
-            store_rows(sum, job.rows, output.add(token * stride));
+            V::store(sum, job.rows, output.add(token * stride));
         }
     }
 }
