@@ -16,6 +16,7 @@ mod plan;
 mod project;
 mod run;
 mod snapshot;
+mod unmapped;
 
 pub use batch::{Batch, BatchToken, DeviceMemory, Memory, Output};
 pub use decoding::{

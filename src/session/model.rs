@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use super::SessionOptions;
 use super::limits::Limits;
 use super::plan;
+use super::unmapped;
 use crate::checksum::Checksum;
 use crate::error::{Error, Result};
 use crate::ggml::map::MappedFile;
@@ -97,7 +98,7 @@ impl Model {
         let path = path.as_ref();
         let map = MappedFile::open(path).map_err(|error| match &error {
             Error::Io { source, .. } if source.kind() == ErrorKind::OutOfMemory => {
-                plan::refuse_unmapped(path, options, error)
+                unmapped::refuse(path, options, &error)
             }
             _ => error,
         })?;

@@ -1,10 +1,5 @@
 //! What a session will need, known before it starts.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
-use std::sync::Arc;
-
 use super::limits::{self, Limits, Need};
 use super::{CacheType, Memory, Model, ModelOptions, SessionOptions};
 use crate::gguf::{Gguf, TensorType};
@@ -99,7 +94,7 @@ impl Outline<'_> {
 
     /// Of a file whose matrices are rearranged (`repack`) or not, and whose other tensors are used where
     /// they lie (`map`) or copied.
-    fn of_file<'a>(
+    pub(super) fn of_file<'a>(
         gguf: &Gguf,
         hyperparameters: &'a Hyperparameters,
         file: usize,
@@ -234,37 +229,6 @@ pub(super) fn admit(
     plan(false).map(|_| false)
 }
 
-/// Why a file cannot even be mapped, of which the header is still read to say what would do.
-pub(super) fn refuse_unmapped(path: &Path, options: &ModelOptions, error: Error) -> Error {
-    let limits = Limits::now(options.memory, 0);
-    let explain = || -> Result<Error> {
-        let (gguf, length) = read_beginning(path)?;
-        let hyperparameters = Hyperparameters::from_gguf(&gguf)?;
-        let outline = Outline::of_file(&gguf, &hyperparameters, length, options.map, false)?;
-        refusal(&outline, &options.session, &limits)
-    };
-    explain().unwrap_or(error)
-}
-
-/// The header of a file and the file's length.
-fn read_beginning(path: &Path) -> Result<(Gguf, usize)> {
-    /// Headers are as large as their vocabulary: a few megabytes.
-    const ENOUGH: u64 = 16 << 20;
-    let fail = |source| Error::io(path, source);
-    let file = File::open(path).map_err(fail)?;
-    let length = file.metadata().map_err(fail)?.len();
-    let mut beginning = Vec::new();
-    let wanted = length.min(ENOUGH);
-    beginning
-        .try_reserve_exact(wanted as usize)
-        .map_err(|error| Error::Memory(format!("{wanted} bytes: {error}")))?;
-    file.take(wanted)
-        .read_to_end(&mut beginning)
-        .map_err(fail)?;
-    let gguf = Gguf::parse_beginning(Arc::new(beginning), length)?;
-    Ok((gguf, length as usize))
-}
-
 /// [`fit`] for a model that may not be in memory yet.
 pub(super) fn choose(
     outline: &Outline<'_>,
@@ -370,7 +334,11 @@ fn longest(
 }
 
 /// Why `options` do not fit, and what would.
-fn refusal(outline: &Outline<'_>, options: &SessionOptions, limits: &Limits) -> Result<Error> {
+pub(super) fn refusal(
+    outline: &Outline<'_>,
+    options: &SessionOptions,
+    limits: &Limits,
+) -> Result<Error> {
     // What was asked for, or the least that would have been chosen.
     let shortest = CONTEXT_STEP.min(outline.hyperparameters.positions * options.sequences);
     let wanted = SessionOptions {

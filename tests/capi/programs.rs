@@ -123,8 +123,9 @@ fn every_function_does_what_the_header_says() {
     let library = installed_or_return!();
     let _cores = cores();
     let folder = tempfile::tempdir().unwrap();
-    let model = austen("f32", folder.path());
-    for link in [Link::Static, Link::Shared] {
+    // With the kernels of ggml and with ours.
+    for (kind, link) in [("f32", Link::Static), ("q8_0", Link::Shared)] {
+        let model = austen(kind, folder.path());
         let scratch = folder.path().join(format!("scratch-{link:?}"));
         fs::create_dir(&scratch).unwrap();
         let mut program = library.program("interface", link, folder.path());

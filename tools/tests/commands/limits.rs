@@ -1,5 +1,7 @@
 //! Memory that is bounded: defaults give way, what was asked for is refused, nothing ever breaks.
 
+use std::fs;
+
 use super::run::{Done, run_after, run_with};
 
 const PROMPT: &str = "It is a truth universally acknowledged, that";
@@ -84,6 +86,35 @@ fn nothing_breaks_where_addresses_are_bounded() {
         assert!(
             kept > 0 && refused > 0,
             "{limit}: {kept} kept, {refused} refused"
+        );
+    }
+}
+
+/// A file as long as a large model's, of which nothing but the beginning is on the disk.
+#[test]
+fn a_file_too_long_to_map_is_refused_with_what_would_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("long.gguf");
+    let demo = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../models/austen-gpt2-q8_0.gguf"
+    );
+    fs::copy(demo, &path).unwrap();
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.set_len(256 << 20).unwrap();
+    let arguments = ["generate", "-m", path.to_str().unwrap(), "-p", "x"];
+    // The least limit under which the program starts, and does something.
+    let least = (8..64).find(|mebibytes| {
+        let before = format!("ulimit -v {}", mebibytes << 10);
+        run_after(&before, &["--version"]).status == Some(0)
+    });
+    let least = least.unwrap();
+    for mebibytes in [least + 4, least + 8, least + 16, 128, 256] {
+        let done = run_after(&format!("ulimit -v {}", mebibytes << 10), &arguments);
+        let line = done.error(1);
+        assert!(
+            line.starts_with("not enough memory: ") && line.contains("would fit: -c "),
+            "{mebibytes} MiB: {line}"
         );
     }
 }

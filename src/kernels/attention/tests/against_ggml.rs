@@ -109,6 +109,8 @@ fn of_ggml() -> Instructions {
 #[test]
 fn results_are_those_of_ggml() {
     let instructions = of_ggml();
+    let features = Device::cpu().unwrap().features();
+    let scores_in_halves = features.iter().any(|feature| feature == "FP16_VA");
     let shapes = [
         [1, 32, 12, 64],
         [1, 256, 12, 64],
@@ -151,8 +153,9 @@ fn results_are_those_of_ggml() {
                         format!("{unlike} of {} unlike", found.len())
                     },
                 );
-                // Beyond 480 cells ggml sums in half precision for one thread's share of the cells.
-                if kind == Kind::F16 && shape[0] < 64 && shape[1] >= 512 {
+                // Beyond 480 cells ggml sums in half precision for one thread's share of the cells, and scores too where
+                // the processor computes with half floats: then it is further from the formula than ours.
+                if kind == Kind::F16 && shape[0] < 64 && (shape[1] >= 512 || scores_in_halves) {
                     let exact = case.reference();
                     let (ours, theirs) = (
                         super::difference(&found, &exact),
