@@ -1,4 +1,4 @@
-//! The kernels one by one, on one thread: `cargo bench --bench kernels`, with a part of a name to choose.
+//! The kernels one by one, on one thread: `cargo run --release --example kernels -- --bench`, with a part of a name to choose.
 //!
 //! Products with one token read weights that are in no cache, and their throughput is bytes of weights; with many tokens it
 //! is multiplications and additions. `GPT2_BENCH_CPU=avx2` keeps to the instructions of AVX2.
@@ -58,10 +58,18 @@ fn numbers(count: usize) -> Vec<f32> {
 fn matrix(format: Format, elements: usize, block_bytes: usize) -> Matrix {
     let (rows, columns) = SHAPE;
     let bytes = rows * columns / elements * block_bytes;
-    let source: Vec<u8> = (0..bytes).map(|index| (index * 37 % 61) as u8 & 0x3b).collect();
+    let source: Vec<u8> = (0..bytes)
+        .map(|index| (index * 37 % 61) as u8 & 0x3b)
+        .collect();
     let arranged = Matrix::arranged_bytes(format, rows, columns);
     let mut arena = Arena::new(arranged).expect("memory");
-    Matrix::arrange(format, rows, columns, &source, &mut arena.bytes_mut()[..arranged]);
+    Matrix::arrange(
+        format,
+        rows,
+        columns,
+        &source,
+        &mut arena.bytes_mut()[..arranged],
+    );
     Matrix::new(format, rows, columns, Arc::new(arena), 0..arranged)
 }
 
@@ -70,14 +78,21 @@ fn products(criterion: &mut Criterion) {
     let (rows, columns) = SHAPE;
     for tokens in [1, MANY] {
         let mut group = criterion.benchmark_group(format!("product of {tokens}"));
-        group.sample_size(20).measurement_time(Duration::from_secs(3));
+        group
+            .sample_size(20)
+            .measurement_time(Duration::from_secs(3));
         let x = numbers(tokens * columns);
         let mut output = vec![0.0; tokens * rows];
         for &(name, format, elements, block_bytes) in FORMATS {
             let bytes = rows * columns / elements * block_bytes;
-            let count = if tokens == 1 { COLD_BYTES.div_ceil(bytes) } else { 1 };
-            let matrices: Vec<_> =
-                (0..count).map(|_| matrix(format, elements, block_bytes)).collect();
+            let count = if tokens == 1 {
+                COLD_BYTES.div_ceil(bytes)
+            } else {
+                1
+            };
+            let matrices: Vec<_> = (0..count)
+                .map(|_| matrix(format, elements, block_bytes))
+                .collect();
             group.throughput(if tokens == 1 {
                 Throughput::Bytes((bytes * count) as u64)
             } else {
@@ -86,7 +101,13 @@ fn products(criterion: &mut Criterion) {
             group.bench_function(name, |bencher| {
                 bencher.iter(|| {
                     for matrix in &matrices {
-                        multiply(matrix, black_box(&x), &Finish::Nothing.into(), &pool, &mut output);
+                        multiply(
+                            matrix,
+                            black_box(&x),
+                            &Finish::Nothing.into(),
+                            &pool,
+                            &mut output,
+                        );
                     }
                 });
             });
@@ -102,16 +123,25 @@ fn attention(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("attention of a layer");
     for (tokens, cells) in [(1, 1024), (MANY, MANY), (MANY, 1024)] {
         let queries = numbers(tokens * width);
-        let table: Vec<f16> = numbers(cells * width).into_iter().map(f16::from_f32).collect();
+        let table: Vec<f16> = numbers(cells * width)
+            .into_iter()
+            .map(f16::from_f32)
+            .collect();
         let seen = |token: usize, cell: usize| cell <= cells - tokens + token;
         let mask: Vec<f16> = (0..tokens * cells)
-            .map(|index| match seen(index / cells, index % cells) {
-                true => f16::ZERO,
-                false => f16::NEG_INFINITY,
+            .map(|index| {
+                if seen(index / cells, index % cells) {
+                    f16::ZERO
+                } else {
+                    f16::NEG_INFINITY
+                }
             })
             .collect();
         let work = Attention {
-            queries: Queries { data: &queries, stride: width },
+            queries: Queries {
+                data: &queries,
+                stride: width,
+            },
             keys: Table::F16(&table),
             values: Table::F16(&table),
             mask: &mask,
@@ -122,9 +152,12 @@ fn attention(criterion: &mut Criterion) {
             scale: 0.125,
         };
         let mut output = vec![0.0; tokens * width];
-        group.bench_function(BenchmarkId::new(format!("{tokens} tokens"), cells), |bencher| {
-            bencher.iter(|| attend(black_box(&work), &pool, &mut output));
-        });
+        group.bench_function(
+            BenchmarkId::new(format!("{tokens} tokens"), cells),
+            |bencher| {
+                bencher.iter(|| attend(black_box(&work), &pool, &mut output));
+            },
+        );
     }
     group.finish();
 }
@@ -136,7 +169,12 @@ fn rows(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group(format!("rows of {MANY}"));
     group.throughput(Throughput::Elements((MANY * columns) as u64));
     group.bench_function("layer norm", |bencher| {
-        let norm = LayerNorm { x: &x, weight: &weight, bias: &bias, epsilon: 1e-5 };
+        let norm = LayerNorm {
+            x: &x,
+            weight: &weight,
+            bias: &bias,
+            epsilon: 1e-5,
+        };
         bencher.iter(|| layer_norm(black_box(&norm), &mut output));
     });
     group.bench_function("gelu", |bencher| {
@@ -147,7 +185,9 @@ fn rows(criterion: &mut Criterion) {
 
 fn choose_instructions(_: &mut Criterion) {
     if std::env::var("GPT2_BENCH_CPU").is_ok_and(|name| name == "avx2") {
-        processor::keep_to(&["sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "avx", "avx2", "fma", "f16c"]);
+        processor::keep_to(&[
+            "sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "avx", "avx2", "fma", "f16c",
+        ]);
     }
 }
 
