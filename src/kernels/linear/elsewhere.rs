@@ -52,7 +52,7 @@ pub(super) struct Wide {
 
 impl Wide {
     /// Never called.
-    pub(super) fn takes(&self, _tokens: usize) -> bool {
+    pub(super) fn takes(self, _tokens: usize) -> bool {
         false
     }
 

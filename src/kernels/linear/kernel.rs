@@ -6,6 +6,10 @@ pub(super) struct Job<'a> {
     /// The rows, as [`super::Matrix`] holds them, panel after panel.
     pub(super) panel: &'a [u8],
     /// Bytes from one panel to the next; 0 when there is one.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        allow(dead_code, reason = "kernels there take one panel")
+    )]
     pub(super) other: usize,
     /// How many rows there are, at most eight of each panel.
     pub(super) rows: usize,

@@ -22,7 +22,7 @@ impl Wide {
 
     /// Whether there is a product for tiles of so many tokens.
     #[expect(clippy::unused_self, reason = "other processors have several of them")]
-    pub(in super::super) fn takes(&self, tokens: usize) -> bool {
+    pub(in super::super) fn takes(self, tokens: usize) -> bool {
         tokens == TOKENS
     }
 

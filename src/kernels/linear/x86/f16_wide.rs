@@ -36,7 +36,7 @@ impl Wide {
     };
 
     /// Whether there is a product for tiles of so many tokens.
-    pub(in super::super) fn takes(&self, tokens: usize) -> bool {
+    pub(in super::super) fn takes(self, tokens: usize) -> bool {
         self.product(tokens).is_some()
     }
 
