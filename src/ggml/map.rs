@@ -43,6 +43,12 @@ impl MappedFile {
         // meanwhile is the documented condition of this type.
         let map = unsafe { MmapOptions::new().map(&file) };
         let map = map.map_err(|source| Error::io(path, source))?;
+        #[cfg(target_os = "linux")]
+        {
+            // Where the system keeps the file in large pages, reading a bias would map two megabytes of weights around
+            // it, which were given back. Systems without large pages refuse.
+            let _ = map.advise(Advice::NoHugePage);
+        }
         Ok(Self { map })
     }
 
