@@ -6,6 +6,7 @@ use half::f16;
 
 use super::kernel::Count;
 use super::matrix::Format;
+use super::short_sums;
 use crate::kernels::halves as conversion;
 use crate::kernels::pool::Pool;
 use crate::kernels::shared::Parts;
@@ -21,6 +22,8 @@ pub(super) const SUPER_BLOCK: usize = 256;
 pub(super) enum Rounding {
     /// Half floats, expanded again; [`AS_THEY_ARE`] where they are not rounded.
     Half,
+    /// The same in large tiles; in small ones half floats that a power of two keeps in range with weights of this bound.
+    Short(i32),
     /// Blocks of 32 bytes with a scale, and what weights that are so much too large add, taken away.
     Blocks(i32),
     /// Blocks of 32 bytes with a scale, and what weights that are 128 too large add to each fourth, taken away.
@@ -44,7 +47,7 @@ impl Rounding {
     /// Elements of a step, and bytes that one token takes in it.
     pub(super) fn step(self) -> (usize, usize) {
         match self {
-            Self::Half => (1, 4),
+            Self::Half | Self::Short(_) => (1, 4),
             Self::Blocks(_) => (BLOCK, BLOCK + 4 + 4),
             Self::Fourths => (BLOCK, BLOCK + 32 + 4),
             Self::Super => (SUPER_BLOCK, SUPER_BLOCK + 16 + 32 + 4),
@@ -114,7 +117,10 @@ impl Activations {
             let output = unsafe { parts.slice(tile.start, tile.tokens * token_bytes) };
             let x = &x[tile.first * columns..][..tile.tokens * columns];
             match rounding {
-                Rounding::Half => halves(x, columns, tile.tokens, output),
+                Rounding::Short(bound) if tile.tokens < COLUMN_BY_COLUMN => {
+                    short_sums::activations(x, columns, tile.tokens, bound, output);
+                }
+                Rounding::Half | Rounding::Short(_) => halves(x, columns, tile.tokens, output),
                 Rounding::Blocks(excess) => blocks(x, columns, tile.tokens, excess, output),
                 Rounding::Fourths => fourths(x, columns, tile.tokens, output),
                 Rounding::Super => super_blocks(x, columns, tile.tokens, output),
@@ -218,7 +224,7 @@ fn scales(x: &[f32; BLOCK]) -> (f32, f32) {
 ///
 /// Eight candidates at a time, so that one comparison need not wait for the last.
 #[inline(always)]
-fn largest(x: &[f32], function: impl Fn(f32) -> f32) -> f32 {
+pub(super) fn largest(x: &[f32], function: impl Fn(f32) -> f32) -> f32 {
     let larger = |a: f32, b: f32| if a > b { a } else { b };
     let mut lanes = [0.0f32; 8];
     for eight in x.as_chunks::<8>().0 {

@@ -14,6 +14,11 @@ impl InstructionSet {
     }
 
     /// Of a set that is not there.
+    pub(super) fn short_sums(self, _bound: Option<i32>) -> (Self, Option<i32>) {
+        match self {}
+    }
+
+    /// Of a set that is not there.
     pub(super) fn many(self, _format: Format) -> usize {
         match self {}
     }

@@ -8,6 +8,7 @@ use memmap2::MmapMut;
 use super::PANEL;
 use super::arrangement::{Arrangement, arrangement};
 use super::product::Kernels;
+use super::short_sums;
 
 /// How the elements of a matrix are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +129,8 @@ pub(crate) struct Matrix {
     pub(super) format: Format,
     pub(super) rows: usize,
     pub(super) columns: usize,
+    /// Of f16 where the kernels want it: see [`short_sums::bound`].
+    pub(super) bound: Option<i32>,
     arena: Arc<Arena>,
     range: Range<usize>,
 }
@@ -197,11 +200,19 @@ impl Matrix {
         range: Range<usize>,
     ) -> Self {
         let expected = Self::arranged_bytes(format, rows, columns);
-        assert_eq!(arena.pages[range.clone()].len(), expected);
+        let bytes = &arena.pages[range.clone()];
+        assert_eq!(bytes.len(), expected);
+        let wanted = |kernels: Kernels| kernels.0.short_sums(Some(0)).1.is_some();
+        let bound = if format == Format::F16 && Kernels::best().is_some_and(wanted) {
+            short_sums::bound(bytes)
+        } else {
+            None
+        };
         Self {
             format,
             rows,
             columns,
+            bound,
             arena,
             range,
         }

@@ -6,6 +6,7 @@ use half::f16;
 use super::activations::AS_THEY_ARE;
 use super::arrangement::scale_and_minimum;
 use super::matrix::Format;
+use super::short_sums;
 
 fn half(bytes: &[u8]) -> f32 {
     f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()
@@ -68,6 +69,40 @@ fn lanes(products: impl Iterator<Item = i32>) -> [i32; 8] {
     lanes
 }
 
+/// The half float nearest to `x`.
+fn nearest_half(x: f64) -> f16 {
+    // Odd where digits are lost, so that rounding again does not take it for the middle between two.
+    let mut single = x as f32;
+    if f64::from(single) != x {
+        if f64::from(single).abs() > x.abs() {
+            single = f32::from_bits(single.to_bits() - 1);
+        }
+        single = f32::from_bits(single.to_bits() | 1);
+    }
+    f16::from_f32(single)
+}
+
+/// A row of half floats times a token, of which eight lanes add four products each in half precision.
+fn short_product(row: &[u8], x: &[f32], bound: i32) -> f32 {
+    let largest = x.iter().fold(0.0, |largest: f32, x| largest.max(x.abs()));
+    let exponent = short_sums::exponent(largest, bound);
+    let mut sums = [0.0f32; 8];
+    for (row, x) in row.chunks(64).zip(x.chunks(32)) {
+        let mut chains = [f16::ZERO; 8];
+        for (index, (weight, x)) in row.chunks(2).zip(x).enumerate() {
+            let x = f16::from_f32(x * short_sums::power(exponent));
+            let chain = &mut chains[index % 8];
+            let sum = f64::from(half(weight)).mul_add(x.to_f64(), chain.to_f64());
+            *chain = nearest_half(sum);
+        }
+        for (sum, chain) in sums.iter_mut().zip(chains) {
+            *sum += chain.to_f32();
+        }
+    }
+    let four: [f32; 4] = std::array::from_fn(|lane| sums[lane] + sums[lane + 4]);
+    (four[0] + four[1] + (four[2] + four[3])) * short_sums::power(-exponent)
+}
+
 /// What decides the order of sums.
 #[derive(Clone, Copy)]
 pub(super) struct Order {
@@ -75,6 +110,8 @@ pub(super) struct Order {
     pub(super) four: bool,
     /// There are many tokens in all, or the kernels do as if there were.
     pub(super) many: bool,
+    /// Of f16: sums of few products are taken in half precision, with weights of this bound.
+    pub(super) short: Option<i32>,
 }
 
 /// What a super-block of `q4_k` or `q5_k` gives as one integer, without the token's scale.
@@ -87,6 +124,9 @@ fn less_minimums(block: &[u8], dot: i32, minimums: i32) -> f32 {
 #[expect(clippy::too_many_lines, reason = "an arm for each format")]
 pub(super) fn product(format: Format, row: &[u8], x: &[f32], order: Order) -> f32 {
     let tokens = || rounded(x, format);
+    if let Some(bound) = order.short {
+        return short_product(row, x, bound);
+    }
     match format {
         Format::F16 => row
             .chunks(2)

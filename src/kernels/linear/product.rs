@@ -112,6 +112,13 @@ pub(super) fn multiply_with(
             assert_eq!(residual.len(), output.len(), "residual");
         }
     }
+    // Weights that are infinite or no numbers cannot be kept in range.
+    let (set, bound) = kernels.0.short_sums(matrix.bound);
+    let kernels = if matrix.format == Format::F16 {
+        Kernels(set)
+    } else {
+        kernels
+    };
     let count = match tokens {
         _ if options.as_if_alone => Count::One,
         _ if tokens >= kernels.0.many(matrix.format) => Count::Many,
@@ -120,7 +127,7 @@ pub(super) fn multiply_with(
     let activations = Activations::new(
         x,
         matrix.columns,
-        Rounding::of(matrix.format, count),
+        bound.map_or(Rounding::of(matrix.format, count), Rounding::Short),
         kernels.0.tile_sizes(matrix.format, count),
         pool,
         ACTIVATIONS.take(),

@@ -106,6 +106,12 @@ fn of_ggml() -> Instructions {
     Instructions::best()
 }
 
+/// The sum of the squares of the errors.
+fn squares(found: &[f32], exact: &[f64]) -> f64 {
+    let errors = found.iter().zip(exact).map(|(&a, b)| f64::from(a) - b);
+    errors.map(|error| error * error).sum()
+}
+
 #[test]
 fn results_are_those_of_ggml() {
     let instructions = of_ggml();
@@ -153,9 +159,17 @@ fn results_are_those_of_ggml() {
                         format!("{unlike} of {} unlike", found.len())
                     },
                 );
-                // Beyond 480 cells ggml sums in half precision for one thread's share of the cells, and scores too where
-                // the processor computes with half floats: then it is further from the formula than ours.
-                if kind == Kind::F16 && shape[0] < 64 && (shape[1] >= 512 || scores_in_halves) {
+                // Where the processor computes with half floats ggml's scores have another error, beside that of sums in
+                // half precision, which ours have too: on the whole it is further from the formula.
+                if kind == Kind::F16 && shape[0] < 64 && scores_in_halves {
+                    let exact = case.reference();
+                    let (ours, theirs) = (squares(&found, &exact), squares(&expected, &exact));
+                    println!("squared error {ours:.2e}, ggml's {theirs:.2e}");
+                    assert!(ours < theirs, "{shape:?}: {ours:e}, ggml {theirs:e}");
+                    continue;
+                }
+                // Beyond 480 cells ggml sums in half precision for one thread's share of the cells.
+                if kind == Kind::F16 && shape[0] < 64 && shape[1] >= 512 {
                     let exact = case.reference();
                     let (ours, theirs) = (
                         super::difference(&found, &exact),

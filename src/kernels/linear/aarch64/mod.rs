@@ -1,4 +1,5 @@
-//! The products on 64-bit ARM: with dot products of bytes (8.2's `dotprod`), and with what every such processor has.
+//! The products on 64-bit ARM: with dot products of bytes (8.2's `dotprod`) and half floats that are computed with
+//! (8.2's `fp16`), with the first of these, and with what every such processor has.
 //!
 //! Matrices other than f16 are arranged so that a vector holds four bytes of each of four rows (`../arrangement.rs`):
 //! sums of rows need no step across a vector. A row's block (of 32 or 256 elements) becomes one integer, which is
@@ -13,6 +14,7 @@
 )]
 
 mod f16;
+mod f16_short;
 mod f16_wide;
 mod four_bits;
 mod q4_0;
@@ -32,6 +34,7 @@ use vectors::{Dotprod, Neon, Rows, Vectors};
 /// Sets of instructions with kernels, the best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::kernels) enum InstructionSet {
+    Halves,
     Dotprod,
     Neon,
 }
@@ -41,9 +44,24 @@ impl InstructionSet {
     pub(super) fn available() -> impl Iterator<Item = Self> {
         let neon = is_aarch64_feature_detected!("neon");
         let dotprod = neon && may_use("dotprod");
-        [(Self::Dotprod, dotprod), (Self::Neon, neon)]
-            .into_iter()
-            .filter_map(|(set, there)| there.then_some(set))
+        let halves = dotprod && may_use("fp16");
+        [
+            (Self::Halves, halves),
+            (Self::Dotprod, dotprod),
+            (Self::Neon, neon),
+        ]
+        .into_iter()
+        .filter_map(|(set, there)| there.then_some(set))
+    }
+
+    /// For an f16 matrix of this [`bound`](super::short_sums::bound): the set, and the bound where its kernels for few
+    /// tokens add in half precision.
+    pub(super) fn short_sums(self, bound: Option<i32>) -> (Self, Option<i32>) {
+        match self {
+            Self::Halves if bound.is_some() => (self, bound),
+            Self::Halves => (Self::Dotprod, None),
+            other => (other, None),
+        }
     }
 
     /// From so many tokens on the kernels add in another order: they have one.
@@ -70,7 +88,7 @@ impl InstructionSet {
             // Larger tiles add in another order.
             (_, Format::F16) if count == Count::One => &[4, 2, 1],
             (_, Format::F16) => &[12, 4, 2, 1],
-            (Self::Dotprod, Format::Q4_0 | Format::Q8_0) => &[4, 2, 1],
+            (Self::Halves | Self::Dotprod, Format::Q4_0 | Format::Q8_0) => &[4, 2, 1],
             _ => &[2, 1],
         }
     }
@@ -85,6 +103,7 @@ impl InstructionSet {
     /// [`Self::wide`]). The order of sums does not depend on how many there are in all.
     pub(super) fn kernel(self, format: Format, tokens: usize, _count: Count) -> Kernel {
         match self {
+            Self::Halves => halves::kernel(format, tokens),
             Self::Dotprod => dotprod::kernel(format, tokens),
             Self::Neon => neon::kernel(format, tokens),
         }
@@ -197,6 +216,15 @@ macro_rules! kernels {
         }
     };
 }
+
+kernels!(halves, Dotprod, "neon,dotprod,fp16", [
+    F16 => f16_short::panel: 1 2 4;
+    Q4_0 => q4_0::panel: 1 2 4;
+    Q8_0 => q8_0::panel: 1 2 4;
+    Q4K => four_bits::panel_of_four: 1 2;
+    Q5K => four_bits::panel_of_five: 1 2;
+    Q6K => q6_k::panel: 1 2;
+]);
 
 kernels!(dotprod, Dotprod, "neon,dotprod", [
     F16 => f16::panel: 1 2 4;

@@ -56,6 +56,11 @@ impl InstructionSet {
             .filter_map(|(set, there)| there.then_some(set))
     }
 
+    /// The set, and no bound: sums of half floats are taken in f32.
+    pub(super) fn short_sums(self, _bound: Option<i32>) -> (Self, Option<i32>) {
+        (self, None)
+    }
+
     /// From so many tokens on the kernels for `format` add in another order.
     #[expect(clippy::unused_self, reason = "other processors have one order")]
     pub(super) fn many(self, format: Format) -> usize {
