@@ -121,6 +121,12 @@ pub(super) fn multiply_with(
     };
     let count = match tokens {
         _ if options.as_if_alone => Count::One,
+        // Expanding half floats takes longer than it saves where they do not fill a large tile.
+        _ if matrix.format == Format::F16
+            && tokens < kernels.0.tile_sizes(Format::F16, Count::Few)[0] =>
+        {
+            Count::One
+        }
         _ if tokens >= kernels.0.many(matrix.format) => Count::Many,
         _ => Count::Few,
     };
