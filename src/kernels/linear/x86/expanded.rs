@@ -63,6 +63,7 @@ trait Expanded {
 impl<F: Expanded> SuperBlocks for F {
     const BYTES: usize = <F as Expanded>::BYTES;
     const GROUPS: usize = <F as Expanded>::GROUPS;
+    const PLANES_TOGETHER: usize = 1;
     const LARGEST: i32 = <F as Expanded>::LARGEST;
     const SUMS: usize = <F as Expanded>::SUMS;
     const SUMS_BY_TOKEN: bool = <F as Expanded>::SUMS_BY_TOKEN;

@@ -201,6 +201,22 @@ unsafe fn sum_of_lanes(lanes: __m256) -> f32 {
     }
 }
 
+/// A loop of a constant number of rounds, at most 12, written out: left a loop, it would keep what each round adds to in
+/// memory instead of in registers, which the compiler decides by length alone.
+macro_rules! for_each {
+    ($index:ident in $count:expr => $body:block) => {
+        for_each!(@ $index ($count) $body 0 1 2 3 4 5 6 7 8 9 10 11)
+    };
+    (@ $index:ident ($count:expr) $body:block $($number:literal)*) => {
+        const { assert!($count <= 12) };
+        $(if $number < $count {
+            let $index = $number;
+            $body
+        })*
+    };
+}
+use for_each;
+
 /// Declares the kernels of an instruction set: each is a format's body compiled for its instructions.
 macro_rules! kernels {
     ($name:ident, $vectors:ty, $features:literal,

@@ -1,6 +1,6 @@
 //! `q4_k`, eight rows interleaved.
 
-use super::super_blocks::{self, SuperBlocks, add_group, less_minimums};
+use super::super_blocks::{self, SuperBlocks, add_plane, less_minimums};
 use super::vectors::Vectors;
 use super::{Job, ask_for};
 
@@ -18,6 +18,8 @@ struct Q4K;
 impl SuperBlocks for Q4K {
     const BYTES: usize = BLOCK;
     const GROUPS: usize = 8;
+    // One has the lower halves of the bytes, one the upper.
+    const PLANES_TOGETHER: usize = 2;
     const LARGEST: i32 = 15;
     const SUMS: usize = 256;
     const SUMS_BY_TOKEN: bool = false;
@@ -107,8 +109,9 @@ pub(super) unsafe fn panel<V: Vectors, const TOKENS: usize>(
                     ask_for::<V>(nibbles, job.other, AHEAD, 5);
                 }
                 for half in 0..2 {
-                    let group = 2 * pair + half;
-                    add_group::<V, Q4K, TOKENS, 4>(block, job.other, step, group, &mut dots);
+                    let plane = 2 * pair + half;
+                    let bytes = step.add(32 * TOKENS * plane);
+                    add_plane::<V, Q4K, TOKENS, 4>(block, job.other, bytes, plane, &mut dots);
                 }
                 let minimum = Q4K::factors::<V>(block, job.other, pair);
                 for (token, dot) in minimum_dots.iter_mut().enumerate() {

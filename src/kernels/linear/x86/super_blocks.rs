@@ -1,8 +1,8 @@
 //! K-quants with many tokens: a super-block becomes one integer, which is scaled and added; of `q5_k` and `q6_k` that
 //! is ggml's order of sums as well.
 
-use super::Job;
 use super::vectors::{LARGEST_BYTE, Vectors};
+use super::{Job, for_each};
 
 /// How the product reads a K-quant's panel.
 pub(super) trait SuperBlocks {
@@ -10,6 +10,8 @@ pub(super) trait SuperBlocks {
     const BYTES: usize;
     /// Groups with a scale.
     const GROUPS: usize;
+    /// Planes whose instructions differ, and are written out.
+    const PLANES_TOGETHER: usize;
     /// No weight is larger, and none below zero.
     const LARGEST: i32;
     /// Where in a step, of one token, the activations' sums of a group are (i16).
@@ -40,6 +42,8 @@ pub(super) trait SuperBlocks {
     ) -> V::Floats;
 }
 
+/// Parts of 32 columns that a super-block is read in.
+const PLANES: usize = 8;
 /// Bytes of a token in a super-block's step.
 const STEP: usize = 308;
 
@@ -65,8 +69,13 @@ pub(super) unsafe fn panel<
         let mut step = job.tile.as_ptr();
         for _ in 0..job.blocks {
             let mut dots = [V::zero(); TOKENS];
-            for group in 0..F::GROUPS {
-                add_group::<V, F, TOKENS, TOGETHER>(block, job.other, step, group, &mut dots);
+            let mut bytes = step;
+            for first in (0..PLANES).step_by(F::PLANES_TOGETHER) {
+                for_each!(next in F::PLANES_TOGETHER => {
+                    let plane = first + next;
+                    add_plane::<V, F, TOKENS, TOGETHER>(block, job.other, bytes, plane, &mut dots);
+                    bytes = bytes.add(32 * TOKENS);
+                });
             }
             let mut pair_dots = [V::zero(); TOKENS];
             for pair in 0..F::GROUPS / 2 {
@@ -94,10 +103,10 @@ pub(super) unsafe fn panel<
     }
 }
 
-/// Adds to each token's sum the products of a group, times the group's scale: `TOGETHER` vectors of weights at a time, which
-/// registers hold for all tokens.
+/// Adds to each token's sum the products of a plane, times the scales of its groups: `TOGETHER` vectors of weights at a time,
+/// which registers hold for all tokens. At `bytes` are the tokens' activations.
 #[inline(always)]
-pub(super) unsafe fn add_group<
+pub(super) unsafe fn add_plane<
     V: Vectors,
     F: SuperBlocks,
     const TOKENS: usize,
@@ -105,34 +114,34 @@ pub(super) unsafe fn add_group<
 >(
     block: *const u8,
     other: usize,
-    step: *const u8,
-    group: usize,
+    bytes: *const u8,
+    plane: usize,
     dots: &mut [V::Integers; TOKENS],
 ) {
     let fitting = V::fitting(F::LARGEST).min(TOGETHER);
     let largest = 4 * fitting as i32 * F::LARGEST * LARGEST_BYTE;
-    let vectors = 64 / F::GROUPS;
-    // SAFETY: the caller has the block, the tokens' step and the instructions.
+    let in_group = 8 * PLANES / F::GROUPS;
+    // SAFETY: the caller has the block, the tokens' bytes and the instructions.
     unsafe {
-        let scales = F::scales::<V>(block, other, group);
-        for first in (0..vectors).step_by(TOGETHER) {
-            let column = group * vectors + first;
-            let bytes = step.add(32 * (column / 8 * TOKENS) + 4 * (column % 8));
+        for_each!(part in 8 / TOGETHER => {
+            let first = 8 * plane + part * TOGETHER;
+            let group = first / in_group;
+            let scales = F::scales::<V>(block, other, group);
             let mut weights = [scales; TOGETHER];
             for (index, weights) in weights.iter_mut().enumerate() {
-                *weights = F::weights::<V>(block, other, group, first + index);
+                *weights = F::weights::<V>(block, other, group, first % in_group + index);
             }
-            for (token, dot) in dots.iter_mut().enumerate() {
-                let bytes = bytes.add(32 * token);
+            for_each!(token in TOKENS => {
+                let bytes = bytes.add(32 * token + 4 * part * TOGETHER);
                 for start in (0..TOGETHER).step_by(fitting) {
                     let mut partial = V::zero();
                     for index in start..start + fitting {
                         partial = V::small_dot(partial, weights[index], bytes.add(4 * index));
                     }
-                    *dot = V::add_scaled(*dot, partial, largest, scales);
+                    dots[token] = V::add_scaled(dots[token], partial, largest, scales);
                 }
-            }
-        }
+            });
+        });
     }
 }
 
