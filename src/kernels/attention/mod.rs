@@ -13,6 +13,7 @@ mod rows;
 mod scratch;
 mod table;
 mod tiles;
+mod turn;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -187,6 +188,8 @@ struct Schedule<'a> {
     attention: &'a Attention<'a>,
     /// Few tokens: groups of heads that a token's are cut into.
     groups: usize,
+    /// Many tokens: what each tile of queries sees.
+    views: Vec<tiles::Views>,
 }
 
 impl<'a> Schedule<'a> {
@@ -202,7 +205,13 @@ impl<'a> Schedule<'a> {
         // Twice as many chunks as threads, so that one who is late delays the others less.
         let wanted = if threads == 1 { 1 } else { 2 * threads };
         let groups = wanted.div_ceil(attention.tokens).min(attention.heads);
-        Some(Self { attention, groups })
+        let tiles = attention.tokens.div_ceil(tiles::QUERIES);
+        let views = if attention.tokens >= TILED { tiles } else { 0 };
+        Some(Self {
+            attention,
+            groups,
+            views: (0..views).map(|_| tiles::Views::new()).collect(),
+        })
     }
 
     fn output<'o>(&self, output: &'o mut [f32]) -> Output<'o> {
@@ -217,7 +226,7 @@ impl<'a> Schedule<'a> {
     fn chunks(&self) -> usize {
         let tokens = self.attention.tokens;
         if tokens >= TILED {
-            tokens.div_ceil(tiles::QUERIES) * self.attention.heads
+            self.views.len() * self.attention.heads
         } else {
             tokens * self.groups
         }
@@ -227,12 +236,15 @@ impl<'a> Schedule<'a> {
     fn work<'w>(&'w self, chunk: usize, output: &'w Output<'w>) -> Work<'w> {
         let attention = self.attention;
         if attention.tokens >= TILED {
-            // The last queries see most and come first.
-            let tiles = attention.tokens.div_ceil(tiles::QUERIES);
+            // One head after the other, whose keys and values stay in the cache; of a head's queries the last see most and come
+            // first.
+            let tiles = self.views.len();
+            let tile = tiles - 1 - chunk % tiles;
             Work::Tile(tiles::Tile {
                 attention,
-                head: chunk % attention.heads,
-                first: (tiles - 1 - chunk / attention.heads) * tiles::QUERIES,
+                head: chunk / tiles,
+                first: tile * tiles::QUERIES,
+                views: &self.views[tile],
                 output,
             })
         } else {

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::lanes::Lanes;
+
 /// Rows of f32 in which threads write to different places.
 ///
 /// Elements are atomics, which costs nothing on any processor: no order is asked for. So whoever writes
@@ -19,6 +21,12 @@ impl<'a> Output<'a> {
         // for both, and the slice is borrowed for as long as this view of it lives.
         let elements = unsafe { std::slice::from_raw_parts(start.cast(), length) };
         Self { elements, row }
+    }
+
+    /// Asks for the memory of `count` elements of row `row` from column `column` on.
+    #[inline(always)]
+    pub(super) fn prefetch<L: Lanes>(&self, lanes: L, row: usize, column: usize, count: usize) {
+        lanes.prefetch(self.elements, row * self.row + column, count);
     }
 
     /// Writes `numbers` to row `row` from column `column` on.

@@ -31,6 +31,21 @@ impl Table<'_> {
     }
 }
 
+impl Table<'_> {
+    /// Asks for the memory of a head's elements of a cell.
+    #[inline(always)]
+    pub(super) fn prefetch<L: Lanes>(self, lanes: L, head: Head, cell: usize) {
+        let (q8_0, q4_0) = (head.in_blocks(Q8_0_BYTES), head.in_blocks(Q4_0_BYTES));
+        let place = |head: Head| cell * head.row + head.first;
+        match self {
+            Self::F32(data) => lanes.prefetch(data, place(head), head.width),
+            Self::F16(data) => lanes.prefetch(data, place(head), head.width),
+            Self::Q8_0(data) => lanes.prefetch(data, place(q8_0), q8_0.width),
+            Self::Q4_0(data) => lanes.prefetch(data, place(q4_0), q4_0.width),
+        }
+    }
+}
+
 /// Where the elements of a head are in a row.
 #[derive(Clone, Copy)]
 pub(super) struct Head {

@@ -4,6 +4,8 @@
 //! maxima and sums of weights are those of single lanes, without a sum across a vector. Everything is
 //! f32; orders of additions are ggml's, whose tiles of keys are as long.
 
+use std::sync::OnceLock;
+
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
@@ -11,16 +13,17 @@ use super::lanes::{Lanes, MAX_WIDTH, Task};
 use super::output::Output;
 use super::scratch::Scratch;
 use super::table::expand;
-use super::{Attention, MASKED, is_visible};
+use super::{Attention, MASKED, turn};
 
 /// Queries in a tile, at most.
-pub(super) const QUERIES: usize = 64;
+pub(super) const QUERIES: usize = 128;
 
 /// Keys in a tile, at most.
 const KEYS: usize = 64;
 
-/// Most blocks of queries (two vectors each) in a tile.
-const MAX_BLOCKS: usize = QUERIES / 16;
+/// What the blocks of queries in a tile see of each tile of keys: `[tiles of keys, blocks]`. It is the same for all heads, and
+/// whoever needs it first finds it out.
+pub(super) type Views = OnceLock<Vec<View>>;
 
 /// The work: some queries of one head.
 pub(super) struct Tile<'a> {
@@ -28,52 +31,61 @@ pub(super) struct Tile<'a> {
     pub(super) head: usize,
     /// The first query.
     pub(super) first: usize,
+    /// What these queries see.
+    pub(super) views: &'a Views,
     pub(super) output: &'a Output<'a>,
 }
 
 /// What a block of queries sees of a tile of keys.
-#[derive(Clone, Copy)]
-struct View {
+pub(super) struct View {
     /// Keys up to the last one that is seen.
     keys: usize,
-    /// Whether each query sees all of these, unchanged.
-    whole: bool,
+    /// `[keys, queries of a block]`: added to scores. Empty where each query sees all of these, unchanged.
+    mask: Vec<f32>,
 }
 
-/// What `rows` queries from `first` on see of the cells from `start` on.
-#[inline(always)]
-fn view(attention: &Attention<'_>, first: usize, rows: usize, start: usize) -> View {
-    let count = KEYS.min(attention.cells - start);
-    let row = |query: usize| -> &[u16] {
-        attention.mask[query * attention.cells + start..][..count].reinterpret_cast()
+/// What `rows` queries from `first` on see, in blocks of `block_rows`.
+fn views(attention: &Attention<'_>, first: usize, rows: usize, block_rows: usize) -> Vec<View> {
+    let starts = (0..attention.cells).step_by(KEYS);
+    let blocks = |start: usize| {
+        (0..rows).step_by(block_rows).map(move |block| {
+            let count = block_rows.min(rows - block);
+            view(attention, first + block, count, start, block_rows)
+        })
     };
-    let (mut any, mut hidden) = (0, 0);
+    starts.flat_map(blocks).collect()
+}
+
+/// What `rows` queries from `first` on, in a block of `block_rows`, see of the cells from `start` on.
+fn view(
+    attention: &Attention<'_>,
+    first: usize,
+    rows: usize,
+    start: usize,
+    block_rows: usize,
+) -> View {
+    let count = KEYS.min(attention.cells - start);
+    let row =
+        |query: usize| -> &[f16] { &attention.mask[query * attention.cells + start..][..count] };
+    let (mut any, mut keys) = (0, 0);
     for query in first..first + rows {
-        for &mask in row(query) {
-            any |= mask;
-            hidden |= mask ^ MASKED;
+        let row: &[u16] = row(query).reinterpret_cast();
+        any |= row.iter().fold(0, |any, mask| any | mask);
+        if let Some(last) = row[keys..].iter().rposition(|&mask| mask != MASKED) {
+            keys += last + 1;
         }
     }
-    if any == 0 {
-        return View {
-            keys: count,
-            whole: true,
-        };
-    }
-    if hidden == 0 {
-        return View {
-            keys: 0,
-            whole: true,
-        };
-    }
-    let mut keys = 0;
-    for query in first..first + rows {
-        let row = row(query);
-        while keys < count && row[keys..].iter().any(|&mask| mask != MASKED) {
-            keys = row.iter().rposition(|&mask| mask != MASKED).unwrap_or(0) + 1;
+    let mut mask = Vec::new();
+    if any != 0 {
+        mask.resize(keys * block_rows, 0.0);
+        for lane in 0..rows {
+            let columns = mask.chunks_exact_mut(block_rows);
+            for (column, &mask) in columns.zip(row(first + lane)) {
+                column[lane] = mask.to_f32();
+            }
         }
     }
-    View { keys, whole: false }
+    View { keys, mask }
 }
 
 impl Task for Tile<'_> {
@@ -95,33 +107,30 @@ impl Task for Tile<'_> {
         let (sums, floats) = floats.split_at_mut(QUERIES * width);
         let (keys, floats) = floats.split_at_mut(KEYS * width);
         let (values, scores) = floats.split_at_mut(KEYS * width);
-        // Beyond the last query there are others that see everything, of zeros.
-        queries.fill(0.0);
         sums.fill(0.0);
         for row in 0..rows {
-            let query = attention.query(self.first + row, self.head);
-            let (block, lane) = (row / block_rows, row % block_rows);
-            let columns = queries[block * width * block_rows..].chunks_exact_mut(block_rows);
-            for (column, &number) in columns.zip(query) {
-                column[lane] = number;
-            }
+            lanes.prefetch(attention.query(self.first + row, self.head), 0, width);
         }
+        let ask_for = |start: usize| {
+            for cell in start..cells.min(start + KEYS) {
+                attention.keys.prefetch(lanes, head, cell);
+                attention.values.prefetch(lanes, head, cell);
+            }
+        };
+        ask_for(0);
+        let views = self
+            .views
+            .get_or_init(|| views(attention, self.first, rows, block_rows));
+        self.arrange_queries(rows, block_rows, queries);
         let mut greatest = [f32::NEG_INFINITY; QUERIES];
         let mut totals = [0.0f32; QUERIES];
 
-        let mut start = 0;
-        while start < cells {
-            let mut views = [View {
-                keys: 0,
-                whole: true,
-            }; MAX_BLOCKS];
-            let mut needed = 0;
-            for (block, place) in views[..blocks].iter_mut().enumerate() {
-                let first = block * block_rows;
-                let count = block_rows.min(rows - first);
-                *place = view(attention, self.first + first, count, start);
-                needed = needed.max(place.keys);
+        for (start, views) in (0..cells).step_by(KEYS).zip(views.chunks_exact(blocks)) {
+            let needed = views.iter().map(|view| view.keys).max().unwrap_or(0);
+            if needed == 0 {
+                continue;
             }
+            ask_for(start + KEYS);
             for key in 0..needed {
                 let cell = start + key;
                 expand(lanes, attention.keys, head, cell, &mut keys[key * width..]);
@@ -133,7 +142,8 @@ impl Task for Tile<'_> {
                     &mut values[key * width..],
                 );
             }
-            for (block, &View { keys: count, whole }) in views[..blocks].iter().enumerate() {
+            for (block, View { keys: count, mask }) in views.iter().enumerate() {
+                let count = *count;
                 if count == 0 {
                     continue;
                 }
@@ -146,17 +156,11 @@ impl Task for Tile<'_> {
                     attention.scale,
                     scores,
                 );
-                if !whole {
-                    let queries = block_rows.min(rows - first);
-                    let first = self.first + first;
-                    add_mask(
-                        attention,
-                        first,
-                        queries,
-                        start,
-                        block_rows,
-                        &mut scores[..count * block_rows],
-                    );
+                for (scores, mask) in scores
+                    .chunks_exact_mut(L::WIDTH)
+                    .zip(mask.chunks_exact(L::WIDTH))
+                {
+                    lanes.store(lanes.add(lanes.load(scores), lanes.load(mask)), scores);
                 }
                 let greatest = &mut greatest[first..][..block_rows];
                 let totals = &mut totals[first..][..block_rows];
@@ -165,43 +169,55 @@ impl Task for Tile<'_> {
                 let sums = &mut sums[first * width..][..block_rows * width];
                 mix(lanes, scores, &values[..count * width], &corrections, sums);
             }
-            start += KEYS;
         }
 
-        let mut result = [0.0; super::MAX_HEAD_WIDTH];
-        for (row, &total) in totals[..rows].iter().enumerate() {
-            let (block, lane) = (row / block_rows, row % block_rows);
-            let inverse = if total == 0.0 { 0.0 } else { 1.0 / total };
-            let columns = sums[block * width * block_rows..].chunks_exact(block_rows);
-            for (number, column) in result[..width].iter_mut().zip(columns) {
-                *number = column[lane] * inverse;
-            }
-            let place = self.head * width;
-            self.output.write(self.first + row, place, &result[..width]);
-        }
+        self.finish(lanes, &totals[..rows], sums);
     }
 }
 
-/// Adds the mask's numbers to scores `[keys, block rows]`.
-#[inline(always)]
-fn add_mask(
-    attention: &Attention<'_>,
-    first: usize,
-    queries: usize,
-    start: usize,
-    block_rows: usize,
-    scores: &mut [f32],
-) {
-    let count = scores.len() / block_rows;
-    for lane in 0..queries {
-        let mask = &attention.mask[(first + lane) * attention.cells + start..][..count];
-        for (scores, &mask) in scores.chunks_exact_mut(block_rows).zip(mask) {
-            if mask.to_bits() != 0 {
-                scores[lane] += if is_visible(mask) {
-                    f16::to_f32(mask)
-                } else {
-                    f32::NEG_INFINITY
-                };
+impl Tile<'_> {
+    /// Writes the queries as `[blocks, width, block rows]`. Beyond the last one there are others, of zeros or like the last
+    /// one, which see everything.
+    #[inline(always)]
+    fn arrange_queries(&self, rows: usize, block_rows: usize, queries: &mut [f32]) {
+        let width = self.attention.head_width;
+        let query = |row: usize| {
+            let row = self.first + row.min(rows - 1);
+            self.attention.query(row, self.head)
+        };
+        queries.fill(0.0);
+        for row in (0..rows).step_by(4) {
+            let (block, lane) = (row / block_rows, row % block_rows);
+            turn::to_columns(
+                [query(row), query(row + 1), query(row + 2), query(row + 3)],
+                &mut queries[block * width * block_rows + lane..],
+                block_rows,
+            );
+        }
+    }
+
+    /// Writes sums `[blocks, width, block rows]` divided by each query's total.
+    #[inline(always)]
+    fn finish<L: Lanes>(&self, lanes: L, totals: &[f32], sums: &[f32]) {
+        let (width, block_rows) = (self.attention.head_width, 2 * L::WIDTH);
+        let place = self.head * width;
+        for row in 0..totals.len() {
+            self.output.prefetch(lanes, self.first + row, place, width);
+        }
+        let mut results = [[0.0; super::MAX_HEAD_WIDTH]; 4];
+        for (four, totals) in totals.chunks(4).enumerate() {
+            let first = 4 * four;
+            let (block, lane) = (first / block_rows, first % block_rows);
+            let columns = &sums[block * width * block_rows + lane..];
+            turn::to_rows(columns, block_rows, width, &mut results);
+            for (row, (result, &total)) in results.iter_mut().zip(totals).enumerate() {
+                let inverse = if total == 0.0 { 0.0 } else { 1.0 / total };
+                let result = &mut result[..width];
+                for number in &mut *result {
+                    *number *= inverse;
+                }
+                let row = self.first + first + row;
+                self.output.write(row, place, result);
             }
         }
     }

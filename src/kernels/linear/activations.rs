@@ -6,11 +6,16 @@ use half::f16;
 
 use super::kernel::Count;
 use super::matrix::Format;
+#[cfg(target_arch = "x86_64")]
+use super::rounded::Avx2;
+use super::rounded::{Portable, Round};
 use super::short_sums;
 use crate::kernels::halves as conversion;
 use crate::kernels::pool::Pool;
 use crate::kernels::shared::Parts;
 use crate::kernels::wide;
+#[cfg(target_arch = "x86_64")]
+use crate::processor::may_use;
 
 /// Elements of a block of eight-bit activations.
 pub(super) const BLOCK: usize = 32;
@@ -212,35 +217,35 @@ fn halves_body(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) {
     }
 }
 
+/// Compiles a function's body for the instruction sets worth having, and runs the best one: `body` is an
+/// `#[inline(always)]` function of the same arguments, which rounds with its type parameter.
+macro_rules! rounding {
+    ($(#[$attribute:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) = $body:ident) => {
+        $(#[$attribute])*
+        fn $name($($argument: $type),*) {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2,f16c")]
+                fn avx2($($argument: $type),*) {
+                    // SAFETY: AVX2 is there.
+                    unsafe { $body::<Avx2>($($argument),*) };
+                }
+                if may_use("avx2") && may_use("f16c") {
+                    // SAFETY: the processor has both, as just asked.
+                    return unsafe { avx2($($argument),*) };
+                }
+            }
+            // SAFETY: it needs nothing.
+            unsafe { $body::<Portable>($($argument),*) };
+        }
+    };
+}
+
 /// A block's scale as a half float gives it, and what to multiply with: as ggml rounds to `q8_0`.
 #[inline(always)]
-fn scales(x: &[f32; BLOCK]) -> (f32, f32) {
-    let largest = largest(x, f32::abs);
+fn scales(largest: f32) -> (f32, f32) {
     let inverse = if largest == 0.0 { 0.0 } else { 127.0 / largest };
     (f16::from_f32(largest / 127.0).to_f32(), inverse)
-}
-
-/// The largest of what `function` makes of the numbers, at least 0; what is no number is passed over.
-///
-/// Eight candidates at a time, so that one comparison need not wait for the last.
-#[inline(always)]
-pub(super) fn largest(x: &[f32], function: impl Fn(f32) -> f32) -> f32 {
-    let larger = |a: f32, b: f32| if a > b { a } else { b };
-    let mut lanes = [0.0f32; 8];
-    for eight in x.as_chunks::<8>().0 {
-        for (lane, &x) in lanes.iter_mut().zip(eight) {
-            *lane = larger(function(x), *lane);
-        }
-    }
-    lanes.into_iter().fold(0.0, larger)
-}
-
-/// The nearest integer to `x`, of two the even one, for |x| below 2²¹: its low eight bits.
-///
-/// It falls out of adding 1.5 · 2²³, where the spacing of f32 is 1.
-#[inline(always)]
-fn round(x: f32) -> i8 {
-    (x + 12_582_912.0).to_bits() as i8
 }
 
 #[inline(always)]
@@ -248,61 +253,57 @@ fn put(output: &mut [u8], index: usize, word: [u8; 4]) {
     output[4 * index..4 * index + 4].copy_from_slice(&word);
 }
 
-#[inline(always)]
-fn put_bytes(output: &mut [u8], bytes: &[i8; BLOCK]) {
-    for (output, &byte) in output[..BLOCK].iter_mut().zip(bytes) {
-        *output = byte as u8;
-    }
-}
-
-/// The nearest integers to a block's numbers times `inverse`, and their sum.
-#[inline(always)]
-fn rounded_block(x: &[f32; BLOCK], inverse: f32) -> ([i8; BLOCK], i32) {
-    let mut rounded = [0i8; BLOCK];
-    let mut sum = 0;
-    for (rounded, x) in rounded.iter_mut().zip(x) {
-        *rounded = round(x * inverse);
-        sum += i32::from(*rounded);
-    }
-    (rounded, sum)
-}
-
-wide! {
+rounding! {
     /// For each block: `[tokens][32]` bytes, `[tokens]` scales (f32), `[tokens]` −`excess` · sum (i32).
     fn blocks(x: &[f32], columns: usize, tokens: usize, excess: i32, output: &mut [u8]) = blocks_body
 }
 
 #[inline(always)]
-fn blocks_body(x: &[f32], columns: usize, tokens: usize, excess: i32, output: &mut [u8]) {
+unsafe fn blocks_body<R: Round>(
+    x: &[f32],
+    columns: usize,
+    tokens: usize,
+    excess: i32,
+    output: &mut [u8],
+) {
     let step = tokens * Rounding::Blocks(excess).step().1;
     for (token, x) in x.chunks_exact(columns).enumerate() {
         for (x, output) in x.as_chunks().0.iter().zip(output.chunks_exact_mut(step)) {
             let (bytes, words) = output.split_at_mut(tokens * BLOCK);
-            let (scale, inverse) = scales(x);
-            let (rounded, sum) = rounded_block(x, inverse);
-            put_bytes(&mut bytes[token * BLOCK..], &rounded);
+            // SAFETY: the caller's condition.
+            let (scale, rounded) = unsafe {
+                let (scale, inverse) = scales(R::largest(x));
+                (scale, R::round(x, inverse))
+            };
+            bytes[token * BLOCK..][..BLOCK].copy_from_slice(&rounded.bytes);
             put(words, token, scale.to_ne_bytes());
-            put(words, tokens + token, (-excess * sum).to_ne_bytes());
+            put(
+                words,
+                tokens + token,
+                (-excess * rounded.sum()).to_ne_bytes(),
+            );
         }
     }
 }
 
-wide! {
+rounding! {
     /// For each block: `[tokens][32]` bytes, `[tokens][8]` −128 · sum of four (i32), `[tokens]` scales (f32).
     fn fourths(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) = fourths_body
 }
 
 #[inline(always)]
-fn fourths_body(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) {
+unsafe fn fourths_body<R: Round>(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) {
     let step = tokens * Rounding::Fourths.step().1;
     for (token, x) in x.chunks_exact(columns).enumerate() {
         for (x, output) in x.as_chunks().0.iter().zip(output.chunks_exact_mut(step)) {
             let (bytes, words) = output.split_at_mut(tokens * BLOCK);
-            let (scale, inverse) = scales(x);
-            let (rounded, _) = rounded_block(x, inverse);
-            put_bytes(&mut bytes[token * BLOCK..], &rounded);
-            for (fourth, four) in rounded.as_chunks::<4>().0.iter().enumerate() {
-                let sum: i32 = four.iter().copied().map(i32::from).sum();
+            // SAFETY: the caller's condition.
+            let (scale, rounded) = unsafe {
+                let (scale, inverse) = scales(R::largest(x));
+                (scale, R::round(x, inverse))
+            };
+            bytes[token * BLOCK..][..BLOCK].copy_from_slice(&rounded.bytes);
+            for (fourth, sum) in rounded.fours.iter().enumerate() {
                 put(words, token * 8 + fourth, (-128 * sum).to_ne_bytes());
             }
             put(words, tokens * 8 + token, scale.to_ne_bytes());
@@ -310,14 +311,14 @@ fn fourths_body(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) {
     }
 }
 
-wide! {
+rounding! {
     /// For each super-block: `[8][tokens][32]` bytes, `[4][tokens]` pairs of sums of 32 (i16), `[tokens][16]` sums of
     /// 16 (i16), `[tokens]` scales (f32).
     fn super_blocks(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) = super_blocks_body
 }
 
 #[inline(always)]
-fn super_blocks_body(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) {
+unsafe fn super_blocks_body<R: Round>(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) {
     let step = tokens * Rounding::Super.step().1;
     for (token, x) in x.chunks_exact(columns).enumerate() {
         for (x, output) in x
@@ -330,23 +331,23 @@ fn super_blocks_body(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]
             let (pairs, rest) = rest.split_at_mut(tokens * 16);
             let (sums, scale_words) = rest.split_at_mut(tokens * 32);
             // ggml's scale has the sign of the largest value turned round, so that this becomes −127.
-            let (high, low) = (largest(x, |x| x), -largest(x, |x| -x));
+            // SAFETY: the caller's condition.
+            let (high, low) = unsafe { R::extremes(x) };
             let largest = if -low >= high { low } else { high };
             let inverse = if largest == 0.0 {
                 0.0
             } else {
                 -127.0 / largest
             };
-            let mut rounded = [0i8; SUPER_BLOCK];
-            for (rounded, x) in rounded.iter_mut().zip(x) {
-                *rounded = round(x * inverse);
-            }
             let mut sixteenths = [0i16; 16];
-            for (sum, sixteen) in sixteenths.iter_mut().zip(rounded.as_chunks::<16>().0) {
-                *sum = sixteen.iter().copied().map(i16::from).sum();
-            }
-            for (group, rounded) in rounded.as_chunks::<BLOCK>().0.iter().enumerate() {
-                put_bytes(&mut bytes[(group * tokens + token) * BLOCK..], rounded);
+            for (group, x) in x.as_chunks().0.iter().enumerate() {
+                // SAFETY: the caller's condition.
+                let rounded = unsafe { R::round(x, inverse) };
+                bytes[(group * tokens + token) * BLOCK..][..BLOCK].copy_from_slice(&rounded.bytes);
+                let fours = rounded.fours.as_chunks::<4>().0.iter();
+                for (sum, fours) in sixteenths[2 * group..].iter_mut().zip(fours) {
+                    *sum = fours.iter().sum::<i32>() as i16;
+                }
             }
             for (pair, four) in sixteenths.as_chunks::<4>().0.iter().enumerate() {
                 let (first, second) = (four[0] + four[1], four[2] + four[3]);

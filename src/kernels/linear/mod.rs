@@ -16,6 +16,7 @@ mod matrix;
 #[cfg(all(test, any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod portable;
 mod product;
+mod rounded;
 mod short_sums;
 #[cfg(all(test, any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod tests;

@@ -5,7 +5,7 @@
 
 use half::f16;
 
-use super::activations::largest;
+use super::rounded::largest;
 use crate::kernels::halves;
 
 /// Products that are added in half precision.
