@@ -41,6 +41,8 @@ struct Seen {
     cells: [u32; KEYS],
     masks: [f32; KEYS],
     count: usize,
+    /// Whether they are the first of all.
+    first: bool,
 }
 
 impl Seen {
@@ -51,6 +53,7 @@ impl Seen {
             cells: [0; KEYS],
             masks: [0.0; KEYS],
             count: 0,
+            first: range.start == 0,
         };
         for cell in range {
             if is_visible(mask[cell]) {
@@ -87,6 +90,9 @@ impl Task for Rows<'_> {
         let mask = &self.attention.mask[self.token * cells..][..cells];
         let end = mask.iter().rposition(|&mask| is_visible(mask));
         let end = end.map_or(0, |last| last + 1);
+        for cell in 0..end.min(KEYS) {
+            keys.prefetch(lanes, self.attention.head(self.heads.start), cell);
+        }
         let splits = matches!(
             (keys, values),
             (Table::F32(_), Table::F32(_)) | (Table::F16(_), Table::F16(_))
@@ -134,7 +140,7 @@ impl Task for Rows<'_> {
                 let query = &queries[index * padded..][..head_width];
                 let query_blocks = &bytes[index * query_bytes..][..query_bytes];
                 let mut weights = [f32::NEG_INFINITY; KEYS];
-                self.score(lanes, head, &seen, query, query_blocks, &mut weights);
+                self.score(lanes, index, &seen, query, query_blocks, &mut weights);
                 let state = State {
                     greatest: &mut greatest[index],
                     total: &mut totals[index],
@@ -169,42 +175,53 @@ impl Task for Rows<'_> {
             }
         }
 
-        for index in 0..count {
-            let total = totals[index];
-            let inverse = if total == 0.0 { 0.0 } else { 1.0 / total };
-            let sums = &mut sums[index * padded..][..head_width];
-            for sum in &mut *sums {
-                *sum *= inverse;
-            }
-            let column = (self.heads.start + index) * head_width;
-            self.output.write(self.token, column, sums);
+        for (index, &total) in totals.iter().enumerate() {
+            self.finish(index, total, &mut sums[index * padded..][..head_width]);
         }
     }
 }
 
 impl Rows<'_> {
-    /// The scores of the cells that are seen, scaled and masked.
+    /// Writes a head's sums divided by its total.
+    #[inline(always)]
+    fn finish(&self, index: usize, total: f32, sums: &mut [f32]) {
+        let inverse = if total == 0.0 { 0.0 } else { 1.0 / total };
+        for sum in &mut *sums {
+            *sum *= inverse;
+        }
+        let column = (self.heads.start + index) * sums.len();
+        self.output.write(self.token, column, sums);
+    }
+
+    /// The scores of the cells that are seen by one of the heads, scaled and masked.
     #[inline(always)]
     fn score<L: Lanes>(
         &self,
         lanes: L,
-        head: Head,
+        index: usize,
         seen: &Seen,
         query: &[f32],
         query_blocks: &[u8],
         scores: &mut [f32; KEYS],
     ) {
         let cells = &seen.cells[..seen.count];
+        let head = self.attention.head(self.heads.start + index);
+        // A key one block later; the first block's, which nobody asked for, one head later.
+        let ahead = if seen.first && index + 1 < self.heads.len() {
+            [head.width, KEYS * head.row]
+        } else {
+            [KEYS * head.row; 2]
+        };
         match self.attention.keys {
             Table::F32(data) => {
                 for (score, &cell) in scores.iter_mut().zip(cells) {
-                    self.prefetch(lanes, data, head, cell as usize);
+                    self.prefetch(lanes, data, head, cell as usize, ahead);
                     *score = dot_single(lanes, head.of(data, cell as usize), query);
                 }
             }
             Table::F16(data) => {
                 for (score, &cell) in scores.iter_mut().zip(cells) {
-                    self.prefetch(lanes, data, head, cell as usize);
+                    self.prefetch(lanes, data, head, cell as usize, ahead);
                     *score = dot_half(lanes, head.of(data, cell as usize), query);
                 }
             }
@@ -226,12 +243,22 @@ impl Rows<'_> {
         }
     }
 
-    /// Asks for the value of `cell`, which comes next, and for the key that is due one block later:
-    /// heads lie far apart from cell to cell, too far for the processor to guess.
+    /// Asks for the value of `cell`, which comes next, and for the keys that are due so many elements later: heads lie far
+    /// apart from cell to cell, too far for the processor to guess.
     #[inline(always)]
-    fn prefetch<L: Lanes, T>(&self, lanes: L, keys: &[T], head: Head, cell: usize) {
+    fn prefetch<L: Lanes, T>(
+        &self,
+        lanes: L,
+        keys: &[T],
+        head: Head,
+        cell: usize,
+        ahead: [usize; 2],
+    ) {
         let place = cell * head.row + head.first;
-        lanes.prefetch(keys, place + KEYS * head.row, head.width);
+        lanes.prefetch(keys, place + ahead[0], head.width);
+        if ahead[1] != ahead[0] {
+            lanes.prefetch(keys, place + ahead[1], head.width);
+        }
         match self.attention.values {
             Table::F32(data) => lanes.prefetch(data, place, head.width),
             Table::F16(data) => lanes.prefetch(data, place, head.width),

@@ -6,7 +6,7 @@ use super::Job;
 use super::vectors::Vectors;
 
 /// How far ahead of its use memory is asked for.
-const AHEAD: usize = 2048;
+const AHEAD: usize = 8192;
 /// Vectors of a row that go on at the same time.
 const LANES: usize = 4;
 

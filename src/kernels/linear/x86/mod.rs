@@ -127,13 +127,17 @@ impl InstructionSet {
     }
 }
 
-/// Asks for `lines` lines of each panel that are needed `ahead` bytes later: the processor itself looks ahead no further
-/// than a page, and begins late.
+/// Asks for `lines` lines of each panel that are needed `ahead` bytes later, which beyond the panels' `end` is in those that come
+/// next: the processor itself looks ahead no further than a page, and begins late.
 #[inline(always)]
-fn ask_for<V: Vectors>(place: *const u8, other: usize, ahead: usize, lines: usize) {
+fn ask_for<V: Vectors>(place: *const u8, end: *const u8, other: usize, ahead: usize, lines: usize) {
+    let mut place = place.wrapping_add(ahead);
+    if V::PANELS > 1 && place >= end {
+        place = place.wrapping_add((V::PANELS - 1) * other);
+    }
     for panel in 0..V::PANELS {
         for line in 0..lines {
-            let place = place.wrapping_add(panel * other + ahead + 64 * line);
+            let place = place.wrapping_add(panel * other + 64 * line);
             // SAFETY: a hint, which beyond the end is about nothing.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) };
         }

@@ -20,11 +20,12 @@ pub(super) unsafe fn panel<V: Vectors, const TOKENS: usize>(
     // SAFETY: every block of the panel is 144 bytes and every step of the tile 40 a token, as the caller ensures.
     unsafe {
         let mut sums = [V::float_zero(); TOKENS];
+        let end = job.panel.as_ptr().add(job.blocks * BLOCK);
         let mut block = job.panel.as_ptr();
         let mut step = job.tile.as_ptr();
         for _ in 0..job.blocks {
             if TOKENS <= 4 {
-                ask_for::<V>(block, job.other, AHEAD, 3);
+                ask_for::<V>(block, end, job.other, AHEAD, 3);
             }
             let scales = V::load_halves(block, job.other);
             let words = step.add(32 * TOKENS);

@@ -11,7 +11,7 @@ const NIBBLES: usize = 160;
 /// Bytes of a token in a super-block's step.
 const STEP: usize = 308;
 /// How far ahead of its use memory is asked for.
-const AHEAD: usize = 2048;
+const AHEAD: usize = 2816;
 
 struct Q4K;
 
@@ -96,6 +96,7 @@ pub(super) unsafe fn panel<V: Vectors, const TOKENS: usize>(
     unsafe {
         let mut sums = [V::float_zero(); TOKENS];
         let mut minimums = [V::float_zero(); TOKENS];
+        let end = job.panel.as_ptr().add(job.blocks * BLOCK);
         let mut block = job.panel.as_ptr();
         let mut step = job.tile.as_ptr();
         for _ in 0..job.blocks {
@@ -106,7 +107,7 @@ pub(super) unsafe fn panel<V: Vectors, const TOKENS: usize>(
             for pair in 0..4 {
                 if TOKENS <= 4 {
                     let nibbles = block.add(NIBBLES + 256 * pair);
-                    ask_for::<V>(nibbles, job.other, AHEAD, 5);
+                    ask_for::<V>(nibbles, end, job.other, AHEAD, 5);
                 }
                 for half in 0..2 {
                     let plane = 2 * pair + half;

@@ -10,7 +10,7 @@ const BLOCK: usize = 210;
 /// Bytes of a token in a super-block's step.
 const STEP: usize = 308;
 /// How far ahead of its use memory is asked for.
-const AHEAD: usize = 1680;
+const AHEAD: usize = 6144;
 
 /// See [`Kernel`](super::Kernel).
 #[inline(always)]

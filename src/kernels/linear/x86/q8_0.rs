@@ -48,11 +48,12 @@ unsafe fn some_fourths<V: Vectors, const TOKENS: usize, const PARTS: usize>(
     // SAFETY: the caller ensures that the panel and the tile have so many blocks and steps.
     unsafe {
         let mut sums = [[[V::float_zero(); 4]; TOKENS]; PARTS];
+        let end = job.panel.as_ptr().add(job.blocks * BLOCK);
         let mut block = job.panel.as_ptr();
         let mut step = job.tile.as_ptr();
         for _ in 0..job.blocks {
             if first == 0 {
-                ask_for::<V>(block, job.other, AHEAD, 5);
+                ask_for::<V>(block, end, job.other, AHEAD, 5);
             }
             let row_scales = V::load_halves(block, job.other);
             let token_scales = step.add(64 * TOKENS);
