@@ -26,7 +26,7 @@ impl Rounded {
 pub(super) trait Round {
     /// The largest magnitude; what is no number is passed over.
     unsafe fn largest(x: &[f32; TOGETHER]) -> f32;
-    /// The largest number or 0, and the smallest or 0; what is no number is passed over.
+    /// The largest number or 0, and the smallest or 0, of a multiple of eight numbers; what is no number is passed over.
     unsafe fn extremes(x: &[f32]) -> (f32, f32);
     /// The low eight bits of the nearest integers to x · `factor`, of two the even one, where these are below 2²¹.
     ///
@@ -63,7 +63,7 @@ impl Round for Portable {
     }
 }
 
-/// The largest of what `function` makes of the numbers, at least 0; what is no number is passed over.
+/// The largest of what `function` makes of the numbers, a multiple of eight, at least 0; what is no number is passed over.
 ///
 /// Eight candidates at a time, so that one comparison need not wait for the last.
 #[inline(always)]
