@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 static FORBIDDEN: AtomicU32 = AtomicU32::new(0);
 
 /// Defines the list of features that are known and how they are asked for.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! features {
     ($detected:ident: $($feature:tt)*) => {
         /// The features that can be asked for, in the names of Rust's feature detection.
@@ -46,6 +47,10 @@ pub(crate) fn has(_: &str) -> bool {
 
 /// Whether our own code may use `feature`: the processor has it, and no choice of the user's rules it out.
 #[inline]
+#[cfg_attr(
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
+    allow(dead_code, reason = "there are no kernels to choose from")
+)]
 pub(crate) fn may_use(feature: &str) -> bool {
     let forbidden = FORBIDDEN.load(Ordering::Relaxed);
     has(feature) && (forbidden == 0 || forbidden & bit(feature) == 0)

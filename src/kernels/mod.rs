@@ -11,6 +11,15 @@
     unsafe_code,
     reason = "bodies must be inlined where the instruction set is; calling such code is unsafe"
 )]
+#![cfg_attr(
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
+    allow(
+        dead_code,
+        unreachable_code,
+        unused_variables,
+        reason = "other processors have no kernels here, and the compiler knows it"
+    )
+)]
 
 pub(crate) mod activation;
 pub(crate) mod attention;
@@ -22,6 +31,7 @@ pub(crate) mod pool;
 pub(crate) mod quantize;
 pub(crate) mod rows;
 pub(crate) mod shared;
+mod upcoming;
 
 /// Compiles a function's body for the instruction sets worth having, and runs the best one.
 ///

@@ -1,8 +1,8 @@
 //! Threads that share out the chunks of one computation after another.
 //!
-//! Every thread, the calling one among them, claims the next chunk when it has finished its last, so a thread
-//! that the system does not run delays only the chunk it holds. Waiting threads look for work briefly and
-//! then sleep.
+//! Every thread, the calling one among them, has a share of neighbouring chunks and works through it from its first to its
+//! last, so that memory is read in one stream; then it takes chunks from the ends of the others' shares. A thread that the
+//! system does not run therefore delays only the chunk it holds. Waiting threads look for work briefly and then sleep.
 
 use std::cell::UnsafeCell;
 use std::panic::AssertUnwindSafe;
@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
+use super::upcoming::{Asked, Upcoming};
+
 /// How long a thread without work looks for some before it sleeps.
 const PATIENCE: Duration = Duration::from_micros(40);
 /// Looks between two readings of the clock.
@@ -18,7 +20,7 @@ const LOOKS: u32 = 64;
 /// Stack of a worker: without optimization the kernels keep hundreds of vectors there. It is taken as it is used.
 pub(crate) const STACK: usize = 2 << 20;
 
-/// Bits of a ticket that count chunks.
+/// Bits of a share that name a chunk.
 const INDEX_BITS: u32 = 20;
 const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
 /// Most chunks of one computation.
@@ -32,14 +34,24 @@ pub(crate) struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
     /// Held during a computation: there is one at a time.
-    running: Mutex<()>,
+    running: Mutex<Caller>,
+}
+
+/// What a caller leaves to the next.
+struct Caller {
+    /// The number of the last computation.
+    number: u64,
+    asked: Asked,
 }
 
 struct Shared {
-    /// Number of the computation, its chunks, and the next one to claim: one word, so that a claim can
-    /// only succeed for the computation it was meant for.
-    ticket: AtomicU64,
-    /// The work of the current computation: written before its ticket, and read only by who holds a claimed
+    /// What threads that wait ask for.
+    upcoming: Upcoming,
+    /// What is left of each thread's share, the caller's first.
+    shares: Vec<Share>,
+    /// Chunks of the current computation: written before its shares.
+    chunks: AtomicUsize,
+    /// The work of the current computation: written before its shares, and read only by who holds a claimed
     /// chunk of it.
     work: UnsafeCell<Option<Work>>,
     /// Chunks of the current computation that are done.
@@ -53,8 +65,64 @@ struct Shared {
     stop: AtomicBool,
 }
 
+/// Which end of a share is claimed.
+#[derive(Clone, Copy)]
+enum End {
+    First,
+    Last,
+}
+
+/// Number of the computation, the next chunk and the one after the last: one word, so that a claim can only succeed for
+/// the computation it was meant for. Alone in its cache lines, for its owner's sake.
+#[repr(align(128))]
+struct Share(AtomicU64);
+
+impl Share {
+    fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// The share of computation `number` from chunk `first` up to `end`.
+    fn publish(&self, number: u64, first: usize, end: usize) {
+        let word = number << (2 * INDEX_BITS) | (first as u64) << INDEX_BITS | end as u64;
+        self.0.store(word, Ordering::SeqCst);
+    }
+
+    /// The chunks that are left, first and end.
+    fn bounds(word: u64) -> (u64, u64) {
+        (word >> INDEX_BITS & INDEX_MASK, word & INDEX_MASK)
+    }
+
+    fn is_empty(&self) -> bool {
+        let (first, end) = Self::bounds(self.0.load(Ordering::SeqCst));
+        first >= end
+    }
+
+    /// Takes one of the chunks that are left.
+    fn claim(&self, end_of_share: End) -> Option<usize> {
+        let mut word = self.0.load(Ordering::Acquire);
+        loop {
+            let (first, end) = Self::bounds(word);
+            if first >= end {
+                return None;
+            }
+            let (less, chunk) = match end_of_share {
+                End::First => (word + (1 << INDEX_BITS), first),
+                End::Last => (word - 1, end - 1),
+            };
+            match self
+                .0
+                .compare_exchange_weak(word, less, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) => return Some(chunk as usize),
+                Err(now) => word = now,
+            }
+        }
+    }
+}
+
 // SAFETY: `work` is the one part that is not shared by itself. The caller writes it while no chunk is claimed
-// (`running` keeps other callers out), publishes the ticket after it, and the work is `Sync`.
+// (`running` keeps other callers out), publishes the shares after it, and the work is `Sync`.
 unsafe impl Sync for Shared {}
 // SAFETY: as above; what `work` points to is only used during a `run`.
 unsafe impl Send for Shared {}
@@ -64,7 +132,9 @@ impl Pool {
     /// refuses to start them.
     pub(crate) fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared {
-            ticket: AtomicU64::new(0),
+            upcoming: Upcoming::unknown(),
+            shares: (0..threads.max(1)).map(|_| Share::new()).collect(),
+            chunks: AtomicUsize::new(0),
             work: UnsafeCell::new(None),
             done: AtomicUsize::new(0),
             panicked: AtomicBool::new(false),
@@ -78,20 +148,29 @@ impl Pool {
                 thread::Builder::new()
                     .name(format!("gpt2-compute-{index}"))
                     .stack_size(STACK)
-                    .spawn(move || shared.serve())
+                    .spawn(move || shared.serve(index))
                     .ok()
             })
             .collect();
         Self {
             shared,
             workers,
-            running: Mutex::new(()),
+            running: Mutex::new(Caller {
+                number: 0,
+                asked: Asked::default(),
+            }),
         }
     }
 
     /// Threads that compute, the calling one included.
     pub(crate) fn threads(&self) -> usize {
         self.workers.len() + 1
+    }
+
+    /// A later computation will read `bytes`, a chunk `chunk_bytes`: threads that have to wait ask for the beginning of
+    /// their share.
+    pub(crate) fn expect(&self, bytes: &[u8], chunk_bytes: usize) {
+        self.shared.upcoming.set(bytes, chunk_bytes);
     }
 
     /// Calls `work` once for every number below `chunks` (at most [`MAX_CHUNKS`]), on any thread, and
@@ -105,9 +184,10 @@ impl Pool {
             (0..chunks).for_each(work);
             return;
         }
-        let _running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut caller = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = &self.shared;
         shared.done.store(0, Ordering::Relaxed);
+        shared.chunks.store(chunks, Ordering::Relaxed);
         #[expect(
             clippy::transmute_ptr_to_ptr,
             reason = "a cast does not make the lifetime longer"
@@ -119,16 +199,19 @@ impl Pool {
         // SAFETY: every chunk of the last computation is done and none of this one is published, so nobody
         // reads it.
         unsafe { *shared.work.get() = Some(erased) };
-        let number = (shared.ticket.load(Ordering::Relaxed) >> (2 * INDEX_BITS)).wrapping_add(1);
-        let ticket = number << (2 * INDEX_BITS) | (chunks as u64) << INDEX_BITS;
-        shared.ticket.store(ticket, Ordering::SeqCst);
+        // What does not fit into a share's word is cut off.
+        caller.number = caller.number.wrapping_add(1);
+        let bound = |index| shared.first_of_share(index, chunks);
+        for (index, share) in shared.shares.iter().enumerate() {
+            share.publish(caller.number, bound(index), bound(index + 1));
+        }
         if shared.sleepers.load(Ordering::SeqCst) > 0 {
             for worker in &self.workers {
                 worker.thread().unpark();
             }
         }
-        shared.help();
-        shared.wait(chunks);
+        shared.help(0);
+        shared.wait(chunks, &mut caller.asked);
         let panicked = shared.panicked.swap(false, Ordering::Relaxed);
         assert!(!panicked, "a part of the computation panicked");
     }
@@ -148,53 +231,49 @@ impl Drop for Pool {
 }
 
 impl Shared {
-    /// Claims a chunk of the current computation.
-    fn claim(&self) -> Option<usize> {
-        let mut ticket = self.ticket.load(Ordering::Acquire);
-        loop {
-            let (chunks, next) = (ticket >> INDEX_BITS & INDEX_MASK, ticket & INDEX_MASK);
-            if next >= chunks {
-                return None;
-            }
-            match self.ticket.compare_exchange_weak(
-                ticket,
-                ticket + 1,
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            ) {
-                Ok(_) => return Some(next as usize),
-                Err(now) => ticket = now,
-            }
-        }
+    /// Claims a chunk of the current computation for a thread: of its own share, or of the next that has some.
+    fn claim(&self, thread: usize) -> Option<usize> {
+        let (before, from_own) = self.shares.split_at(thread);
+        let own = from_own[0].claim(End::First);
+        own.or_else(|| {
+            let others = from_own[1..].iter().chain(before);
+            others.into_iter().find_map(|share| share.claim(End::Last))
+        })
     }
 
     /// Works on chunks until all are claimed.
-    fn help(&self) {
-        while let Some(chunk) = self.claim() {
-            // SAFETY: it was written before the ticket that the claim acquired, and stays as it is until this
+    fn help(&self, thread: usize) {
+        let mut done = 0;
+        while let Some(chunk) = self.claim(thread) {
+            // SAFETY: it was written before the share that the claim acquired, and stays as it is until this
             // chunk is done.
             let Some(work) = (unsafe { *self.work.get() }) else {
-                unreachable!("work is written before its ticket")
+                unreachable!("work is written before its shares")
             };
             // SAFETY: the caller of `run` keeps it alive until this chunk is done.
             let work = unsafe { &*work };
             if std::panic::catch_unwind(AssertUnwindSafe(|| work(chunk))).is_err() {
                 self.panicked.store(true, Ordering::Relaxed);
             }
-            let chunks = (self.ticket.load(Ordering::Relaxed) >> INDEX_BITS & INDEX_MASK) as usize;
-            if self.done.fetch_add(1, Ordering::SeqCst) + 1 == chunks {
-                let caller = self.caller.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(caller) = &*caller {
-                    caller.unpark();
-                }
+            done += 1;
+        }
+        if done == 0 {
+            return;
+        }
+        // Before they are counted: then there may be the next computation.
+        let chunks = self.chunks.load(Ordering::Relaxed);
+        if self.done.fetch_add(done, Ordering::SeqCst) + done == chunks {
+            let caller = self.caller.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(caller) = &*caller {
+                caller.unpark();
             }
         }
     }
 
     /// The caller's wait for chunks that others hold.
-    fn wait(&self, chunks: usize) {
+    fn wait(&self, chunks: usize, asked: &mut Asked) {
         let is_done = || self.done.load(Ordering::SeqCst) >= chunks;
-        if look_for(is_done) {
+        if look_for(is_done, || self.ask(0, asked)) {
             return;
         }
         *self.caller.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread::current());
@@ -204,16 +283,25 @@ impl Shared {
         *self.caller.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
+    /// The first chunk of a thread's share of `chunks`.
+    fn first_of_share(&self, thread: usize, chunks: usize) -> usize {
+        thread * chunks / self.shares.len()
+    }
+
+    fn ask(&self, thread: usize, asked: &mut Asked) -> bool {
+        asked.ask(&self.upcoming, |chunks| self.first_of_share(thread, chunks))
+    }
+
     fn has_work(&self) -> bool {
-        let ticket = self.ticket.load(Ordering::SeqCst);
-        ticket & INDEX_MASK < ticket >> INDEX_BITS & INDEX_MASK || self.stop.load(Ordering::Relaxed)
+        self.shares.iter().any(|share| !share.is_empty()) || self.stop.load(Ordering::Relaxed)
     }
 
     /// A worker's life.
-    fn serve(&self) {
+    fn serve(&self, thread: usize) {
+        let mut asked = Asked::default();
         while !self.stop.load(Ordering::Relaxed) {
-            self.help();
-            if look_for(|| self.has_work()) {
+            self.help(thread);
+            if look_for(|| self.has_work(), || self.ask(thread, &mut asked)) {
                 continue;
             }
             // Said before the last look: a caller who publishes work after it sees the sleeper.
@@ -226,15 +314,18 @@ impl Shared {
     }
 }
 
-/// Looks whether something `is_there` for as long as [`PATIENCE`] lasts.
-fn look_for(is_there: impl Fn() -> bool) -> bool {
+/// Looks whether something `is_there` for as long as [`PATIENCE`] lasts. `meanwhile` does a little and says whether it
+/// did.
+fn look_for(is_there: impl Fn() -> bool, mut meanwhile: impl FnMut() -> bool) -> bool {
     let mut start = None;
     loop {
         for _ in 0..LOOKS {
             if is_there() {
                 return true;
             }
-            std::hint::spin_loop();
+            if !meanwhile() {
+                std::hint::spin_loop();
+            }
         }
         if start.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
             return false;
@@ -262,6 +353,30 @@ mod tests {
                         .iter()
                         .all(|count| count.load(Ordering::Relaxed) == 1)
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_late_thread_has_not_begun_is_taken_by_others() {
+        for threads in [2, 3] {
+            let pool = Pool::new(threads);
+            for late in [0, 11] {
+                let others = AtomicUsize::new(0);
+                pool.run(12, &|chunk| {
+                    if chunk != late {
+                        others.fetch_add(1, Ordering::SeqCst);
+                        return;
+                    }
+                    let start = Instant::now();
+                    while others.load(Ordering::SeqCst) < 11 {
+                        assert!(
+                            start.elapsed() < Duration::from_secs(60),
+                            "left to the late one"
+                        );
+                        thread::yield_now();
+                    }
+                });
             }
         }
     }

@@ -124,15 +124,42 @@ impl Arena {
     }
 }
 
-/// A matrix ready to be multiplied: `[rows, columns]`, row by row or panel by panel.
-pub(crate) struct Matrix {
+/// `[rows, columns]` of a format.
+#[derive(Clone, Copy)]
+pub(super) struct Shape {
     pub(super) format: Format,
     pub(super) rows: usize,
     pub(super) columns: usize,
+}
+
+impl Shape {
+    /// Blocks of a row.
+    pub(super) fn blocks(self) -> usize {
+        self.columns / self.format.layout().elements
+    }
+
+    /// Panels, of which the last may have fewer rows.
+    pub(super) fn panels(self) -> usize {
+        self.rows.div_ceil(PANEL)
+    }
+
+    /// Bytes from one panel to the next.
+    pub(super) fn panel_bytes(self) -> usize {
+        let layout = self.format.layout();
+        let bytes = layout.panel.map(|panel| panel.bytes);
+        self.blocks() * bytes.unwrap_or(PANEL * layout.bytes)
+    }
+}
+
+/// A matrix ready to be multiplied: `[rows, columns]`, row by row or panel by panel.
+pub(crate) struct Matrix {
+    pub(super) shape: Shape,
     /// Of f16 where the kernels want it: see [`short_sums::bound`].
     pub(super) bound: Option<i32>,
     arena: Arc<Arena>,
     range: Range<usize>,
+    /// The one that is multiplied next, where that is known, and its place in the arena.
+    next: Option<(Shape, Range<usize>)>,
 }
 
 impl Matrix {
@@ -209,13 +236,39 @@ impl Matrix {
             None
         };
         Self {
-            format,
-            rows,
-            columns,
+            shape: Shape {
+                format,
+                rows,
+                columns,
+            },
             bound,
             arena,
             range,
+            next: None,
         }
+    }
+
+    /// Says that these are multiplied one after the other and then from the first again.
+    ///
+    /// # Panics
+    /// When they are not of one arena.
+    pub(crate) fn put_in_order(matrices: &mut [Self]) {
+        let mut pairs = matrices.windows(2);
+        assert!(pairs.all(|pair| Arc::ptr_eq(&pair[0].arena, &pair[1].arena)));
+        let places = matrices
+            .iter()
+            .map(|matrix| (matrix.shape, matrix.range.clone()));
+        let places: Vec<_> = places.collect();
+        let nexts = places.iter().cycle().skip(1);
+        for (matrix, next) in matrices.iter_mut().zip(nexts) {
+            matrix.next = Some(next.clone());
+        }
+    }
+
+    /// The matrix that is multiplied next, where that is known.
+    pub(super) fn next(&self) -> Option<(Shape, &[u8])> {
+        let (shape, range) = self.next.clone()?;
+        Some((shape, &self.arena.pages[range]))
     }
 
     /// A matrix in memory of its own.
@@ -235,22 +288,22 @@ impl Matrix {
 
     /// How the elements are stored.
     pub(crate) fn format(&self) -> Format {
-        self.format
+        self.shape.format
     }
 
     /// Rows, which are the outputs of a product.
     pub(crate) fn rows(&self) -> usize {
-        self.rows
+        self.shape.rows
     }
 
     /// Elements of a row.
     pub(crate) fn columns(&self) -> usize {
-        self.columns
+        self.shape.columns
     }
 
     /// Bytes of a row as GGUF files hold it.
     pub(crate) fn row_bytes(&self) -> usize {
-        self.blocks() * self.format.layout().bytes
+        self.shape.blocks() * self.shape.format.layout().bytes
     }
 
     /// Writes row `index` as GGUF files hold it.
@@ -258,9 +311,13 @@ impl Matrix {
     /// # Panics
     /// When there is no such row, or `output` has not [`Matrix::row_bytes`] bytes.
     pub(crate) fn copy_row(&self, index: usize, output: &mut [u8]) {
-        assert!(index < self.rows, "row {index} of {}", self.rows);
+        assert!(
+            index < self.shape.rows,
+            "row {index} of {}",
+            self.shape.rows
+        );
         assert_eq!(output.len(), self.row_bytes());
-        let layout = self.format.layout();
+        let layout = self.shape.format.layout();
         let (panel, _) = self.panel(index / PANEL);
         let row = index % PANEL;
         match layout.panel {
@@ -272,18 +329,6 @@ impl Matrix {
             }
             None => output.copy_from_slice(&panel[row * output.len()..][..output.len()]),
         }
-    }
-
-    /// Blocks of a row.
-    pub(super) fn blocks(&self) -> usize {
-        self.columns / self.format.layout().elements
-    }
-
-    /// Bytes from one panel to the next.
-    pub(super) fn panel_bytes(&self) -> usize {
-        let layout = self.format.layout();
-        let bytes = layout.panel.map(|panel| panel.bytes);
-        self.blocks() * bytes.unwrap_or(PANEL * layout.bytes)
     }
 
     /// All bytes.
@@ -300,9 +345,9 @@ impl Matrix {
     /// The bytes of `count` panels from `first` on, and how many rows they have.
     pub(super) fn panels(&self, first: usize, count: usize) -> (&[u8], usize) {
         let bytes = self.bytes();
-        let start = first * self.panel_bytes();
-        let end = (start + count * self.panel_bytes()).min(bytes.len());
-        let rows = (count * PANEL).min(self.rows - first * PANEL);
+        let start = first * self.shape.panel_bytes();
+        let end = (start + count * self.shape.panel_bytes()).min(bytes.len());
+        let rows = (count * PANEL).min(self.shape.rows - first * PANEL);
         (&bytes[start..end], rows)
     }
 }

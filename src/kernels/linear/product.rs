@@ -12,7 +12,7 @@ use super::activations::{
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(super) use super::elsewhere::InstructionSet;
 use super::kernel::{Count, Expansion, Job};
-use super::matrix::{Format, Matrix};
+use super::matrix::{Format, Matrix, Shape};
 #[cfg(target_arch = "x86_64")]
 pub(super) use super::x86::InstructionSet;
 use crate::kernels::pool::Pool;
@@ -51,7 +51,7 @@ impl<'a> From<Finish<'a>> for Options<'a> {
 /// Weights that a thread reads again for every tile: they should stay in its cache.
 const CACHED_BYTES: usize = 96 * 1024;
 /// Chunks for each thread, so that one that is late leaves work to the others.
-const CHUNKS_PER_THREAD: usize = 6;
+const CHUNKS_PER_THREAD: usize = 12;
 /// A chunk is at least this many bytes of weights: claiming it costs as much as reading a few hundred.
 const LEAST_BYTES: usize = 16 * 1024;
 
@@ -99,22 +99,22 @@ pub(super) fn multiply_with(
     pool: &Pool,
     output: &mut [f32],
 ) {
-    let tokens = x.len() / matrix.columns;
-    assert_eq!(x.len(), tokens * matrix.columns, "activations");
-    assert_eq!(output.len(), tokens * matrix.rows, "results");
+    let tokens = x.len() / matrix.shape.columns;
+    assert_eq!(x.len(), tokens * matrix.shape.columns, "activations");
+    assert_eq!(output.len(), tokens * matrix.shape.rows, "results");
     match &options.finish {
         Finish::Nothing => {}
         Finish::Bias(bias) | Finish::BiasActivation(bias, _) => {
-            assert_eq!(bias.len(), matrix.rows, "bias");
+            assert_eq!(bias.len(), matrix.shape.rows, "bias");
         }
         Finish::BiasResidual(bias, residual) => {
-            assert_eq!(bias.len(), matrix.rows, "bias");
+            assert_eq!(bias.len(), matrix.shape.rows, "bias");
             assert_eq!(residual.len(), output.len(), "residual");
         }
     }
     // Weights that are infinite or no numbers cannot be kept in range.
     let (set, bound) = kernels.0.short_sums(matrix.bound);
-    let kernels = if matrix.format == Format::F16 {
+    let kernels = if matrix.shape.format == Format::F16 {
         Kernels(set)
     } else {
         kernels
@@ -122,36 +122,38 @@ pub(super) fn multiply_with(
     let count = match tokens {
         _ if options.as_if_alone => Count::One,
         // Expanding half floats takes longer than it saves where they do not fill a large tile.
-        _ if matrix.format == Format::F16
+        _ if matrix.shape.format == Format::F16
             && tokens < kernels.0.tile_sizes(Format::F16, Count::Few)[0] =>
         {
             Count::One
         }
-        _ if tokens >= kernels.0.many(matrix.format) => Count::Many,
+        _ if tokens >= kernels.0.many(matrix.shape.format) => Count::Many,
         _ => Count::Few,
     };
     let activations = Activations::new(
         x,
-        matrix.columns,
-        bound.map_or(Rounding::of(matrix.format, count), Rounding::Short),
-        kernels.0.tile_sizes(matrix.format, count),
+        matrix.shape.columns,
+        bound.map_or(Rounding::of(matrix.shape.format, count), Rounding::Short),
+        kernels.0.tile_sizes(matrix.shape.format, count),
         pool,
         ACTIVATIONS.take(),
     );
-    let panels = matrix.rows.div_ceil(PANEL);
-    let together = kernels.0.panels_together(matrix.format, count);
-    let per_chunk = panels_per_chunk(matrix, kernels, tokens, panels, pool.threads())
-        .next_multiple_of(together);
+    let panels = matrix.shape.panels();
+    let per_chunk = panels_per_chunk(matrix.shape, kernels, tokens, count, pool.threads());
+    if let Some((next, bytes)) = matrix.next().filter(|_| tokens < COLUMN_BY_COLUMN) {
+        let per_chunk = panels_per_chunk(next, kernels, tokens, count, pool.threads());
+        pool.expect(bytes, per_chunk * next.panel_bytes());
+    }
     let product = Product {
         kernels,
         matrix,
         activations: &activations,
         finish: &options.finish,
         count,
-        together,
+        together: kernels.0.panels_together(matrix.shape.format, count),
         expansion: kernels
             .0
-            .expansion(matrix.format)
+            .expansion(matrix.shape.format)
             .filter(|_| count == Count::Many),
         output: Parts::new(output),
     };
@@ -162,21 +164,27 @@ pub(super) fn multiply_with(
     ACTIVATIONS.set(activations.into_scratch());
 }
 
+/// How many panels of a matrix a thread claims at a time.
 fn panels_per_chunk(
-    matrix: &Matrix,
+    shape: Shape,
     kernels: Kernels,
     tokens: usize,
-    panels: usize,
+    count: Count,
     threads: usize,
 ) -> usize {
-    let fair = panels.div_ceil(CHUNKS_PER_THREAD * threads);
-    if tokens < COLUMN_BY_COLUMN {
-        return fair.max(LEAST_BYTES / matrix.panel_bytes()).max(1);
+    if shape.format == Format::F16 && tokens >= COLUMN_BY_COLUMN {
+        return kernels.0.wide().rows / PANEL;
     }
-    match matrix.format {
-        Format::F16 => kernels.0.wide().rows / PANEL,
-        _ => fair.min((CACHED_BYTES / matrix.panel_bytes()).max(1)),
-    }
+    let fair = shape.panels().div_ceil(CHUNKS_PER_THREAD * threads);
+    let least = if tokens < COLUMN_BY_COLUMN {
+        LEAST_BYTES
+    } else {
+        0
+    };
+    fair.min(CACHED_BYTES / shape.panel_bytes())
+        .max(least / shape.panel_bytes())
+        .max(1)
+        .next_multiple_of(kernels.0.panels_together(shape.format, count))
 }
 
 struct Product<'a> {
@@ -195,12 +203,13 @@ struct Product<'a> {
 impl Product<'_> {
     /// Computes the rows of `panels` panels from `first` on, for all tokens.
     fn compute(&self, first: usize, panels: usize) {
-        let columns = self.matrix.columns;
-        let (first_row, stride) = (first * PANEL, self.matrix.rows);
+        let shape = self.matrix.shape;
+        let (columns, stride) = (shape.columns, shape.rows);
+        let first_row = first * PANEL;
         let rows = (panels * PANEL).min(stride - first_row);
         let set = self.kernels.0;
         let wide = set.wide();
-        let is_wide = |tile: &Tile| self.matrix.format == Format::F16 && wide.takes(tile.tokens);
+        let is_wide = |tile: &Tile| shape.format == Format::F16 && wide.takes(tile.tokens);
         let mut expanded = EXPANDED.take();
         let mut block_bytes = 0;
         if self.activations.tiles.first().is_some_and(is_wide) {
@@ -213,7 +222,12 @@ impl Product<'_> {
             block_bytes = expansion.block_bytes;
             self.expand(first, panels, expansion, &mut expanded);
         }
-        let expanded_bytes = block_bytes * self.matrix.blocks();
+        let (panel_data, panel_bytes) = if block_bytes > 0 {
+            let panel_bytes = block_bytes * shape.blocks();
+            (&as_bytes(&expanded)[..panels * panel_bytes], panel_bytes)
+        } else {
+            (self.matrix.panels(first, panels).0, shape.panel_bytes())
+        };
         for tile in &self.activations.tiles {
             let tile_bytes = self.activations.tile(tile);
             let place = |token: usize, row: usize, rows: usize| {
@@ -237,26 +251,26 @@ impl Product<'_> {
                     );
                 }
             } else {
-                let kernel = set.kernel(self.matrix.format, tile.tokens, self.count);
-                for panel in (first..first + panels).step_by(self.together) {
-                    let taken = self.together.min(first + panels - panel);
-                    let (mut bytes, rows) = self.matrix.panels(panel, taken);
-                    if expanded_bytes > 0 {
-                        let start = (panel - first) * expanded_bytes;
-                        bytes = &as_bytes(&expanded)[start..][..taken * expanded_bytes];
-                    }
+                let kernel = set.kernel(shape.format, tile.tokens, self.count);
+                let output = place(0, first_row, rows).as_mut_ptr();
+                place(tile.tokens - 1, first_row, rows);
+                let together = self.together * panel_bytes;
+                for (index, panel) in panel_data.chunks(together).enumerate() {
+                    let done = index * self.together * PANEL;
                     let job = Job {
-                        panel: bytes,
-                        other: if taken > 1 { bytes.len() / taken } else { 0 },
-                        rows,
-                        blocks: self.matrix.blocks(),
+                        panel,
+                        other: if panel.len() > panel_bytes {
+                            panel_bytes
+                        } else {
+                            0
+                        },
+                        rows: (self.together * PANEL).min(rows - done),
+                        blocks: shape.blocks(),
                         tile: tile_bytes,
                     };
-                    let output = place(0, panel * PANEL, rows).as_mut_ptr();
-                    place(tile.tokens - 1, panel * PANEL, rows);
                     // SAFETY: the instruction set is there; the matrix and the activations hold what their shapes
                     // say; results are within the output, as `place` checked.
-                    unsafe { kernel(job, output, stride) };
+                    unsafe { kernel(job, output.add(done), stride) };
                 }
             }
             for token in 0..tile.tokens {
@@ -269,13 +283,13 @@ impl Product<'_> {
 
     /// Expands `panels` panels from `first` on.
     fn expand(&self, first: usize, panels: usize, expansion: Expansion, output: &mut Vec<Line>) {
-        let bytes = expansion.block_bytes * self.matrix.blocks();
+        let bytes = expansion.block_bytes * self.matrix.shape.blocks();
         output.resize((panels * bytes).div_ceil(64), Line::EMPTY);
         let output = as_bytes_mut(output).chunks_exact_mut(bytes);
         for (panel, output) in (first..first + panels).zip(output) {
             let (source, rows) = self.matrix.panel(panel);
             // SAFETY: the instruction set that has the expansion is there.
-            unsafe { (expansion.expand)(source, rows, self.matrix.blocks(), output) };
+            unsafe { (expansion.expand)(source, rows, self.matrix.shape.blocks(), output) };
         }
     }
 

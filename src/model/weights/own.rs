@@ -129,12 +129,18 @@ pub(super) fn place_in_kernels(
         });
     });
     let arena = Arc::new(arena);
-    for (placed, format, range) in matrices {
+    let mut of_kernels = Vec::with_capacity(matrices.len());
+    for (placed, format, range) in &matrices {
         // Reading one piece brings in the ends of its neighbours.
         let start = placed.info.offset as usize;
         release(start..start + gguf.tensor_data(placed.info).len());
         let [columns, rows, ..] = placed.tensor.shape();
-        let matrix = linear::Matrix::new(format, rows, columns, Arc::clone(&arena), range);
+        let matrix = linear::Matrix::new(*format, rows, columns, Arc::clone(&arena), range.clone());
+        of_kernels.push(matrix);
+    }
+    // The table has them in the order of the forward pass; a tied head is its first and follows its last.
+    linear::Matrix::put_in_order(&mut of_kernels);
+    for ((placed, ..), matrix) in matrices.into_iter().zip(of_kernels) {
         placed.matrix = Some(Arc::new(matrix));
     }
     Ok(Some(arena))
