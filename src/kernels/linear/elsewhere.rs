@@ -29,7 +29,7 @@ impl InstructionSet {
     }
 
     /// Of a set that is not there.
-    pub(super) fn panels_together(self, _format: Format, _count: Count) -> usize {
+    pub(super) fn panels_together(self, _format: Format, _tokens: usize, _count: Count) -> usize {
         match self {}
     }
 

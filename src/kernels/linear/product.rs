@@ -150,7 +150,6 @@ pub(super) fn multiply_with(
         activations: &activations,
         finish: &options.finish,
         count,
-        together: kernels.0.panels_together(matrix.shape.format, count),
         expansion: kernels
             .0
             .expansion(matrix.shape.format)
@@ -175,6 +174,7 @@ fn panels_per_chunk(
     if shape.format == Format::F16 && tokens >= COLUMN_BY_COLUMN {
         return kernels.0.wide().rows / PANEL;
     }
+    let largest_tile = kernels.0.tile_sizes(shape.format, count)[0];
     let fair = shape.panels().div_ceil(CHUNKS_PER_THREAD * threads);
     let least = if tokens < COLUMN_BY_COLUMN {
         LEAST_BYTES
@@ -184,7 +184,7 @@ fn panels_per_chunk(
     fair.min(CACHED_BYTES / shape.panel_bytes())
         .max(least / shape.panel_bytes())
         .max(1)
-        .next_multiple_of(kernels.0.panels_together(shape.format, count))
+        .next_multiple_of(kernels.0.panels_together(shape.format, largest_tile, count))
 }
 
 struct Product<'a> {
@@ -193,8 +193,6 @@ struct Product<'a> {
     activations: &'a Activations,
     finish: &'a Finish<'a>,
     count: Count,
-    /// Panels that a kernel takes together.
-    together: usize,
     /// How panels are expanded first.
     expansion: Option<Expansion>,
     output: Parts<'a, f32>,
@@ -254,9 +252,9 @@ impl Product<'_> {
                 let kernel = set.kernel(shape.format, tile.tokens, self.count);
                 let output = place(0, first_row, rows).as_mut_ptr();
                 place(tile.tokens - 1, first_row, rows);
-                let together = self.together * panel_bytes;
-                for (index, panel) in panel_data.chunks(together).enumerate() {
-                    let done = index * self.together * PANEL;
+                let together = set.panels_together(shape.format, tile.tokens, self.count);
+                for (index, panel) in panel_data.chunks(together * panel_bytes).enumerate() {
+                    let done = index * together * PANEL;
                     let job = Job {
                         panel,
                         other: if panel.len() > panel_bytes {
@@ -264,7 +262,7 @@ impl Product<'_> {
                         } else {
                             0
                         },
-                        rows: (self.together * PANEL).min(rows - done),
+                        rows: (together * PANEL).min(rows - done),
                         blocks: shape.blocks(),
                         tile: tile_bytes,
                     };

@@ -72,7 +72,7 @@ impl InstructionSet {
 
     /// Panels that a kernel takes together: one.
     #[expect(clippy::unused_self, reason = "other processors take two")]
-    pub(super) fn panels_together(self, _format: Format, _count: Count) -> usize {
+    pub(super) fn panels_together(self, _format: Format, _tokens: usize, _count: Count) -> usize {
         1
     }
 

@@ -33,7 +33,7 @@ use std::arch::x86_64::*;
 use super::kernel::{Count, Expansion, Job, Kernel};
 use super::matrix::Format;
 use crate::processor::may_use;
-use vectors::{Avx2, Vectors, Vnni};
+use vectors::{Avx2, Two, Vectors, Vnni};
 
 /// Sets of instructions with kernels, the best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,14 +91,12 @@ impl InstructionSet {
         }
     }
 
-    /// Panels that a kernel for `format` and so many tokens in all takes together.
-    pub(super) fn panels_together(self, format: Format, count: Count) -> usize {
-        match (self, format) {
-            // Row by row.
-            (_, Format::F16) => 1,
-            (_, Format::Q5K | Format::Q6K) if count != Count::Many => 1,
-            (Self::Vnni, _) => Vnni::PANELS,
-            (Self::Avx2, _) => Avx2::PANELS,
+    /// Panels that the kernel for `format` and so many tokens of so many in all takes together.
+    pub(super) fn panels_together(self, format: Format, tokens: usize, count: Count) -> usize {
+        let many = count == Count::Many;
+        match self {
+            Self::Vnni => vnni::panels(format, tokens, many),
+            Self::Avx2 => avx2::panels(format, tokens, many),
         }
     }
 
@@ -221,10 +219,10 @@ macro_rules! for_each {
 }
 use for_each;
 
-/// Declares the kernels of an instruction set: each is a format's body compiled for its instructions.
+/// Declares the kernels of an instruction set: each is a format's body with certain vectors, compiled for its instructions.
 macro_rules! kernels {
-    ($name:ident, $vectors:ty, $features:literal,
-     [$(($format:ident, $many:pat) => $module:ident::$body:ident: $($tokens:literal)*;)*]) => {
+    ($name:ident, $features:literal,
+     [$(($format:ident, $many:pat) => $module:ident::$body:ident::<$vectors:ty>: $($tokens:literal)*;)*]) => {
         mod $name {
             use super::*;
 
@@ -242,32 +240,43 @@ macro_rules! kernels {
                     _ => unreachable!("tile sizes name every kernel"),
                 }
             }
+
+            /// Panels that it takes together.
+            pub(super) fn panels(format: Format, tokens: usize, many: bool) -> usize {
+                match (format, tokens, many) {
+                    $($((Format::$format, $tokens, $many) => <$vectors as Vectors>::PANELS,)*)*
+                    // Rows expanded for all tokens.
+                    _ => 1,
+                }
+            }
         }
     };
 }
 
-kernels!(vnni, Vnni, "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni", [
-    (F16, _) => f16::panel: 1 2 4;
-    (Q4_0, _) => q4_0::panel: 1 2 4 8 12;
-    (Q8_0, false) => q8_0::panel: 1 2 4;
-    (Q8_0, true) => q8_0::panel_of_many: 1 2 4 8 12;
-    (Q4K, false) => q4_k::panel: 1 2 4 8;
-    (Q4K, true) => q4_k::panel_of_many: 1 2 4 8 12;
-    (Q5K, false) => q5_k::panel: 1 2 4;
-    (Q5K, true) => expanded::panel_of_q5_k: 1 2 4 8 12;
-    (Q6K, false) => q6_k::panel: 1 2 4;
-    (Q6K, true) => expanded::panel_of_q6_k: 1 2 4 8 12;
+kernels!(vnni, "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni", [
+    (F16, _) => f16::panel::<Avx2>: 1 2 4;
+    (Q4_0, _) => q4_0::panel::<Vnni>: 1 2 4 8 12;
+    (Q8_0, false) => q8_0::panel::<Vnni>: 1 2 4;
+    (Q8_0, true) => q8_0::panel_of_many::<Vnni>: 1 2 4 8 12;
+    (Q4K, false) => q4_k::panel::<Vnni>: 1 2 4 8;
+    (Q4K, true) => q4_k::panel_of_many::<Vnni>: 1 2 4 8 12;
+    (Q5K, false) => q5_k::panel::<Avx2>: 1 2 4;
+    (Q5K, true) => expanded::panel_of_q5_k::<Vnni>: 1 2 4 8 12;
+    (Q6K, false) => q6_k::panel::<Avx2>: 1 2 4;
+    (Q6K, true) => expanded::panel_of_q6_k::<Vnni>: 1 2 4 8 12;
 ]);
 
-kernels!(avx2, Avx2, "avx2,fma,f16c", [
-    (F16, _) => f16::panel: 1 2 4;
-    (Q4_0, _) => q4_0::panel: 1 2 4;
-    (Q8_0, false) => q8_0::panel: 1 2;
-    (Q8_0, true) => q8_0::panel_of_many: 1 2 4;
-    (Q4K, false) => q4_k::panel: 1 2 4;
-    (Q4K, true) => q4_k::panel_of_many: 1 2 4;
-    (Q5K, false) => q5_k::panel: 1 2 4;
-    (Q5K, true) => expanded::panel_of_q5_k: 1 2 4;
-    (Q6K, false) => q6_k::panel: 1 2 4;
-    (Q6K, true) => expanded::panel_of_q6_k: 1 2 4;
+kernels!(avx2, "avx2,fma,f16c", [
+    (F16, _) => f16::panel::<Avx2>: 1 2 4;
+    (Q4_0, _) => q4_0::panel::<Two<Avx2>>: 1 2 4;
+    (Q8_0, false) => q8_0::panel::<Avx2>: 1 2;
+    (Q8_0, true) => q8_0::panel_of_many::<Two<Avx2>>: 1 2 4;
+    (Q4K, false) => q4_k::panel::<Avx2>: 1 2;
+    (Q4K, false) => q4_k::panel::<Two<Avx2>>: 4;
+    (Q4K, true) => q4_k::panel_of_many::<Avx2>: 1 2;
+    (Q4K, true) => q4_k::panel_of_many::<Two<Avx2>>: 4;
+    (Q5K, false) => q5_k::panel::<Avx2>: 1 2 4;
+    (Q5K, true) => expanded::panel_of_q5_k::<Two<Avx2>>: 1 2 4;
+    (Q6K, false) => q6_k::panel::<Avx2>: 1 2 4;
+    (Q6K, true) => expanded::panel_of_q6_k::<Two<Avx2>>: 1 2 4;
 ]);

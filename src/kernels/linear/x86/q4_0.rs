@@ -32,16 +32,17 @@ pub(super) unsafe fn panel<V: Vectors, const TOKENS: usize>(
             // What weights that are 8 too large add, taken away.
             let excess = |token: usize| words.add(4 * (TOKENS + token));
             let mut dots = [V::zero(); TOKENS];
-            for (token, dot) in dots.iter_mut().enumerate() {
-                *dot = V::small_start(excess(token));
-            }
             for index in 0..4 {
                 let both = V::load(block.add(16 + 32 * index), job.other);
                 let weights = [V::low_nibbles(both), V::high_nibbles(both)];
                 for (half, weights) in weights.into_iter().enumerate() {
                     for (token, dot) in dots.iter_mut().enumerate() {
                         let bytes = step.add(32 * token + 16 * half + 4 * index);
-                        *dot = V::small_dot(*dot, weights, bytes);
+                        *dot = if (index, half) == (0, 0) {
+                            V::small_start(excess(token), weights, bytes)
+                        } else {
+                            V::small_dot(*dot, weights, bytes)
+                        };
                     }
                 }
             }

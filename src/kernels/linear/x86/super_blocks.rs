@@ -118,9 +118,14 @@ pub(super) unsafe fn add_plane<
     plane: usize,
     dots: &mut [V::Integers; TOKENS],
 ) {
+    let in_group = 8 * PLANES / F::GROUPS;
+    if !V::WEIGHTS_STAY && V::fitting(F::LARGEST).min(in_group) == 8 {
+        // SAFETY: the caller's condition.
+        unsafe { add_whole_plane::<V, F, TOKENS>(block, other, bytes, plane, dots) };
+        return;
+    }
     let fitting = V::fitting(F::LARGEST).min(TOGETHER);
     let largest = 4 * fitting as i32 * F::LARGEST * LARGEST_BYTE;
-    let in_group = 8 * PLANES / F::GROUPS;
     // SAFETY: the caller has the block, the tokens' bytes and the instructions.
     unsafe {
         for_each!(part in 8 / TOGETHER => {
@@ -134,13 +139,45 @@ pub(super) unsafe fn add_plane<
             for_each!(token in TOKENS => {
                 let bytes = bytes.add(32 * token + 4 * part * TOGETHER);
                 for start in (0..TOGETHER).step_by(fitting) {
-                    let mut partial = V::zero();
-                    for index in start..start + fitting {
+                    let mut partial = V::small_first(weights[start], bytes.add(4 * start));
+                    for index in start + 1..start + fitting {
                         partial = V::small_dot(partial, weights[index], bytes.add(4 * index));
                     }
                     dots[token] = V::add_scaled(dots[token], partial, largest, scales);
                 }
             });
+        });
+    }
+}
+
+/// [`add_plane`] of one group whose products all fit 16 bits: registers hold the tokens' sums, and one vector of weights after
+/// the other is multiplied with all.
+#[inline(always)]
+unsafe fn add_whole_plane<V: Vectors, F: SuperBlocks, const TOKENS: usize>(
+    block: *const u8,
+    other: usize,
+    bytes: *const u8,
+    plane: usize,
+    dots: &mut [V::Integers; TOKENS],
+) {
+    let largest = 4 * 8 * F::LARGEST * LARGEST_BYTE;
+    // SAFETY: the caller has the block, the tokens' bytes and the instructions.
+    unsafe {
+        let mut partial = [V::zero(); TOKENS];
+        for index in 0..8 {
+            let weights = F::weights::<V>(block, other, plane, index);
+            for_each!(token in TOKENS => {
+                let bytes = bytes.add(32 * token + 4 * index);
+                partial[token] = if index == 0 {
+                    V::small_first(weights, bytes)
+                } else {
+                    V::small_dot(partial[token], weights, bytes)
+                };
+            });
+        }
+        let scales = F::scales::<V>(block, other, plane);
+        for_each!(token in TOKENS => {
+            dots[token] = V::add_scaled(dots[token], partial[token], largest, scales);
         });
     }
 }

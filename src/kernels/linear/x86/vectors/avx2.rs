@@ -1,5 +1,6 @@
 //! One panel in 256 bits.
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::super::super::PANEL;
@@ -15,11 +16,25 @@ unsafe fn four_everywhere(place: *const u8) -> __m256i {
     unsafe { _mm256_set1_epi32(place.cast::<i32>().read_unaligned()) }
 }
 
-/// Products of unsigned bytes with four signed ones, two neighbours to 16 bits.
-#[inline(always)]
-unsafe fn pairs(weights: __m256i, bytes: *const u8) -> __m256i {
-    // SAFETY: the caller has four bytes and AVX2.
-    unsafe { _mm256_maddubs_epi16(weights, four_everywhere(bytes)) }
+/// `sum` + products of unsigned bytes with signed ones, two neighbours to 16 bits.
+///
+/// The compiler adds in another order and then keeps so many products that registers do not hold them.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_products(mut sum: __m256i, weights: __m256i, bytes: __m256i) -> __m256i {
+    // SAFETY: the instructions are there, and touch nothing but registers.
+    unsafe {
+        asm!(
+            "vpmaddubsw {product}, {weights}, {bytes}",
+            "vpaddw {sum}, {sum}, {product}",
+            sum = inout(ymm_reg) sum,
+            product = out(ymm_reg) _,
+            weights = in(ymm_reg) weights,
+            bytes = in(ymm_reg) bytes,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    sum
 }
 
 impl Vectors for Avx2 {
@@ -27,6 +42,7 @@ impl Vectors for Avx2 {
     type Floats = __m256;
 
     const PANELS: usize = 1;
+    const WEIGHTS_STAY: bool = true;
 
     operations! {
         fn zero() -> __m256i = _mm256_setzero_si256();
@@ -40,9 +56,12 @@ impl Vectors for Avx2 {
             _mm256_and_si256(_mm256_srli_epi16::<4>(both), _mm256_set1_epi8(15));
         fn less(a: __m256i, b: __m256i) -> __m256i = _mm256_sub_epi32(a, b);
 
-        fn small_start(_sum: *const u8) -> __m256i = _mm256_setzero_si256();
+        fn small_first(weights: __m256i, bytes: *const u8) -> __m256i =
+            _mm256_maddubs_epi16(weights, four_everywhere(bytes));
+        fn small_start(_sum: *const u8, weights: __m256i, bytes: *const u8) -> __m256i =
+            Self::small_first(weights, bytes);
         fn small_dot(partial: __m256i, weights: __m256i, bytes: *const u8) -> __m256i =
-            _mm256_add_epi16(partial, pairs(weights, bytes));
+            add_products(partial, weights, four_everywhere(bytes));
         fn small_end(partial: __m256i, sum: *const u8) -> __m256i =
             _mm256_add_epi32(four_everywhere(sum), _mm256_madd_epi16(partial, _mm256_set1_epi16(1)));
 

@@ -1,9 +1,11 @@
 //! Vectors with a lane for each row of one panel or of two, in the operations that kernels are written with.
 
 mod avx2;
+mod two;
 mod vnni;
 
 pub(super) use avx2::Avx2;
+pub(super) use two::Two;
 pub(super) use vnni::Vnni;
 
 /// What an instruction set computes with. A place that takes an `other` is in a panel, and `other` bytes behind it the same
@@ -20,6 +22,9 @@ pub(super) trait Vectors {
 
     /// Panels that are worked on together.
     const PANELS: usize;
+    /// Whether registers better hold some weights, which are multiplied with one token after the other, or the sums of all
+    /// tokens, to which the products with one vector of weights after the other are added.
+    const WEIGHTS_STAY: bool;
 
     /// Zeros.
     unsafe fn zero() -> Self::Integers;
@@ -36,8 +41,14 @@ pub(super) trait Vectors {
     /// Difference of integers of 32 bits.
     unsafe fn less(a: Self::Integers, b: Self::Integers) -> Self::Integers;
 
-    /// What [`Vectors::small_dot`] begins with, when the integer at `sum` is to be added in the end.
-    unsafe fn small_start(sum: *const u8) -> Self::Integers;
+    /// The first of several [`Vectors::small_dot`].
+    unsafe fn small_first(weights: Self::Integers, bytes: *const u8) -> Self::Integers;
+    /// The same, when the integer at `sum` is to be added in the end.
+    unsafe fn small_start(
+        sum: *const u8,
+        weights: Self::Integers,
+        bytes: *const u8,
+    ) -> Self::Integers;
     /// Goes on with products of four bytes of each row and the four signed bytes at `bytes`: up to eight times with bytes of
     /// which none is above 15, see [`Vectors::fitting`] for others.
     unsafe fn small_dot(
@@ -52,7 +63,7 @@ pub(super) trait Vectors {
     /// above `largest`.
     fn fitting(largest: i32) -> usize;
     /// `sum` + each row's scale, which is at most 127 and at least −128, times what `partial` has come to from
-    /// [`Vectors::zero`] on, of which no magnitude is above `largest`.
+    /// [`Vectors::small_first`] on, of which no magnitude is above `largest`.
     unsafe fn add_scaled(
         sum: Self::Integers,
         partial: Self::Integers,

@@ -53,6 +53,7 @@ impl Vectors for Vnni {
     type Floats = __m512;
 
     const PANELS: usize = 2;
+    const WEIGHTS_STAY: bool = true;
 
     operations! {
         fn zero() -> __m512i = _mm512_setzero_si512();
@@ -70,7 +71,10 @@ impl Vectors for Vnni {
             _mm512_and_si512(_mm512_srli_epi16::<4>(both), _mm512_set1_epi8(15));
         fn less(a: __m512i, b: __m512i) -> __m512i = _mm512_sub_epi32(a, b);
 
-        fn small_start(sum: *const u8) -> __m512i = four_everywhere(sum);
+        fn small_first(weights: __m512i, bytes: *const u8) -> __m512i =
+            Self::small_dot(_mm512_setzero_si512(), weights, bytes);
+        fn small_start(sum: *const u8, weights: __m512i, bytes: *const u8) -> __m512i =
+            Self::small_dot(four_everywhere(sum), weights, bytes);
         fn small_dot(partial: __m512i, weights: __m512i, bytes: *const u8) -> __m512i =
             _mm512_dpbusd_epi32(partial, weights, four_everywhere(bytes));
 
