@@ -342,7 +342,7 @@ mod tests {
         for threads in 1..5 {
             let pool = Pool::new(threads);
             assert_eq!(pool.threads(), threads);
-            for round in 0..300 {
+            for round in 0..5000 {
                 let chunks = round % 37;
                 let counts: Vec<AtomicUsize> = (0..chunks).map(|_| AtomicUsize::new(0)).collect();
                 pool.run(chunks, &|chunk| {

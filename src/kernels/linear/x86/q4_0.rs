@@ -39,7 +39,7 @@ pub(super) unsafe fn panel<V: Vectors, const TOKENS: usize>(
                     for (token, dot) in dots.iter_mut().enumerate() {
                         let bytes = step.add(32 * token + 16 * half + 4 * index);
                         *dot = if (index, half) == (0, 0) {
-                            V::small_start(excess(token), weights, bytes)
+                            V::small_start(weights, excess(token), bytes)
                         } else {
                             V::small_dot(*dot, weights, bytes)
                         };

@@ -143,7 +143,7 @@ pub(super) unsafe fn add_plane<
                     for index in start + 1..start + fitting {
                         partial = V::small_dot(partial, weights[index], bytes.add(4 * index));
                     }
-                    dots[token] = V::add_scaled(dots[token], partial, largest, scales);
+                    dots[token] = V::add_scaled(dots[token], partial, scales, largest);
                 }
             });
         });
@@ -177,7 +177,7 @@ unsafe fn add_whole_plane<V: Vectors, F: SuperBlocks, const TOKENS: usize>(
         }
         let scales = F::scales::<V>(block, other, plane);
         for_each!(token in TOKENS => {
-            dots[token] = V::add_scaled(dots[token], partial[token], largest, scales);
+            dots[token] = V::add_scaled(dots[token], partial[token], scales, largest);
         });
     }
 }

@@ -58,7 +58,7 @@ impl Vectors for Avx2 {
 
         fn small_first(weights: __m256i, bytes: *const u8) -> __m256i =
             _mm256_maddubs_epi16(weights, four_everywhere(bytes));
-        fn small_start(_sum: *const u8, weights: __m256i, bytes: *const u8) -> __m256i =
+        fn small_start(weights: __m256i, _sum: *const u8, bytes: *const u8) -> __m256i =
             Self::small_first(weights, bytes);
         fn small_dot(partial: __m256i, weights: __m256i, bytes: *const u8) -> __m256i =
             add_products(partial, weights, four_everywhere(bytes));
@@ -95,8 +95,8 @@ impl Vectors for Avx2 {
     unsafe fn add_scaled(
         sum: __m256i,
         partial: __m256i,
-        _largest: i32,
         scales: __m256i,
+        _largest: i32,
     ) -> __m256i {
         // SAFETY: the trait's condition.
         unsafe {

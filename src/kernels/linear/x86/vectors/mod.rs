@@ -45,8 +45,8 @@ pub(super) trait Vectors {
     unsafe fn small_first(weights: Self::Integers, bytes: *const u8) -> Self::Integers;
     /// The same, when the integer at `sum` is to be added in the end.
     unsafe fn small_start(
-        sum: *const u8,
         weights: Self::Integers,
+        sum: *const u8,
         bytes: *const u8,
     ) -> Self::Integers;
     /// Goes on with products of four bytes of each row and the four signed bytes at `bytes`: up to eight times with bytes of
@@ -67,8 +67,8 @@ pub(super) trait Vectors {
     unsafe fn add_scaled(
         sum: Self::Integers,
         partial: Self::Integers,
-        largest: i32,
         scales: Self::Integers,
+        largest: i32,
     ) -> Self::Integers;
     /// `sum` + for each row the products of its two factors of 16 bits with the two at `pair`.
     unsafe fn add_pair_products(

@@ -55,8 +55,11 @@ impl<V: Vectors> Vectors for Two<V> {
         fn high_nibbles[both: Self::Integers]() -> Self::Integers;
         fn less[a: Self::Integers, b: Self::Integers]() -> Self::Integers;
         fn small_first[weights: Self::Integers](bytes: *const u8) -> Self::Integers;
+        fn small_start[weights: Self::Integers](sum: *const u8, bytes: *const u8) -> Self::Integers;
         fn small_dot[partial: Self::Integers, weights: Self::Integers](bytes: *const u8) -> Self::Integers;
         fn small_end[partial: Self::Integers](sum: *const u8) -> Self::Integers;
+        fn add_scaled[sum: Self::Integers, partial: Self::Integers, scales: Self::Integers](largest: i32)
+            -> Self::Integers;
         fn add_pair_products[sum: Self::Integers, factors: Self::Integers](pair: *const u8) -> Self::Integers;
         fn signed_start[](excess: *const u8) -> Self::Integers;
         fn float_zero[]() -> Self::Floats;
@@ -70,39 +73,8 @@ impl<V: Vectors> Vectors for Two<V> {
     }
 
     #[inline(always)]
-    unsafe fn small_start(
-        sum: *const u8,
-        weights: Self::Integers,
-        bytes: *const u8,
-    ) -> Self::Integers {
-        // SAFETY: the trait's condition.
-        unsafe {
-            [
-                V::small_start(sum, weights[0], bytes),
-                V::small_start(sum, weights[1], bytes),
-            ]
-        }
-    }
-
-    #[inline(always)]
     fn fitting(largest: i32) -> usize {
         V::fitting(largest)
-    }
-
-    #[inline(always)]
-    unsafe fn add_scaled(
-        sum: Self::Integers,
-        partial: Self::Integers,
-        largest: i32,
-        scales: Self::Integers,
-    ) -> Self::Integers {
-        // SAFETY: the trait's condition.
-        unsafe {
-            [
-                V::add_scaled(sum[0], partial[0], largest, scales[0]),
-                V::add_scaled(sum[1], partial[1], largest, scales[1]),
-            ]
-        }
     }
 
     #[inline(always)]

@@ -73,7 +73,7 @@ impl Vectors for Vnni {
 
         fn small_first(weights: __m512i, bytes: *const u8) -> __m512i =
             Self::small_dot(_mm512_setzero_si512(), weights, bytes);
-        fn small_start(sum: *const u8, weights: __m512i, bytes: *const u8) -> __m512i =
+        fn small_start(weights: __m512i, sum: *const u8, bytes: *const u8) -> __m512i =
             Self::small_dot(four_everywhere(sum), weights, bytes);
         fn small_dot(partial: __m512i, weights: __m512i, bytes: *const u8) -> __m512i =
             _mm512_dpbusd_epi32(partial, weights, four_everywhere(bytes));
@@ -119,7 +119,7 @@ impl Vectors for Vnni {
     }
 
     #[inline(always)]
-    unsafe fn add_scaled(sum: __m512i, partial: __m512i, largest: i32, scales: __m512i) -> __m512i {
+    unsafe fn add_scaled(sum: __m512i, partial: __m512i, scales: __m512i, largest: i32) -> __m512i {
         // SAFETY: the trait's condition.
         unsafe {
             if largest <= i32::from(i16::MAX) {
