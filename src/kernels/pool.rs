@@ -1,8 +1,9 @@
 //! Threads that share out the chunks of one computation after another.
 //!
 //! Every thread, the calling one among them, has a share of neighbouring chunks and works through it from its first to its
-//! last, so that memory is read in one stream; then it takes chunks from the ends of the others' shares. A thread that the
-//! system does not run therefore delays only the chunk it holds. Waiting threads look for work briefly and then sleep.
+//! last, so that memory is read in one stream; then it helps with the others' shares, the next chunk each time. A thread
+//! that the system does not run therefore delays only the chunk it holds. Waiting threads look for work briefly and then
+//! sleep.
 
 use std::cell::UnsafeCell;
 use std::panic::AssertUnwindSafe;
@@ -65,13 +66,6 @@ struct Shared {
     stop: AtomicBool,
 }
 
-/// Which end of a share is claimed.
-#[derive(Clone, Copy)]
-enum End {
-    First,
-    Last,
-}
-
 /// Number of the computation, the next chunk and the one after the last: one word, so that a claim can only succeed for
 /// the computation it was meant for. Alone in its cache lines, for its owner's sake.
 #[repr(align(128))]
@@ -98,23 +92,20 @@ impl Share {
         first >= end
     }
 
-    /// Takes one of the chunks that are left.
-    fn claim(&self, end_of_share: End) -> Option<usize> {
+    /// Takes the first of the chunks that are left.
+    fn claim(&self) -> Option<usize> {
         let mut word = self.0.load(Ordering::Acquire);
         loop {
             let (first, end) = Self::bounds(word);
             if first >= end {
                 return None;
             }
-            let (less, chunk) = match end_of_share {
-                End::First => (word + (1 << INDEX_BITS), first),
-                End::Last => (word - 1, end - 1),
-            };
+            let less = word + (1 << INDEX_BITS);
             match self
                 .0
                 .compare_exchange_weak(word, less, Ordering::AcqRel, Ordering::Acquire)
             {
-                Ok(_) => return Some(chunk as usize),
+                Ok(_) => return Some(first as usize),
                 Err(now) => word = now,
             }
         }
@@ -234,11 +225,7 @@ impl Shared {
     /// Claims a chunk of the current computation for a thread: of its own share, or of the next that has some.
     fn claim(&self, thread: usize) -> Option<usize> {
         let (before, from_own) = self.shares.split_at(thread);
-        let own = from_own[0].claim(End::First);
-        own.or_else(|| {
-            let others = from_own[1..].iter().chain(before);
-            others.into_iter().find_map(|share| share.claim(End::Last))
-        })
+        from_own.iter().chain(before).find_map(Share::claim)
     }
 
     /// Works on chunks until all are claimed.
