@@ -64,6 +64,13 @@ pub(super) trait Lanes: Copy {
     /// The sum of all elements.
     fn sum(self, vector: Self::F32) -> f32;
 
+    /// [`Lanes::sum`] of each.
+    #[inline(always)]
+    fn sums(self, vectors: [Self::F32; 4]) -> [f32; 4] {
+        let [a, b, c, d] = vectors;
+        [self.sum(a), self.sum(b), self.sum(c), self.sum(d)]
+    }
+
     /// `total` + (first group + second group + …), computed in f64 and rounded once.
     fn add_in_f64(self, total: Self::F32, groups: &[Self::F32]) -> Self::F32;
 

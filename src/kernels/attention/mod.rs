@@ -1,6 +1,6 @@
 //! Attention over the cache.
 //!
-//! Up to 63 tokens each row is computed alone (`rows`), more in tiles (`tiles`), at the same number as
+//! Up to 63 tokens each row is computed by itself (`rows`), more in tiles (`tiles`), at the same number as
 //! ggml, and on x86-64 with the same roundings as ggml compiled for the same instructions. Results
 //! depend neither on the number of threads nor on which thread does what.
 
@@ -186,7 +186,7 @@ pub(crate) fn attend_with(
 /// How the work is cut into chunks.
 struct Schedule<'a> {
     attention: &'a Attention<'a>,
-    /// Few tokens: groups of heads that a token's are cut into.
+    /// Few tokens: groups that the heads are cut into.
     groups: usize,
     /// Many tokens: what each tile of queries sees.
     views: Vec<tiles::Views>,
@@ -204,7 +204,8 @@ impl<'a> Schedule<'a> {
         );
         // Twice as many chunks as threads, so that one who is late delays the others less.
         let wanted = if threads == 1 { 1 } else { 2 * threads };
-        let groups = wanted.div_ceil(attention.tokens).min(attention.heads);
+        let turns = attention.tokens.div_ceil(rows::TOGETHER);
+        let groups = wanted.div_ceil(turns).min(attention.heads);
         let tiles = attention.tokens.div_ceil(tiles::QUERIES);
         let views = if attention.tokens >= TILED { tiles } else { 0 };
         Some(Self {
@@ -228,7 +229,7 @@ impl<'a> Schedule<'a> {
         if tokens >= TILED {
             self.views.len() * self.attention.heads
         } else {
-            tokens * self.groups
+            tokens.div_ceil(rows::TOGETHER) * self.groups
         }
     }
 
@@ -250,9 +251,10 @@ impl<'a> Schedule<'a> {
         } else {
             let group = chunk % self.groups;
             let bound = |group: usize| group * attention.heads / self.groups;
+            let first = chunk / self.groups * rows::TOGETHER;
             Work::Rows(rows::Rows {
                 attention,
-                token: chunk / self.groups,
+                tokens: first..attention.tokens.min(first + rows::TOGETHER),
                 heads: bound(group)..bound(group + 1),
                 output,
             })

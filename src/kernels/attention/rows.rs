@@ -1,8 +1,9 @@
-//! Attention of one token, for some of its heads: decoding, and batches of a few tokens.
+//! Attention of one token or a few, for some of the heads: decoding, and checking proposals.
 //!
 //! A row's result depends on its query, on the cells it sees and on nothing else: not on the other
 //! tokens, nor on how many cells the mask spans. So a token gets the same bits whether it is decoded
-//! alone or checked among proposals.
+//! alone or checked among proposals. Tokens only take turns with the keys and values of a block of cells
+//! and a head, which the first of them brings into the cache.
 //!
 //! Up to [`LONG`] cells the arithmetic is that of ggml on one token: keys in their order, the maximum
 //! and the sum of weights corrected whenever a score exceeds all before it, and with half precision
@@ -28,10 +29,14 @@ const STEP: usize = 32;
 /// Keys whose weights are computed together.
 const KEYS: usize = 64;
 
+/// Most tokens that take turns.
+pub(super) const TOGETHER: usize = 16;
+
 /// The work.
 pub(super) struct Rows<'a> {
     pub(super) attention: &'a Attention<'a>,
-    pub(super) token: usize,
+    /// At most [`TOGETHER`].
+    pub(super) tokens: Range<usize>,
     pub(super) heads: Range<usize>,
     pub(super) output: &'a Output<'a>,
 }
@@ -41,31 +46,55 @@ struct Seen {
     cells: [u32; KEYS],
     masks: [f32; KEYS],
     count: usize,
-    /// Whether they are the first of all.
-    first: bool,
 }
 
 impl Seen {
-    /// Those of `range`.
+    const NOTHING: Self = Self {
+        cells: [0; KEYS],
+        masks: [0.0; KEYS],
+        count: 0,
+    };
+
+    /// Makes it those of `range`.
     #[inline(always)]
-    fn find(mask: &[f16], range: Range<usize>) -> Self {
-        let mut seen = Self {
-            cells: [0; KEYS],
-            masks: [0.0; KEYS],
-            count: 0,
-            first: range.start == 0,
-        };
+    fn find(&mut self, mask: &[f16], range: Range<usize>) {
+        self.count = 0;
         for cell in range {
             if is_visible(mask[cell]) {
-                seen.cells[seen.count] = cell as u32;
+                self.cells[self.count] = cell as u32;
                 // Nearly always 0; the conversion is a call.
-                if mask[cell].to_bits() != 0 {
-                    seen.masks[seen.count] = mask[cell].to_f32();
-                }
-                seen.count += 1;
+                self.masks[self.count] = if mask[cell].to_bits() == 0 {
+                    0.0
+                } else {
+                    mask[cell].to_f32()
+                };
+                self.count += 1;
             }
         }
-        seen
+    }
+}
+
+/// Values of a head in a block of cells, expanded for all tokens.
+struct Expanded<'a> {
+    /// `[KEYS, head_width]`.
+    numbers: &'a mut [f32],
+    /// The block's first cell.
+    start: usize,
+    /// A bit for each of its cells that is there.
+    ready: u64,
+}
+
+impl Expanded<'_> {
+    /// Where the values of `cell` are.
+    #[inline(always)]
+    fn place<L: Lanes>(&mut self, lanes: L, values: Table<'_>, head: Head, cell: usize) -> u32 {
+        let place = cell - self.start;
+        if self.ready >> place & 1 == 0 {
+            self.ready |= 1 << place;
+            let to = &mut self.numbers[place * head.width..][..head.width];
+            expand(lanes, values, head, cell, to);
+        }
+        place as u32
     }
 }
 
@@ -87,21 +116,25 @@ impl Task for Rows<'_> {
             head_width,
             ..
         } = *self.attention;
-        let mask = &self.attention.mask[self.token * cells..][..cells];
-        let end = mask.iter().rposition(|&mask| is_visible(mask));
-        let end = end.map_or(0, |last| last + 1);
-        for cell in 0..end.min(KEYS) {
+        let mask = |token: usize| &self.attention.mask[token * cells..][..cells];
+        let mut ends = [0; TOGETHER];
+        for (end, token) in ends.iter_mut().zip(self.tokens.clone()) {
+            let last = mask(token).iter().rposition(|&mask| is_visible(mask));
+            *end = last.map_or(0, |last| last + 1);
+        }
+        let last_end = ends.into_iter().fold(0, usize::max);
+        for cell in 0..last_end.min(KEYS) {
             keys.prefetch(lanes, self.attention.head(self.heads.start), cell);
         }
         let splits = matches!(
             (keys, values),
             (Table::F32(_), Table::F32(_)) | (Table::F16(_), Table::F16(_))
         );
-        let long = splits && end.next_multiple_of(STEP) >= LONG;
 
         let padded = head_width.next_multiple_of(super::lanes::MAX_WIDTH);
         let query_bytes = head_width / BLOCK * Q8_0_BYTES;
-        let count = self.heads.len();
+        let heads = self.heads.len();
+        let count = self.tokens.len() * heads;
         let mut scratch = Scratch::take();
         let (floats, bytes) = scratch.parts(
             2 * count * padded + KEYS * padded + 2 * count,
@@ -114,117 +147,162 @@ impl Task for Rows<'_> {
         sums.fill(0.0);
         greatest.fill(f32::NEG_INFINITY);
         totals.fill(0.0);
-        for index in 0..count {
-            let query = self.attention.query(self.token, self.heads.start + index);
-            let place = &mut queries[index * padded..][..padded];
-            place[..head_width].copy_from_slice(query);
-            place[head_width..].fill(0.0);
-            match keys {
-                Table::F32(_) => {}
-                Table::F16(_) => round_to_half(lanes, place),
-                Table::Q8_0(_) | Table::Q4_0(_) => {
-                    quantize_q8_0(query, &mut bytes[index * query_bytes..][..query_bytes]);
-                }
-            }
-        }
+        self.prepare(lanes, padded, queries, bytes);
 
-        let mut start = 0;
-        while start < end {
-            let seen = Seen::find(mask, start..end.min(start + KEYS));
-            start += KEYS;
-            if seen.count == 0 {
-                continue;
+        let mut seen = [Seen::NOTHING; TOGETHER];
+        for start in (0..last_end).step_by(KEYS) {
+            for ((seen, &end), token) in seen.iter_mut().zip(&ends).zip(self.tokens.clone()) {
+                seen.find(mask(token), start..end.min(start + KEYS));
             }
-            for index in 0..count {
+            for index in 0..heads {
                 let head = self.attention.head(self.heads.start + index);
-                let query = &queries[index * padded..][..head_width];
-                let query_blocks = &bytes[index * query_bytes..][..query_bytes];
-                let mut weights = [f32::NEG_INFINITY; KEYS];
-                self.score(lanes, index, &seen, query, query_blocks, &mut weights);
-                let state = State {
-                    greatest: &mut greatest[index],
-                    total: &mut totals[index],
-                    sums: &mut sums[index * padded..][..padded],
+                let mut expanded = Expanded {
+                    numbers: &mut *expanded,
+                    start,
+                    ready: 0,
                 };
-                let cells = &seen.cells[..seen.count];
-                match values {
-                    Table::F32(data) if long => together(lanes, state, data, head, cells, weights),
-                    Table::F16(data) if long => together(lanes, state, data, head, cells, weights),
-                    Table::F32(data) => {
-                        one_by_one::<L, f32, false>(lanes, state, data, head, cells, weights);
+                for token in 0..self.tokens.len() {
+                    let (seen, row) = (&seen[token], token * heads + index);
+                    if seen.count == 0 {
+                        continue;
                     }
-                    Table::F16(data) => {
-                        one_by_one::<L, f16, true>(lanes, state, data, head, cells, weights);
-                    }
-                    Table::Q8_0(_) | Table::Q4_0(_) => {
-                        let mut places = [0; KEYS];
-                        for (place, &cell) in cells.iter().enumerate() {
-                            let to = &mut expanded[place * head_width..][..head_width];
-                            expand(lanes, values, head, cell as usize, to);
-                            places[place] = place as u32;
-                        }
-                        let head = Head {
-                            row: head_width,
-                            first: 0,
-                            width: head_width,
-                        };
-                        let cells = &places[..seen.count];
-                        one_by_one::<L, f32, false>(lanes, state, expanded, head, cells, weights);
-                    }
+                    let query = &queries[row * padded..][..head_width];
+                    let query_blocks = &bytes[row * query_bytes..][..query_bytes];
+                    let mut weights = [f32::NEG_INFINITY; KEYS];
+                    // The first asks for what all need later.
+                    let ahead = (token == 0).then(|| self.ahead(index, start));
+                    self.score(lanes, head, seen, query, query_blocks, ahead, &mut weights);
+                    let state = State {
+                        greatest: &mut greatest[row],
+                        total: &mut totals[row],
+                        sums: &mut sums[row * padded..][..padded],
+                    };
+                    let cells = &seen.cells[..seen.count];
+                    let long = splits && ends[token].next_multiple_of(STEP) >= LONG;
+                    self.add(lanes, head, cells, weights, long, state, &mut expanded);
                 }
             }
         }
-
-        for (index, &total) in totals.iter().enumerate() {
-            self.finish(index, total, &mut sums[index * padded..][..head_width]);
-        }
+        self.finish(padded, totals, sums);
     }
 }
 
 impl Rows<'_> {
-    /// Writes a head's sums divided by its total.
+    /// Where a row's query and results are: token and head.
     #[inline(always)]
-    fn finish(&self, index: usize, total: f32, sums: &mut [f32]) {
-        let inverse = if total == 0.0 { 0.0 } else { 1.0 / total };
-        for sum in &mut *sums {
-            *sum *= inverse;
+    fn place(&self, row: usize) -> (usize, usize) {
+        let heads = self.heads.len();
+        (
+            self.tokens.start + row / heads,
+            self.heads.start + row % heads,
+        )
+    }
+
+    /// Writes the queries as the keys want them, a token's heads one after the other, each filled up to `padded`.
+    #[inline(always)]
+    fn prepare<L: Lanes>(&self, lanes: L, padded: usize, queries: &mut [f32], bytes: &mut [u8]) {
+        let width = self.attention.head_width;
+        let query_bytes = width / BLOCK * Q8_0_BYTES;
+        for (row, place) in queries.chunks_exact_mut(padded).enumerate() {
+            let (token, head) = self.place(row);
+            let query = self.attention.query(token, head);
+            place[..width].copy_from_slice(query);
+            place[width..].fill(0.0);
+            match self.attention.keys {
+                Table::F32(_) => {}
+                Table::F16(_) => round_to_half(lanes, place),
+                Table::Q8_0(_) | Table::Q4_0(_) => {
+                    quantize_q8_0(query, &mut bytes[row * query_bytes..][..query_bytes]);
+                }
+            }
         }
-        let column = (self.heads.start + index) * sums.len();
-        self.output.write(self.token, column, sums);
+    }
+
+    /// Writes each row's sums divided by its total.
+    #[inline(always)]
+    fn finish(&self, padded: usize, totals: &[f32], sums: &mut [f32]) {
+        let width = self.attention.head_width;
+        for (row, (&total, sums)) in totals.iter().zip(sums.chunks_exact_mut(padded)).enumerate() {
+            let (token, head) = self.place(row);
+            let sums = &mut sums[..width];
+            let inverse = if total == 0.0 { 0.0 } else { 1.0 / total };
+            for sum in &mut *sums {
+                *sum *= inverse;
+            }
+            self.output.write(token, head * width, sums);
+        }
+    }
+
+    /// Adds the values of a head's `cells`, of the given scores.
+    #[inline(always)]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "where a loop of five levels is cut"
+    )]
+    fn add<L: Lanes>(
+        &self,
+        lanes: L,
+        head: Head,
+        cells: &[u32],
+        weights: [f32; KEYS],
+        long: bool,
+        state: State<'_>,
+        expanded: &mut Expanded<'_>,
+    ) {
+        match self.attention.values {
+            Table::F32(data) if long => together(lanes, state, data, head, cells, weights),
+            Table::F16(data) if long => together(lanes, state, data, head, cells, weights),
+            Table::F32(data) => {
+                one_by_one::<L, f32, false>(lanes, state, data, head, cells, weights);
+            }
+            Table::F16(data) => {
+                one_by_one::<L, f16, true>(lanes, state, data, head, cells, weights);
+            }
+            values @ (Table::Q8_0(_) | Table::Q4_0(_)) => {
+                let mut places = [0; KEYS];
+                for (place, &cell) in places.iter_mut().zip(cells) {
+                    *place = expanded.place(lanes, values, head, cell as usize);
+                }
+                let cells = &places[..cells.len()];
+                let (data, head) = (&*expanded.numbers, head.alone());
+                one_by_one::<L, f32, false>(lanes, state, data, head, cells, weights);
+            }
+        }
+    }
+
+    /// How many elements later keys are due that are asked for when those of a block are read: a block of cells; for the first
+    /// block, which nobody asked for, the next head's as well.
+    #[inline(always)]
+    fn ahead(&self, index: usize, start: usize) -> [usize; 2] {
+        let width = self.attention.head_width;
+        let block = KEYS * self.attention.heads * width;
+        if start == 0 && index + 1 < self.heads.len() {
+            [width, block]
+        } else {
+            [block; 2]
+        }
     }
 
     /// The scores of the cells that are seen by one of the heads, scaled and masked.
     #[inline(always)]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "where a loop of five levels is cut"
+    )]
     fn score<L: Lanes>(
         &self,
         lanes: L,
-        index: usize,
+        head: Head,
         seen: &Seen,
         query: &[f32],
         query_blocks: &[u8],
+        ahead: Option<[usize; 2]>,
         scores: &mut [f32; KEYS],
     ) {
         let cells = &seen.cells[..seen.count];
-        let head = self.attention.head(self.heads.start + index);
-        // A key one block later; the first block's, which nobody asked for, one head later.
-        let ahead = if seen.first && index + 1 < self.heads.len() {
-            [head.width, KEYS * head.row]
-        } else {
-            [KEYS * head.row; 2]
-        };
         match self.attention.keys {
-            Table::F32(data) => {
-                for (score, &cell) in scores.iter_mut().zip(cells) {
-                    self.prefetch(lanes, data, head, cell as usize, ahead);
-                    *score = dot_single(lanes, head.of(data, cell as usize), query);
-                }
-            }
-            Table::F16(data) => {
-                for (score, &cell) in scores.iter_mut().zip(cells) {
-                    self.prefetch(lanes, data, head, cell as usize, ahead);
-                    *score = dot_half(lanes, head.of(data, cell as usize), query);
-                }
-            }
+            Table::F32(data) => self.dots(lanes, data, head, cells, query, ahead, scores),
+            Table::F16(data) => self.dots(lanes, data, head, cells, query, ahead, scores),
             Table::Q8_0(data) => {
                 let head = head.in_blocks(Q8_0_BYTES);
                 for (score, &cell) in scores.iter_mut().zip(cells) {
@@ -243,6 +321,37 @@ impl Rows<'_> {
         }
     }
 
+    /// The products of `y` with the keys of `cells`: four side by side where vectors leave nothing over, else one by one.
+    #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "as above")]
+    fn dots<L: Lanes, T: Dot>(
+        &self,
+        lanes: L,
+        keys: &[T],
+        head: Head,
+        cells: &[u32],
+        y: &[f32],
+        ahead: Option<[usize; 2]>,
+        products: &mut [f32; KEYS],
+    ) {
+        let whole = head.width.is_multiple_of(CHAINS * L::WIDTH);
+        let together = if whole { cells.len() / 4 * 4 } else { 0 };
+        let (fours, rest) = cells.split_at(together);
+        let (of_fours, of_rest) = products.split_at_mut(together);
+        for (products, cells) in of_fours.chunks_exact_mut(4).zip(fours.chunks_exact(4)) {
+            let mut sums = [lanes.splat(0.0); 4];
+            for (sum, &cell) in sums.iter_mut().zip(cells) {
+                self.prefetch(lanes, keys, head, cell as usize, ahead);
+                *sum = sum_of_vectors(lanes, head.of(keys, cell as usize), y);
+            }
+            products.copy_from_slice(&lanes.sums(sums));
+        }
+        for (product, &cell) in of_rest.iter_mut().zip(rest) {
+            self.prefetch(lanes, keys, head, cell as usize, ahead);
+            *product = T::dot(lanes, head.of(keys, cell as usize), y);
+        }
+    }
+
     /// Asks for the value of `cell`, which comes next, and for the keys that are due so many elements later: heads lie far
     /// apart from cell to cell, too far for the processor to guess.
     #[inline(always)]
@@ -252,8 +361,9 @@ impl Rows<'_> {
         keys: &[T],
         head: Head,
         cell: usize,
-        ahead: [usize; 2],
+        ahead: Option<[usize; 2]>,
     ) {
+        let Some(ahead) = ahead else { return };
         let place = cell * head.row + head.first;
         lanes.prefetch(keys, place + ahead[0], head.width);
         if ahead[1] != ahead[0] {
@@ -279,45 +389,60 @@ fn round_to_half<L: Lanes>(lanes: L, numbers: &mut [f32]) {
 /// Vectors of products that are summed side by side.
 const CHAINS: usize = 4;
 
-/// The sum of products of whole groups of vectors, and how many elements these are.
+/// Numbers whose rows are multiplied.
+trait Dot: Number {
+    /// x · y.
+    fn dot<L: Lanes>(lanes: L, x: &[Self], y: &[f32]) -> f32;
+}
+
+/// The products of whole groups of vectors, added to one vector.
 #[inline(always)]
-fn dot_vectors<L: Lanes, T: Number>(lanes: L, x: &[T], y: &[f32]) -> (f32, usize) {
+fn sum_of_vectors<L: Lanes, T: Number>(lanes: L, x: &[T], y: &[f32]) -> L::F32 {
     let group = CHAINS * L::WIDTH;
-    let zero = lanes.splat(0.0);
-    let mut sums = [zero; CHAINS];
+    let mut sums = [lanes.splat(0.0); CHAINS];
     for (x, y) in x.chunks_exact(group).zip(y.chunks_exact(group)) {
         for (chain, sum) in sums.iter_mut().enumerate() {
             let start = chain * L::WIDTH;
             *sum = lanes.fma(T::load(lanes, &x[start..]), lanes.load(&y[start..]), *sum);
         }
     }
-    let done = x.len() / group * group;
     let [a, b, c, d] = sums;
-    (lanes.sum(lanes.add(lanes.add(a, c), lanes.add(b, d))), done)
+    lanes.add(lanes.add(a, c), lanes.add(b, d))
 }
 
-/// x · y; what remains behind whole groups of vectors is added in double precision.
+/// The sum of products of whole groups of vectors, and how many elements these are.
 #[inline(always)]
-fn dot_half<L: Lanes>(lanes: L, x: &[f16], y: &[f32]) -> f32 {
-    let (sum, done) = dot_vectors(lanes, x, y);
-    if done == x.len() {
-        return sum;
-    }
-    let mut sum = f64::from(sum);
-    for (&x, &y) in x[done..].iter().zip(&y[done..]) {
-        sum += f64::from(lanes.half(x) * y);
-    }
-    sum as f32
+fn dot_vectors<L: Lanes, T: Number>(lanes: L, x: &[T], y: &[f32]) -> (f32, usize) {
+    let group = CHAINS * L::WIDTH;
+    let sum = sum_of_vectors(lanes, x, y);
+    (lanes.sum(sum), x.len() / group * group)
 }
 
-/// x · y.
-#[inline(always)]
-fn dot_single<L: Lanes>(lanes: L, x: &[f32], y: &[f32]) -> f32 {
-    let (mut sum, done) = dot_vectors(lanes, x, y);
-    for (&x, &y) in x[done..].iter().zip(&y[done..]) {
-        sum += x * y;
+impl Dot for f16 {
+    /// What remains behind whole groups of vectors is added in double precision.
+    #[inline(always)]
+    fn dot<L: Lanes>(lanes: L, x: &[f16], y: &[f32]) -> f32 {
+        let (sum, done) = dot_vectors(lanes, x, y);
+        if done == x.len() {
+            return sum;
+        }
+        let mut sum = f64::from(sum);
+        for (&x, &y) in x[done..].iter().zip(&y[done..]) {
+            sum += f64::from(lanes.half(x) * y);
+        }
+        sum as f32
     }
-    sum
+}
+
+impl Dot for f32 {
+    #[inline(always)]
+    fn dot<L: Lanes>(lanes: L, x: &[f32], y: &[f32]) -> f32 {
+        let (mut sum, done) = dot_vectors(lanes, x, y);
+        for (&x, &y) in x[done..].iter().zip(&y[done..]) {
+            sum += x * y;
+        }
+        sum
+    }
 }
 
 /// Adds the values of `cells`, of the given scores, as ggml does: one after the other.

@@ -9,19 +9,20 @@ use std::arch::x86_64::{
     _mm256_castps256_ps128, _mm256_castsi256_pd, _mm256_castsi256_ps, _mm256_cvtepi8_epi32,
     _mm256_cvtepi32_ps, _mm256_cvtpd_ps, _mm256_cvtph_ps, _mm256_cvtps_pd, _mm256_cvtps_ph,
     _mm256_extractf128_ps, _mm256_fmadd_pd, _mm256_fmadd_ps, _mm256_fmsub_pd, _mm256_fnmadd_ps,
-    _mm256_i64gather_epi64, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16,
-    _mm256_maddubs_epi16, _mm256_max_ps, _mm256_mul_pd, _mm256_mul_ps, _mm256_set_m128,
-    _mm256_set_m128i, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_epi64x,
-    _mm256_set1_pd, _mm256_set1_ps, _mm256_setzero_pd, _mm256_setzero_ps, _mm256_sign_epi8,
-    _mm256_slli_epi32, _mm256_slli_epi64, _mm256_storeu_ps, _mm256_sub_epi8, _mm256_sub_pd,
-    _mm256_sub_ps, _mm512_add_epi64, _mm512_add_pd, _mm512_add_ps, _mm512_castpd_ps,
-    _mm512_castpd_si512, _mm512_castps_pd, _mm512_castps512_ps256, _mm512_castsi512_pd,
-    _mm512_cvtpd_ps, _mm512_cvtph_ps, _mm512_cvtps_pd, _mm512_cvtps_ph, _mm512_extractf64x4_pd,
-    _mm512_fmadd_pd, _mm512_fmadd_ps, _mm512_fmsub_pd, _mm512_fnmadd_ps, _mm512_insertf64x4,
-    _mm512_loadu_epi64, _mm512_loadu_ps, _mm512_mask_blend_epi64, _mm512_max_ps, _mm512_mul_pd,
-    _mm512_mul_ps, _mm512_permutex2var_epi64, _mm512_scalef_ps, _mm512_set1_epi64, _mm512_set1_pd,
-    _mm512_set1_ps, _mm512_setzero_pd, _mm512_slli_epi64, _mm512_storeu_ps, _mm512_sub_pd,
-    _mm512_sub_ps, _mm512_test_epi64_mask,
+    _mm256_hadd_ps, _mm256_i64gather_epi64, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16,
+    _mm256_maddubs_epi16, _mm256_max_ps, _mm256_mul_pd, _mm256_mul_ps, _mm256_permute2f128_ps,
+    _mm256_set_m128, _mm256_set_m128i, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32,
+    _mm256_set1_epi64x, _mm256_set1_pd, _mm256_set1_ps, _mm256_setzero_pd, _mm256_setzero_ps,
+    _mm256_sign_epi8, _mm256_slli_epi32, _mm256_slli_epi64, _mm256_storeu_ps, _mm256_sub_epi8,
+    _mm256_sub_pd, _mm256_sub_ps, _mm512_add_epi64, _mm512_add_pd, _mm512_add_ps, _mm512_castpd_ps,
+    _mm512_castpd_si512, _mm512_castps_pd, _mm512_castps512_ps128, _mm512_castps512_ps256,
+    _mm512_castsi512_pd, _mm512_cvtpd_ps, _mm512_cvtph_ps, _mm512_cvtps_pd, _mm512_cvtps_ph,
+    _mm512_extractf64x4_pd, _mm512_fmadd_pd, _mm512_fmadd_ps, _mm512_fmsub_pd, _mm512_fnmadd_ps,
+    _mm512_insertf64x4, _mm512_loadu_epi64, _mm512_loadu_ps, _mm512_mask_blend_epi64,
+    _mm512_maskz_compress_ps, _mm512_max_ps, _mm512_movehdup_ps, _mm512_mul_pd, _mm512_mul_ps,
+    _mm512_permute_ps, _mm512_permutex2var_epi64, _mm512_scalef_ps, _mm512_set1_epi64,
+    _mm512_set1_pd, _mm512_set1_ps, _mm512_setzero_pd, _mm512_shuffle_f32x4, _mm512_slli_epi64,
+    _mm512_storeu_ps, _mm512_sub_pd, _mm512_sub_ps, _mm512_test_epi64_mask,
 };
 
 use half::f16;
@@ -193,6 +194,26 @@ impl Lanes for Avx2 {
         }
     }
 
+    /// In the same order, two of each four in a half.
+    #[inline(always)]
+    fn sums(self, [a, b, c, d]: [__m256; 4]) -> [f32; 4] {
+        instructions! {
+            let first = _mm256_add_ps(
+                _mm256_permute2f128_ps::<0x20>(a, b),
+                _mm256_permute2f128_ps::<0x31>(a, b),
+            );
+            let second = _mm256_add_ps(
+                _mm256_permute2f128_ps::<0x20>(c, d),
+                _mm256_permute2f128_ps::<0x31>(c, d),
+            );
+            let two = _mm256_hadd_ps(first, second);
+            let one = _mm256_hadd_ps(two, two);
+            let mut sums = [0.0; 8];
+            _mm256_storeu_ps(sums.as_mut_ptr(), one);
+            [sums[0], sums[4], sums[1], sums[5]]
+        }
+    }
+
     #[inline(always)]
     fn add_in_f64(self, total: __m256, groups: &[__m256]) -> __m256 {
         instructions! {
@@ -305,8 +326,13 @@ impl Lanes for Avx2 {
     fn prefetch<T>(self, from: &[T], start: usize, count: usize) {
         const LINE: usize = 64;
         let first = from.as_ptr().wrapping_add(start).cast::<i8>();
-        for offset in (0..count * size_of::<T>()).step_by(LINE) {
-            // Any address may be asked for.
+        let bytes = count * size_of::<T>();
+        // Any address may be asked for. The usual head is 64 half floats: a loop would take longer than what it does.
+        instructions!(_mm_prefetch::<_MM_HINT_T0>(first));
+        if bytes > LINE {
+            instructions!(_mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(LINE)));
+        }
+        for offset in (2 * LINE..bytes).step_by(LINE) {
             instructions!(_mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(offset)));
         }
     }
@@ -431,6 +457,32 @@ impl Lanes for Avx512 {
             instructions!(_mm512_castps512_ps256(vector)),
         );
         sum_by_halves(self.0, eight)
+    }
+
+    /// In the same order, four side by side: halves of 256 bits, of 128, of 64, and the last two.
+    #[inline(always)]
+    fn sums(self, [a, b, c, d]: [__m512; 4]) -> [f32; 4] {
+        let mut sums = [0.0; 4];
+        instructions! {
+            let first = _mm512_add_ps(
+                _mm512_shuffle_f32x4::<0b11_10_11_10>(a, b),
+                _mm512_shuffle_f32x4::<0b01_00_01_00>(a, b),
+            );
+            let second = _mm512_add_ps(
+                _mm512_shuffle_f32x4::<0b11_10_11_10>(c, d),
+                _mm512_shuffle_f32x4::<0b01_00_01_00>(c, d),
+            );
+            // A quarter for each.
+            let four = _mm512_add_ps(
+                _mm512_shuffle_f32x4::<0b11_01_11_01>(first, second),
+                _mm512_shuffle_f32x4::<0b10_00_10_00>(first, second),
+            );
+            let two = _mm512_add_ps(four, _mm512_permute_ps::<0b01_00_11_10>(four));
+            let one = _mm512_add_ps(two, _mm512_movehdup_ps(two));
+            let firsts = _mm512_maskz_compress_ps(0b0001_0001_0001_0001, one);
+            _mm_storeu_ps(sums.as_mut_ptr(), _mm512_castps512_ps128(firsts));
+        }
+        sums
     }
 
     #[inline(always)]

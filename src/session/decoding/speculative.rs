@@ -69,11 +69,11 @@ impl Drafter for PromptLookup {
         _generator: &mut Generator,
     ) -> Result<Vec<Proposal>> {
         let found = followed(ids, self.longest, self.tokens.min(most));
-        let proposal = |&token: &TokenId| Proposal {
+        let proposal = |token| Proposal {
             token,
             probabilities: None,
         };
-        Ok(found.iter().map(proposal).collect())
+        Ok(found.into_iter().map(proposal).collect())
     }
 
     fn learn(&mut self, proposed: usize, taken: usize) {
@@ -85,18 +85,23 @@ impl Drafter for PromptLookup {
     }
 }
 
-/// What followed the earliest occurrence of the longest end of `ids`, of at most `longest` ids, that occurs
-/// before; at most `most` ids.
-fn followed(ids: &[TokenId], longest: usize, most: usize) -> &[TokenId] {
-    for size in (1..=longest.min(ids.len().saturating_sub(1))).rev() {
-        let tail = &ids[ids.len() - size..];
-        let found = ids.windows(size).position(|window| window == tail);
-        if let Some(start) = found.filter(|start| start + size < ids.len()) {
-            let start = start + size;
-            return &ids[start..(start + most).min(ids.len())];
+/// `most` ids that would follow if the text went on as it did before: after the place whose preceding ids agree with the end
+/// of `ids` for longest, of at most `longest` ids; of several the earliest. Beyond the end of `ids`, what was just found is
+/// repeated. Nothing when the last id did not occur before.
+fn followed(ids: &[TokenId], longest: usize, most: usize) -> Vec<TokenId> {
+    let (mut place, mut greatest) = (0, 0);
+    for end in 1..ids.len() {
+        let pairs = ids[..end].iter().rev().zip(ids.iter().rev());
+        let agreeing = pairs.take(longest).take_while(|(a, b)| a == b).count();
+        if agreeing > greatest {
+            (place, greatest) = (end, agreeing);
         }
     }
-    &[]
+    if greatest == 0 {
+        return Vec::new();
+    }
+    let again = ids[place..].iter().copied().cycle();
+    again.take(most).collect()
 }
 
 /// A smaller model with its own cache.
@@ -395,14 +400,18 @@ mod tests {
 
     #[test]
     fn the_longest_end_is_looked_up_at_its_first_place() {
-        let ids = [1, 2, 3, 4, 1, 2, 9, 3, 1, 2];
-        assert_eq!(followed(&ids, 2, 3), [3, 4, 1]);
+        let ids = [1, 2, 3, 4, 7, 1, 2, 9, 3, 7, 1, 2];
+        assert_eq!(followed(&ids, 2, 3), [3, 4, 7]);
         assert_eq!(followed(&ids, 1, 1), [3]);
-        // "3 1 2" did not occur; "1 2" did.
-        assert_eq!(followed(&ids, 3, 2), [3, 4]);
+        // "3 7 1 2" did not occur; "7 1 2" did.
+        assert_eq!(followed(&ids, 64, 2), [9, 3]);
+        assert!(followed(&ids, 0, 2).is_empty());
         assert!(followed(&[1, 2, 3], 2, 4).is_empty());
         assert!(followed(&[1], 2, 4).is_empty());
-        assert_eq!(followed(&[5, 5], 2, 4), [5]);
+        assert!(followed(&[], 2, 4).is_empty());
+        // A text that repeats itself goes on to do so.
+        assert_eq!(followed(&[5, 5], 2, 4), [5, 5, 5, 5]);
+        assert_eq!(followed(&[8, 5, 6, 7, 5, 6], 64, 5), [7, 5, 6, 7, 5]);
     }
 
     #[test]

@@ -291,7 +291,7 @@ const GROUPS: &[Group] = &[
                 "max_matching_ngram_size",
                 "N",
                 Kind::Number,
-                "The longest stretch of text that is looked up [default: 2]",
+                "The longest stretch of text that is looked up [default: 64]",
             ),
             Flag(
                 "num_assistant_tokens",
