@@ -9,11 +9,13 @@ mod aarch64;
 mod exponential;
 mod lanes;
 mod output;
+mod products;
 mod rows;
 mod scratch;
 mod table;
 mod tiles;
 mod turn;
+mod weighing;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 

@@ -16,8 +16,10 @@ use half::f16;
 
 use super::lanes::{BLOCK, Lanes, Q4_0_BYTES, Q8_0_BYTES, Task};
 use super::output::Output;
+use super::products::{CHAINS, Dot, sum_of_vectors};
 use super::scratch::Scratch;
-use super::table::{Head, Number, Table, expand, quantize_q8_0};
+use super::table::{Head, Table, expand, quantize_q8_0};
+use super::weighing::{KEYS, State, one_by_one, together};
 use super::{Attention, is_visible};
 
 /// Cells (in steps of [`STEP`], as graphs are built for them) from which on ggml splits them.
@@ -25,9 +27,6 @@ const LONG: usize = 512;
 
 /// Cells are added to graphs in such steps.
 const STEP: usize = 32;
-
-/// Keys whose weights are computed together.
-const KEYS: usize = 64;
 
 /// Most tokens that take turns.
 pub(super) const TOGETHER: usize = 16;
@@ -96,14 +95,6 @@ impl Expanded<'_> {
         }
         place as u32
     }
-}
-
-/// Greatest score and sum of weights so far.
-struct State<'a> {
-    greatest: &'a mut f32,
-    total: &'a mut f32,
-    /// Sums of weighted values; filled up to whole vectors.
-    sums: &'a mut [f32],
 }
 
 impl Task for Rows<'_> {
@@ -179,7 +170,7 @@ impl Task for Rows<'_> {
                     };
                     let cells = &seen.cells[..seen.count];
                     let long = splits && ends[token].next_multiple_of(STEP) >= LONG;
-                    self.add(lanes, head, cells, weights, long, state, &mut expanded);
+                    self.add_values(lanes, head, cells, weights, long, state, &mut expanded);
                 }
             }
         }
@@ -190,7 +181,7 @@ impl Task for Rows<'_> {
 impl Rows<'_> {
     /// Where a row's query and results are: token and head.
     #[inline(always)]
-    fn place(&self, row: usize) -> (usize, usize) {
+    fn token_and_head(&self, row: usize) -> (usize, usize) {
         let heads = self.heads.len();
         (
             self.tokens.start + row / heads,
@@ -204,7 +195,7 @@ impl Rows<'_> {
         let width = self.attention.head_width;
         let query_bytes = width / BLOCK * Q8_0_BYTES;
         for (row, place) in queries.chunks_exact_mut(padded).enumerate() {
-            let (token, head) = self.place(row);
+            let (token, head) = self.token_and_head(row);
             let query = self.attention.query(token, head);
             place[..width].copy_from_slice(query);
             place[width..].fill(0.0);
@@ -223,7 +214,7 @@ impl Rows<'_> {
     fn finish(&self, padded: usize, totals: &[f32], sums: &mut [f32]) {
         let width = self.attention.head_width;
         for (row, (&total, sums)) in totals.iter().zip(sums.chunks_exact_mut(padded)).enumerate() {
-            let (token, head) = self.place(row);
+            let (token, head) = self.token_and_head(row);
             let sums = &mut sums[..width];
             let inverse = if total == 0.0 { 0.0 } else { 1.0 / total };
             for sum in &mut *sums {
@@ -239,7 +230,7 @@ impl Rows<'_> {
         clippy::too_many_arguments,
         reason = "where a loop of five levels is cut"
     )]
-    fn add<L: Lanes>(
+    fn add_values<L: Lanes>(
         &self,
         lanes: L,
         head: Head,
@@ -383,244 +374,5 @@ fn round_to_half<L: Lanes>(lanes: L, numbers: &mut [f32]) {
     for vector in numbers.chunks_exact_mut(L::WIDTH) {
         let rounded = lanes.round_to_half(lanes.load(vector));
         lanes.store(rounded, vector);
-    }
-}
-
-/// Vectors of products that are summed side by side.
-const CHAINS: usize = 4;
-
-/// Numbers whose rows are multiplied.
-trait Dot: Number {
-    /// x · y.
-    fn dot<L: Lanes>(lanes: L, x: &[Self], y: &[f32]) -> f32;
-}
-
-/// The products of whole groups of vectors, added to one vector.
-#[inline(always)]
-fn sum_of_vectors<L: Lanes, T: Number>(lanes: L, x: &[T], y: &[f32]) -> L::F32 {
-    let group = CHAINS * L::WIDTH;
-    let mut sums = [lanes.splat(0.0); CHAINS];
-    for (x, y) in x.chunks_exact(group).zip(y.chunks_exact(group)) {
-        for (chain, sum) in sums.iter_mut().enumerate() {
-            let start = chain * L::WIDTH;
-            *sum = lanes.fma(T::load(lanes, &x[start..]), lanes.load(&y[start..]), *sum);
-        }
-    }
-    let [a, b, c, d] = sums;
-    lanes.add(lanes.add(a, c), lanes.add(b, d))
-}
-
-/// The sum of products of whole groups of vectors, and how many elements these are.
-#[inline(always)]
-fn dot_vectors<L: Lanes, T: Number>(lanes: L, x: &[T], y: &[f32]) -> (f32, usize) {
-    let group = CHAINS * L::WIDTH;
-    let sum = sum_of_vectors(lanes, x, y);
-    (lanes.sum(sum), x.len() / group * group)
-}
-
-impl Dot for f16 {
-    /// What remains behind whole groups of vectors is added in double precision.
-    #[inline(always)]
-    fn dot<L: Lanes>(lanes: L, x: &[f16], y: &[f32]) -> f32 {
-        let (sum, done) = dot_vectors(lanes, x, y);
-        if done == x.len() {
-            return sum;
-        }
-        let mut sum = f64::from(sum);
-        for (&x, &y) in x[done..].iter().zip(&y[done..]) {
-            sum += f64::from(lanes.half(x) * y);
-        }
-        sum as f32
-    }
-}
-
-impl Dot for f32 {
-    #[inline(always)]
-    fn dot<L: Lanes>(lanes: L, x: &[f32], y: &[f32]) -> f32 {
-        let (mut sum, done) = dot_vectors(lanes, x, y);
-        for (&x, &y) in x[done..].iter().zip(&y[done..]) {
-            sum += x * y;
-        }
-        sum
-    }
-}
-
-/// Adds the values of `cells`, of the given scores, as ggml does: one after the other.
-#[inline(always)]
-fn one_by_one<L: Lanes, T: Number, const HALF: bool>(
-    lanes: L,
-    State {
-        greatest,
-        total,
-        sums,
-    }: State<'_>,
-    data: &[T],
-    head: Head,
-    cells: &[u32],
-    mut weights: [f32; KEYS],
-) {
-    let count = cells.len();
-    let mut highest = *greatest;
-    // A bit for each score that exceeds all before it: its weight is 1, and what is in its place
-    // becomes the factor for the sums so far.
-    let mut exceeding = 0u64;
-    for (index, weight) in weights[..count].iter_mut().enumerate() {
-        let score = *weight;
-        let exceeds = score > highest;
-        exceeding |= u64::from(exceeds) << index;
-        *weight = if exceeds {
-            highest - score
-        } else {
-            score - highest
-        };
-        highest = if exceeds { score } else { highest };
-    }
-    *greatest = highest;
-    lanes.exp_as_libm(&mut weights[..count]);
-    let mut sum = *total;
-    for (index, &weight) in weights[..count].iter().enumerate() {
-        sum = if exceeding >> index & 1 == 1 {
-            lanes.fma_one(sum, weight, 1.0)
-        } else {
-            sum + weight
-        };
-    }
-    *total = sum;
-
-    let mut start = 0;
-    while start < count {
-        let mut end = start + 1;
-        if exceeding >> start & 1 == 1 {
-            scale::<L, HALF>(lanes, sums, weights[start]);
-            weights[start] = 1.0;
-        }
-        while end < count && exceeding >> end & 1 == 0 {
-            end += 1;
-        }
-        let (cells, weights) = (&cells[start..end], &weights[start..end]);
-        add_values::<L, T, HALF>(lanes, sums, data, head, cells, weights);
-        start = end;
-    }
-}
-
-/// Adds the values of `cells`, of the given scores, correcting once for the greatest of them.
-#[inline(always)]
-fn together<L: Lanes, T: Number>(
-    lanes: L,
-    State {
-        greatest,
-        total,
-        sums,
-    }: State<'_>,
-    data: &[T],
-    head: Head,
-    cells: &[u32],
-    mut weights: [f32; KEYS],
-) {
-    let highest = weights.iter().fold(*greatest, |a, &b| a.max(b));
-    if highest == f32::NEG_INFINITY {
-        return;
-    }
-    let mut correction = [*greatest - highest];
-    lanes.exp_as_libm(&mut correction);
-    let [correction] = correction;
-    *greatest = highest;
-    let negative = lanes.splat(-highest);
-    let mut sum = lanes.splat(0.0);
-    for vector in weights.chunks_exact_mut(L::WIDTH) {
-        let exponentials = lanes.exp(lanes.add(lanes.load(vector), negative));
-        lanes.store(exponentials, vector);
-        sum = lanes.add(sum, exponentials);
-    }
-    *total = lanes.fma_one(*total, correction, lanes.sum(sum));
-    if correction != 1.0 {
-        scale::<L, false>(lanes, sums, correction);
-    }
-    let weights = &weights[..cells.len()];
-    add_values::<L, T, false>(lanes, sums, data, head, cells, weights);
-}
-
-/// Multiplies whole vectors.
-#[inline(always)]
-fn scale<L: Lanes, const HALF: bool>(lanes: L, sums: &mut [f32], factor: f32) {
-    let factor = lanes.splat(factor);
-    for vector in sums.chunks_exact_mut(L::WIDTH) {
-        let mut scaled = lanes.mul(lanes.load(vector), factor);
-        if HALF {
-            scaled = lanes.round_to_half(scaled);
-        }
-        lanes.store(scaled, vector);
-    }
-}
-
-/// Adds weighted values, as many columns at a time as sums fit into registers.
-#[inline(always)]
-fn add_values<L: Lanes, T: Number, const HALF: bool>(
-    lanes: L,
-    sums: &mut [f32],
-    data: &[T],
-    head: Head,
-    cells: &[u32],
-    weights: &[f32],
-) {
-    let mut column = 0;
-    macro_rules! columns {
-        ($vectors:literal) => {
-            while column + $vectors * L::WIDTH <= head.width {
-                let head = Head {
-                    first: head.first + column,
-                    width: $vectors * L::WIDTH,
-                    ..head
-                };
-                let sums = &mut sums[column..];
-                add_columns::<L, T, HALF, $vectors>(lanes, sums, data, head, cells, weights);
-                column += $vectors * L::WIDTH;
-            }
-        };
-    }
-    columns!(8);
-    columns!(4);
-    columns!(1);
-    if column < head.width {
-        let head = Head {
-            first: head.first + column,
-            width: head.width - column,
-            ..head
-        };
-        add_columns::<L, T, HALF, 1>(lanes, &mut sums[column..], data, head, cells, weights);
-    }
-}
-
-/// Adds weighted values in `N` vectors of columns; the last one may be short.
-#[inline(always)]
-fn add_columns<L: Lanes, T: Number, const HALF: bool, const N: usize>(
-    lanes: L,
-    sums: &mut [f32],
-    data: &[T],
-    head: Head,
-    cells: &[u32],
-    weights: &[f32],
-) {
-    let mut held = [lanes.splat(0.0); N];
-    for (vector, held) in held.iter_mut().enumerate() {
-        *held = lanes.load(&sums[vector * L::WIDTH..]);
-    }
-    for (&cell, &weight) in cells.iter().zip(weights) {
-        let row = head.of(data, cell as usize);
-        let weight = lanes.splat(weight);
-        for (vector, held) in held.iter_mut().enumerate() {
-            let value = if N == 1 {
-                T::load_some(lanes, row)
-            } else {
-                T::load(lanes, &row[vector * L::WIDTH..])
-            };
-            *held = lanes.fma(value, weight, *held);
-            if HALF {
-                *held = lanes.round_to_half(*held);
-            }
-        }
-    }
-    for (vector, &held) in held.iter().enumerate() {
-        lanes.store(held, &mut sums[vector * L::WIDTH..]);
     }
 }
