@@ -135,7 +135,7 @@ impl Lanes for Neon {
     const WIDTH: usize = 8;
     const BLOCK_ROWS: usize = 6;
 
-    #[inline(always)]
+    #[inline(never)]
     fn run<T: Task>(self, task: T) {
         task.run(self);
     }

@@ -2,11 +2,111 @@
 
 use half::f16;
 
-use super::lanes::Lanes;
-use super::table::Number;
+use super::lanes::{Lanes, Task};
+use super::table::{Head, Number, Table};
+use super::weighing::KEYS;
 
 /// Vectors of products that are summed side by side.
-pub(super) const CHAINS: usize = 4;
+const CHAINS: usize = 4;
+
+/// The head width of every published GPT-2: loops over it are unrolled.
+const USUAL_WIDTH: usize = 64;
+
+/// The work: products of a query with a head's keys of some cells. A task of its own, so that nothing else competes for
+/// registers.
+pub(super) struct Products<'a, T> {
+    pub(super) keys: &'a [T],
+    pub(super) head: Head,
+    pub(super) cells: &'a [u32],
+    /// `[head_width]`
+    pub(super) query: &'a [f32],
+    /// What to ask for meanwhile.
+    pub(super) ahead: Option<Ahead<'a>>,
+    /// Where they go: at least as many as cells.
+    pub(super) to: &'a mut [f32],
+}
+
+/// What comes after the keys that are read. A head's rows lie far apart from cell to cell, too far for the processor to guess.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead<'a> {
+    /// The keys a block further on, of cells below this one.
+    pub(super) until: usize,
+    /// Those of the next head, where nobody asked for these before.
+    pub(super) next_head: bool,
+    /// The values of the same cells, where nobody asked for these before.
+    pub(super) values: Option<Table<'a>>,
+}
+
+impl<T: Dot> Task for Products<'_, T> {
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        if self.head.width == USUAL_WIDTH {
+            self.compute::<L, USUAL_WIDTH>(lanes);
+        } else {
+            self.compute::<L, 0>(lanes);
+        }
+    }
+}
+
+impl<T: Dot> Products<'_, T> {
+    /// Four keys side by side where vectors leave nothing over, else one by one. `WIDTH` is a head's where it is known.
+    #[inline(always)]
+    fn compute<L: Lanes, const WIDTH: usize>(self, lanes: L) {
+        let Self {
+            keys,
+            head,
+            cells,
+            query,
+            ahead,
+            to,
+        } = self;
+        let width = if WIDTH == 0 { head.width } else { WIDTH };
+        let head = Head { width, ..head };
+        let query = &query[..width];
+        let whole = width.is_multiple_of(CHAINS * L::WIDTH);
+        let together = if whole { cells.len() / 4 * 4 } else { 0 };
+        let (fours, rest) = cells.split_at(together);
+        let (of_fours, of_rest) = to.split_at_mut(together);
+        for (products, cells) in of_fours.chunks_exact_mut(4).zip(fours.chunks_exact(4)) {
+            if let Some(ahead) = ahead {
+                for &cell in cells {
+                    ahead.prefetch(lanes, keys, head, cell as usize);
+                }
+            }
+            let sums = [
+                sum_of_vectors(lanes, head.of(keys, cells[0] as usize), query),
+                sum_of_vectors(lanes, head.of(keys, cells[1] as usize), query),
+                sum_of_vectors(lanes, head.of(keys, cells[2] as usize), query),
+                sum_of_vectors(lanes, head.of(keys, cells[3] as usize), query),
+            ];
+            products.copy_from_slice(&lanes.sums(sums));
+        }
+        for (product, &cell) in of_rest.iter_mut().zip(rest) {
+            if let Some(ahead) = ahead {
+                ahead.prefetch(lanes, keys, head, cell as usize);
+            }
+            *product = T::dot(lanes, head.of(keys, cell as usize), query);
+        }
+    }
+}
+
+impl Ahead<'_> {
+    #[inline(always)]
+    fn prefetch<L: Lanes, T>(self, lanes: L, keys: &[T], head: Head, cell: usize) {
+        let place = cell * head.row + head.first;
+        if cell < self.until {
+            lanes.prefetch(keys, place + KEYS * head.row, head.width);
+        }
+        if self.next_head {
+            lanes.prefetch(keys, place + head.width, head.width);
+        }
+        match self.values {
+            Some(Table::F32(data)) => lanes.prefetch(data, place, head.width),
+            Some(Table::F16(data)) => lanes.prefetch(data, place, head.width),
+            Some(Table::Q8_0(_) | Table::Q4_0(_)) | None => {}
+        }
+    }
+}
 
 /// Numbers whose rows are multiplied.
 pub(super) trait Dot: Number {
@@ -16,7 +116,7 @@ pub(super) trait Dot: Number {
 
 /// The products of whole groups of vectors, added to one vector.
 #[inline(always)]
-pub(super) fn sum_of_vectors<L: Lanes, T: Number>(lanes: L, x: &[T], y: &[f32]) -> L::F32 {
+fn sum_of_vectors<L: Lanes, T: Number>(lanes: L, x: &[T], y: &[f32]) -> L::F32 {
     let group = CHAINS * L::WIDTH;
     let mut sums = [lanes.splat(0.0); CHAINS];
     for (x, y) in x.chunks_exact(group).zip(y.chunks_exact(group)) {

@@ -16,10 +16,10 @@ use half::f16;
 
 use super::lanes::{BLOCK, Lanes, Q4_0_BYTES, Q8_0_BYTES, Task};
 use super::output::Output;
-use super::products::{CHAINS, Dot, sum_of_vectors};
+use super::products::{Ahead, Products};
 use super::scratch::Scratch;
 use super::table::{Head, Table, expand, quantize_q8_0};
-use super::weighing::{KEYS, State, one_by_one, together};
+use super::weighing::{HEADS, KEYS, Scored, State, Values, Weighing};
 use super::{Attention, is_visible};
 
 /// Cells (in steps of [`STEP`], as graphs are built for them) from which on ggml splits them.
@@ -73,9 +73,9 @@ impl Seen {
     }
 }
 
-/// Values of a head in a block of cells, expanded for all tokens.
+/// Values of neighbouring heads in a block of cells, expanded for all tokens.
 struct Expanded<'a> {
-    /// `[KEYS, head_width]`.
+    /// `[KEYS, heads × head_width]`.
     numbers: &'a mut [f32],
     /// The block's first cell.
     start: usize,
@@ -84,14 +84,14 @@ struct Expanded<'a> {
 }
 
 impl Expanded<'_> {
-    /// Where the values of `cell` are.
+    /// Where the values of `cell` are. `heads` are all of these heads.
     #[inline(always)]
-    fn place<L: Lanes>(&mut self, lanes: L, values: Table<'_>, head: Head, cell: usize) -> u32 {
+    fn place<L: Lanes>(&mut self, lanes: L, values: Table<'_>, heads: Head, cell: usize) -> u32 {
         let place = cell - self.start;
         if self.ready >> place & 1 == 0 {
             self.ready |= 1 << place;
-            let to = &mut self.numbers[place * head.width..][..head.width];
-            expand(lanes, values, head, cell, to);
+            let to = &mut self.numbers[place * heads.width..][..heads.width];
+            expand(lanes, values, heads, cell, to);
         }
         place as u32
     }
@@ -128,49 +128,66 @@ impl Task for Rows<'_> {
         let count = self.tokens.len() * heads;
         let mut scratch = Scratch::take();
         let (floats, bytes) = scratch.parts(
-            2 * count * padded + KEYS * padded + 2 * count,
+            2 * count * padded + KEYS * HEADS * padded + 2 * count,
             count * query_bytes,
         );
         let (queries, floats) = floats.split_at_mut(count * padded);
         let (sums, floats) = floats.split_at_mut(count * padded);
-        let (expanded, floats) = floats.split_at_mut(KEYS * padded);
+        let (expanded, floats) = floats.split_at_mut(KEYS * HEADS * padded);
         let (greatest, totals) = floats.split_at_mut(count);
         sums.fill(0.0);
         greatest.fill(f32::NEG_INFINITY);
         totals.fill(0.0);
         self.prepare(lanes, padded, queries, bytes);
 
+        // Cells that a block's length further on there is another one.
+        let until = last_end.saturating_sub(KEYS);
         let mut seen = [Seen::NOTHING; TOGETHER];
         for start in (0..last_end).step_by(KEYS) {
             for ((seen, &end), token) in seen.iter_mut().zip(&ends).zip(self.tokens.clone()) {
                 seen.find(mask(token), start..end.min(start + KEYS));
             }
-            for index in 0..heads {
-                let head = self.attention.head(self.heads.start + index);
+            let mut first = 0;
+            while first < heads {
+                let group = first..first + side_by_side(heads - first);
+                first = group.end;
                 let mut expanded = Expanded {
                     numbers: &mut *expanded,
                     start,
                     ready: 0,
                 };
                 for token in 0..self.tokens.len() {
-                    let (seen, row) = (&seen[token], token * heads + index);
+                    let seen = &seen[token];
                     if seen.count == 0 {
                         continue;
                     }
-                    let query = &queries[row * padded..][..head_width];
-                    let query_blocks = &bytes[row * query_bytes..][..query_bytes];
-                    let mut weights = [f32::NEG_INFINITY; KEYS];
-                    // The first asks for what all need later.
-                    let ahead = (token == 0).then(|| self.ahead(index, start));
-                    self.score(lanes, head, seen, query, query_blocks, ahead, &mut weights);
+                    let mut scores = [[f32::NEG_INFINITY; KEYS]; HEADS];
+                    let scores = &mut scores[..group.len()];
+                    for (index, scores) in group.clone().zip(&mut *scores) {
+                        let row = token * heads + index;
+                        let query = Query {
+                            numbers: &queries[row * padded..][..head_width],
+                            blocks: &bytes[row * query_bytes..][..query_bytes],
+                        };
+                        let ahead = (token == 0).then(|| self.ahead(index, start, until));
+                        self.score(lanes, index, seen, query, ahead, scores);
+                    }
+                    let rows = token * heads + group.start..token * heads + group.end;
                     let state = State {
-                        greatest: &mut greatest[row],
-                        total: &mut totals[row],
-                        sums: &mut sums[row * padded..][..padded],
+                        greatest: &mut greatest[rows.clone()],
+                        totals: &mut totals[rows.clone()],
+                        sums: &mut sums[rows.start * padded..rows.end * padded],
+                        padded,
                     };
-                    let cells = &seen.cells[..seen.count];
-                    let long = splits && ends[token].next_multiple_of(STEP) >= LONG;
-                    self.add_values(lanes, head, cells, weights, long, state, &mut expanded);
+                    let scored = Scored {
+                        cells: &seen.cells[..seen.count],
+                        scores,
+                        at_once: splits && ends[token].next_multiple_of(STEP) >= LONG,
+                        state,
+                    };
+                    // The first asks for what all need later.
+                    let until = if token == 0 { until } else { 0 };
+                    self.weigh(lanes, group.clone(), until, scored, &mut expanded);
                 }
             }
         }
@@ -224,86 +241,101 @@ impl Rows<'_> {
         }
     }
 
-    /// Adds the values of a head's `cells`, of the given scores.
+    /// Adds values, weighted by scores, for neighbouring heads; those a block further on, of cells below `until`, are asked for.
     #[inline(always)]
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "where a loop of five levels is cut"
-    )]
-    fn add_values<L: Lanes>(
+    fn weigh<L: Lanes>(
         &self,
         lanes: L,
-        head: Head,
-        cells: &[u32],
-        weights: [f32; KEYS],
-        long: bool,
-        state: State<'_>,
+        group: Range<usize>,
+        until: usize,
+        scored: Scored<'_>,
         expanded: &mut Expanded<'_>,
     ) {
+        let head = self.attention.head(self.heads.start + group.start);
+        let mut places = [0; KEYS];
         match self.attention.values {
-            Table::F32(data) if long => together(lanes, state, data, head, cells, weights),
-            Table::F16(data) if long => together(lanes, state, data, head, cells, weights),
-            Table::F32(data) => {
-                one_by_one::<L, f32, false>(lanes, state, data, head, cells, weights);
-            }
-            Table::F16(data) => {
-                one_by_one::<L, f16, true>(lanes, state, data, head, cells, weights);
-            }
+            Table::F32(values) => lanes.run(Weighing::<_, false> {
+                values: Values::new(values, head, until),
+                scored,
+            }),
+            Table::F16(values) => lanes.run(Weighing::<_, true> {
+                values: Values::new(values, head, until),
+                scored,
+            }),
             values @ (Table::Q8_0(_) | Table::Q4_0(_)) => {
-                let mut places = [0; KEYS];
-                for (place, &cell) in places.iter_mut().zip(cells) {
-                    *place = expanded.place(lanes, values, head, cell as usize);
+                let heads = Head {
+                    width: head.width * group.len(),
+                    ..head
+                };
+                for (place, &cell) in places.iter_mut().zip(scored.cells) {
+                    *place = expanded.place(lanes, values, heads, cell as usize);
                 }
-                let cells = &places[..cells.len()];
-                let (data, head) = (&*expanded.numbers, head.alone());
-                one_by_one::<L, f32, false>(lanes, state, data, head, cells, weights);
+                let head = Head {
+                    row: heads.width,
+                    first: 0,
+                    width: head.width,
+                };
+                lanes.run(Weighing::<_, false> {
+                    values: Values::new(&*expanded.numbers, head, 0),
+                    scored: Scored {
+                        cells: &places[..scored.cells.len()],
+                        ..scored
+                    },
+                });
             }
         }
     }
 
-    /// How many elements later keys are due that are asked for when those of a block are read: a block of cells; for the first
-    /// block, which nobody asked for, the next head's as well.
+    /// What to ask for when keys of a block are read: the first block's were asked for by nobody.
     #[inline(always)]
-    fn ahead(&self, index: usize, start: usize) -> [usize; 2] {
-        let width = self.attention.head_width;
-        let block = KEYS * self.attention.heads * width;
-        if start == 0 && index + 1 < self.heads.len() {
-            [width, block]
-        } else {
-            [block; 2]
+    fn ahead(&self, index: usize, start: usize, until: usize) -> Ahead<'_> {
+        Ahead {
+            until,
+            next_head: start == 0 && index + 1 < self.heads.len(),
+            values: (start == 0).then_some(self.attention.values),
         }
     }
 
     /// The scores of the cells that are seen by one of the heads, scaled and masked.
     #[inline(always)]
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "where a loop of five levels is cut"
-    )]
     fn score<L: Lanes>(
         &self,
         lanes: L,
-        head: Head,
+        index: usize,
         seen: &Seen,
-        query: &[f32],
-        query_blocks: &[u8],
-        ahead: Option<[usize; 2]>,
+        query: Query<'_>,
+        ahead: Option<Ahead<'_>>,
         scores: &mut [f32; KEYS],
     ) {
+        let head = self.attention.head(self.heads.start + index);
         let cells = &seen.cells[..seen.count];
         match self.attention.keys {
-            Table::F32(data) => self.dots(lanes, data, head, cells, query, ahead, scores),
-            Table::F16(data) => self.dots(lanes, data, head, cells, query, ahead, scores),
+            Table::F32(keys) => lanes.run(Products {
+                keys,
+                head,
+                cells,
+                query: query.numbers,
+                ahead,
+                to: scores,
+            }),
+            Table::F16(keys) => lanes.run(Products {
+                keys,
+                head,
+                cells,
+                query: query.numbers,
+                ahead,
+                to: scores,
+            }),
             Table::Q8_0(data) => {
                 let head = head.in_blocks(Q8_0_BYTES);
                 for (score, &cell) in scores.iter_mut().zip(cells) {
-                    *score = lanes.dot_q8_0(head.of(data, cell as usize), query_blocks);
+                    *score = lanes.dot_q8_0(head.of(data, cell as usize), query.blocks);
                 }
             }
             Table::Q4_0(data) => {
                 let head = head.in_blocks(Q4_0_BYTES);
                 for (score, &cell) in scores.iter_mut().zip(cells) {
-                    *score = lanes.dot_q4_0(head.of(data, cell as usize), query_blocks);
+                    *score = lanes.dot_q4_0(head.of(data, cell as usize), query.blocks);
                 }
             }
         }
@@ -311,61 +343,20 @@ impl Rows<'_> {
             *score = lanes.fma_one(*score, self.attention.scale, mask);
         }
     }
+}
 
-    /// The products of `y` with the keys of `cells`: four side by side where vectors leave nothing over, else one by one.
-    #[inline(always)]
-    #[expect(clippy::too_many_arguments, reason = "as above")]
-    fn dots<L: Lanes, T: Dot>(
-        &self,
-        lanes: L,
-        keys: &[T],
-        head: Head,
-        cells: &[u32],
-        y: &[f32],
-        ahead: Option<[usize; 2]>,
-        products: &mut [f32; KEYS],
-    ) {
-        let whole = head.width.is_multiple_of(CHAINS * L::WIDTH);
-        let together = if whole { cells.len() / 4 * 4 } else { 0 };
-        let (fours, rest) = cells.split_at(together);
-        let (of_fours, of_rest) = products.split_at_mut(together);
-        for (products, cells) in of_fours.chunks_exact_mut(4).zip(fours.chunks_exact(4)) {
-            let mut sums = [lanes.splat(0.0); 4];
-            for (sum, &cell) in sums.iter_mut().zip(cells) {
-                self.prefetch(lanes, keys, head, cell as usize, ahead);
-                *sum = sum_of_vectors(lanes, head.of(keys, cell as usize), y);
-            }
-            products.copy_from_slice(&lanes.sums(sums));
-        }
-        for (product, &cell) in of_rest.iter_mut().zip(rest) {
-            self.prefetch(lanes, keys, head, cell as usize, ahead);
-            *product = T::dot(lanes, head.of(keys, cell as usize), y);
-        }
-    }
+/// How many of so many heads to take next: all of them in groups as even as can be.
+fn side_by_side(heads: usize) -> usize {
+    heads.div_ceil(heads.div_ceil(HEADS).max(1))
+}
 
-    /// Asks for the value of `cell`, which comes next, and for the keys that are due so many elements later: heads lie far
-    /// apart from cell to cell, too far for the processor to guess.
-    #[inline(always)]
-    fn prefetch<L: Lanes, T>(
-        &self,
-        lanes: L,
-        keys: &[T],
-        head: Head,
-        cell: usize,
-        ahead: Option<[usize; 2]>,
-    ) {
-        let Some(ahead) = ahead else { return };
-        let place = cell * head.row + head.first;
-        lanes.prefetch(keys, place + ahead[0], head.width);
-        if ahead[1] != ahead[0] {
-            lanes.prefetch(keys, place + ahead[1], head.width);
-        }
-        match self.attention.values {
-            Table::F32(data) => lanes.prefetch(data, place, head.width),
-            Table::F16(data) => lanes.prefetch(data, place, head.width),
-            Table::Q8_0(_) | Table::Q4_0(_) => {}
-        }
-    }
+/// A row's query, as the keys want it.
+#[derive(Clone, Copy)]
+struct Query<'a> {
+    /// `[head_width]`
+    numbers: &'a [f32],
+    /// `q8_0` blocks, for keys in blocks.
+    blocks: &'a [u8],
 }
 
 /// Rounds whole vectors to half floats' numbers.

@@ -64,16 +64,6 @@ impl Head {
         &data[cell * self.row + self.first..][..self.width]
     }
 
-    /// The same where rows hold nothing but this head.
-    #[inline(always)]
-    pub(super) fn alone(self) -> Self {
-        Self {
-            row: self.width,
-            first: 0,
-            width: self.width,
-        }
-    }
-
     /// The same in units of blocks of `bytes` bytes.
     #[inline(always)]
     pub(super) fn in_blocks(self, bytes: usize) -> Self {

@@ -1,113 +1,223 @@
-//! Scores become weights, and weighted values are added: what a row has come to so far, a block of keys at a time. Knows no
+//! Scores become weights, and weighted values are added: what rows have come to so far, a block of keys at a time. Knows no
 //! query and no mask.
 
-use super::lanes::Lanes;
+use super::lanes::{Lanes, Task};
 use super::table::{Head, Number};
 
 /// Keys whose weights are computed together.
 pub(super) const KEYS: usize = 64;
 
-/// Greatest score and sum of weights so far.
+/// Most heads that are computed side by side: each waits for its own last result.
+pub(super) const HEADS: usize = 3;
+
+/// What rows of neighbouring heads have come to so far.
 pub(super) struct State<'a> {
-    pub(super) greatest: &'a mut f32,
-    pub(super) total: &'a mut f32,
-    /// Sums of weighted values; filled up to whole vectors.
+    /// `[heads]`: greatest scores.
+    pub(super) greatest: &'a mut [f32],
+    /// `[heads]`: sums of weights.
+    pub(super) totals: &'a mut [f32],
+    /// `[heads, padded]`: sums of weighted values, filled up to whole vectors.
     pub(super) sums: &'a mut [f32],
+    /// See [`State::sums`].
+    pub(super) padded: usize,
 }
 
-/// Adds the values of `cells`, of the given scores, as ggml does: one after the other.
+/// Cells and their scores in rows of neighbouring heads.
+pub(super) struct Scored<'a> {
+    /// At most [`KEYS`].
+    pub(super) cells: &'a [u32],
+    /// `[heads]`, of 1 to [`HEADS`] heads: the cells' scores; −∞ behind them.
+    pub(super) scores: &'a mut [[f32; KEYS]],
+    /// Whether sums are corrected once for all cells, instead of whenever a score exceeds all before it.
+    pub(super) at_once: bool,
+    /// What the rows have come to before.
+    pub(super) state: State<'a>,
+}
+
+/// The work: adding values, weighted by scores. A task of its own, so that nothing else competes for registers. `HALF`: sums are
+/// rounded to half precision after each cell.
+pub(super) struct Weighing<'a, T, const HALF: bool> {
+    pub(super) values: Values<'a, T>,
+    pub(super) scored: Scored<'a>,
+}
+
+impl<T: Number, const HALF: bool> Task for Weighing<'_, T, HALF> {
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        if self.scored.at_once {
+            self.together(lanes);
+            return;
+        }
+        match self.scored.scores.len() {
+            1 => self.one_by_one::<L, 1>(lanes),
+            2 => self.one_by_one::<L, 2>(lanes),
+            _ => self.one_by_one::<L, HEADS>(lanes),
+        }
+    }
+}
+
+impl<T: Number, const HALF: bool> Weighing<'_, T, HALF> {
+    /// As ggml does: one cell after the other.
+    #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "one index for several arrays")]
+    fn one_by_one<L: Lanes, const N: usize>(self, lanes: L) {
+        let values = self.values;
+        let Scored {
+            cells,
+            scores,
+            state,
+            ..
+        } = self.scored;
+        let (Some(weights), Some(greatest), Some(totals)) = (
+            scores.first_chunk_mut::<N>(),
+            state.greatest.first_chunk_mut::<N>(),
+            state.totals.first_chunk_mut::<N>(),
+        ) else {
+            unreachable!("attention: {N} heads");
+        };
+        let count = cells.len();
+        // A bit for each score that exceeds all before it: its weight is 1, and what is in its place
+        // becomes the factor for the sums so far.
+        let exceeding = less_the_greatest(weights, count, greatest);
+        for weights in &mut *weights {
+            lanes.exp_as_libm(&mut weights[..count]);
+        }
+        add_weights(lanes, weights, count, &exceeding, totals);
+
+        let any = exceeding.iter().fold(0, |any, bits| any | bits);
+        let mut start = 0;
+        while start < count {
+            let mut end = start + 1;
+            if any >> start & 1 == 1 {
+                for row in 0..N {
+                    if exceeding[row] >> start & 1 == 1 {
+                        let sums = &mut state.sums[row * state.padded..][..state.padded];
+                        scale::<L, HALF>(lanes, sums, weights[row][start]);
+                        weights[row][start] = 1.0;
+                    }
+                }
+            }
+            while end < count && any >> end & 1 == 0 {
+                end += 1;
+            }
+            let cells = &cells[start..end];
+            if values.head.width == 4 * L::WIDTH {
+                let (sums, padded) = (&mut *state.sums, state.padded);
+                values.add::<L, HALF, N, 4>(lanes, cells, sums, padded, weights, start);
+            } else {
+                for row in 0..N {
+                    let values = values.of_head(row);
+                    let sums = &mut state.sums[row * state.padded..][..state.padded];
+                    values.add_all::<L, HALF>(lanes, cells, sums, &weights[row], start);
+                }
+            }
+            start = end;
+        }
+    }
+
+    /// Corrects once for the greatest score.
+    #[inline(always)]
+    fn together<L: Lanes>(self, lanes: L) {
+        let values = self.values;
+        let Scored {
+            cells,
+            scores,
+            state,
+            ..
+        } = self.scored;
+        let State {
+            greatest,
+            totals,
+            sums,
+            padded,
+        } = state;
+        let rows = greatest
+            .iter_mut()
+            .zip(totals)
+            .zip(sums.chunks_exact_mut(padded));
+        for (row, (weights, ((greatest, total), sums))) in scores.iter_mut().zip(rows).enumerate() {
+            let highest = weights.iter().fold(*greatest, |a, &b| a.max(b));
+            if highest == f32::NEG_INFINITY {
+                continue;
+            }
+            let mut correction = [*greatest - highest];
+            lanes.exp_as_libm(&mut correction);
+            let [correction] = correction;
+            *greatest = highest;
+            let negative = lanes.splat(-highest);
+            let mut sum = lanes.splat(0.0);
+            for vector in weights.chunks_exact_mut(L::WIDTH) {
+                let exponentials = lanes.exp(lanes.add(lanes.load(vector), negative));
+                lanes.store(exponentials, vector);
+                sum = lanes.add(sum, exponentials);
+            }
+            *total = lanes.fma_one(*total, correction, lanes.sum(sum));
+            if correction != 1.0 {
+                scale::<L, false>(lanes, sums, correction);
+            }
+            let values = values.of_head(row);
+            values.add_all::<L, false>(lanes, cells, sums, weights, 0);
+        }
+    }
+}
+
+/// Makes scores differences from the greatest so far, never positive, and gives a bit for each that is greater than all before
+/// it: there, the greatest before it is less by what is in its place.
 #[inline(always)]
-pub(super) fn one_by_one<L: Lanes, T: Number, const HALF: bool>(
-    lanes: L,
-    State {
-        greatest,
-        total,
-        sums,
-    }: State<'_>,
-    data: &[T],
-    head: Head,
-    cells: &[u32],
-    mut weights: [f32; KEYS],
-) {
-    let count = cells.len();
+#[expect(
+    clippy::needless_range_loop,
+    reason = "one index for several arrays, the row within"
+)]
+fn less_the_greatest<const N: usize>(
+    scores: &mut [[f32; KEYS]; N],
+    count: usize,
+    greatest: &mut [f32; N],
+) -> [u64; N] {
+    let mut exceeding = [0; N];
     let mut highest = *greatest;
-    // A bit for each score that exceeds all before it: its weight is 1, and what is in its place
-    // becomes the factor for the sums so far.
-    let mut exceeding = 0u64;
-    for (index, weight) in weights[..count].iter_mut().enumerate() {
-        let score = *weight;
-        let exceeds = score > highest;
-        exceeding |= u64::from(exceeds) << index;
-        *weight = if exceeds {
-            highest - score
-        } else {
-            score - highest
-        };
-        highest = if exceeds { score } else { highest };
+    for index in 0..count {
+        for row in 0..N {
+            let score = scores[row][index];
+            let exceeds = score > highest[row];
+            exceeding[row] |= u64::from(exceeds) << index;
+            scores[row][index] = if exceeds {
+                highest[row] - score
+            } else {
+                score - highest[row]
+            };
+            highest[row] = if exceeds { score } else { highest[row] };
+        }
     }
     *greatest = highest;
-    lanes.exp_as_libm(&mut weights[..count]);
-    let mut sum = *total;
-    for (index, &weight) in weights[..count].iter().enumerate() {
-        sum = if exceeding >> index & 1 == 1 {
-            lanes.fma_one(sum, weight, 1.0)
-        } else {
-            sum + weight
-        };
-    }
-    *total = sum;
-
-    let mut start = 0;
-    while start < count {
-        let mut end = start + 1;
-        if exceeding >> start & 1 == 1 {
-            scale::<L, HALF>(lanes, sums, weights[start]);
-            weights[start] = 1.0;
-        }
-        while end < count && exceeding >> end & 1 == 0 {
-            end += 1;
-        }
-        let (cells, weights) = (&cells[start..end], &weights[start..end]);
-        add_values::<L, T, HALF>(lanes, sums, data, head, cells, weights);
-        start = end;
-    }
+    exceeding
 }
 
-/// Adds the values of `cells`, of the given scores, correcting once for the greatest of them.
+/// Adds weights to their totals, in order; at an exceeding score, the total is multiplied by what is in the weight's place and
+/// the weight is 1.
 #[inline(always)]
-pub(super) fn together<L: Lanes, T: Number>(
+#[expect(
+    clippy::needless_range_loop,
+    reason = "one index for several arrays, the row within"
+)]
+fn add_weights<L: Lanes, const N: usize>(
     lanes: L,
-    State {
-        greatest,
-        total,
-        sums,
-    }: State<'_>,
-    data: &[T],
-    head: Head,
-    cells: &[u32],
-    mut weights: [f32; KEYS],
+    weights: &[[f32; KEYS]; N],
+    count: usize,
+    exceeding: &[u64; N],
+    totals: &mut [f32; N],
 ) {
-    let highest = weights.iter().fold(*greatest, |a, &b| a.max(b));
-    if highest == f32::NEG_INFINITY {
-        return;
+    let mut sums = *totals;
+    for index in 0..count {
+        for row in 0..N {
+            let weight = weights[row][index];
+            sums[row] = if exceeding[row] >> index & 1 == 1 {
+                lanes.fma_one(sums[row], weight, 1.0)
+            } else {
+                sums[row] + weight
+            };
+        }
     }
-    let mut correction = [*greatest - highest];
-    lanes.exp_as_libm(&mut correction);
-    let [correction] = correction;
-    *greatest = highest;
-    let negative = lanes.splat(-highest);
-    let mut sum = lanes.splat(0.0);
-    for vector in weights.chunks_exact_mut(L::WIDTH) {
-        let exponentials = lanes.exp(lanes.add(lanes.load(vector), negative));
-        lanes.store(exponentials, vector);
-        sum = lanes.add(sum, exponentials);
-    }
-    *total = lanes.fma_one(*total, correction, lanes.sum(sum));
-    if correction != 1.0 {
-        scale::<L, false>(lanes, sums, correction);
-    }
-    let weights = &weights[..cells.len()];
-    add_values::<L, T, false>(lanes, sums, data, head, cells, weights);
+    *totals = sums;
 }
 
 /// Multiplies whole vectors.
@@ -123,74 +233,126 @@ fn scale<L: Lanes, const HALF: bool>(lanes: L, sums: &mut [f32], factor: f32) {
     }
 }
 
-/// Adds weighted values, as many columns at a time as sums fit into registers.
-#[inline(always)]
-fn add_values<L: Lanes, T: Number, const HALF: bool>(
-    lanes: L,
-    sums: &mut [f32],
-    data: &[T],
+/// Columns of values of neighbouring heads.
+#[derive(Clone, Copy)]
+pub(super) struct Values<'a, T> {
+    numbers: &'a [T],
+    /// The columns of the first head.
     head: Head,
-    cells: &[u32],
-    weights: &[f32],
-) {
-    let mut column = 0;
-    macro_rules! columns {
-        ($vectors:literal) => {
-            while column + $vectors * L::WIDTH <= head.width {
-                let head = Head {
-                    first: head.first + column,
-                    width: $vectors * L::WIDTH,
-                    ..head
-                };
-                let sums = &mut sums[column..];
-                add_columns::<L, T, HALF, $vectors>(lanes, sums, data, head, cells, weights);
-                column += $vectors * L::WIDTH;
-            }
-        };
-    }
-    columns!(8);
-    columns!(4);
-    columns!(1);
-    if column < head.width {
-        let head = Head {
-            first: head.first + column,
-            width: head.width - column,
-            ..head
-        };
-        add_columns::<L, T, HALF, 1>(lanes, &mut sums[column..], data, head, cells, weights);
-    }
+    /// Elements from a head's columns to the next head's.
+    apart: usize,
+    /// See [`Values::new`].
+    until: usize,
 }
 
-/// Adds weighted values in `N` vectors of columns; the last one may be short.
-#[inline(always)]
-fn add_columns<L: Lanes, T: Number, const HALF: bool, const N: usize>(
-    lanes: L,
-    sums: &mut [f32],
-    data: &[T],
-    head: Head,
-    cells: &[u32],
-    weights: &[f32],
-) {
-    let mut held = [lanes.splat(0.0); N];
-    for (vector, held) in held.iter_mut().enumerate() {
-        *held = lanes.load(&sums[vector * L::WIDTH..]);
-    }
-    for (&cell, &weight) in cells.iter().zip(weights) {
-        let row = head.of(data, cell as usize);
-        let weight = lanes.splat(weight);
-        for (vector, held) in held.iter_mut().enumerate() {
-            let value = if N == 1 {
-                T::load_some(lanes, row)
-            } else {
-                T::load(lanes, &row[vector * L::WIDTH..])
-            };
-            *held = lanes.fma(value, weight, *held);
-            if HALF {
-                *held = lanes.round_to_half(*held);
-            }
+impl<'a, T: Number> Values<'a, T> {
+    /// Those of `head` and of its neighbours. Of cells below `until`, the values a block further on are asked for meanwhile.
+    #[inline(always)]
+    pub(super) fn new(numbers: &'a [T], head: Head, until: usize) -> Self {
+        Self {
+            numbers,
+            head,
+            apart: head.width,
+            until,
         }
     }
-    for (vector, &held) in held.iter().enumerate() {
-        lanes.store(held, &mut sums[vector * L::WIDTH..]);
+
+    /// Those of a later head.
+    #[inline(always)]
+    fn of_head(self, row: usize) -> Self {
+        let first = self.head.first + row * self.apart;
+        let head = Head { first, ..self.head };
+        Self { head, ..self }
+    }
+
+    /// So many of them.
+    #[inline(always)]
+    fn part(self, column: usize, width: usize) -> Self {
+        let head = Head {
+            first: self.head.first + column,
+            width,
+            ..self.head
+        };
+        Self { head, ..self }
+    }
+
+    /// Adds weighted values of one head, as many columns at a time as sums fit into registers. The first cell's weight is that
+    /// at `start`.
+    #[inline(always)]
+    fn add_all<L: Lanes, const HALF: bool>(
+        self,
+        lanes: L,
+        cells: &[u32],
+        sums: &mut [f32],
+        weights: &[f32; KEYS],
+        start: usize,
+    ) {
+        let weights = std::array::from_ref(weights);
+        let mut column = 0;
+        macro_rules! add {
+            ($vectors:literal, $width:expr) => {{
+                let part = self.part(column, $width);
+                let sums = &mut sums[column..];
+                part.add::<L, HALF, 1, $vectors>(lanes, cells, sums, 0, weights, start);
+                column += $width;
+            }};
+        }
+        while column + 8 * L::WIDTH <= self.head.width {
+            add!(8, 8 * L::WIDTH);
+        }
+        while column + 4 * L::WIDTH <= self.head.width {
+            add!(4, 4 * L::WIDTH);
+        }
+        while column < self.head.width {
+            add!(1, L::WIDTH.min(self.head.width - column));
+        }
+    }
+
+    /// Adds weighted values of `N` heads in `VECTORS` vectors of columns, of which a single one may be short.
+    #[inline(always)]
+    fn add<L: Lanes, const HALF: bool, const N: usize, const VECTORS: usize>(
+        self,
+        lanes: L,
+        cells: &[u32],
+        sums: &mut [f32],
+        padded: usize,
+        weights: &[[f32; KEYS]; N],
+        start: usize,
+    ) {
+        let mut held = [[lanes.splat(0.0); VECTORS]; N];
+        for row in 0..N {
+            for vector in 0..VECTORS {
+                held[row][vector] = lanes.load(&sums[row * padded + vector * L::WIDTH..]);
+            }
+        }
+        for (index, &cell) in cells.iter().enumerate() {
+            let cell = cell as usize;
+            if cell < self.until {
+                let place = (cell + KEYS) * self.head.row + self.head.first;
+                lanes.prefetch(self.numbers, place, N * VECTORS * L::WIDTH);
+            }
+            for row in 0..N {
+                let values = self.of_head(row).head.of(self.numbers, cell);
+                let weight = lanes.splat(weights[row][start + index]);
+                for vector in 0..VECTORS {
+                    let value = if VECTORS == 1 {
+                        T::load_some(lanes, values)
+                    } else {
+                        T::load(lanes, &values[vector * L::WIDTH..])
+                    };
+                    let mut sum = lanes.fma(value, weight, held[row][vector]);
+                    if HALF {
+                        sum = lanes.round_to_half(sum);
+                    }
+                    held[row][vector] = sum;
+                }
+            }
+        }
+        for row in 0..N {
+            for vector in 0..VECTORS {
+                let to = &mut sums[row * padded + vector * L::WIDTH..];
+                lanes.store(held[row][vector], to);
+            }
+        }
     }
 }

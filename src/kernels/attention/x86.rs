@@ -121,6 +121,7 @@ impl Lanes for Avx2 {
 
     fn run<T: Task>(self, task: T) {
         #[target_feature(enable = "avx2,fma,f16c")]
+        #[inline(never)]
         fn compiled<T: Task>(lanes: Avx2, task: T) {
             task.run(lanes);
         }
@@ -385,6 +386,7 @@ impl Lanes for Avx512 {
 
     fn run<T: Task>(self, task: T) {
         #[target_feature(enable = "avx512f,avx2,fma,f16c")]
+        #[inline(never)]
         fn compiled<T: Task>(lanes: Avx512, task: T) {
             task.run(lanes);
         }
