@@ -16,6 +16,7 @@ use super::exponential::{
     STEPS_PER_UNIT, TO_INTEGER, TO_INTEGER_F64,
 };
 use super::lanes::{BLOCK, Lanes, Q4_0_BYTES, Q8_0_BYTES, Task, block_scale};
+use super::weighing::HEADS;
 use crate::kernels::halves::neon;
 
 /// Processors with NEON.
@@ -134,6 +135,7 @@ impl Lanes for Neon {
     type F32 = Eight;
     const WIDTH: usize = 8;
     const BLOCK_ROWS: usize = 6;
+    const HEADS: usize = HEADS;
 
     #[inline(never)]
     fn run<T: Task>(self, task: T) {

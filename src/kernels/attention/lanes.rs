@@ -27,6 +27,9 @@ pub(super) trait Lanes: Copy {
     /// Rows of a register block of two vectors each.
     const BLOCK_ROWS: usize;
 
+    /// Heads that are weighed side by side, 1 or [`HEADS`](super::weighing::HEADS): code for more than one is large.
+    const HEADS: usize;
+
     /// Runs `task`, compiled for these instructions.
     fn run<T: Task>(self, task: T);
 
@@ -210,8 +213,9 @@ impl<const W: usize, const FUSED: bool> Lanes for Portable<W, FUSED> {
     type F32 = [f32; W];
     const WIDTH: usize = W;
     const BLOCK_ROWS: usize = 4;
+    const HEADS: usize = 1;
 
-    #[inline(always)]
+    #[inline(never)]
     fn run<T: Task>(self, task: T) {
         task.run(self);
     }

@@ -9,7 +9,7 @@ use super::weighing::KEYS;
 /// Vectors of products that are summed side by side.
 const CHAINS: usize = 4;
 
-/// The head width of every published GPT-2: loops over it are unrolled.
+/// The head width of GPT-2 in every size: loops over it are unrolled.
 const USUAL_WIDTH: usize = 64;
 
 /// The work: products of a query with a head's keys of some cells. A task of its own, so that nothing else competes for

@@ -149,7 +149,7 @@ impl Task for Rows<'_> {
             }
             let mut first = 0;
             while first < heads {
-                let group = first..first + side_by_side(heads - first);
+                let group = first..first + side_by_side(heads - first, L::HEADS);
                 first = group.end;
                 let mut expanded = Expanded {
                     numbers: &mut *expanded,
@@ -345,9 +345,9 @@ impl Rows<'_> {
     }
 }
 
-/// How many of so many heads to take next: all of them in groups as even as can be.
-fn side_by_side(heads: usize) -> usize {
-    heads.div_ceil(heads.div_ceil(HEADS).max(1))
+/// How many of so many heads to take next: `most` or one.
+fn side_by_side(heads: usize, most: usize) -> usize {
+    if heads >= most { most } else { 1 }
 }
 
 /// A row's query, as the keys want it.

@@ -26,7 +26,7 @@ pub(super) struct State<'a> {
 pub(super) struct Scored<'a> {
     /// At most [`KEYS`].
     pub(super) cells: &'a [u32],
-    /// `[heads]`, of 1 to [`HEADS`] heads: the cells' scores; −∞ behind them.
+    /// `[heads]`, of one head or [`Lanes::HEADS`]: the cells' scores; −∞ behind them.
     pub(super) scores: &'a mut [[f32; KEYS]],
     /// Whether sums are corrected once for all cells, instead of whenever a score exceeds all before it.
     pub(super) at_once: bool,
@@ -48,10 +48,10 @@ impl<T: Number, const HALF: bool> Task for Weighing<'_, T, HALF> {
             self.together(lanes);
             return;
         }
-        match self.scored.scores.len() {
-            1 => self.one_by_one::<L, 1>(lanes),
-            2 => self.one_by_one::<L, 2>(lanes),
-            _ => self.one_by_one::<L, HEADS>(lanes),
+        if L::HEADS == HEADS && self.scored.scores.len() == HEADS {
+            self.one_by_one::<L, HEADS>(lanes);
+        } else {
+            self.one_by_one::<L, 1>(lanes);
         }
     }
 }

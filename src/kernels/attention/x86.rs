@@ -32,6 +32,7 @@ use super::exponential::{
     STEPS_PER_UNIT, TO_INTEGER, TO_INTEGER_F64,
 };
 use super::lanes::{BLOCK, Lanes, Q4_0_BYTES, Q8_0_BYTES, Task, block_scale};
+use super::weighing::HEADS;
 use crate::processor::may_use;
 
 /// Processors with AVX2, FMA and F16C.
@@ -118,6 +119,7 @@ impl Lanes for Avx2 {
     type F32 = __m256;
     const WIDTH: usize = 8;
     const BLOCK_ROWS: usize = 6;
+    const HEADS: usize = 1;
 
     fn run<T: Task>(self, task: T) {
         #[target_feature(enable = "avx2,fma,f16c")]
@@ -383,6 +385,7 @@ impl Lanes for Avx512 {
     type F32 = __m512;
     const WIDTH: usize = 16;
     const BLOCK_ROWS: usize = 8;
+    const HEADS: usize = HEADS;
 
     fn run<T: Task>(self, task: T) {
         #[target_feature(enable = "avx512f,avx2,fma,f16c")]
