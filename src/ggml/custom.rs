@@ -16,6 +16,7 @@ use super::sys;
 use crate::error::{Error, Result};
 use crate::gguf::TensorType;
 use crate::kernels::pool::Pool;
+use crate::kernels::rows;
 use crate::kernels::shared::in_chunks;
 
 /// Most tensors a kernel reads beside its result.
@@ -209,18 +210,9 @@ unsafe extern "C" fn run(
     // A weight that is no number is in every row, and one row costs nothing. Later it may be too
     // late: ggml quantizes activations, which turns NaN into some number.
     let last_row = &output[(last - first - 1) * columns..];
-    if !all_finite(last_row) {
+    if !rows::all_finite(last_row) {
         operation.state.store(NOT_FINITE, Ordering::Relaxed);
     }
-}
-
-/// Whether no number is NaN or infinite: without an early end, which would look at one after the other.
-fn all_finite(numbers: &[f32]) -> bool {
-    const EXPONENT: u32 = 0x7f80_0000;
-    let is_special = |number: &f32| number.to_bits() & EXPONENT == EXPONENT;
-    !numbers
-        .iter()
-        .fold(false, |any, number| any | is_special(number))
 }
 
 impl Operation {

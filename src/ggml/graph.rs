@@ -1,5 +1,6 @@
 //! Graphs: what is computed, in which order, in which memory.
 
+use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -260,8 +261,32 @@ impl AllocatedGraph {
     /// # Errors
     /// [`Error::Ggml`] when the tensor is not this graph's, not f32, or smaller than `values`.
     pub(crate) fn read(&self, tensor: &Tensor, values: &mut [f32]) -> Result<()> {
+        // SAFETY: a number may be written where one was.
+        let places = unsafe { &mut *(std::ptr::from_mut(values) as *mut [MaybeUninit<f32>]) };
+        self.fill(tensor, places)
+    }
+
+    /// Appends the first `count` elements of an output tensor to `values`.
+    ///
+    /// # Errors
+    /// As [`AllocatedGraph::read`].
+    pub(crate) fn append(
+        &self,
+        tensor: &Tensor,
+        count: usize,
+        values: &mut Vec<f32>,
+    ) -> Result<()> {
+        values.reserve(count);
+        self.fill(tensor, &mut values.spare_capacity_mut()[..count])?;
+        // SAFETY: there is room for them, and they were just written.
+        unsafe { values.set_len(values.len() + count) };
+        Ok(())
+    }
+
+    /// Writes elements of an output tensor to all `places`.
+    fn fill(&self, tensor: &Tensor, places: &mut [MaybeUninit<f32>]) -> Result<()> {
         const OPERATION: &str = "read tensor";
-        let bytes = size_of_val(values);
+        let bytes = size_of_val(places);
         self.check(OPERATION, tensor, bytes)?;
         if tensor.get().type_ != sys::GGML_TYPE_F32 {
             let message = format!("expected f32, found {}", tensor.describe());
@@ -273,7 +298,7 @@ impl AllocatedGraph {
         if bytes > 0 {
             // SAFETY: the tensor has data and at least `bytes` of it, f32.
             unsafe {
-                sys::ggml_backend_tensor_get(tensor.raw(), values.as_mut_ptr().cast(), 0, bytes);
+                sys::ggml_backend_tensor_get(tensor.raw(), places.as_mut_ptr().cast(), 0, bytes);
             }
         }
         Ok(())

@@ -38,21 +38,21 @@ mod upcoming;
 /// `wide!(fn name(argument: Type, …) = body)`: `body` is an `#[inline(always)]` function of the same
 /// arguments.
 macro_rules! wide {
-    ($(#[$attribute:meta])* $visibility:vis fn $name:ident($($argument:ident: $type:ty),* $(,)?) = $body:path) => {
+    ($(#[$attribute:meta])* $visibility:vis fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? = $body:path) => {
         $(#[$attribute])*
-        $visibility fn $name($($argument: $type),*) {
+        $visibility fn $name($($argument: $type),*) $(-> $result)? {
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx2")]
-                fn avx2($($argument: $type),*) {
-                    $body($($argument),*);
+                fn avx2($($argument: $type),*) $(-> $result)? {
+                    $body($($argument),*)
                 }
                 if crate::processor::may_use("avx2") {
                     // SAFETY: the processor has AVX2, as just asked.
                     return unsafe { avx2($($argument),*) };
                 }
             }
-            $body($($argument),*);
+            $body($($argument),*)
         }
     };
 }

@@ -137,6 +137,20 @@ fn add_bias_and_residual_body(values: &mut [f32], bias: &[f32], residual: &[f32]
     }
 }
 
+wide! {
+    /// Whether no number is NaN or infinite: without an early end, which would look at one after the other.
+    pub(crate) fn all_finite(numbers: &[f32]) -> bool = all_finite_body
+}
+
+#[inline(always)]
+fn all_finite_body(numbers: &[f32]) -> bool {
+    const EXPONENT: u32 = 0x7f80_0000;
+    let is_special = |number: &f32| number.to_bits() & EXPONENT == EXPONENT;
+    !numbers
+        .iter()
+        .fold(false, |any, number| any | is_special(number))
+}
+
 /// Adds `bias` to each row of `values` and applies `activation`, while the row is in the cache.
 pub(crate) fn add_bias_and_activate(values: &mut [f32], bias: &[f32], activation: Elementwise) {
     for row in values.chunks_exact_mut(bias.len()) {

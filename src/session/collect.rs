@@ -20,11 +20,8 @@ impl Session {
         let width = self.model().hyperparameters().width;
         let output = &mut self.output;
         if let Some(logits) = &ports.logits {
-            let start = output.logits.len();
-            output
-                .logits
-                .resize(start + selected.len() * output.vocabulary, 0.0);
-            graph.read(logits, &mut output.logits[start..])?;
+            let count = selected.len() * output.vocabulary;
+            graph.append(logits, count, &mut output.logits)?;
         }
         let mut last = vec![0.0; selected.len() * width];
         if let Some(port) = &ports.last_hidden_state {

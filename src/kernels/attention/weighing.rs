@@ -101,14 +101,18 @@ impl<T: Number, const HALF: bool> Weighing<'_, T, HALF> {
                 end += 1;
             }
             let cells = &cells[start..end];
-            if values.head.width == 4 * L::WIDTH {
+            if N > 1 && values.head.width == 4 * L::WIDTH {
                 let (sums, padded) = (&mut *state.sums, state.padded);
                 values.add::<L, HALF, N, 4>(lanes, cells, sums, padded, weights, start);
             } else {
                 for row in 0..N {
-                    let values = values.of_head(row);
-                    let sums = &mut state.sums[row * state.padded..][..state.padded];
-                    values.add_all::<L, HALF>(lanes, cells, sums, &weights[row], start);
+                    lanes.run(Adding::<_, HALF> {
+                        values: values.of_head(row),
+                        cells,
+                        weights: &weights[row],
+                        start,
+                        sums: &mut state.sums[row * state.padded..][..state.padded],
+                    });
                 }
             }
             start = end;
@@ -155,8 +159,56 @@ impl<T: Number, const HALF: bool> Weighing<'_, T, HALF> {
             if correction != 1.0 {
                 scale::<L, false>(lanes, sums, correction);
             }
-            let values = values.of_head(row);
-            values.add_all::<L, false>(lanes, cells, sums, weights, 0);
+            lanes.run(Adding::<_, false> {
+                values: values.of_head(row),
+                cells,
+                weights,
+                start: 0,
+                sums,
+            });
+        }
+    }
+}
+
+/// The work: adding weighted values of one head. A task of its own, since its code is large. `HALF` as in [`Weighing`].
+struct Adding<'a, T, const HALF: bool> {
+    values: Values<'a, T>,
+    cells: &'a [u32],
+    weights: &'a [f32; KEYS],
+    /// Where the first cell's weight is.
+    start: usize,
+    sums: &'a mut [f32],
+}
+
+impl<T: Number, const HALF: bool> Task for Adding<'_, T, HALF> {
+    /// As many columns at a time as sums fit into registers.
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let Self {
+            values,
+            cells,
+            weights,
+            start,
+            sums,
+        } = self;
+        let weights = std::array::from_ref(weights);
+        let mut column = 0;
+        macro_rules! add {
+            ($vectors:literal, $width:expr) => {{
+                let part = values.part(column, $width);
+                let sums = &mut sums[column..];
+                part.add::<L, HALF, 1, $vectors>(lanes, cells, sums, 0, weights, start);
+                column += $width;
+            }};
+        }
+        while column + 8 * L::WIDTH <= values.head.width {
+            add!(8, 8 * L::WIDTH);
+        }
+        while column + 4 * L::WIDTH <= values.head.width {
+            add!(4, 4 * L::WIDTH);
+        }
+        while column < values.head.width {
+            add!(1, L::WIDTH.min(values.head.width - column));
         }
     }
 }
@@ -274,38 +326,6 @@ impl<'a, T: Number> Values<'a, T> {
             ..self.head
         };
         Self { head, ..self }
-    }
-
-    /// Adds weighted values of one head, as many columns at a time as sums fit into registers. The first cell's weight is that
-    /// at `start`.
-    #[inline(always)]
-    fn add_all<L: Lanes, const HALF: bool>(
-        self,
-        lanes: L,
-        cells: &[u32],
-        sums: &mut [f32],
-        weights: &[f32; KEYS],
-        start: usize,
-    ) {
-        let weights = std::array::from_ref(weights);
-        let mut column = 0;
-        macro_rules! add {
-            ($vectors:literal, $width:expr) => {{
-                let part = self.part(column, $width);
-                let sums = &mut sums[column..];
-                part.add::<L, HALF, 1, $vectors>(lanes, cells, sums, 0, weights, start);
-                column += $width;
-            }};
-        }
-        while column + 8 * L::WIDTH <= self.head.width {
-            add!(8, 8 * L::WIDTH);
-        }
-        while column + 4 * L::WIDTH <= self.head.width {
-            add!(4, 4 * L::WIDTH);
-        }
-        while column < self.head.width {
-            add!(1, L::WIDTH.min(self.head.width - column));
-        }
     }
 
     /// Adds weighted values of `N` heads in `VECTORS` vectors of columns, of which a single one may be short.

@@ -195,11 +195,6 @@ wide! {
 fn halves_body(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) {
     let mut rounded = [f16::ZERO; BLOCK];
     let mut expanded = [0.0; BLOCK];
-    let (column, row) = if tokens < COLUMN_BY_COLUMN {
-        (1, columns)
-    } else {
-        (tokens, 1)
-    };
     for (token, x) in x.chunks_exact(columns).enumerate() {
         for (block, x) in x.chunks(BLOCK).enumerate() {
             let (rounded, expanded) = (&mut rounded[..x.len()], &mut expanded[..x.len()]);
@@ -209,9 +204,20 @@ fn halves_body(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) {
                 conversion::round(x, rounded);
                 conversion::expand(rounded, expanded);
             }
-            for (index, value) in expanded.iter().enumerate() {
-                let place = (block * BLOCK + index) * column + token * row;
-                output[4 * place..4 * place + 4].copy_from_slice(&value.to_ne_bytes());
+            let first = block * BLOCK;
+            if tokens < COLUMN_BY_COLUMN {
+                let row = &mut output[4 * (token * columns + first)..][..4 * expanded.len()];
+                for (place, value) in row.as_chunks_mut().0.iter_mut().zip(&*expanded) {
+                    *place = value.to_ne_bytes();
+                }
+            } else {
+                for (index, value) in expanded.iter().enumerate() {
+                    put(
+                        output,
+                        (first + index) * tokens + token,
+                        value.to_ne_bytes(),
+                    );
+                }
             }
         }
     }
