@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::context::Tensor;
 use super::device::{BufferType, Device};
-use super::pages::Pages;
 use super::sys;
 use crate::error::{Error, Result};
 use crate::gguf::Bytes;
@@ -17,17 +16,15 @@ pub(crate) struct Buffer {
     used: std::sync::Mutex<usize>,
     alignment: usize,
     /// What a buffer over memory that ggml did not allocate points into.
-    memory: Memory,
+    _memory: Memory,
 }
 
 /// Who owns a buffer's bytes; kept for as long as the buffer.
+#[expect(dead_code, reason = "held, never read")]
 enum Memory {
     Device,
-    Shared {
-        #[expect(dead_code, reason = "held, never read")]
-        bytes: Bytes,
-    },
-    Pages(Pages),
+    Shared(Bytes),
+    Pages(memmap2::MmapMut),
 }
 
 // SAFETY: the handle is owned; ggml's buffers are not tied to a thread.
@@ -59,7 +56,7 @@ impl Buffer {
             raw,
             used: std::sync::Mutex::new(0),
             alignment: buffer_type.alignment(),
-            memory: Memory::Device,
+            _memory: Memory::Device,
         }))
     }
 
@@ -80,7 +77,7 @@ impl Buffer {
         // here places results in a borrowed buffer.
         let (start, length) = (slice.as_ptr().cast_mut(), slice.len());
         // SAFETY: the bytes stay where they are for as long as `bytes` is held.
-        unsafe { Self::over(device, start, length, Memory::Shared { bytes }) }
+        unsafe { Self::over(device, start, length, Memory::Shared(bytes)) }
     }
 
     /// A buffer over host memory that `memory` keeps in place.
@@ -106,7 +103,7 @@ impl Buffer {
             raw,
             used: std::sync::Mutex::new(0),
             alignment: HOST_ALIGNMENT,
-            memory,
+            _memory: memory,
         }))
     }
 
@@ -116,19 +113,12 @@ impl Buffer {
     /// [`Error::Memory`] when the address space cannot be had; [`Error::Ggml`] when the device cannot
     /// use host memory.
     pub(crate) fn zeroed(device: Device, bytes: usize) -> Result<Arc<Self>> {
-        let mut pages = Pages::zeroed(bytes)?;
-        let whole = pages.bytes_mut();
-        let (start, length) = (whole.as_mut_ptr(), whole.len());
+        let mut pages = memmap2::MmapMut::map_anon(bytes.max(1))
+            .map_err(|source| Error::Memory(format!("{bytes} bytes: {source}")))?;
+        let (start, length) = (pages.as_mut_ptr(), pages.len());
         // SAFETY: whole pages, readable and writable, that live as long as `pages`; nothing else uses
         // them.
         unsafe { Self::over(device, start, length, Memory::Pages(pages)) }
-    }
-
-    /// Asks the system to hold the memory of [`Buffer::zeroed`] in large pages, see [`Pages::make_large`].
-    pub(crate) fn make_pages_large(&self) {
-        if let Memory::Pages(pages) = &self.memory {
-            pages.make_large();
-        }
     }
 
     /// Sets every byte to 0.

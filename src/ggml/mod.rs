@@ -16,7 +16,6 @@ pub(crate) mod graph;
 mod log;
 pub mod map;
 pub(crate) mod ops;
-mod pages;
 pub mod quantize;
 mod remote;
 mod scheduler;

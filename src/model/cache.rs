@@ -1,7 +1,5 @@
 //! The KV cache: the keys and values of tokens that were processed, and which sequences they are of.
 
-use std::sync::Arc;
-
 use crate::error::{Error, Result};
 use crate::ggml::buffer::{self, Buffer};
 use crate::ggml::context::{Context, Tensor};
@@ -241,8 +239,6 @@ pub(crate) struct KvCache {
     pub(crate) values: Vec<Tensor>,
     /// Bytes on each device.
     bytes: Vec<(Device, usize)>,
-    /// The CPU's part, until its pages are large.
-    small_pages: Option<Arc<Buffer>>,
 }
 
 impl KvCache {
@@ -281,7 +277,6 @@ impl KvCache {
             homes.push(home(devices, layer, tensor_type, hyperparameters.width)?);
         }
         let mut bytes = Vec::new();
-        let mut small_pages = None;
         for device in devices.gpus().into_iter().chain([devices.cpu()]) {
             let there = |tensors: &[Tensor]| -> Vec<Tensor> {
                 let tensors = tensors.iter().zip(&homes);
@@ -305,29 +300,13 @@ impl KvCache {
             for tensor in keys.iter().chain(&values) {
                 buffer.place_next(tensor)?;
             }
-            if device == devices.cpu() {
-                small_pages = Some(buffer);
-            }
             bytes.push((device, size));
         }
         Ok(Self {
             keys,
             values,
             bytes,
-            small_pages,
         })
-    }
-
-    /// Says that cells below `end` are in use. When these are half of all, the CPU's part goes into large pages: one token's
-    /// attention reads a row of each cell, so that it looks up nearly as many pages as there are. Before, large pages would
-    /// take memory for cells that may never be used.
-    pub(crate) fn used(&mut self, end: usize) {
-        let cells = self.keys.first().map_or(0, |keys| keys.shape()[1]);
-        if 2 * end >= cells
-            && let Some(pages) = self.small_pages.take()
-        {
-            pages.make_pages_large();
-        }
     }
 
     /// Keys and values of each layer, in this order.

@@ -362,7 +362,6 @@ impl Session {
             }
             cells.push(cell as i64);
         }
-        self.cache.used(self.cells.end());
         let selected: Vec<usize> = (0..tokens.len())
             .filter(|&index| tokens[index].output)
             .collect();
