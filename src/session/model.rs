@@ -230,6 +230,16 @@ impl Model {
         checksum.finish()
     }
 
+    /// Gives back the mapped pages of the position embeddings. A token reads one row, which no other token of its sequence
+    /// reads again; until then they would be memory in use.
+    pub(super) fn release_positions(&self) {
+        let info = self.gguf.tensor("position_embd.weight");
+        if let (Some(map), Some(info)) = (&self.map, info) {
+            let start = info.offset as usize;
+            map.release(start..start.saturating_add(info.bytes as usize));
+        }
+    }
+
     /// The type that most of the model's work is done in: that of its first layer's projection.
     pub(super) fn matrix_type(&self) -> Result<TensorType> {
         let layer = self.weights.layers.first();

@@ -35,7 +35,12 @@ pub struct Session {
     /// The graph of the last single token, and that of the last stretch of text.
     graphs: [Option<ReadyGraph>; 2],
     pub(super) output: Output,
+    /// Position embeddings read since their pages were given back.
+    positions_read: usize,
 }
+
+/// Position embeddings that are read before their pages are given back: a few hundred kilobytes.
+const POSITIONS_KEPT: usize = 64;
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -90,6 +95,7 @@ impl Session {
             cache,
             graphs: [None, None],
             output: Output::default(),
+            positions_read: 0,
         })
     }
 
@@ -448,6 +454,11 @@ impl Session {
             write(graph, &selection.mask, &mask)?;
         }
         graph.compute(&mut self.backends)?;
+        self.positions_read += tokens.len();
+        if self.positions_read >= POSITIONS_KEPT {
+            self.positions_read = 0;
+            self.model.release_positions();
+        }
         self.collect(&*ready, tokens, selected)
     }
 
