@@ -261,7 +261,7 @@ impl AllocatedGraph {
     /// # Errors
     /// [`Error::Ggml`] when the tensor is not this graph's, not f32, or smaller than `values`.
     pub(crate) fn read(&self, tensor: &Tensor, values: &mut [f32]) -> Result<()> {
-        // SAFETY: a number may be written where one was.
+        // SAFETY: the same places; `fill` writes numbers into them and nothing else.
         let places = unsafe { &mut *(std::ptr::from_mut(values) as *mut [MaybeUninit<f32>]) };
         self.fill(tensor, places)
     }
@@ -283,7 +283,7 @@ impl AllocatedGraph {
         Ok(())
     }
 
-    /// Writes elements of an output tensor to all `places`.
+    /// Writes elements of an output tensor, from its first one on, to all `places`; to none of them after an error.
     fn fill(&self, tensor: &Tensor, places: &mut [MaybeUninit<f32>]) -> Result<()> {
         const OPERATION: &str = "read tensor";
         let bytes = size_of_val(places);

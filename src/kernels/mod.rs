@@ -35,8 +35,8 @@ mod upcoming;
 
 /// Compiles a function's body for the instruction sets worth having, and runs the best one.
 ///
-/// `wide!(fn name(argument: Type, …) = body)`: `body` is an `#[inline(always)]` function of the same
-/// arguments.
+/// `wide!(fn name(argument: Type, …) -> Type = body)`: `body` is an `#[inline(always)]` function of the same
+/// arguments and result, if there is one.
 macro_rules! wide {
     ($(#[$attribute:meta])* $visibility:vis fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? = $body:path) => {
         $(#[$attribute])*

@@ -174,6 +174,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_number_is_found_at_every_place() {
+        let largest = [f32::MAX, f32::MIN, f32::MIN_POSITIVE, -0.0];
+        for count in 0..40 {
+            let mut row = numbers(count, 5);
+            for (place, &number) in row.iter_mut().zip(&largest) {
+                *place = number;
+            }
+            assert!(all_finite(&row), "{count}");
+            for index in 0..count {
+                for special in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                    let before = std::mem::replace(&mut row[index], special);
+                    assert!(!all_finite(&row), "{special} at {index} of {count}");
+                    row[index] = before;
+                }
+            }
+        }
+    }
+
+    #[test]
     fn layer_norm_agrees_with_its_formula_at_any_width() {
         let mut worst = 0.0f64;
         for columns in [1, 7, 16, 64, 100, 768] {
