@@ -1,4 +1,4 @@
-# The stage `arm`, read by .ci/run: built with ./cross.sh, run under qemu as the boards' processors.
+# The stage `arm`, read by .ci/run: built with scripts/cross.sh, run under qemu as the boards' processors.
 
 [ "$(uname -s)" = Linux ] || { skip "arm (needs Linux)"; return; }
 has qemu-aarch64-static || install qemu-user-static ||
@@ -51,13 +51,13 @@ expected=$(tokens "${CARGO_TARGET_DIR:-target}/release/gpt2")
 [ -n "$expected" ]
 
 # Size, stripped and without the demo model.
-./cross.sh $arm64 build --locked --release --package gpt2-edge-tools --no-default-features --features $features
+scripts/cross.sh $arm64 build --locked --release --package gpt2-edge-tools --no-default-features --features $features
 aarch64-linux-gnu-strip -o "$cross/gpt2-stripped" "$cross/$arm64/release/gpt2"
 bytes=$(stat -c %s "$cross/gpt2-stripped")
 note "arm: gpt2 for $arm64 without the demo model, stripped: $bytes bytes"
 [ "$bytes" -le 12000000 ] || { echo "gpt2 has $bytes bytes, more than 12 MB" >&2; return 1; }
 
-./cross.sh $arm64 build --locked --release --package gpt2-edge-tools --features dispatch
+scripts/cross.sh $arm64 build --locked --release --package gpt2-edge-tools --features dispatch
 # Processor, and the CPU code it runs: Raspberry Pi 3, 4 and 5, and all that qemu knows.
 for board in "cortex-a53 armv8.0" "cortex-a72 armv8.0" "cortex-a76 armv8.2-dotprod" "max armv8.6-i8mm"; do
     read -r cpu name <<<"$board"
@@ -67,7 +67,7 @@ for board in "cortex-a53 armv8.0" "cortex-a72 armv8.0" "cortex-a76 armv8.2-dotpr
     found=$(tokens $gpt2)
     [ "$found" = "$expected" ] || { echo "$cpu: expected $expected, found $found" >&2; return 1; }
 done
-arm_tests() { QEMU_CPU=$1 ./cross.sh $arm64 test --locked --release --package gpt2-edge --features dispatch "${@:2}"; }
+arm_tests() { QEMU_CPU=$1 scripts/cross.sh $arm64 test --locked --release --features dispatch "${@:2}"; }
 for cpu in cortex-a53 cortex-a72 cortex-a76; do
     arm_tests $cpu --test golden -- --test-threads=1
 done
@@ -83,8 +83,8 @@ else
 fi
 
 # A C program that only generates, with the library in it.
-./cross.sh $arm64 -- ./install.sh --target $arm64 --only static --prefix "$(realpath "$cross")/prefix"
-rm -rf "$cross/c" && cp -r examples/c "$cross/c"
+scripts/cross.sh $arm64 -- scripts/install.sh --target $arm64 --only static --prefix "$(realpath "$cross")/prefix"
+rm -rf "$cross/c" && cp -r crates/capi/examples "$cross/c"
 make --directory "$cross/c" LINK=static CC=aarch64-linux-gnu-gcc PKG_CONFIG_PATH="$(realpath "$cross")/prefix/lib/pkgconfig" generate
 aarch64-linux-gnu-strip "$cross/c/generate"
 bytes=$(stat -c %s "$cross/c/generate")
@@ -97,7 +97,7 @@ instructions_per_token
 
 # 32 bits: built, and a text written.
 arm32=armv7-unknown-linux-gnueabihf
-if ./cross.sh $arm32 build --locked --release --package gpt2-edge-tools; then
+if scripts/cross.sh $arm32 build --locked --release --package gpt2-edge-tools; then
     gpt2="qemu-arm-static -L /usr/arm-linux-gnueabihf -cpu cortex-a7 $cross/$arm32/release/gpt2"
     $gpt2 --version
     found=$(tokens $gpt2)

@@ -7,7 +7,7 @@
 
 # What waits for a thread by spinning waits for long where one thread runs at a time.
 VALGRIND=(valgrind --quiet --fair-sched=yes --error-exitcode=9 --leak-check=full
-    --errors-for-leak-kinds=definite,indirect,possible --suppressions="$PWD/tests/capi/c/valgrind.supp")
+    --errors-for-leak-kinds=definite,indirect,possible --suppressions="$PWD/crates/capi/tests/c/valgrind.supp")
 # One type whose products are ggml's, and one whose products are ours, with our threads.
 MODEL_TYPES=(f32 q8_0)
 
@@ -46,17 +46,17 @@ sanitize() {
         export RUSTC_BOOTSTRAP=1 CFLAGS=$flags CXXFLAGS=$flags
         export RUSTFLAGS="-Zsanitizer=$kind -Cunsafe-allow-abi-mismatch=sanitizer"
         if [ "$kind" = thread ]; then
-            names=tests/capi/c/tsan_names.c
+            names=crates/capi/tests/c/tsan_names.c
             build_rust_library || return 3
         fi
         export ASAN_OPTIONS=detect_leaks=1 TSAN_OPTIONS=halt_on_error=1
     fi
-    ./install.sh --profile dev "${only[@]}" --target "$target" --prefix "$folder"
+    scripts/install.sh --profile dev "${only[@]}" --target "$target" --prefix "$folder"
     libraries="$folder/lib/libgpt2.a $(PKG_CONFIG_PATH=$folder/lib/pkgconfig pkg-config --static --libs --cflags gpt2 |
         sed 's/-lgpt2 *//')"
     for program in convert interface abi threads; do
         # shellcheck disable=SC2086 # lists of words
-        gcc -std=gnu99 -g -O1 -pthread $flags -Itests/capi/c -o "$folder/$program" "tests/capi/c/$program.c" $names \
+        gcc -std=gnu99 -g -O1 -pthread $flags -Icrates/capi/tests/c -o "$folder/$program" "crates/capi/tests/c/$program.c" $names \
             $libraries -lm
     done
     for type in "${MODEL_TYPES[@]}"; do
@@ -72,12 +72,12 @@ sanitize() {
     if [ "$kind" = valgrind ]; then examples_under_valgrind "$folder"; fi
 }
 
-# The programs of examples/c with the library in $1, linked either way; greedy ones say under valgrind what they say without.
+# The programs of crates/capi/examples with the library in $1, linked either way; greedy ones say under valgrind what they say without.
 # What is drawn or printed with six digits may differ: valgrind has no AVX-512, whose kernels differ in last digits.
 examples_under_valgrind() {
     local folder=$1 link program prompt="It is a truth universally acknowledged, that" expected found must
     for link in static shared; do
-        cp -r examples/c "$folder/examples-$link"
+        cp -r crates/capi/examples "$folder/examples-$link"
         make --quiet --directory "$folder/examples-$link" LINK=$link PKG_CONFIG_PATH="$folder/lib/pkgconfig"
         while read -r must program arguments; do
             # shellcheck disable=SC2086 # a list of words

@@ -2,7 +2,6 @@
 //!
 //! Data flows one way: file → [`gguf`] → [`model`] → [`session`] → [`sampling`] → text.
 
-pub mod capi;
 pub mod chat;
 mod checksum;
 pub mod convert;
@@ -10,11 +9,9 @@ pub mod error;
 pub mod ggml;
 pub mod gguf;
 mod input;
-mod kernels;
 pub mod machine;
 pub mod model;
 pub mod output;
-mod processor;
 pub mod sampling;
 pub mod session;
 pub mod tasks;

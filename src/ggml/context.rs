@@ -8,7 +8,7 @@ use super::buffer::Buffer;
 use super::sys;
 use crate::error::{Error, Result};
 use crate::gguf::TensorType;
-use crate::kernels::pool::Pool;
+use gpt2_kernels::pool::Pool;
 
 /// The longest tensor name ggml keeps, without its final NUL.
 const NAME_BYTES: usize = sys::GGML_MAX_NAME as usize - 1;

@@ -15,9 +15,9 @@ use super::context::{Context, Tensor};
 use super::sys;
 use crate::error::{Error, Result};
 use crate::gguf::TensorType;
-use crate::kernels::pool::Pool;
-use crate::kernels::rows;
-use crate::kernels::shared::in_chunks;
+use gpt2_kernels::pool::Pool;
+use gpt2_kernels::rows;
+use gpt2_kernels::shared::in_chunks;
 
 /// Most tensors a kernel reads beside its result.
 pub(crate) const MAX_INPUTS: usize = 4;

@@ -5,6 +5,8 @@
 //! With `kernels` and the C interface, this is the only place with unsafe code.
 #![allow(unsafe_code, reason = "this module is where C is called")]
 
+#[cfg(test)]
+mod attention_tests;
 pub(crate) mod backend;
 pub(crate) mod buffer;
 pub(crate) mod context;

@@ -5,7 +5,7 @@ use std::ffi::c_void;
 use super::{sys, types};
 use crate::error::{Error, Result};
 use crate::gguf::TensorType;
-use crate::kernels::quantize;
+use gpt2_kernels::quantize;
 
 /// Checks the lengths and gives the bytes of `rows × columns` elements.
 fn expect_bytes(

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use super::sys;
 use crate::error::{Error, Result};
-use crate::processor;
+use gpt2_kernels::processor;
 
 /// The environment variable that chooses a variant.
 const CHOICE: &str = "GPT2_CPU";

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::ggml::ops::ElementFunction;
-use crate::kernels::activation::{self as kernels, Elementwise};
+use gpt2_kernels::activation::{self as kernels, Elementwise};
 
 /// The function between the two matrices of the feed-forward part.
 ///

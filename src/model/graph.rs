@@ -19,9 +19,9 @@ use crate::ggml::custom::RowKernel;
 use crate::ggml::gelu::gelu_table;
 use crate::ggml::graph::Graph;
 use crate::gguf::TensorType;
-use crate::kernels::attention::MAX_HEAD_WIDTH;
-use crate::kernels::pool::Pool;
-use crate::kernels::{half_table, linear};
+use gpt2_kernels::attention::MAX_HEAD_WIDTH;
+use gpt2_kernels::pool::Pool;
+use gpt2_kernels::{half_table, linear};
 
 /// What a graph is built for; one with an equal shape can be used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

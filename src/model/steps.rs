@@ -10,11 +10,11 @@ use crate::ggml::context::{Context, Tensor};
 use crate::ggml::custom::{Elements, MAX_INPUTS, RowKernel, Rows, StepKernel};
 use crate::ggml::quantize::dequantize_rows;
 use crate::gguf::TensorType;
-use crate::kernels::activation::Elementwise;
-use crate::kernels::attention::{Attention, Queries, Table, attend};
-use crate::kernels::pool::Pool;
-use crate::kernels::shared::in_chunks;
-use crate::kernels::{half_table, linear, rows};
+use gpt2_kernels::activation::Elementwise;
+use gpt2_kernels::attention::{Attention, Queries, Table, attend};
+use gpt2_kernels::pool::Pool;
+use gpt2_kernels::shared::in_chunks;
+use gpt2_kernels::{half_table, linear, rows};
 
 /// `weight · x`, without a bias: `[out, tokens]`; `as_if_alone` as in a batch.
 ///

@@ -23,8 +23,8 @@ use crate::ggml::device::{BufferType, Device};
 use crate::ggml::map::locking_failed;
 use crate::ggml::quantize::{dequantize_rows, has_expansion};
 use crate::gguf::{Gguf, TensorInfo, TensorType};
-use crate::kernels::linear;
 use crate::machine::parallel;
+use gpt2_kernels::linear;
 
 /// Scale and shift of a layer normalization.
 pub(crate) struct Norm {

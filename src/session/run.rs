@@ -15,9 +15,9 @@ use crate::ggml::backend::Backends;
 use crate::ggml::context::Tensor;
 use crate::ggml::device::Device;
 use crate::ggml::graph::{AllocatedGraph, Allocator};
-use crate::kernels::pool::Pool;
 use crate::model::cache::{Cells, KvCache, SequenceId, SequenceSet};
 use crate::model::graph::{self, GraphShape, Ports};
+use gpt2_kernels::pool::Pool;
 
 /// Attention looks at a multiple of this many cells, so that one graph serves many steps.
 const KEYS_STEP: usize = 32;

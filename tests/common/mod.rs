@@ -8,9 +8,12 @@ use gpt2::convert::{ConvertOptions, FileType, convert};
 use gpt2::session::{Model, ModelOptions};
 use serde_json::Value;
 
-/// A file of the project.
+/// A file of the project; `path` is relative to the workspace.
 pub(crate) fn project(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = package.ancestors();
+    let root = folders.find(|folder| folder.join("Cargo.lock").exists());
+    root.unwrap_or(package).join(path)
 }
 
 /// What transformers computed with the demo model.

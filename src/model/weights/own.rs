@@ -8,10 +8,10 @@ use rayon::prelude::*;
 use super::{Home, Placed};
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, TensorInfo, TensorType};
-use crate::kernels::linear;
 use crate::machine::parallel;
 use crate::model::Hyperparameters;
 use crate::model::tensor_table::{Role, TensorSpec};
+use gpt2_kernels::linear;
 
 /// The types that the kernels know, and what they call them.
 const FORMATS: [(TensorType, linear::Format); 6] = [

@@ -1,0 +1,287 @@
+//! Programs in C and C++: those of `examples/c`, which must say what the command `gpt2` says, and those that
+//! try every function.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use gpt2::convert::{ConvertOptions, FileType, convert};
+
+use crate::common::{austen, cores, project};
+use crate::installed_or_return;
+use crate::library::{Library, Link, exists, gpt2, run, text};
+
+const PROMPT: &str = "It is a truth universally acknowledged, that";
+
+/// `examples/c`, built by its Makefile.
+fn examples(library: &Library, link: &str, folder: &Path) -> PathBuf {
+    let copy = folder.join(link);
+    fs::create_dir(&copy).unwrap();
+    for entry in fs::read_dir(project("crates/capi/examples")).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, copy.join(path.file_name().unwrap())).unwrap();
+    }
+    run(Command::new("make")
+        .arg("--directory")
+        .arg(&copy)
+        .arg(format!("LINK={link}"))
+        .arg("CFLAGS=-O2 -Wall -Wextra -Werror")
+        .arg("CXXFLAGS=-O2 -Wall -Wextra -Werror")
+        .env("PKG_CONFIG_PATH", library.path("lib/pkgconfig")));
+    copy
+}
+
+#[test]
+fn examples_say_what_the_command_says() {
+    let library = installed_or_return!();
+    let _cores = cores();
+    let folder = tempfile::tempdir().unwrap();
+    let model = austen("q8_0", folder.path());
+    let generate = |arguments: &[&str]| {
+        let mut command = gpt2();
+        command.arg("generate").arg("-m").arg(&model);
+        run(command.args(["-p", PROMPT, "-n", "24"]).args(arguments))
+    };
+    let greedy = generate(&[]);
+    let drawn = generate(&[
+        "--do-sample",
+        "--temperature",
+        "0.8",
+        "--top-k",
+        "40",
+        "--seed",
+        "7",
+    ]);
+    assert_ne!(greedy, drawn);
+    let drawing = ["do_sample=true", "temperature=0.8", "top_k=40", "seed=7"];
+    for link in ["static", "shared"] {
+        let folder = examples(library, link, folder.path());
+        for program in ["generate", "generate_cpp"] {
+            let example = |parameters: &[&str]| {
+                let mut command = library.command(&folder.join(program));
+                let command = command.arg(&model).args([PROMPT, "max_new_tokens=24"]);
+                run(command.args(parameters))
+            };
+            assert_eq!(example(&[]), greedy, "{link} {program}");
+            assert_eq!(example(&drawing), drawn, "{link} {program}");
+        }
+        let likeness = |a: &str, b: &str| -> f64 {
+            let mut command = library.command(&folder.join("embed"));
+            run(command.arg(&model).args([a, b]))
+                .trim()
+                .parse()
+                .unwrap()
+        };
+        assert!((likeness(PROMPT, PROMPT) - 1.0).abs() < 1e-6);
+        assert!(likeness("She was happy.", "She was glad.") > likeness("She was happy.", "1 2 3"));
+        let mut command = library.command(&folder.join("sampler"));
+        let text = run(command.arg(&model).args([PROMPT, "20"]));
+        assert!(text.trim().len() > 20 && !text.contains('e'), "{text}");
+        // With a letter that no token has, nothing is ruled out.
+        let mut command = library.command(&folder.join("sampler"));
+        let text = run(command.arg(&model).args([PROMPT, "24", "\u{1}"]));
+        assert_eq!(text, greedy);
+        failures_are_told(library, &folder, &model);
+    }
+}
+
+fn failures_are_told(library: &Library, folder: &Path, model: &Path) {
+    for program in ["generate", "generate_cpp"] {
+        for (arguments, word) in [
+            (["/no/such.gguf", "a", "top_k=1"], "/no/such.gguf"),
+            ([model.to_str().unwrap(), "a", "top_kk=1"], "top_kk"),
+        ] {
+            let mut command = library.command(&folder.join(program));
+            let output = command.args(arguments).output().unwrap();
+            assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+            let message = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(
+                message.starts_with("error: ") && message.contains(word),
+                "{message}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_program_that_only_generates_is_small() {
+    let library = installed_or_return!();
+    if cfg!(debug_assertions) {
+        println!("skipped: the size is that of a release build");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let program = examples(library, "static", folder.path()).join("generate");
+    run(Command::new("strip").arg(&program));
+    let bytes = program.metadata().unwrap().len();
+    println!("{bytes} bytes");
+    assert!(bytes <= 4_000_000, "{bytes} bytes");
+}
+
+#[test]
+fn every_function_does_what_the_header_says() {
+    let library = installed_or_return!();
+    let _cores = cores();
+    let folder = tempfile::tempdir().unwrap();
+    // With the kernels of ggml and with ours.
+    for (kind, link) in [("f32", Link::Static), ("q8_0", Link::Shared)] {
+        let model = austen(kind, folder.path());
+        let scratch = folder.path().join(format!("scratch-{link:?}"));
+        fs::create_dir(&scratch).unwrap();
+        let mut program = library.program("interface", link, folder.path());
+        let output = run(program.arg(&model).arg(&scratch));
+        assert!(
+            output.ends_with(" lines of log\n") && !output.starts_with("0 "),
+            "{output}"
+        );
+    }
+}
+
+#[test]
+fn the_wrapper_for_cpp_works() {
+    let library = installed_or_return!();
+    let _cores = cores();
+    let folder = tempfile::tempdir().unwrap();
+    let model = austen("f32", folder.path());
+    let program = folder.path().join("wrapper");
+    run(Command::new("g++")
+        .args([
+            "-std=c++17",
+            "-O1",
+            "-Wall",
+            "-Wextra",
+            "-Wpedantic",
+            "-Werror",
+        ])
+        .args(library.flags(&["--cflags"]))
+        .arg("-o")
+        .arg(&program)
+        .arg(project("crates/capi/tests/c/wrapper.cpp"))
+        .args(library.flags(&["--libs"])));
+    let output = run(library.command(&program).arg(&model).arg(folder.path()));
+    assert_eq!(output, "wrapped\n");
+}
+
+#[test]
+fn eight_threads_share_a_model() {
+    let library = installed_or_return!();
+    let _cores = cores();
+    let folder = tempfile::tempdir().unwrap();
+    let model = austen("q8_0", folder.path());
+    let mut program = library.program("threads", Link::Shared, folder.path());
+    let output = run(program.arg(&model).arg(folder.path()));
+    assert_eq!(output, "the same from every thread\n");
+}
+
+/// A table without its first column.
+fn without_marks(text: &str) -> String {
+    let line = |line: &str| format!("{}\n", line.split_once('\t').map_or("", |(_, rest)| rest));
+    text.lines().map(line).collect()
+}
+
+#[test]
+fn tasks_say_what_the_command_says() {
+    let library = installed_or_return!();
+    let _cores = cores();
+    let folder = tempfile::tempdir().unwrap();
+    let program = library.program("tasks", Link::Shared, folder.path());
+    let program = PathBuf::from(program.get_program());
+    let text = "Emma Woodhouse lived at Hartfield.";
+    let cases: [(&str, &str, &[&str], &[&str]); 4] = [
+        ("classify", "seqcls", &[text], &["-p", text]),
+        ("tag", "tokencls", &[text], &["-p", text]),
+        (
+            "answer",
+            "qa",
+            &[text, "Who?"],
+            &["-p", text, "--question", "Who?", "--top-k", "2"],
+        ),
+        (
+            "choose",
+            "doubleheads",
+            &[text, " Yes.", " No."],
+            &["-p", text, "--choice", " Yes.", "--choice", " No."],
+        ),
+    ];
+    for (task, checkpoint, ours, theirs) in cases {
+        let model = folder.path().join(format!("{checkpoint}.gguf"));
+        let source = project(&format!("tests/data/heads/{checkpoint}"));
+        let options = ConvertOptions::new(FileType::from_name("f32").unwrap());
+        convert(&source, &model, &options, &()).unwrap();
+        let found = run(library.command(&program).arg(task).arg(&model).args(ours));
+        let expected = run(gpt2().arg(task).arg("-m").arg(&model).args(theirs));
+        let expected = match task {
+            "choose" => without_marks(&expected),
+            _ => expected,
+        };
+        assert!(!found.is_empty());
+        assert_eq!(found, expected, "{task}");
+    }
+    let model = austen("f32", folder.path());
+    let found = run(library.command(&program).arg("embed").arg(&model).arg(text));
+    let length: f64 = found
+        .lines()
+        .map(|line| line.parse::<f64>().unwrap().powi(2))
+        .sum();
+    assert_eq!(found.lines().count(), 256);
+    assert!((length - 1.0).abs() < 1e-5, "{length}");
+}
+
+#[test]
+fn cmake_finds_the_library() {
+    let library = installed_or_return!();
+    if !exists("cmake") {
+        println!("skipped: no cmake");
+        return;
+    }
+    let _cores = cores();
+    let folder = tempfile::tempdir().unwrap();
+    let model = austen("q4_0", folder.path());
+    for target in ["gpt2::gpt2", "gpt2::static", "gpt2::shared"] {
+        let source = project("crates/capi/tests/c/abi.c");
+        let include = project("crates/capi/tests/c");
+        let list = format!(
+            "cmake_minimum_required(VERSION 3.10)\nproject(test C)\nfind_package(gpt2 0.1 REQUIRED)\n\
+             add_executable(abi {})\ntarget_include_directories(abi PRIVATE {})\n\
+             target_link_libraries(abi {target})\n",
+            source.display(),
+            include.display()
+        );
+        let project = folder.path().join(target.replace("::", "-"));
+        fs::create_dir(&project).unwrap();
+        fs::write(project.join("CMakeLists.txt"), list).unwrap();
+        let build = project.join("build");
+        run(Command::new("cmake")
+            .arg("-S")
+            .arg(&project)
+            .arg("-B")
+            .arg(&build)
+            .arg(format!(
+                "-DCMAKE_PREFIX_PATH={}",
+                library.path("").display()
+            )));
+        run(Command::new("cmake").arg("--build").arg(&build));
+        run(library.command(&build.join("abi")).arg(&model));
+    }
+}
+
+#[test]
+fn what_was_installed_can_be_taken_away() {
+    let library = installed_or_return!();
+    let folder = tempfile::tempdir().unwrap();
+    let prefix = folder.path().to_str().unwrap();
+    for entry in ["lib", "include"] {
+        run(Command::new("cp")
+            .arg("-r")
+            .arg(library.path(entry))
+            .arg(prefix));
+    }
+    run(Command::new(project("scripts/install.sh")).args(["--prefix", prefix, "--uninstall"]));
+    let left = run(Command::new("find").args([prefix, "-not", "-type", "d"]));
+    assert_eq!(left, "");
+    let usage = Command::new(project("scripts/install.sh"))
+        .arg("--prefx")
+        .output()
+        .unwrap();
+    assert_eq!(usage.status.code(), Some(2));
+}

@@ -1,0 +1,183 @@
+//! The kernels one by one, on one thread: `cargo bench --package gpt2-edge-kernels --`, with a part of a name to choose.
+//!
+//! Products with one token read weights that are in no cache, and their throughput is bytes of weights; with many tokens it
+//! is multiplications and additions. `GPT2_BENCH_CPU=avx2` keeps to the instructions of AVX2.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use gpt2_kernels::attention::{Attention, Queries, Table, attend};
+use gpt2_kernels::linear::{Arena, Finish, Format, Matrix, multiply};
+use gpt2_kernels::pool::Pool;
+use gpt2_kernels::rows::{LayerNorm, layer_norm};
+use half::f16;
+
+/// Rows and columns of the first matrix of GPT-2's feed-forward part.
+const SHAPE: (usize, usize) = (3072, 768);
+/// More than any cache holds.
+const COLD_BYTES: usize = 128 << 20;
+/// Tokens of a prefill.
+const MANY: usize = 256;
+/// Heads and their width.
+const HEADS: (usize, usize) = (12, 64);
+
+const FORMATS: &[(&str, Format, usize, usize)] = &[
+    ("q4_0", Format::Q4_0, 32, 18),
+    ("q8_0", Format::Q8_0, 32, 34),
+    ("q4_k", Format::Q4K, 256, 144),
+    ("q5_k", Format::Q5K, 256, 176),
+    ("q6_k", Format::Q6K, 256, 210),
+    ("f16", Format::F16, 1, 2),
+];
+
+/// Numbers between −1 and 1 that look random.
+fn numbers(count: usize) -> Vec<f32> {
+    let mut state = 1u32;
+    let next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    std::iter::repeat_with(next).take(count).collect()
+}
+
+/// A matrix as a file would hold it: bytes that are small positive numbers wherever they are a scale.
+fn matrix(format: Format, elements: usize, block_bytes: usize) -> Matrix {
+    let (rows, columns) = SHAPE;
+    let bytes = rows * columns / elements * block_bytes;
+    let source: Vec<u8> = (0..bytes)
+        .map(|index| (index * 37 % 61) as u8 & 0x3b)
+        .collect();
+    let arranged = Matrix::arranged_bytes(format, rows, columns);
+    let mut arena = Arena::new(arranged).expect("memory");
+    Matrix::arrange(
+        format,
+        rows,
+        columns,
+        &source,
+        &mut arena.bytes_mut()[..arranged],
+    );
+    Matrix::new(format, rows, columns, Arc::new(arena), 0..arranged)
+}
+
+fn products(criterion: &mut Criterion) {
+    let pool = Pool::new(1);
+    let (rows, columns) = SHAPE;
+    for tokens in [1, MANY] {
+        let mut group = criterion.benchmark_group(format!("product of {tokens}"));
+        group
+            .sample_size(20)
+            .measurement_time(Duration::from_secs(3));
+        let x = numbers(tokens * columns);
+        let mut output = vec![0.0; tokens * rows];
+        for &(name, format, elements, block_bytes) in FORMATS {
+            let bytes = rows * columns / elements * block_bytes;
+            let count = if tokens == 1 {
+                COLD_BYTES.div_ceil(bytes)
+            } else {
+                1
+            };
+            let matrices: Vec<_> = (0..count)
+                .map(|_| matrix(format, elements, block_bytes))
+                .collect();
+            group.throughput(if tokens == 1 {
+                Throughput::Bytes((bytes * count) as u64)
+            } else {
+                Throughput::Elements((rows * columns * tokens) as u64)
+            });
+            group.bench_function(name, |bencher| {
+                bencher.iter(|| {
+                    for matrix in &matrices {
+                        multiply(
+                            matrix,
+                            black_box(&x),
+                            &Finish::Nothing.into(),
+                            &pool,
+                            &mut output,
+                        );
+                    }
+                });
+            });
+        }
+        group.finish();
+    }
+}
+
+fn attention(criterion: &mut Criterion) {
+    let pool = Pool::new(1);
+    let (heads, head_width) = HEADS;
+    let width = heads * head_width;
+    let mut group = criterion.benchmark_group("attention of a layer");
+    for (tokens, cells) in [(1, 1024), (MANY, MANY), (MANY, 1024)] {
+        let queries = numbers(tokens * width);
+        let table: Vec<f16> = numbers(cells * width)
+            .into_iter()
+            .map(f16::from_f32)
+            .collect();
+        let seen = |token: usize, cell: usize| cell <= cells - tokens + token;
+        let mask: Vec<f16> = (0..tokens * cells)
+            .map(|index| {
+                if seen(index / cells, index % cells) {
+                    f16::ZERO
+                } else {
+                    f16::NEG_INFINITY
+                }
+            })
+            .collect();
+        let work = Attention {
+            queries: Queries {
+                data: &queries,
+                stride: width,
+            },
+            keys: Table::F16(&table),
+            values: Table::F16(&table),
+            mask: &mask,
+            tokens,
+            cells,
+            heads,
+            head_width,
+            scale: 0.125,
+        };
+        let mut output = vec![0.0; tokens * width];
+        group.bench_function(
+            BenchmarkId::new(format!("{tokens} tokens"), cells),
+            |bencher| {
+                bencher.iter(|| attend(black_box(&work), &pool, &mut output));
+            },
+        );
+    }
+    group.finish();
+}
+
+fn rows(criterion: &mut Criterion) {
+    let columns = SHAPE.1;
+    let (x, weight, bias) = (numbers(MANY * columns), numbers(columns), numbers(columns));
+    let mut output = vec![0.0; MANY * columns];
+    let mut group = criterion.benchmark_group(format!("rows of {MANY}"));
+    group.throughput(Throughput::Elements((MANY * columns) as u64));
+    group.bench_function("layer norm", |bencher| {
+        let norm = LayerNorm {
+            x: &x,
+            weight: &weight,
+            bias: &bias,
+            epsilon: 1e-5,
+        };
+        bencher.iter(|| layer_norm(black_box(&norm), &mut output));
+    });
+    group.bench_function("gelu", |bencher| {
+        bencher.iter(|| gpt2_kernels::activation::gelu_tanh(black_box(&mut output)));
+    });
+    group.finish();
+}
+
+fn choose_instructions(_: &mut Criterion) {
+    if std::env::var("GPT2_BENCH_CPU").is_ok_and(|name| name == "avx2") {
+        gpt2_kernels::processor::keep_to(&[
+            "sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "avx", "avx2", "fma", "f16c",
+        ]);
+    }
+}
+
+criterion_group!(benches, choose_instructions, products, attention, rows);
+criterion_main!(benches);

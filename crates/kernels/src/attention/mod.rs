@@ -1,0 +1,287 @@
+//! Attention over the cache.
+//!
+//! Up to 63 tokens each row is computed by itself (`rows`), more in tiles (`tiles`), at the same number as
+//! ggml, and on x86-64 with the same roundings as ggml compiled for the same instructions. Results
+//! depend neither on the number of threads nor on which thread does what.
+
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+mod exponential;
+mod lanes;
+mod output;
+mod products;
+mod rows;
+mod scratch;
+mod table;
+mod tiles;
+mod turn;
+mod weighing;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+#[cfg(test)]
+mod tests;
+
+use half::f16;
+
+use super::pool::Pool;
+use lanes::{Lanes, Task};
+use output::Output;
+use table::Head;
+pub use table::Table;
+
+/// Widest head that is computed.
+pub const MAX_HEAD_WIDTH: usize = 256;
+
+/// Tokens from which on they are computed in tiles.
+const TILED: usize = 64;
+
+/// Bits of −∞ as a half float: the cell is not seen.
+const MASKED: u16 = 0xfc00;
+
+#[inline(always)]
+fn is_visible(mask: f16) -> bool {
+    mask.to_bits() != MASKED
+}
+
+/// Queries, f32: those of token n begin at element n × `stride`, head after head.
+#[derive(Clone, Copy)]
+pub struct Queries<'a> {
+    /// `[tokens, stride]`; the last row may end after its heads.
+    pub data: &'a [f32],
+    /// Elements from one token's queries to the next's.
+    pub stride: usize,
+}
+
+/// What attention is computed of.
+#[derive(Clone, Copy)]
+pub struct Attention<'a> {
+    /// `[tokens, heads × head_width]`, at a stride.
+    pub queries: Queries<'a>,
+    /// `[cells, heads × head_width]`.
+    pub keys: Table<'a>,
+    /// `[cells, heads × head_width]`.
+    pub values: Table<'a>,
+    /// `[tokens, cells]`: added to scores. 0 where a token sees a cell, −∞ elsewhere.
+    pub mask: &'a [f16],
+    /// Queries; from [`TILED`] on, rows are computed in tiles.
+    pub tokens: usize,
+    /// Cells of the cache that are looked at.
+    pub cells: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Elements of a head: 1 to [`MAX_HEAD_WIDTH`]; a multiple of 32 where a table has blocks.
+    pub head_width: usize,
+    /// What scores are multiplied by.
+    pub scale: f32,
+}
+
+impl Attention<'_> {
+    /// Whether everything is as long as it must be.
+    fn is_consistent(&self) -> bool {
+        let width = self.heads * self.head_width;
+        let queries = (self.tokens - 1) * self.queries.stride + width;
+        (1..=MAX_HEAD_WIDTH).contains(&self.head_width)
+            && self.queries.data.len() >= queries
+            && self.mask.len() >= self.tokens * self.cells
+            && self.keys.holds(self.cells, width, self.head_width)
+            && self.values.holds(self.cells, width, self.head_width)
+    }
+
+    #[inline(always)]
+    fn query(&self, token: usize, head: usize) -> &[f32] {
+        &self.queries.data[token * self.queries.stride + head * self.head_width..]
+            [..self.head_width]
+    }
+
+    #[inline(always)]
+    fn head(&self, head: usize) -> Head {
+        Head {
+            row: self.heads * self.head_width,
+            first: head * self.head_width,
+            width: self.head_width,
+        }
+    }
+}
+
+/// Instructions that attention is compiled for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Instructions {
+    /// None in particular.
+    Portable,
+    /// AVX2, FMA and F16C.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// AVX-512F besides.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// NEON.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+}
+
+impl Instructions {
+    /// The widest that this processor has.
+    pub fn best() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if x86::Avx512::detect().is_some() {
+                return Self::Avx512;
+            }
+            if x86::Avx2::detect().is_some() {
+                return Self::Avx2;
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        if aarch64::Neon::detect().is_some() {
+            return Self::Neon;
+        }
+        Self::Portable
+    }
+
+    /// Runs `task` compiled for them, or for what the processor has instead.
+    fn run<T: Task>(self, task: T) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if self == Self::Avx512
+                && let Some(lanes) = x86::Avx512::detect()
+            {
+                return lanes.run(task);
+            }
+            if self != Self::Portable
+                && let Some(lanes) = x86::Avx2::detect()
+            {
+                return lanes.run(task);
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        if self == Self::Neon
+            && let Some(lanes) = aarch64::Neon::detect()
+        {
+            return lanes.run(task);
+        }
+        lanes::Portable::run(lanes::Fallback {}, task);
+    }
+}
+
+/// Writes softmax(scale × queries · keysᵀ + mask) · values to `output` (`[tokens, heads × head_width]`).
+/// A token that sees no cell gets zeros.
+///
+/// # Panics
+/// Where something is shorter than its shape says, or a head's width is not one that is computed.
+pub fn attend(attention: &Attention<'_>, pool: &Pool, output: &mut [f32]) {
+    attend_with(Instructions::best(), attention, pool, output);
+}
+
+/// [`attend`], with chosen instructions; those the processor lacks are replaced by what it has.
+///
+/// # Panics
+/// As [`attend`].
+pub fn attend_with(
+    instructions: Instructions,
+    attention: &Attention<'_>,
+    pool: &Pool,
+    output: &mut [f32],
+) {
+    let schedule = Schedule::new(attention, pool.threads());
+    let Some(schedule) = schedule else { return };
+    let output = schedule.output(output);
+    pool.run(schedule.chunks(), &|chunk| {
+        instructions.run(schedule.work(chunk, &output));
+    });
+}
+
+/// How the work is cut into chunks.
+struct Schedule<'a> {
+    attention: &'a Attention<'a>,
+    /// Few tokens: groups that the heads are cut into.
+    groups: usize,
+    /// Many tokens: what each tile of queries sees.
+    views: Vec<tiles::Views>,
+}
+
+impl<'a> Schedule<'a> {
+    /// For a number of threads; none where there is nothing to do.
+    fn new(attention: &'a Attention<'a>, threads: usize) -> Option<Self> {
+        if attention.tokens == 0 || attention.heads == 0 {
+            return None;
+        }
+        assert!(
+            attention.is_consistent(),
+            "attention: tensors shorter than their shapes"
+        );
+        // Twice as many chunks as threads, so that one who is late delays the others less.
+        let wanted = if threads == 1 { 1 } else { 2 * threads };
+        let turns = attention.tokens.div_ceil(rows::TOGETHER);
+        let groups = wanted.div_ceil(turns).min(attention.heads);
+        let tiles = attention.tokens.div_ceil(tiles::QUERIES);
+        let views = if attention.tokens >= TILED { tiles } else { 0 };
+        Some(Self {
+            attention,
+            groups,
+            views: (0..views).map(|_| tiles::Views::new()).collect(),
+        })
+    }
+
+    fn output<'o>(&self, output: &'o mut [f32]) -> Output<'o> {
+        let width = self.attention.heads * self.attention.head_width;
+        assert!(
+            output.len() >= self.attention.tokens * width,
+            "attention: output shorter than its shape"
+        );
+        Output::new(output, width)
+    }
+
+    fn chunks(&self) -> usize {
+        let tokens = self.attention.tokens;
+        if tokens >= TILED {
+            self.views.len() * self.attention.heads
+        } else {
+            tokens.div_ceil(rows::TOGETHER) * self.groups
+        }
+    }
+
+    /// The work of a chunk.
+    fn work<'w>(&'w self, chunk: usize, output: &'w Output<'w>) -> Work<'w> {
+        let attention = self.attention;
+        if attention.tokens >= TILED {
+            // One head after the other, whose keys and values stay in the cache; of a head's queries the last see most and come
+            // first.
+            let tiles = self.views.len();
+            let tile = tiles - 1 - chunk % tiles;
+            Work::Tile(tiles::Tile {
+                attention,
+                head: chunk / tiles,
+                first: tile * tiles::QUERIES,
+                views: &self.views[tile],
+                output,
+            })
+        } else {
+            let group = chunk % self.groups;
+            let bound = |group: usize| group * attention.heads / self.groups;
+            let first = chunk / self.groups * rows::TOGETHER;
+            Work::Rows(rows::Rows {
+                attention,
+                tokens: first..attention.tokens.min(first + rows::TOGETHER),
+                heads: bound(group)..bound(group + 1),
+                output,
+            })
+        }
+    }
+}
+
+/// A chunk of work.
+enum Work<'a> {
+    Rows(rows::Rows<'a>),
+    Tile(tiles::Tile<'a>),
+}
+
+impl Task for Work<'_> {
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        match self {
+            Self::Rows(rows) => rows.run(lanes),
+            Self::Tile(tile) => tile.run(lanes),
+        }
+    }
+}

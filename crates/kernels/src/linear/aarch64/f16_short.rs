@@ -1,0 +1,138 @@
+//! f16 with few tokens, where the processor computes with half floats: see `../short_sums.rs`.
+//!
+//! Element i of every 32 belongs to lane i mod 8, which adds its four products one after the other.
+
+use std::arch::aarch64::*;
+use std::arch::asm;
+
+use super::super::short_sums::{CHAIN, STEP};
+use super::{Job, Vectors};
+use crate::halves::neon::{expand_high, expand_low};
+
+/// See [`Kernel`](super::Kernel): a dot product for each row and token.
+#[inline(always)]
+pub(super) unsafe fn panel<V: Vectors, const TOKENS: usize>(
+    job: Job<'_>,
+    output: *mut f32,
+    stride: usize,
+) {
+    debug_assert!(job.panel.len() >= job.rows * job.blocks * 2);
+    debug_assert!(job.tile.len() >= TOKENS * (2 * job.blocks + 4));
+    // SAFETY: the caller ensures that the panel has so many rows of so many halves (a multiple of 16), and the tile as
+    // many of each token and then a float of each; and that the processor computes with halves.
+    unsafe {
+        let mut row = 0;
+        // As many rows as registers hold sums of: activations are loaded once for all of them.
+        if TOKENS == 1 {
+            while row + 8 <= job.rows {
+                some_rows::<TOKENS, 8>(job, row, output, stride);
+                row += 8;
+            }
+        }
+        if TOKENS <= 2 {
+            while row + 4 <= job.rows {
+                some_rows::<TOKENS, 4>(job, row, output, stride);
+                row += 4;
+            }
+        }
+        while row + 2 <= job.rows {
+            some_rows::<TOKENS, 2>(job, row, output, stride);
+            row += 2;
+        }
+        if row < job.rows {
+            some_rows::<TOKENS, 1>(job, row, output, stride);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn some_rows<const TOKENS: usize, const ROWS: usize>(
+    job: Job<'_>,
+    first: usize,
+    output: *mut f32,
+    stride: usize,
+) {
+    // SAFETY: as for `panel`.
+    unsafe {
+        let columns = job.blocks;
+        let weights = job.panel.as_ptr().add(2 * first * columns).cast::<u16>();
+        let x = job.tile.as_ptr().cast::<u16>();
+        let mut sums = [[[vdupq_n_f32(0.0); 2]; ROWS]; TOKENS];
+        let mut column = 0;
+        // Two at once: finding the places of eight rows is a tenth of the instructions otherwise.
+        while column + 2 * STEP <= columns {
+            add::<TOKENS, ROWS, CHAIN>(&mut sums, weights.add(column), x.add(column), columns);
+            column += STEP;
+            add::<TOKENS, ROWS, CHAIN>(&mut sums, weights.add(column), x.add(column), columns);
+            column += STEP;
+        }
+        if column + STEP <= columns {
+            add::<TOKENS, ROWS, CHAIN>(&mut sums, weights.add(column), x.add(column), columns);
+            column += STEP;
+        }
+        if column < columns {
+            add::<TOKENS, ROWS, 2>(&mut sums, weights.add(column), x.add(column), columns);
+        }
+        let scales = x.add(TOKENS * columns).cast::<f32>();
+        for (token, sums) in sums.iter().enumerate() {
+            let scale = scales.add(token).read_unaligned();
+            for (row, sums) in sums.iter().enumerate() {
+                let sum = vaddvq_f32(vaddq_f32(sums[0], sums[1]));
+                *output.add(token * stride + first + row) = sum * scale;
+            }
+        }
+    }
+}
+
+/// Adds what `LENGTH` vectors of each row and each token give, in half precision first.
+#[inline(always)]
+unsafe fn add<const TOKENS: usize, const ROWS: usize, const LENGTH: usize>(
+    sums: &mut [[[float32x4_t; 2]; ROWS]; TOKENS],
+    weights: *const u16,
+    x: *const u16,
+    columns: usize,
+) {
+    // SAFETY: the caller has so many of both.
+    unsafe {
+        let vectors = |place: *const u16| -> [uint16x8_t; LENGTH] {
+            std::array::from_fn(|index| vld1q_u16(place.add(8 * index)))
+        };
+        let x: [_; TOKENS] = std::array::from_fn(|token| vectors(x.add(token * columns)));
+        for row in 0..ROWS {
+            let weights = vectors(weights.add(row * columns));
+            for token in 0..TOKENS {
+                let mut chain = multiply(weights[0], x[token][0]);
+                for index in 1..LENGTH {
+                    chain = multiply_add(chain, weights[index], x[token][index]);
+                }
+                let [low, high] = &mut sums[token][row];
+                *low = vaddq_f32(*low, expand_low(chain));
+                *high = vaddq_f32(*high, expand_high(chain));
+            }
+        }
+    }
+}
+
+/// Products of half floats. Rust's own functions are not stable.
+#[inline(always)]
+unsafe fn multiply(a: uint16x8_t, b: uint16x8_t) -> uint16x8_t {
+    let result;
+    // SAFETY: the instruction touches these registers and nothing else; the caller has it.
+    unsafe {
+        asm!("fmul {0:v}.8h, {1:v}.8h, {2:v}.8h", out(vreg) result, in(vreg) a, in(vreg) b,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    result
+}
+
+/// `sum` + a · b, rounded once.
+#[inline(always)]
+unsafe fn multiply_add(sum: uint16x8_t, a: uint16x8_t, b: uint16x8_t) -> uint16x8_t {
+    let mut sum = sum;
+    // SAFETY: the instruction touches these registers and nothing else; the caller has it.
+    unsafe {
+        asm!("fmla {0:v}.8h, {1:v}.8h, {2:v}.8h", inout(vreg) sum, in(vreg) a, in(vreg) b,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    sum
+}

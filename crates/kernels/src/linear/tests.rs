@@ -1,0 +1,327 @@
+//! The kernels against the plain products.
+
+use half::f16;
+
+use super::kernel::Count;
+use super::matrix::{Format, Matrix};
+use super::portable::{self, Order};
+use super::product::{Finish, InstructionSet, Kernels, Options, multiply, multiply_with};
+use crate::pool::Pool;
+
+const FORMATS: [Format; 6] = [
+    Format::F16,
+    Format::Q4_0,
+    Format::Q8_0,
+    Format::Q4K,
+    Format::Q5K,
+    Format::Q6K,
+];
+
+/// Numbers that look random, the same every time.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u32 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as u32
+    }
+
+    /// Between −1 and 1.
+    fn float(&mut self) -> f32 {
+        self.next() as f32 / (1u32 << 30) as f32 - 1.0
+    }
+}
+
+/// Rows of random bits in which only the scales are held to sensible numbers.
+fn weights(format: Format, rows: usize, columns: usize, numbers: &mut Numbers) -> Vec<u8> {
+    let mut scale = |bytes: &mut [u8]| {
+        let scale = f16::from_f32(numbers.float() / 64.0);
+        bytes[..2].copy_from_slice(&scale.to_le_bytes());
+    };
+    let (block, places): (usize, &[usize]) = match format {
+        Format::F16 => (2, &[0]),
+        Format::Q4_0 => (18, &[0]),
+        Format::Q8_0 => (34, &[0]),
+        Format::Q4K => (144, &[0, 2]),
+        Format::Q5K => (176, &[0, 2]),
+        Format::Q6K => (210, &[208]),
+    };
+    let elements = match format {
+        Format::F16 => 1,
+        Format::Q4_0 | Format::Q8_0 => 32,
+        _ => 256,
+    };
+    let mut bytes = vec![0; rows * columns / elements * block];
+    for block in bytes.chunks_exact_mut(block) {
+        for &place in places {
+            scale(&mut block[place..]);
+        }
+    }
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        let place = index % block;
+        if !places
+            .iter()
+            .any(|&scale| (scale..scale + 2).contains(&place))
+        {
+            *byte = numbers.next() as u8;
+        }
+    }
+    bytes
+}
+
+fn activations(count: usize, numbers: &mut Numbers) -> Vec<f32> {
+    let mut x: Vec<f32> = (0..count).map(|_| numbers.float()).collect();
+    // Blocks of zeros, of the least numbers, and with one large number.
+    x[..32].fill(0.0);
+    if count > 600 {
+        x[256..512].fill(1e-41);
+        x[520] = -300.0;
+    }
+    x
+}
+
+/// The order in which this processor's kernels add.
+fn order(set: InstructionSet, matrix: &Matrix, token: usize, tokens: usize) -> Order {
+    let format = matrix.format();
+    let by_block = cfg!(target_arch = "aarch64");
+    // So many tokens are in tiles of the wide product.
+    let tile = set.tile_sizes(format, Count::Few)[0];
+    let wide = if set.wide().takes(tile) {
+        tokens / tile * tile
+    } else {
+        0
+    };
+    Order {
+        four: !by_block && token < tokens / 4 * 4,
+        many: by_block && format != Format::Q4K || tokens >= set.many(format),
+        short: set.short_sums(matrix.bound).1.filter(|_| token >= wide),
+    }
+}
+
+fn plain(set: InstructionSet, matrix: &Matrix, source: &[u8], x: &[f32]) -> Vec<f32> {
+    let mut results = Vec::new();
+    let tokens = x.len() / matrix.columns();
+    for (token, x) in x.chunks(matrix.columns()).enumerate() {
+        let order = order(set, matrix, token, tokens);
+        for row in source.chunks(source.len() / matrix.rows()) {
+            results.push(portable::product(matrix.format(), row, x, order));
+        }
+    }
+    results
+}
+
+/// The largest difference; equal numbers have none, and two that are no numbers neither.
+fn difference(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    found.iter().zip(expected).fold(0.0, |worst, (a, b)| {
+        let same = a.to_bits() == b.to_bits() || a == b || a.is_nan() && b.is_nan();
+        if same {
+            worst
+        } else {
+            f32::max(worst, (a - b).abs())
+        }
+    })
+}
+
+#[test]
+fn every_kernel_gives_the_bits_of_the_plain_product() {
+    let mut numbers = Numbers(1);
+    for format in FORMATS {
+        for set in InstructionSet::available() {
+            let mut worst = 0.0f32;
+            for (rows, columns) in [
+                (1, 256),
+                (3, 768),
+                (8, 512),
+                (29, 768),
+                (64, 256),
+                (131, 1024),
+                (13, 304),
+            ]
+            .into_iter()
+            .filter(|&(_, columns)| format.is_fast(columns))
+            {
+                let source = weights(format, rows, columns, &mut numbers);
+                let matrix = Matrix::alone(format, rows, columns, &source);
+                for tokens in [1, 2, 3, 5, 8, 16, 31, 39] {
+                    for threads in [1, 2] {
+                        let x = activations(tokens * columns, &mut numbers);
+                        let mut output = vec![f32::NAN; tokens * rows];
+                        multiply_with(
+                            Kernels(set),
+                            &matrix,
+                            &x,
+                            &Finish::Nothing.into(),
+                            &Pool::new(threads),
+                            &mut output,
+                        );
+                        let expected = plain(set, &matrix, &source, &x);
+                        let results = output.chunks(rows).zip(expected.chunks(rows));
+                        for (token, (output, expected)) in results.enumerate() {
+                            let exact = format != Format::F16
+                                || order(set, &matrix, token, tokens).short.is_some();
+                            let found = difference(output, expected);
+                            assert!(found == 0.0 || !exact, "{format:?} {set:?}: {found:e}");
+                            worst = worst.max(found);
+                        }
+                    }
+                }
+            }
+            println!("{format:?} {set:?}: largest difference {worst:e}");
+            assert!(worst <= 2e-4, "{format:?} {set:?}: {worst:e}");
+        }
+    }
+}
+
+#[test]
+fn a_row_is_had_back_as_it_was() {
+    let mut numbers = Numbers(9);
+    for format in FORMATS {
+        for rows in [1, 8, 29] {
+            let source = weights(format, rows, 512, &mut numbers);
+            let matrix = Matrix::alone(format, rows, 512, &source);
+            let mut row = vec![0xaa; matrix.row_bytes()];
+            for (index, expected) in source.chunks_exact(row.len()).enumerate() {
+                matrix.copy_row(index, &mut row);
+                assert_eq!(row, expected, "{format:?}, row {index} of {rows}");
+            }
+        }
+    }
+}
+
+/// Sums of few bits in the middle of a kernel must hold the largest products.
+#[test]
+fn the_largest_weights_and_activations_fit_every_sum() {
+    let mut numbers = Numbers(4);
+    let (rows, columns) = (8, 512);
+    for format in FORMATS {
+        for fill in [0x00, 0x7f, 0x80, 0x88, 0xff] {
+            let mut source = weights(format, rows, columns, &mut numbers);
+            let block =
+                source.len() / (rows * columns / if format == Format::Q8_0 { 32 } else { 256 });
+            // Scales stay: they are at the beginning, of q6_k at the end.
+            let elements = match format {
+                Format::F16 | Format::Q4_0 => continue,
+                Format::Q8_0 => 2..block,
+                Format::Q4K | Format::Q5K => 16..block,
+                Format::Q6K => 0..192,
+            };
+            for block in source.chunks_exact_mut(block) {
+                block[elements.clone()].fill(fill);
+            }
+            let matrix = Matrix::alone(format, rows, columns, &source);
+            for sign in [[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]] {
+                let x: Vec<f32> = (0..2 * columns).map(|index| sign[index % 2]).collect();
+                for set in InstructionSet::available() {
+                    let expected = plain(set, &matrix, &source, &x);
+                    let mut output = vec![f32::NAN; 2 * rows];
+                    let pool = Pool::new(1);
+                    multiply_with(
+                        Kernels(set),
+                        &matrix,
+                        &x,
+                        &Finish::Nothing.into(),
+                        &pool,
+                        &mut output,
+                    );
+                    let worst = difference(&output, &expected);
+                    assert!(worst == 0.0, "{format:?} {set:?} {fill:#x}: {worst:e}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn scales_that_are_no_numbers_reach_the_results() {
+    for format in FORMATS {
+        let mut numbers = Numbers(2);
+        let (rows, columns) = (9, 256);
+        let mut source = weights(format, rows, columns, &mut numbers);
+        let row_bytes = source.len() / rows;
+        let place = if format == Format::Q6K { 208 } else { 0 };
+        source[4 * row_bytes + place..][..2].copy_from_slice(&f16::NAN.to_le_bytes());
+        let matrix = Matrix::alone(format, rows, columns, &source);
+        let x: Vec<f32> = (0..columns).map(|_| numbers.float()).collect();
+        let mut output = vec![0.0; rows];
+        multiply(
+            &matrix,
+            &x,
+            &Finish::Nothing.into(),
+            &Pool::new(1),
+            &mut output,
+        );
+        for (row, value) in output.iter().enumerate() {
+            assert_eq!(value.is_nan(), row == 4, "{format:?} row {row}: {value}");
+        }
+    }
+}
+
+#[test]
+fn bias_activation_and_residual_follow_the_product() {
+    let mut numbers = Numbers(3);
+    let (rows, columns, tokens) = (45, 512, 19);
+    let source = weights(Format::Q4_0, rows, columns, &mut numbers);
+    let matrix = Matrix::alone(Format::Q4_0, rows, columns, &source);
+    let x = activations(tokens * columns, &mut numbers);
+    let bias: Vec<f32> = (0..rows).map(|_| numbers.float()).collect();
+    let residual: Vec<f32> = (0..rows * tokens).map(|_| numbers.float()).collect();
+    let pool = Pool::new(3);
+    let run = |finish: Finish<'_>| {
+        let mut output = vec![0.0; tokens * rows];
+        multiply(&matrix, &x, &finish.into(), &pool, &mut output);
+        output
+    };
+    let product = run(Finish::Nothing);
+    let biased: Vec<f32> = product
+        .iter()
+        .enumerate()
+        .map(|(index, value)| value + bias[index % rows])
+        .collect();
+    assert_eq!(run(Finish::Bias(&bias)), biased);
+    let sum: Vec<f32> = biased
+        .iter()
+        .zip(&residual)
+        .map(|(value, more)| value + more)
+        .collect();
+    assert_eq!(run(Finish::BiasResidual(&bias, &residual)), sum);
+    let squared: Vec<f32> = biased.iter().map(|value| value * value).collect();
+    let square = |values: &mut [f32]| values.iter_mut().for_each(|value| *value *= *value);
+    assert_eq!(run(Finish::BiasActivation(&bias, &square)), squared);
+}
+
+#[test]
+fn tokens_have_the_bits_they_have_alone_when_that_is_asked_for() {
+    let mut numbers = Numbers(5);
+    let (rows, columns, tokens) = (21, 512, 39);
+    for format in FORMATS {
+        let source = weights(format, rows, columns, &mut numbers);
+        let matrix = Matrix::alone(format, rows, columns, &source);
+        let x = activations(tokens * columns, &mut numbers);
+        for set in InstructionSet::available() {
+            let run = |x: &[f32], as_if_alone: bool| {
+                let mut output = vec![f32::NAN; x.len() / columns * rows];
+                let options = Options {
+                    as_if_alone,
+                    ..Finish::Nothing.into()
+                };
+                multiply_with(
+                    Kernels(set),
+                    &matrix,
+                    x,
+                    &options,
+                    &Pool::new(2),
+                    &mut output,
+                );
+                output
+            };
+            let together = run(&x, true);
+            let alone: Vec<f32> = x.chunks(columns).flat_map(|x| run(x, false)).collect();
+            let worst = difference(&together, &alone);
+            assert!(worst == 0.0, "{format:?} {set:?}: {worst:e}");
+        }
+    }
+}
