@@ -3,7 +3,8 @@
 use std::io::Write as _;
 use std::ops::ControlFlow;
 
-use gpt2::session::{GenerationOptions, Model, ModelOptions, Session, SessionOptions, generate};
+use gpt2::generate::{GenerationOptions, generate};
+use gpt2::session::{Model, ModelOptions, Session, SessionOptions};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);

@@ -11,8 +11,8 @@ use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use gpt2::model::Hyperparameters;
-use gpt2::model::tensor_table::{Role, TensorSpec, tensors};
+use gpt2::spec::Hyperparameters;
+use gpt2::spec::tensor_table::{Role, TensorSpec, tensors};
 use serde_json::{Map, json};
 
 /// Name, layers, width and heads of the models that can be made.

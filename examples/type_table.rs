@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use gpt2::convert::{ConvertOptions, FileType, convert};
-use gpt2::session::{Model, ModelOptions, Session, SessionOptions, perplexity};
+use gpt2::session::{Model, ModelOptions, Session, SessionOptions};
+use gpt2::tasks::perplexity;
 
 const WINDOW: usize = 512;
 /// Tokens of a decode measurement, and how often it and the prefill are repeated.

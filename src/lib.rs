@@ -1,11 +1,12 @@
 //! GPT-2 models on small computers.
 //!
-//! Data flows one way: file → [`gguf`] → [`model`] → [`session`] → [`sampling`] → text.
+//! Data flows one way: file → [`gguf`] → [`model`] → [`session`] → [`generate`] → text.
 
 pub mod chat;
 mod checksum;
 pub mod convert;
 pub mod error;
+pub mod generate;
 pub mod ggml;
 pub mod gguf;
 mod input;
@@ -14,6 +15,7 @@ pub mod model;
 pub mod output;
 pub mod sampling;
 pub mod session;
+pub mod spec;
 pub mod tasks;
 pub mod tokenizer;
 

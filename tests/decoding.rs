@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{austen, austen_f32, cores, ids, reference};
-use gpt2::session::{
-    Continuation, DolaLayers, EarlyStopping, FinishReason, GenerationOptions, Model, ModelOptions,
-    Session, SessionOptions, generate, generate_assisted,
+use gpt2::generate::{
+    Continuation, DolaLayers, EarlyStopping, FinishReason, GenerationOptions, generate,
+    generate_assisted,
 };
+use gpt2::session::{Model, ModelOptions, Session, SessionOptions};
 use serde_json::Value;
 
 /// A session with what the options need.

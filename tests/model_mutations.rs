@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use gpt2::convert::{ConvertOptions, FileType, convert};
 use gpt2::gguf::{Bytes, Gguf, GgufHeader, TensorType};
-use gpt2::model::Hyperparameters;
 use gpt2::session::{CacheType, FlashAttention, Model, ModelOptions, Session, SessionOptions};
+use gpt2::spec::Hyperparameters;
 use gpt2::tokenizer::Tokenizer;
 use hostile::random::{EXTREMES, Random, overwrite};
 use hostile::tiny::{Files, TinyModel, checkpoint, hyperparameters, merges_txt, vocabulary_json};

@@ -8,10 +8,8 @@ use std::sync::atomic::Ordering;
 
 use common::{austen_f32, cores, ids, reference};
 use gpt2::Error;
-use gpt2::session::{
-    Batch, FlashAttention, GenerationOptions, Model, SequenceSet, Session, SessionOptions,
-    estimate, generate,
-};
+use gpt2::generate::{GenerationOptions, generate};
+use gpt2::session::{Batch, FlashAttention, Model, SequenceSet, Session, SessionOptions, estimate};
 
 const SEQUENCES: usize = 3;
 

@@ -2,8 +2,8 @@
 //! and the tensors that are there.
 
 use crate::error::{Error, Result};
-use crate::model::tensor_table::{class_of_head, head_matrix_of};
-use crate::model::{Hyperparameters, ModelClass};
+use crate::spec::tensor_table::{class_of_head, head_matrix_of};
+use crate::spec::{Hyperparameters, ModelClass};
 
 /// How many numbers double heads give for a choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

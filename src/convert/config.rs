@@ -8,7 +8,7 @@ use super::class::{Claim, SummaryOutputs};
 use super::config_fields::{GENERATION, REFUSED, field, is_known};
 use crate::TokenId;
 use crate::error::{Error, Result};
-use crate::model::{
+use crate::spec::{
     Activation, HeadSettings, Hyperparameters, ModelClass, ProblemType, Summary, SummaryType,
 };
 

@@ -9,7 +9,7 @@ use super::json::{read_json, read_json_if_present};
 use super::types::FileType;
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, GgufHeader};
-use crate::model::Hyperparameters;
+use crate::spec::Hyperparameters;
 use crate::tokenizer::checkpoint::{ConfigTokens, TokenizerFiles};
 
 /// The version of ggml's quantized types (`GGML_QNT_VERSION`).

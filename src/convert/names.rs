@@ -8,8 +8,8 @@ use super::rows::SourceTensor;
 use crate::error::{Error, Result};
 use crate::ggml::quantize::has_expansion;
 use crate::gguf::TensorType;
-use crate::model::Hyperparameters;
-use crate::model::tensor_table::{
+use crate::spec::Hyperparameters;
+use crate::spec::tensor_table::{
     CHECKPOINT_PREFIX, Dimension, Orientation, Presence, Role, TensorSpec, is_buffer, tensors,
 };
 

@@ -13,8 +13,8 @@ use super::names::{Found, find_tensors};
 use super::types::{FileType, fit_to_columns, is_quantized};
 use crate::error::{Error, Result};
 use crate::gguf::{GgufHeader, TensorType};
-use crate::model::Hyperparameters;
-use crate::model::tensor_table::{Role, TensorSpec};
+use crate::spec::Hyperparameters;
+use crate::spec::tensor_table::{Role, TensorSpec};
 
 /// What decides the tensors' types.
 #[derive(Debug, Clone)]

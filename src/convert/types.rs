@@ -6,7 +6,7 @@
 
 use crate::error::{Error, Result};
 use crate::gguf::TensorType;
-use crate::model::tensor_table::Role;
+use crate::spec::tensor_table::Role;
 
 /// A type of file: what `--type` names.
 #[derive(Debug, PartialEq, Eq)]

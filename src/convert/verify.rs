@@ -9,8 +9,8 @@ use crate::checksum::Checksum;
 use crate::error::{Error, Result};
 use crate::ggml::map::MappedFile;
 use crate::gguf::Gguf;
-use crate::model::Hyperparameters;
-use crate::model::in_gguf::find_in;
+use crate::spec::Hyperparameters;
+use crate::spec::in_gguf::find_in;
 
 /// Opens the file as a reader would and compares it with the plan: size, keys, names, shapes, types
 /// and every tensor's bytes (through their checksum).

@@ -5,20 +5,20 @@
 
 use std::sync::Arc;
 
-use super::cache::KvCache;
 use super::device_map::DeviceMap;
+use super::kv_cache::KvCache;
 use super::steps::{
     Apart, AttentionStep, Bias, BiasActivation, BiasGelu, BiasResidual, Embedding, Finish,
     LayerNorm, Only, Product, product,
 };
 use super::weights::{LayerWeights, Linear, Matrix, Norm, Weights};
-use super::{Activation, Hyperparameters};
 use crate::error::Result;
 use crate::ggml::context::{Context, Tensor};
 use crate::ggml::custom::RowKernel;
 use crate::ggml::gelu::gelu_table;
 use crate::ggml::graph::Graph;
 use crate::gguf::TensorType;
+use crate::spec::{Activation, Hyperparameters};
 use gpt2_kernels::attention::MAX_HEAD_WIDTH;
 use gpt2_kernels::pool::Pool;
 use gpt2_kernels::{half_table, linear};

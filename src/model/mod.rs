@@ -1,22 +1,11 @@
-//! What a GPT-2 is: its hyperparameters, its activations and the one table of its tensors.
+//! A GPT-2 in memory: its weights, its KV cache, the devices they are on, and the graph that computes it.
 //!
-//! This room knows GPT-2 and how a GGUF file describes one. It knows nothing of tokens' texts, of
-//! sampling, or of the checkpoint formats a model may come from.
+//! This room knows [`crate::spec`] and ggml. It knows nothing of tokens' texts, of sampling, or of checkpoints.
 
-pub mod activation;
-pub mod cache;
-mod class;
+pub(crate) mod activation_kernels;
 pub(crate) mod device_map;
 pub(crate) mod graph;
-mod head_settings;
-pub mod hyperparameters;
-pub mod in_gguf;
+pub mod kv_cache;
 pub(crate) mod steps;
 pub(crate) mod task_head;
-pub mod tensor_table;
 pub(crate) mod weights;
-
-pub use activation::Activation;
-pub use class::ModelClass;
-pub use head_settings::{HeadSettings, ProblemType, Summary, SummaryType};
-pub use hyperparameters::Hyperparameters;

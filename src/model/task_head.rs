@@ -1,12 +1,12 @@
 //! The head of a classifier, of question answering or of double heads: a small linear layer, computed in
 //! f32 from hidden states, outside the graph.
 
-use super::hyperparameters::Hyperparameters;
-use super::in_gguf::find_in;
-use super::tensor_table::Role;
 use crate::error::{Error, Result};
 use crate::ggml::quantize::dequantize_rows;
 use crate::gguf::Gguf;
+use crate::spec::hyperparameters::Hyperparameters;
+use crate::spec::in_gguf::find_in;
+use crate::spec::tensor_table::Role;
 
 /// y = Wx + b for each row x of hidden states.
 #[derive(Debug)]

@@ -12,10 +12,7 @@ pub(crate) use own::have_kernels;
 pub(super) use own::type_of;
 use own::{format_of, place_in_kernels};
 
-use super::Hyperparameters;
 use super::device_map::DeviceMap;
-use super::in_gguf::find_in;
-use super::tensor_table::{Role, TensorSpec};
 use crate::error::{Error, Result};
 use crate::ggml::buffer::{self, Buffer, HOST_ALIGNMENT};
 use crate::ggml::context::{Context, Tensor};
@@ -24,6 +21,9 @@ use crate::ggml::map::locking_failed;
 use crate::ggml::quantize::{dequantize_rows, has_expansion};
 use crate::gguf::{Gguf, TensorInfo, TensorType};
 use crate::machine::parallel;
+use crate::spec::Hyperparameters;
+use crate::spec::in_gguf::find_in;
+use crate::spec::tensor_table::{Role, TensorSpec};
 use gpt2_kernels::linear;
 
 /// Scale and shift of a layer normalization.

@@ -1,7 +1,7 @@
 //! What goes into a run, and what comes out.
 
 use crate::TokenId;
-use crate::model::cache::SequenceSet;
+use crate::model::kv_cache::SequenceSet;
 
 /// One token of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -5,17 +5,17 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use super::SessionOptions;
-use super::limits::Limits;
-use super::plan;
-use super::unmapped;
+use super::memory::limits::Limits;
+use super::memory::plan;
+use super::memory::unmapped;
 use crate::checksum::Checksum;
 use crate::error::{Error, Result};
 use crate::ggml::map::MappedFile;
 use crate::gguf::{Bytes, Gguf, TensorType};
-use crate::model::Hyperparameters;
 use crate::model::device_map::DeviceMap;
 use crate::model::task_head::TaskHead;
 use crate::model::weights::{Placement, Weights};
+use crate::spec::Hyperparameters;
 use crate::tokenizer::Tokenizer;
 
 /// How a model is brought into memory.
@@ -266,7 +266,7 @@ impl Model {
         &self.weights
     }
 
-    pub(super) fn task_head(&self) -> Option<&TaskHead> {
+    pub(crate) fn task_head(&self) -> Option<&TaskHead> {
         self.task_head.as_ref()
     }
 

@@ -4,8 +4,8 @@ use crate::error::{Error, Result};
 use crate::ggml::backend::MAX_THREADS;
 use crate::gguf::TensorType;
 use crate::machine::default_threads;
-use crate::model::Hyperparameters;
-use crate::model::cache::MAX_SEQUENCES;
+use crate::model::kv_cache::MAX_SEQUENCES;
+use crate::spec::Hyperparameters;
 
 /// The type of the keys and values in the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

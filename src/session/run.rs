@@ -6,17 +6,17 @@ use std::sync::atomic::AtomicBool;
 use half::f16;
 
 use super::batch::{Batch, BatchToken, DeviceMemory, Memory, Output};
+use super::memory::plan::fit;
 use super::model::Model;
 use super::options::{CacheType, FlashAttention, SessionOptions, Settled};
-use super::plan::fit;
 use crate::TokenId;
 use crate::error::{Error, Result};
 use crate::ggml::backend::Backends;
 use crate::ggml::context::Tensor;
 use crate::ggml::device::Device;
 use crate::ggml::graph::{AllocatedGraph, Allocator};
-use crate::model::cache::{Cells, KvCache, SequenceId, SequenceSet};
 use crate::model::graph::{self, GraphShape, Ports};
+use crate::model::kv_cache::{Cells, KvCache, SequenceId, SequenceSet};
 use gpt2_kernels::pool::Pool;
 
 /// Attention looks at a multiple of this many cells, so that one graph serves many steps.

@@ -16,7 +16,7 @@ use crate::TokenId;
 use crate::checksum::Checksum;
 use crate::error::{Error, Result};
 use crate::ggml::map::MappedFile;
-use crate::model::cache::{SequenceId, SequenceSet};
+use crate::model::kv_cache::{SequenceId, SequenceSet};
 use crate::output::AtomicFile;
 
 /// The value of `format` in the metadata.

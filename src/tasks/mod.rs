@@ -4,9 +4,13 @@
 //! texts; it knows tokens' places in a text, and nothing of graphs, files or commands.
 
 mod answer;
+mod heads;
+mod perplexity;
 mod scores;
 mod tag;
 
 pub use answer::{Answer, AnswerOptions, answer, best_spans};
+pub use heads::{ChoiceScores, Pooling, last_token};
+pub use perplexity::{Comparison, Perplexity, perplexity};
 pub use scores::{LabelScore, ScoreFunction, label_scores, softmax};
 pub use tag::{Aggregation, Entity, TokenTag, WordTag, entities, tag, words};

@@ -1,6 +1,6 @@
 //! Logits of labels become scores.
 
-use crate::model::{HeadSettings, ProblemType};
+use crate::spec::{HeadSettings, ProblemType};
 
 /// A label with its score.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,8 +5,8 @@ use std::ops::Range;
 use super::scores::softmax;
 use crate::TokenId;
 use crate::error::Result;
-use crate::model::HeadSettings;
 use crate::session::Session;
+use crate::spec::HeadSettings;
 use crate::tokenizer::EncodeOptions;
 
 /// A token with its label.

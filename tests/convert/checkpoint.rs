@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use gpt2::model::Hyperparameters;
-use gpt2::model::tensor_table::tensors;
+use gpt2::spec::Hyperparameters;
+use gpt2::spec::tensor_table::tensors;
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 
 /// A tensor: shape, row-major, and f32 elements.

@@ -1,7 +1,7 @@
 //! Which class a checkpoint becomes, and what of its head the file keeps.
 
 use gpt2::gguf::TensorType;
-use gpt2::model::{Activation, Hyperparameters, ModelClass, ProblemType, SummaryType};
+use gpt2::spec::{Activation, Hyperparameters, ModelClass, ProblemType, SummaryType};
 use serde_json::json;
 use tempfile::TempDir;
 

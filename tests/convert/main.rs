@@ -21,7 +21,7 @@ use gpt2::convert::{
 };
 use gpt2::gguf::TensorType as T;
 use gpt2::gguf::{Gguf, TensorType};
-use gpt2::model::Hyperparameters;
+use gpt2::spec::Hyperparameters;
 use tempfile::TempDir;
 
 fn demo() -> PathBuf {

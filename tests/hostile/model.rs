@@ -1,7 +1,7 @@
 //! GGUF files that are well formed and no GPT-2 that could run.
 
 use gpt2::gguf::{Array, TensorType};
-use gpt2::model::Hyperparameters;
+use gpt2::spec::Hyperparameters;
 
 use super::tiny::{TinyModel, hyperparameters};
 use super::vocabulary;

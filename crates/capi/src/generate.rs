@@ -11,7 +11,8 @@ use super::session::{gpt2_session, with_session};
 use super::status::{Failure, Outcome, gpt2_status, guard};
 use super::structs::{read, structure, write};
 use gpt2::TokenId;
-use gpt2::session::{FinishReason, Generation, GenerationOptions, Model, generate};
+use gpt2::generate::{FinishReason, Generation, GenerationOptions, generate};
+use gpt2::session::Model;
 
 /// The model ended the text.
 pub const GPT2_FINISH_EOS: i32 = 0;
@@ -305,7 +306,7 @@ pub unsafe extern "C" fn gpt2_generate(
         let found = with_session(session, |session| {
             // SAFETY: as above.
             let options = unsafe { settle(options, session.model())? };
-            let mut on_token = |step: &gpt2::session::Step<'_>| {
+            let mut on_token = |step: &gpt2::generate::Step<'_>| {
                 let token = gpt2_step {
                     sequence: step.sequence,
                     token: step.id,
@@ -346,7 +347,7 @@ pub extern "C" fn gpt2_generation_count(generation: *const gpt2_generation) -> u
 fn numbered(
     handle: &GenerationHandle,
     index: usize,
-) -> Outcome<(&gpt2::session::Continuation, &[u8])> {
+) -> Outcome<(&gpt2::generate::Continuation, &[u8])> {
     let sequences = &handle.generation.sequences;
     sequences
         .get(index)

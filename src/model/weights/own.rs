@@ -9,8 +9,8 @@ use super::{Home, Placed};
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, TensorInfo, TensorType};
 use crate::machine::parallel;
-use crate::model::Hyperparameters;
-use crate::model::tensor_table::{Role, TensorSpec};
+use crate::spec::Hyperparameters;
+use crate::spec::tensor_table::{Role, TensorSpec};
 use gpt2_kernels::linear;
 
 /// The types that the kernels know, and what they call them.

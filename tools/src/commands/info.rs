@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use gpt2::gguf::{Gguf, TensorInfo, ValueRef};
-use gpt2::model::{Hyperparameters, ModelClass};
 use gpt2::session::{CacheType, kv_bytes};
+use gpt2::spec::{Hyperparameters, ModelClass};
 use serde_json::{Map, Value, json};
 
 use crate::arguments::{self, ModelFile};

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use clap::Args;
-use gpt2::session::{Perplexity, Session, perplexity};
+use gpt2::session::Session;
+use gpt2::tasks::{Perplexity, perplexity};
 use serde_json::{Value, json};
 
 use crate::arguments::RunArguments;

@@ -1,8 +1,8 @@
 //! How replies are written, from the command line.
 
 use clap::{ArgAction, Args};
+use gpt2::generate::GenerationOptions;
 use gpt2::sampling::SamplingOptions;
-use gpt2::session::GenerationOptions;
 
 /// The defaults are those of llama.cpp's conversations: always the likeliest token makes small models repeat
 /// themselves.

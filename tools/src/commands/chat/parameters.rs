@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
-use gpt2::session::GenerationOptions;
+use gpt2::generate::GenerationOptions;
 
 use crate::failure::Failure;
 

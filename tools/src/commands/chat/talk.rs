@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use gpt2::TokenId;
 use gpt2::chat::{ChatFormat, Conversation, Room};
-use gpt2::session::{FinishReason, GenerationOptions, GenerationTimings, Session, generate};
+use gpt2::generate::{FinishReason, GenerationOptions, GenerationTimings, generate};
+use gpt2::session::Session;
 use serde_json::{Value, json};
 
 use super::commands::Flow;

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use gpt2::TokenId;
-use gpt2::model::ModelClass;
 use gpt2::session::Session;
+use gpt2::spec::ModelClass;
 use serde_json::{Map, Value, json};
 
 use crate::arguments::RunArguments;

@@ -1,7 +1,8 @@
 //! What comes out of a pass, by the model's class, under transformers' names.
 
-use gpt2::model::{Hyperparameters, ModelClass, SummaryType};
-use gpt2::session::{Batch, Model, Output, Session, last_token};
+use gpt2::session::{Batch, Model, Output, Session};
+use gpt2::spec::{Hyperparameters, ModelClass, SummaryType};
+use gpt2::tasks::last_token;
 
 use super::rows::{Row, Rows};
 use crate::failure::Failure;

@@ -1,7 +1,7 @@
 //! The flags that are parameters of transformers' `generate()`, from one table.
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
-use gpt2::session::GenerationOptions;
+use gpt2::generate::GenerationOptions;
 use serde_json::{Value, json};
 
 use crate::failure::Failure;

@@ -13,10 +13,11 @@ use std::time::Instant;
 
 use clap::Args;
 use gpt2::TokenId;
-use gpt2::session::{
-    BatchGeneration, Continuation, Generation, GenerationDefaults, GenerationOptions, Model,
-    Session, generate, generate_assisted, generate_batch,
+use gpt2::generate::{
+    BatchGeneration, Continuation, Generation, GenerationDefaults, GenerationOptions, generate,
+    generate_assisted, generate_batch,
 };
+use gpt2::session::{Model, Session};
 
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
@@ -115,7 +116,7 @@ fn continue_all(
     options: &GenerationOptions,
     stream: &mut Stream,
 ) -> gpt2::Result<BatchGeneration> {
-    let mut on_token = |step: &gpt2::session::Step| stream.step(step);
+    let mut on_token = |step: &gpt2::generate::Step| stream.step(step);
     let one = |generation: Generation| BatchGeneration {
         rows: vec![generation.sequences],
         timings: generation.timings,

@@ -4,7 +4,8 @@ use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use gpt2::session::{BatchGeneration, Continuation, PrintableText, Session, Step};
+use gpt2::generate::{BatchGeneration, Continuation, PrintableText, Step};
+use gpt2::session::Session;
 use serde_json::{Value, json};
 
 use super::source::Prompt;

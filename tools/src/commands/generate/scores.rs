@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use gpt2::session::{Continuation, GenerationOptions};
+use gpt2::generate::{Continuation, GenerationOptions};
 
 use crate::failure::Failure;
 use crate::tensors::{Described, TensorFile};

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use gpt2::TokenId;
-use gpt2::session::{Model, unpadded};
+use gpt2::generate::unpadded;
+use gpt2::session::Model;
 
 use crate::failure::Failure;
 use crate::prompt::{self, Ids};

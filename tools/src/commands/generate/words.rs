@@ -2,7 +2,8 @@
 
 use clap::Args;
 use gpt2::TokenId;
-use gpt2::session::{GenerationOptions, Model};
+use gpt2::generate::GenerationOptions;
+use gpt2::session::Model;
 
 use crate::failure::Failure;
 

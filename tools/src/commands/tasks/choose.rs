@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use clap::Args;
 use gpt2::TokenId;
-use gpt2::model::ModelClass;
+use gpt2::spec::ModelClass;
 use gpt2::tasks::softmax;
 use serde_json::{Value, json};
 

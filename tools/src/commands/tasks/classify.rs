@@ -1,7 +1,7 @@
 //! `gpt2 classify`: a label for each text.
 
 use clap::Args;
-use gpt2::model::ModelClass;
+use gpt2::spec::ModelClass;
 use gpt2::tasks::{ScoreFunction, label_scores};
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! `gpt2 embed`: a vector for each text.
 
 use clap::Args;
-use gpt2::session::Pooling;
+use gpt2::tasks::Pooling;
 use serde_json::json;
 
 use super::texts::TextSource;

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use gpt2::model::ModelClass;
+use gpt2::spec::ModelClass;
 use gpt2::tasks::{Aggregation, entities, tag, words};
 use serde_json::{Value, json};
 

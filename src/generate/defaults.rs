@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value};
 
-use super::generation::GenerationOptions;
+use super::options::GenerationOptions;
 use crate::session::Model;
 use crate::{Error, Result, TokenId};
 

@@ -1,12 +1,12 @@
 //! What a session will need, known before it starts.
 
 use super::limits::{self, Limits, Need};
-use super::{CacheType, Memory, Model, ModelOptions, SessionOptions};
 use crate::gguf::{Gguf, TensorType};
-use crate::model::Hyperparameters;
-use crate::model::in_gguf::find_in;
-use crate::model::tensor_table::Role;
 use crate::model::weights::have_kernels;
+use crate::session::{CacheType, Memory, Model, ModelOptions, SessionOptions};
+use crate::spec::Hyperparameters;
+use crate::spec::in_gguf::find_in;
+use crate::spec::tensor_table::Role;
 use crate::{Error, Result};
 
 /// Contexts are shortened to a multiple of this, and to no less.
@@ -65,22 +65,22 @@ fn compute_bytes(
 }
 
 /// What is known of a model, whether or not its weights are in memory.
-pub(super) struct Outline<'a> {
-    pub(super) hyperparameters: &'a Hyperparameters,
+pub(in crate::session) struct Outline<'a> {
+    pub(in crate::session) hyperparameters: &'a Hyperparameters,
     /// The type that most of the model's work is done in.
-    pub(super) matrix_type: TensorType,
+    pub(in crate::session) matrix_type: TensorType,
     /// Bytes of all weights.
-    pub(super) weights: usize,
+    pub(in crate::session) weights: usize,
     /// Bytes of the file, when it is mapped.
-    pub(super) file: usize,
+    pub(in crate::session) file: usize,
     /// Bytes of the weights that are copied or rearranged into memory of their own.
-    pub(super) own_weights: usize,
+    pub(in crate::session) own_weights: usize,
     /// Bytes of a file that is in memory and not mapped: they stay there beside the copies.
-    pub(super) held: usize,
+    pub(in crate::session) held: usize,
 }
 
 impl Outline<'_> {
-    pub(super) fn of(model: &Model) -> Result<Outline<'_>> {
+    pub(in crate::session) fn of(model: &Model) -> Result<Outline<'_>> {
         let (mapped, own) = model.weight_bytes();
         Ok(Outline {
             hyperparameters: model.hyperparameters(),
@@ -94,7 +94,7 @@ impl Outline<'_> {
 
     /// Of a file whose matrices are rearranged (`repack`) or not, and whose other tensors are used where
     /// they lie (`map`) or copied.
-    pub(super) fn of_file<'a>(
+    pub(in crate::session) fn of_file<'a>(
         gguf: &Gguf,
         hyperparameters: &'a Hyperparameters,
         file: usize,
@@ -203,7 +203,7 @@ pub fn fit(model: &Model, options: &SessionOptions, limit: u64) -> Result<Sessio
 ///
 /// # Errors
 /// As [`fit`], before anything is allocated.
-pub(super) fn admit(
+pub(in crate::session) fn admit(
     gguf: &Gguf,
     hyperparameters: &Hyperparameters,
     options: &ModelOptions,
@@ -230,7 +230,7 @@ pub(super) fn admit(
 }
 
 /// [`fit`] for a model that may not be in memory yet.
-pub(super) fn choose(
+pub(in crate::session) fn choose(
     outline: &Outline<'_>,
     options: &SessionOptions,
     limits: &Limits,
@@ -334,7 +334,7 @@ fn longest(
 }
 
 /// Why `options` do not fit, and what would.
-pub(super) fn refusal(
+pub(in crate::session) fn refusal(
     outline: &Outline<'_>,
     options: &SessionOptions,
     limits: &Limits,

@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
-use super::super::Session;
-use super::generation::{Continuation, FinishReason, Generation, GenerationTimings};
-use super::text::Writer;
+use super::options::{Continuation, FinishReason, Generation, GenerationTimings};
+use super::writer::Writer;
 use super::{OnToken, Request, overflow};
-use crate::model::cache::SequenceSet;
+use crate::model::kv_cache::SequenceSet;
 use crate::sampling::{Chain, Generator, StepInputs};
 use crate::session::Batch;
+use crate::session::Session;
 use crate::{Error, Result, TokenId};
 
 /// What the loop needs of a session; a test stands in for a model with it.
@@ -294,8 +294,8 @@ mod tests {
     use std::ops::ControlFlow;
 
     use super::*;
+    use crate::generate::GenerationOptions;
     use crate::gguf::{Gguf, GgufHeader};
-    use crate::session::GenerationOptions;
     use crate::tokenizer::Tokenizer;
 
     /// Predicts, after each token, the next of a fixed text.

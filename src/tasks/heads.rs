@@ -1,13 +1,13 @@
 //! What the heads of the other classes give for whole texts, as numbers; the room `tasks` says what they
 //! mean.
 
-use super::batch::Batch;
-use super::model::Model;
-use super::run::Session;
 use crate::TokenId;
 use crate::error::{Error, Result};
-use crate::model::cache::SequenceSet;
-use crate::model::{ModelClass, SummaryType};
+use crate::model::kv_cache::SequenceSet;
+use crate::session::Batch;
+use crate::session::Model;
+use crate::session::Session;
+use crate::spec::{ModelClass, SummaryType};
 
 /// How the hidden states of a text become one vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

@@ -1,7 +1,7 @@
 //! Ids become a continuation: text without special tokens and stop strings, and a reason to end.
 
 use super::Request;
-use super::generation::{Continuation, FinishReason, Step};
+use super::options::{Continuation, FinishReason, Step};
 use super::stop::StopStrings;
 use crate::tokenizer::{DecodeOptions, StreamDecoder};
 use crate::{Result, TokenId};

@@ -1,13 +1,13 @@
 //! `DoLa`: logits are what the last layer says minus what an earlier one would have said (Chuang et al. 2023,
 //! <https://arxiv.org/abs/2309.03883>), as transformers' `_dola_decoding` has it.
 
-use super::super::Session;
-use super::generation::DolaLayers;
+use super::options::DolaLayers;
 use super::tokens::Predictor;
-use crate::model::Hyperparameters;
-use crate::model::cache::SequenceSet;
+use crate::model::kv_cache::SequenceSet;
 use crate::sampling::log_softmax;
 use crate::session::Batch;
+use crate::session::Session;
+use crate::spec::Hyperparameters;
 use crate::{Error, Result, TokenId};
 
 /// Tokens below this share of the best one's probability are ruled out.

@@ -8,36 +8,36 @@ mod candidates;
 mod contrastive;
 mod defaults;
 mod dola;
-mod generation;
 mod method;
+mod options;
 mod overflow;
 mod parameters;
 mod printable;
 mod rows;
 mod speculative;
 mod stop;
-mod text;
 mod tokens;
+mod writer;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
 pub use defaults::GenerationDefaults;
-pub use generation::{
+pub use options::{
     BatchGeneration, Continuation, DolaLayers, EarlyStopping, FinishReason, Generation,
     GenerationOptions, GenerationTimings, Step,
 };
 pub use printable::PrintableText;
 
-use super::Session;
 use crate::sampling::{Chain, ChainContext};
+use crate::session::{Model, Session};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result, TokenId};
 use method::Method;
 
 /// Is handed every token; a break ends the generation.
-pub(super) type OnToken<'a> = dyn FnMut(&Step) -> ControlFlow<()> + 'a;
+pub(crate) type OnToken<'a> = dyn FnMut(&Step) -> ControlFlow<()> + 'a;
 
 /// Continues `prompt` in `session`, and hands every token to `on_token` as it comes (from a search, which
 /// decides at its end, then); a break ends the generation with what there is, and so does the session's stop
@@ -125,7 +125,7 @@ pub fn generate_batch(
 
 /// A prompt without its padding: attention would not see it, and positions would not count it. Without a
 /// model's padding token, and where that ends texts too, all ids count (transformers infers its mask so).
-pub fn unpadded(model: &super::Model, prompt: &[TokenId]) -> Vec<TokenId> {
+pub fn unpadded(model: &Model, prompt: &[TokenId]) -> Vec<TokenId> {
     let hyperparameters = model.hyperparameters();
     let pad = hyperparameters
         .pad
@@ -181,7 +181,7 @@ pub(super) struct Request<'a> {
 impl<'a> Request<'a> {
     /// Checks a request against its model.
     fn new(
-        model: &'a super::Model,
+        model: &'a Model,
         row: usize,
         prompt: &'a [TokenId],
         options: &'a GenerationOptions,

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use crate::model::{Hyperparameters, ModelClass};
+use crate::spec::{Hyperparameters, ModelClass};
 
 use Dimension::{HeadOutputs, Inner, Positions, ThreeWidths, Vocabulary, Width};
 
@@ -381,7 +381,7 @@ fn matches_layer(pattern: &str, path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::HeadSettings;
+    use crate::spec::HeadSettings;
 
     fn gpt2() -> Hyperparameters {
         Hyperparameters {

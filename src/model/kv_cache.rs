@@ -6,9 +6,9 @@ use crate::ggml::context::{Context, Tensor};
 use crate::ggml::device::Device;
 use crate::gguf::TensorType;
 
-use super::Hyperparameters;
 use super::device_map::DeviceMap;
 use crate::TokenId;
+use crate::spec::Hyperparameters;
 
 /// Number of a sequence in a session, from 0.
 pub type SequenceId = usize;

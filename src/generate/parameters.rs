@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::generation::{DolaLayers, EarlyStopping, GenerationOptions};
+use super::options::{DolaLayers, EarlyStopping, GenerationOptions};
 use crate::{Error, Result, TokenId};
 
 /// Sets a parameter; `None` when the value is not what is expected.

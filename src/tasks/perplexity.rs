@@ -7,8 +7,8 @@ use std::ops::ControlFlow;
 
 use rayon::prelude::*;
 
-use super::Session;
 use crate::machine::parallel;
+use crate::session::Session;
 use crate::{Error, Result, TokenId};
 
 /// Logits computed at a time: enough for the matrix kernels, far below a window's whole

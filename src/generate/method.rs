@@ -1,6 +1,6 @@
 //! Which method a request asks for, and what does not go together.
 
-use super::generation::{DolaLayers, GenerationOptions};
+use super::options::{DolaLayers, GenerationOptions};
 use crate::{Error, Result};
 
 /// A way to decode.

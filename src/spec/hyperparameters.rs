@@ -2,7 +2,7 @@
 
 use crate::TokenId;
 use crate::error::{Error, Result};
-use crate::model::{Activation, HeadSettings, ModelClass};
+use crate::spec::{Activation, HeadSettings, ModelClass};
 
 /// The widest model accepted, in elements; far above any GPT-2, low enough that products of two
 /// dimensions cannot overflow.

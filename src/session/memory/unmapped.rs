@@ -5,16 +5,16 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::ModelOptions;
 use super::limits::Limits;
 use super::plan::{Outline, refusal};
 use crate::gguf::Gguf;
-use crate::model::Hyperparameters;
+use crate::session::ModelOptions;
+use crate::spec::Hyperparameters;
 use crate::{Error, Result};
 
 /// Where the address space has no room for the file at `path`: what would do, and when not even its header can be
 /// read, that there is no room.
-pub(super) fn refuse(path: &Path, options: &ModelOptions, error: &Error) -> Error {
+pub(in crate::session) fn refuse(path: &Path, options: &ModelOptions, error: &Error) -> Error {
     let limits = Limits::now(options.memory, 0);
     let explain = || -> Result<Error> {
         let (gguf, length) = read_header(path)?;

@@ -7,13 +7,13 @@
 
 use std::time::Instant;
 
-use super::super::Session;
-use super::generation::{FinishReason, Generation, GenerationOptions, GenerationTimings};
-use super::text::Writer;
+use super::options::{FinishReason, Generation, GenerationOptions, GenerationTimings};
+use super::writer::Writer;
 use super::{OnToken, Request};
-use crate::model::cache::SequenceSet;
+use crate::model::kv_cache::SequenceSet;
 use crate::sampling::{Chain, Generator, greedy};
 use crate::session::Batch;
+use crate::session::Session;
 use crate::tasks::softmax;
 use crate::{Error, Result, TokenId};
 

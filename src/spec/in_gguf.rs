@@ -6,9 +6,9 @@
 use crate::TokenId;
 use crate::error::{Error, Result};
 use crate::gguf::{Array, Gguf, GgufHeader, Metadata, TensorInfo};
-use crate::model::hyperparameters::{MAX_DIMENSION, MAX_LAYERS};
-use crate::model::tensor_table::{TASK_HEAD_WEIGHT, TensorSpec, tensors};
-use crate::model::{Activation, HeadSettings, Hyperparameters, ModelClass};
+use crate::spec::hyperparameters::{MAX_DIMENSION, MAX_LAYERS};
+use crate::spec::tensor_table::{TASK_HEAD_WEIGHT, TensorSpec, tensors};
+use crate::spec::{Activation, HeadSettings, Hyperparameters, ModelClass};
 
 /// The architecture's name in `general.architecture`, and the prefix of its keys.
 pub const ARCHITECTURE: &str = "gpt2";

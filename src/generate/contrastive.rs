@@ -6,13 +6,13 @@
 
 use std::time::Instant;
 
-use super::super::Session;
 use super::candidates::{Best, Candidate};
-use super::generation::{Continuation, FinishReason, Generation, GenerationTimings};
-use super::text::Writer;
+use super::options::{Continuation, FinishReason, Generation, GenerationTimings};
+use super::writer::Writer;
 use super::{OnToken, Request};
-use crate::model::cache::SequenceSet;
+use crate::model::kv_cache::SequenceSet;
 use crate::sampling::{Chain, greedy, log_softmax};
+use crate::session::Session;
 use crate::session::{Batch, BatchToken};
 use crate::{Error, Result, TokenId};
 

@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use super::super::Session;
-use super::generation::{BatchGeneration, FinishReason, GenerationTimings};
+use super::options::{BatchGeneration, FinishReason, GenerationTimings};
 use super::tokens::Text;
 use super::{OnToken, Request};
-use crate::model::cache::SequenceSet;
+use crate::model::kv_cache::SequenceSet;
+use crate::session::Session;
 use crate::session::{Batch, BatchToken};
 use crate::{Error, Result};
 

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::gguf::{GgufHeader, Metadata};
-use crate::model::Activation;
+use crate::spec::Activation;
 
 /// The keys. The labels' is llama.cpp's.
 mod key {

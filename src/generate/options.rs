@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::method::Method;
 use super::stop::StopStrings;
-use crate::model::cache::MAX_SEQUENCES;
+use crate::model::kv_cache::MAX_SEQUENCES;
 use crate::sampling::SamplingOptions;
 use crate::{Error, Result, TokenId};
 

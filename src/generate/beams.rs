@@ -8,15 +8,15 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::super::Session;
 use super::candidates::{Best, Candidate};
-use super::generation::{
+use super::options::{
     Continuation, EarlyStopping, FinishReason, Generation, GenerationOptions, GenerationTimings,
 };
-use super::text::Writer;
+use super::writer::Writer;
 use super::{OnToken, Request};
-use crate::model::cache::SequenceSet;
+use crate::model::kv_cache::SequenceSet;
 use crate::sampling::{Chain, Generator, StepInputs, greedy, log_softmax};
+use crate::session::Session;
 use crate::session::{Batch, BatchToken};
 use crate::{Error, Result, TokenId};
 
