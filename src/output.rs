@@ -12,7 +12,8 @@ use crate::error::{Error, Result};
 const BUFFER_BYTES: usize = 256 * 1024;
 
 /// A file under construction: a temporary file in the folder of its target, which
-/// [`finish`](Self::finish) renames. Dropped before that, it is removed and the target is as it was.
+/// [`finish`](Self::finish) renames. Dropped before that, it is removed and the target is as it
+/// was.
 #[derive(Debug)]
 pub struct AtomicFile {
     file: BufWriter<NamedTempFile>,
@@ -118,7 +119,8 @@ fn folder(target: &Path) -> &Path {
 }
 
 /// Brings the folder's entry for `target` to the disk, so that the rename survives a power failure.
-/// Folders that cannot be opened or synchronized (some network file systems) are left to themselves.
+/// Folders that cannot be opened or synchronized (some network file systems) are left to
+/// themselves.
 #[cfg(unix)]
 fn sync_folder(target: &Path) -> io::Result<()> {
     let synchronized = File::open(folder(target)).and_then(|folder| folder.sync_all());

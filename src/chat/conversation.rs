@@ -23,8 +23,8 @@ impl Conversation {
         }
     }
 
-    /// A conversation of `messages`: a system message at most, at the beginning, then user and assistant
-    /// alternately. The last may be the user's, who then waits for an answer.
+    /// A conversation of `messages`: a system message at most, at the beginning, then user and
+    /// assistant alternately. The last may be the user's, who then waits for an answer.
     ///
     /// # Errors
     /// [`Error::Argument`] naming the first message that is out of turn.
@@ -75,7 +75,7 @@ impl Conversation {
         self.hidden
     }
 
-    /// The system prompt and the turns from number `first` on.
+    /// The system prompt and the turns from turn `first` on.
     pub(super) fn shown_from(&self, first: usize) -> Vec<Message> {
         let turns = self.turns.get(first..).unwrap_or_default();
         self.system.iter().chain(turns).cloned().collect()

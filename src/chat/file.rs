@@ -46,8 +46,8 @@ impl Conversation {
     /// Reads a conversation that [`save`](Self::save) wrote.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be read; [`Error::Format`] when it is no conversation, or its turns are out
-    /// of order or end without an answer; [`Error::Unsupported`] for a newer version.
+    /// [`Error::Io`] when it cannot be read; [`Error::Format`] when it is no conversation, or its
+    /// turns are out of order or end without an answer; [`Error::Unsupported`] for a newer version.
     pub fn load(path: &Path) -> Result<Self> {
         let place = path.display().to_string();
         let bytes = read_small(path)?;

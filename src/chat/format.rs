@@ -30,11 +30,12 @@ const ASSISTANT: &str = "Assistant:";
 const NEXT_SPEAKER: [&str; 2] = ["\nUser:", "\nAssistant:"];
 
 impl ChatFormat {
-    /// What the file asks for: its chat template, or a [transcript](Self::transcript) if it has none.
+    /// What the file asks for: its chat template, or a [transcript](Self::transcript) if it has
+    /// none.
     ///
     /// # Errors
-    /// [`Error::Format`] for a template that cannot be read, [`Error::Unsupported`] for any in a build without
-    /// the feature `chat-template`.
+    /// [`Error::Format`] for a template that cannot be read, [`Error::Unsupported`] for any in a
+    /// build without the feature `chat-template`.
     pub fn of_model(metadata: &Metadata, tokenizer: &Tokenizer) -> Result<Self> {
         match metadata.str(CHAT_TEMPLATE_KEY)? {
             Some(source) => Self::template(source, metadata, tokenizer),
@@ -42,9 +43,9 @@ impl ChatFormat {
         }
     }
 
-    /// A Jinja template, as transformers' `chat_template`. It sees `messages`, `add_generation_prompt`, `tools`
-    /// and `documents` (none) and the special tokens by their names; `raise_exception`, `tojson` and Python's
-    /// methods of strings are there.
+    /// A Jinja template, as transformers' `chat_template`. It sees `messages`,
+    /// `add_generation_prompt`, `tools` and `documents` (none) and the special tokens by their
+    /// names; `raise_exception`, `tojson` and Python's methods of strings are there.
     ///
     /// # Errors
     /// As [`of_model`](Self::of_model).
@@ -55,8 +56,8 @@ impl ChatFormat {
         })
     }
 
-    /// `DialoGPT`'s form, which transformers had as GPT-2's default: every turn followed by the end of text,
-    /// whoever speaks.
+    /// `DialoGPT`'s form, which transformers had as GPT-2's default: every turn followed by the end
+    /// of text, whoever speaks.
     ///
     /// # Errors
     /// [`Error::Unsupported`] when the tokenizer names no end of text.
@@ -75,7 +76,8 @@ impl ChatFormat {
     }
 
     /// For a model of plain texts: the system prompt and an empty line, then a line `User: …` or
-    /// `Assistant: …` for each turn. A reply ends before the next speaker's name at the start of a line.
+    /// `Assistant: …` for each turn. A reply ends before the next speaker's name at the start of a
+    /// line.
     pub fn transcript() -> Self {
         Self {
             form: Form::Transcript,
@@ -109,8 +111,8 @@ impl ChatFormat {
         }
     }
 
-    /// The ids of `messages` with what begins the reply, as transformers' `apply_chat_template` gives them:
-    /// special tokens that stand in the text become those tokens.
+    /// The ids of `messages` with what begins the reply, as transformers' `apply_chat_template`
+    /// gives them: special tokens that stand in the text become those tokens.
     ///
     /// # Errors
     /// As [`text`](Self::text).
@@ -126,8 +128,8 @@ impl ChatFormat {
         }
     }
 
-    /// Tokens that end a reply: the tokenizer's end of text, and the special token that the template puts after
-    /// what the assistant says.
+    /// Tokens that end a reply: the tokenizer's end of text, and the special token that the
+    /// template puts after what the assistant says.
     pub fn end_tokens(&self, tokenizer: &Tokenizer) -> Vec<TokenId> {
         let mut ends: Vec<TokenId> = tokenizer.eos().into_iter().collect();
         if let Form::Template(_) = self.form {
@@ -158,7 +160,8 @@ impl ChatFormat {
     }
 }
 
-/// Ids as `apply_chat_template` gives them: nothing put around, since the text has all that belongs there.
+/// Ids as `apply_chat_template` gives them: nothing put around, since the text has all that belongs
+/// there.
 pub(super) fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<TokenId>> {
     let options = EncodeOptions {
         add_special_tokens: false,

@@ -1,9 +1,10 @@
 //! Conversations: turns become the prompt that a model continues.
 //!
-//! A [`Conversation`] is a list of turns; a [`ChatFormat`] says how they are joined ([`format`]): by the chat
-//! template that the model's file carries ([`template`]), each followed by the end of text as `DialoGPT` has it,
-//! or as a plain transcript. [`prompt`] chooses what of a long conversation fits, and keeps the tokens that a
-//! session holds. Knows texts and the tokenizer; nothing of sessions, graphs or terminals.
+//! A [`Conversation`] is a list of turns; a [`ChatFormat`] says how they are joined ([`format`]):
+//! by the chat template that the model's file carries ([`template`]), each followed by the end of
+//! text as `DialoGPT` has it, or as a plain transcript. [`prompt`] chooses what of a long
+//! conversation fits, and keeps the tokens that a session holds. Knows texts and the tokenizer;
+//! nothing of sessions, graphs or terminals.
 
 mod conversation;
 mod file;

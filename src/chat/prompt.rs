@@ -1,4 +1,5 @@
-//! The prompt of the next reply: what of the conversation fits, in tokens that are there already where that can be.
+//! The prompt of the next reply: what of the conversation fits, in tokens that are there already
+//! where that can be.
 
 use super::conversation::Conversation;
 use super::format::{ChatFormat, encode};
@@ -28,12 +29,13 @@ pub struct Prompt {
 impl ChatFormat {
     /// The prompt for the next reply in `conversation`, whose last turn is the user's.
     ///
-    /// When it does not fit, the oldest exchanges are hidden, so many that it takes half the context: a model's
-    /// positions are absolute, and what comes after a gap must be computed anew, which this way happens seldom.
+    /// When it does not fit, the oldest exchanges are hidden until it takes half the context: a
+    /// model's positions are absolute, and what comes after a gap must be recomputed, which happens
+    /// seldom this way.
     ///
-    /// The ids are those of [`encode`](Self::encode), with one exception: what a session `held` (the last prompt
-    /// and the reply, as the model chose its tokens) is kept where its text is the same, even if the tokenizer
-    /// would have cut a reply in another way.
+    /// The ids are those of [`encode`](Self::encode), with one exception: what a session `cached`
+    /// (the last prompt and the reply, as the model chose its tokens) is kept where its text is the
+    /// same, even if the tokenizer would have cut a reply in another way.
     ///
     /// # Errors
     /// As [`text`](Self::text); [`Error::ContextFull`] when the last turn alone does not fit;
@@ -42,16 +44,16 @@ impl ChatFormat {
         &self,
         tokenizer: &Tokenizer,
         conversation: &mut Conversation,
-        held: &[TokenId],
+        cached: &[TokenId],
         room: Room,
     ) -> Result<Prompt> {
         let turns = conversation.turns().len();
         let ids_from = |first: usize| -> Result<Vec<TokenId>> {
             let text = self.text(&conversation.shown_from(first), true)?;
-            with_held(tokenizer, held, &text)
+            with_cached(tokenizer, cached, &text)
         };
         let before = conversation.hidden;
-        // A turn has at least one token; so many turns are not even tried.
+        // A turn has at least one token; more turns than positions are not even tried.
         let mut first = before.max(turns.saturating_sub(room.context).next_multiple_of(2));
         let mut ids = ids_from(first)?;
         if ids.len() + room.reply.min(room.context / 4) > room.context {
@@ -87,15 +89,19 @@ impl ChatFormat {
     }
 }
 
-/// The ids of `text`, which begin with `held` as far as its text begins `text` and ends at a seam.
-fn with_held(tokenizer: &Tokenizer, held: &[TokenId], text: &str) -> Result<Vec<TokenId>> {
+/// The ids of `text`, which begin with `cached` as far as its text begins `text` and ends at a
+/// seam.
+fn with_cached(tokenizer: &Tokenizer, cached: &[TokenId], text: &str) -> Result<Vec<TokenId>> {
     let ids = encode(tokenizer, text)?;
-    let same = ids.iter().zip(held).take_while(|(id, held)| id == held);
+    let same = ids
+        .iter()
+        .zip(cached)
+        .take_while(|(id, cached)| id == cached);
     let shared = same.count();
-    // Where each held token ends in the text, for those that are in it.
+    // Where each cached token ends in the text, for those that are in it.
     let mut ends = Vec::new();
     let mut end = 0;
-    for &id in held {
+    for &id in cached {
         let bytes = tokenizer.token_bytes(id, false);
         if bytes.is_empty() || !text.as_bytes()[end..].starts_with(bytes) {
             break;
@@ -108,15 +114,16 @@ fn with_held(tokenizer: &Tokenizer, held: &[TokenId], text: &str) -> Result<Vec<
         let (Some(before), Some(rest)) = (text.get(..end), text.get(end..)) else {
             continue;
         };
-        if is_seam(tokenizer, held[kept - 1], before, rest) {
+        if is_seam(tokenizer, cached[kept - 1], before, rest) {
             let rest = encode(tokenizer, rest)?;
-            return Ok([&held[..kept], &rest].concat());
+            return Ok([&cached[..kept], &rest].concat());
         }
     }
     Ok(ids)
 }
 
-/// Whether a text can be cut here, after the token `last`, without any token of the rest becoming another.
+/// Whether a text can be cut here, after the token `last`, without any token of the rest becoming
+/// another.
 fn is_seam(tokenizer: &Tokenizer, last: TokenId, before: &str, rest: &str) -> bool {
     let settings = tokenizer.settings();
     let special_follows = || {

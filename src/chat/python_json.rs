@@ -1,5 +1,5 @@
-//! The filter `tojson` as transformers has it: Python's `json.dumps` with `ensure_ascii` off and nothing escaped
-//! for HTML.
+//! The filter `tojson` as transformers has it: Python's `json.dumps` with `ensure_ascii` off and
+//! nothing escaped for HTML.
 
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Error, ErrorKind};

@@ -1,7 +1,8 @@
 //! Jinja templates, in the surroundings that transformers gives them.
 //!
-//! A template comes with a model and is not trusted: what it may spend is bounded (steps, and bytes of
-//! everything it makes), so is how deep it may nest, and it reaches nothing but the variables it is given.
+//! A template comes with a model and is not trusted: what it may spend is bounded (steps, and bytes
+//! of everything it makes), so is how deep it may nest, and it reaches nothing but the variables it
+//! is given.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +24,8 @@ const PLACE: &str = "chat template";
 const MAX_BYTES: usize = 256 << 10;
 /// Steps of a rendering. 64 bytes of text cost one as well, so this bounds memory: 12 MB.
 const FUEL: u64 = 200_000;
-/// The stack of a rendering: the deepest value that the fuel buys must be let go without overflowing it.
+/// The stack of a rendering: the deepest value that the fuel buys must be let go without
+/// overflowing it.
 const STACK_BYTES: usize = 64 << 20;
 
 /// A template that was read without error.
@@ -58,7 +60,8 @@ impl Template {
     /// The prompt for `messages`; with `add_generation_prompt` it ends where the reply begins.
     ///
     /// # Errors
-    /// [`Error::Format`] with the template's own complaint (`raise_exception`) or what is wrong with it.
+    /// [`Error::Format`] with the template's own complaint (`raise_exception`) or what is wrong
+    /// with it.
     pub(super) fn render(
         &self,
         messages: &[Message],
@@ -105,7 +108,8 @@ fn apart<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -
         .unwrap_or_else(|_| Err(Error::format(PLACE, "rendering it failed")))
 }
 
-/// transformers' environment: blocks leave no lines behind, nothing is escaped, strings have Python's methods.
+/// transformers' environment: blocks leave no lines behind, nothing is escaped, strings have
+/// Python's methods.
 fn environment() -> Result<Environment<'static>> {
     let mut environment = Environment::new();
     let syntax = SyntaxConfig::builder()
@@ -186,16 +190,17 @@ mod tests {
 
     #[test]
     fn chatml_is_written_as_jinja2_writes_it() {
-        let source = "{% for message in messages %}\n    {{'<|im_start|>' + message['role'] + '\\n' + \
-                      message['content'] + '<|im_end|>' + '\\n'}}\n{% endfor %}\n\
-                      {% if add_generation_prompt %}\n{{ '<|im_start|>assistant\\n' }}\n{% endif %}\n";
-        // trim_blocks takes the newline after a block, lstrip_blocks the space before one, neither touches
-        // what is around an expression.
+        let source = "{% for message in messages %}\n    {{'<|im_start|>' + message['role'] \
+                      + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}\n{% endfor %}\n\
+                      {% if add_generation_prompt %}\n{{ '<|im_start|>assistant\\n' }}\n\
+                      {% endif %}\n";
+        // trim_blocks takes the newline after a block, lstrip_blocks the space before one, neither
+        // touches what is around an expression.
         assert_eq!(
             render(source).unwrap(),
-            "    <|im_start|>system\n be brief\n<|im_end|>\n\n    <|im_start|>user\nhi<|im_end|>\n\n    \
-             <|im_start|>assistant\nyes?<|im_end|>\n\n    <|im_start|>user\n<b>&amp;</b> {{ eos_token \
-             }}<|im_end|>\n\n<|im_start|>assistant\n\n"
+            "    <|im_start|>system\n be brief\n<|im_end|>\n\n    <|im_start|>user\nhi<|im_end|>\n\n\
+             \u{20}   <|im_start|>assistant\nyes?<|im_end|>\n\n    <|im_start|>user\n<b>&amp;</b> {{ \
+             eos_token }}<|im_end|>\n\n<|im_start|>assistant\n\n"
         );
     }
 
@@ -239,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_and_mistakes_are_said() {
+    fn refusals_and_errors_are_reported() {
         for (source, said) in [
             ("{{ raise_exception('no system role') }}", "no system role"),
             ("\n{% if %}", "chat template: line 2: "),
@@ -260,20 +265,24 @@ mod tests {
         let nested = "[".repeat(100_000);
         let hostile = [
             // Time.
-            "{% for i in range(99999) %}{% for j in range(99999) %}{{ j.x }}{% endfor %}{% endfor %}",
+            "{% for i in range(99999) %}{% for j in range(99999) %}{{ j.x }}{% endfor %}\
+             {% endfor %}",
             "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}",
             // Memory.
-            "{% set n = namespace(s='ab') %}{% for i in range(60) %}{% set n.s = n.s ~ n.s %}{% endfor %}",
-            "{% set n = namespace(s='ab') %}{% for i in range(60) %}{% set n.s = n.s.replace('a', 'aaaa') %}\
+            "{% set n = namespace(s='ab') %}{% for i in range(60) %}{% set n.s = n.s ~ n.s %}\
              {% endfor %}",
+            "{% set n = namespace(s='ab') %}{% for i in range(60) %}\
+             {% set n.s = n.s.replace('a', 'aaaa') %}{% endfor %}",
             "{{ 'x' * 1000000000000 }}",
             "{{ ('x' * 100000) | tojson | tojson | replace('x', 'x' * 100000) }}",
             "{{ '%1000000000d' | format(3) }}",
             // Depth.
-            "{% set n = namespace(x=[]) %}{% for i in range(99999) %}{% set n.x = [n.x] %}{% endfor %}",
-            "{% set n = namespace(x=[]) %}{% for i in range(9000) %}{% set n.x = [n.x] %}{% endfor %}\
-             {{ n.x | tojson }}",
-            "{% set n = namespace(x={}) %}{% for i in range(99999) %}{% set n.x = {'a': n.x} %}{% endfor %}",
+            "{% set n = namespace(x=[]) %}{% for i in range(99999) %}{% set n.x = [n.x] %}\
+             {% endfor %}",
+            "{% set n = namespace(x=[]) %}{% for i in range(9000) %}{% set n.x = [n.x] %}\
+             {% endfor %}{{ n.x | tojson }}",
+            "{% set n = namespace(x={}) %}{% for i in range(99999) %}\
+             {% set n.x = {'a': n.x} %}{% endfor %}",
             &format!("{{{{ {nested} }}}}"),
         ];
         for source in hostile {

@@ -1,6 +1,6 @@
-//! The machine this runs on, as far as defaults depend on it: its cores, its memory, and what of both this
-//! process may use. Read from what Linux says about itself; elsewhere little is known, and nothing is
-//! refused for it.
+//! The machine this runs on, as far as defaults depend on it: its cores, its memory, and what of
+//! both this process may use. Read from what Linux says about itself; on other systems little is
+//! known, and nothing is refused for it.
 
 pub mod memory;
 pub(crate) mod parallel;

@@ -1,7 +1,7 @@
-//! Threads for work that is not ggml's: rearranging weights, quantizing, summing up.
+//! Threads for work that is not ggml's: packing weights, quantizing, summing up.
 //!
-//! None of them outlives the work it was started for: a program that forks, unloads the library or ends right
-//! after a call finds no thread of it.
+//! None of them outlives the work it was started for: a program that forks, unloads the library or
+//! ends right after a call finds no thread of it.
 
 use std::thread::{Builder, JoinHandle};
 
@@ -54,14 +54,14 @@ impl Drop for Threads {
     fn drop(&mut self) {
         drop(self.pool.take());
         for handle in self.handles.drain(..) {
-            // A panic in the work reached whoever asked for it.
+            // A panic in the work has reached the caller.
             let _ = handle.join();
         }
     }
 }
 
-/// Runs `work`, whose parallel iterators then use as many threads as are worth it. Where the system does
-/// not give them, everything runs on the calling thread: rayon's own pool would panic.
+/// Runs `work`, whose parallel iterators then use as many threads as are worth it. Where the system
+/// does not give them, everything runs on the calling thread: rayon's own pool would panic.
 pub(crate) fn install<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     if let Ok(threads) = Threads::start(default_threads(), STACK) {
         return threads.install(work);

@@ -7,12 +7,13 @@ use super::System;
 /// The folder with one folder for each processor.
 const PROCESSORS: &str = "sys/devices/system/cpu";
 
-/// Cores of less than this much of the fastest core's measure slow the others down, which wait for them
-/// after every operation: the capacity that ARM's systems state, or the highest clock frequency.
+/// Cores of less than this much of the fastest core's measure slow the others down, which wait for
+/// them after every operation: the capacity that ARM's systems state, or the highest clock
+/// frequency.
 const MEASURES: [(&str, f64); 2] = [("cpu_capacity", 0.75), ("cpufreq/cpuinfo_max_freq", 0.8)];
 
-/// Threads to use when nobody says: one for each physical core of the fast kind that this process may run
-/// on, and no more than its share of processor time (the cgroup's quota) is worth.
+/// Threads to use when nobody says: one for each physical core of the fast kind that this process
+/// may run on, and no more than its share of processor time (the cgroup's quota) is worth.
 pub fn default_threads() -> usize {
     // Knows the affinity mask and the quotas of both versions of cgroups.
     let allowed = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

@@ -47,7 +47,7 @@ pub enum PaddingLength {
     /// As long as the longest.
     #[default]
     Longest,
-    /// So many tokens; a row of more stays as it is.
+    /// This many tokens; a longer row stays as it is.
     Tokens(usize),
 }
 
@@ -139,8 +139,8 @@ impl Tokenizer {
     /// One text, or two put together, as the model takes them, cut where it is too long.
     ///
     /// # Errors
-    /// As [`encode_with`](Self::encode_with); [`Error::Argument`] where cutting as asked leaves more
-    /// tokens than allowed.
+    /// As [`encode_with`](Self::encode_with); [`Error::Argument`] where cutting as asked leaves
+    /// more tokens than allowed.
     pub fn encode_pair(
         &self,
         first: &str,

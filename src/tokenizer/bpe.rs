@@ -1,9 +1,9 @@
 //! Byte-pair merges: the bytes of a piece become tokens.
 //!
-//! Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units" (2016), on bytes as
-//! GPT-2 does it: of all adjacent pairs the one with the lowest rank is joined, leftmost first, until
-//! no pair has a rank. Short pieces are scanned anew for each merge; from [`LONG`] symbols on a heap
-//! finds the next pair, so that a megabyte of one letter costs n log n.
+//! Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units" (2016), on bytes
+//! as GPT-2 does it: of all adjacent pairs the one with the lowest rank is joined, leftmost first,
+//! until no pair has a rank. Short pieces are scanned again for each merge; from [`LONG`] symbols
+//! on a heap finds the next pair, so that a megabyte of one letter costs n log n.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};

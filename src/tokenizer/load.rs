@@ -77,8 +77,8 @@ fn whole_json(metadata: &Metadata) -> Result<Option<&str>> {
             return Ok(Some(json));
         }
         return Err(Error::Unsupported(format!(
-            "{MODEL} = {model:?} without {JSON_KEY}: only \"gpt2\" (byte-level BPE) is known without \
-             it; convert the model again from its checkpoint"
+            "{MODEL} = {model:?} without {JSON_KEY}: only \"gpt2\" (byte-level BPE) is known \
+             without it; convert the model again from its checkpoint"
         )));
     }
     match metadata.str(PRE)? {

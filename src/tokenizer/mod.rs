@@ -103,8 +103,8 @@ pub struct DecodeOptions {
 pub struct TokenSpan {
     /// The token.
     pub id: TokenId,
-    /// The characters (Unicode code points, counted from 0) any byte of which is in the token. Parts
-    /// of one character share its span; tokens put around the text have `0..0`.
+    /// The characters (Unicode code points, counted from 0) any byte of which is in the token.
+    /// Parts of one character share its span; tokens put around the text have `0..0`.
     pub characters: Range<usize>,
 }
 
@@ -229,7 +229,8 @@ impl Tokenizer {
         }
     }
 
-    /// Calls `emit` with each token of `text`, nothing around them, and the bytes of `text` it covers.
+    /// Calls `emit` with each token of `text`, nothing around them, and the bytes of `text` it
+    /// covers.
     fn tokens(
         &self,
         model: &ByteLevelBpe,
@@ -253,7 +254,8 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// The text of `ids`, with U+FFFD for what is not UTF-8. Ids outside the vocabulary are skipped.
+    /// The text of `ids`, with U+FFFD for what is not UTF-8. Ids outside the vocabulary are
+    /// skipped.
     pub fn decode(&self, ids: &[TokenId]) -> String {
         self.decode_with(ids, DecodeOptions::default())
     }
@@ -292,8 +294,8 @@ impl Tokenizer {
         self.vocabulary().bytes(id).unwrap_or_default()
     }
 
-    /// Token `id` as the vocabulary files write it (`Ġworld` for ` world`); `None` for an id without
-    /// a token.
+    /// Token `id` as the vocabulary files write it (`Ġworld` for ` world`); `None` for an id
+    /// without a token.
     pub fn token_text(&self, id: TokenId) -> Option<String> {
         self.vocabulary().text(id)
     }
@@ -346,7 +348,8 @@ impl Tokenizer {
     }
 }
 
-/// Refuses what offsets of 32 bits cannot hold: one byte less, for the space that may be put before.
+/// Refuses what offsets of 32 bits cannot hold: one byte less, for the space that may be put
+/// before.
 fn check_length(text: &str) -> Result<()> {
     if text.len() < u32::MAX as usize {
         return Ok(());

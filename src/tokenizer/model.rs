@@ -9,8 +9,9 @@ use super::settings::TokenizerSettings;
 use super::vocabulary::Vocabulary;
 use crate::{Error, Result, TokenId};
 
-/// What is known of a token as a whole piece: not tried yet, or whether merging its bytes gives just
-/// this token. Most pieces of a text are tokens, and a look-up is much cheaper than the merges.
+/// What is known of a token as a whole piece: not tried yet, or whether merging its bytes gives
+/// just this token. Most pieces of a text are tokens, and a look-up is much cheaper than the
+/// merges.
 const UNTRIED: u8 = 0;
 const MERGES_TO_ITSELF: u8 = 1;
 const MERGES_OTHERWISE: u8 = 2;

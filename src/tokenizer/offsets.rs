@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-/// Counts characters along a text. Spans are asked for from left to right, so that the whole text is
-/// counted once.
+/// Counts characters along a text. Spans are looked up from left to right, so that the whole text
+/// is counted once.
 #[derive(Debug)]
 pub(super) struct CharacterCounter<'a> {
     text: &'a str,

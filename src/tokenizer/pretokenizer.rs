@@ -95,7 +95,8 @@ fn first_piece(text: &str) -> Option<usize> {
     if spaces == text.len() {
         return Some(spaces);
     }
-    // `\s+(?!\S)` gives back the last whitespace character before a word, unless it is the only one.
+    // `\s+(?!\S)` gives back the last whitespace character before a word, unless it is the only
+    // one.
     let last = text[..spaces].chars().next_back().map_or(0, char::len_utf8);
     Some(if spaces > last { spaces - last } else { spaces })
 }

@@ -1,7 +1,7 @@
 //! The vocabulary files that a checkpoint would have, from what a GGUF file carries.
 //!
-//! Converting what is written here gives the same ids again, for files of this library and for files
-//! of llama.cpp, which carry neither tokenizer.json nor settings.
+//! Converting what is written here gives the same ids again, for files of this library and for
+//! files of llama.cpp, which carry neither tokenizer.json nor settings.
 
 use std::io::Write;
 use std::path::Path;
@@ -64,8 +64,8 @@ pub fn vocabulary_files(metadata: &Metadata) -> Result<Vec<VocabularyFile>> {
     Ok(files)
 }
 
-/// Writes the [`vocabulary_files`] into `folder`, which is made if it is not there. Each file appears
-/// whole; where one exists already and `overwrite` is false, none is written.
+/// Writes the [`vocabulary_files`] into `folder`, which is made if it is not there. Each file
+/// appears whole; where one exists already and `overwrite` is false, none is written.
 ///
 /// # Errors
 /// As [`vocabulary_files`]; [`Error::Argument`] for files that exist; [`Error::Io`].
@@ -199,8 +199,8 @@ impl Tokenizer {
         }))
     }
 
-    /// The tokens with a role. A token that is text like any other stays out: to be named here would
-    /// make it special.
+    /// The tokens with a role. A token that is text like any other stays out: to be named here
+    /// would make it special.
     fn roles(&self) -> Map<String, Json> {
         let roles = [
             ("bos_token", self.bos()),

@@ -15,8 +15,9 @@ pub const SETTINGS_KEY: &str = "gpt2_edge.tokenizer.settings";
 /// The metadata key of the chat template, which llama.cpp uses as well.
 pub const CHAT_TEMPLATE_KEY: &str = "tokenizer.chat_template";
 
-/// The metadata key of the tokenizer's own special tokens: a JSON object of names (`eos_token`) and texts, written
-/// beside a chat template, which names them. The ids under `tokenizer.ggml.` may be the model's instead.
+/// The metadata key of the tokenizer's own special tokens: a JSON object of names (`eos_token`) and
+/// texts, written beside a chat template, which names them. The ids under `tokenizer.ggml.` may be
+/// the model's instead.
 pub const SPECIAL_TOKENS_KEY: &str = "gpt2_edge.tokenizer.special_tokens";
 
 /// A token matched in the text before anything else looks at it.

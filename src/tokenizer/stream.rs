@@ -3,7 +3,7 @@
 use super::{DecodeOptions, Model, Tokenizer};
 use crate::TokenId;
 
-/// Turns bytes that arrive in pieces into text. Half a character is held back until the rest is
+/// Turns bytes that arrive in pieces into text. Half a character is kept back until the rest is
 /// there; what can become no character gives U+FFFD, once per maximal part, as
 /// [`String::from_utf8_lossy`] does for the whole.
 #[derive(Debug, Default)]
@@ -69,9 +69,9 @@ enum State {
     },
 }
 
-/// So many tokens are decoded anew for each that comes, at most.
+/// At most this many tokens are decoded again for each new one.
 const MOST_KEPT: usize = 64;
-/// So many tokens stay when the others are forgotten: more than a character's bytes.
+/// This many tokens stay when the others are forgotten: more than a character's bytes.
 const CONTEXT: usize = 16;
 
 impl<'a> StreamDecoder<'a> {
@@ -161,7 +161,8 @@ mod tests {
             pieces in prop::collection::vec(
                 prop::collection::vec(
                     prop::sample::select(vec![
-                        0x41_u8, 0x80, 0xBF, 0xC3, 0xE2, 0x82, 0xAC, 0xED, 0xA0, 0xF0, 0x9F, 0x98, 0xF4, 0x90, 0xFF,
+                        0x41_u8, 0x80, 0xBF, 0xC3, 0xE2, 0x82, 0xAC, 0xED, 0xA0,
+                        0xF0, 0x9F, 0x98, 0xF4, 0x90, 0xFF,
                     ]),
                     0..4,
                 ),

@@ -16,8 +16,8 @@ use crate::{Error, Result, TokenId};
 pub enum TokenType {
     /// Text, reached through merges.
     Normal,
-    /// A marker such as `<|endoftext|>`: matched whole in text, and left out when special tokens are
-    /// skipped.
+    /// A marker such as `<|endoftext|>`: matched whole in text, and left out when special tokens
+    /// are skipped.
     Control,
     /// Added by the user: matched whole in text, but text.
     UserDefined,

@@ -109,8 +109,8 @@ impl TokenizerFiles {
     ///
     /// # Errors
     /// [`Error::Format`] for a file that is broken or contradicts itself or another, with its name
-    /// and the place in it; [`Error::Unsupported`] for a tokenizer that is neither byte-level BPE nor,
-    /// with the feature `tokenizers`, one of that library's, by what it is.
+    /// and the place in it; [`Error::Unsupported`] for a tokenizer that is neither byte-level BPE
+    /// nor, with the feature `tokenizers`, one of that library's, by what it is.
     pub fn to_gguf(&self, config: &ConfigTokens) -> Result<GgufTokenizer> {
         let mut warnings = Vec::new();
         let tokenizer_config: Map<String, Json> = match &self.tokenizer_config {
@@ -136,7 +136,7 @@ impl TokenizerFiles {
             .map(|(token, id)| (token.as_str(), *id))
             .collect();
         let added = std::mem::take(&mut definition.settings.added_tokens);
-        let special = special::gather(added, &ids, self, &tokenizer_config)?;
+        let special = special::collect(added, &ids, self, &tokenizer_config)?;
         drop(ids);
         definition.settings.added_tokens = special.added;
 
@@ -168,8 +168,8 @@ impl TokenizerFiles {
         let is_known = |class: &str| class.starts_with("GPT2Tokenizer");
         if let Some(class) = class.filter(|class| !has_word_list_only && !is_known(class)) {
             return Err(Error::Unsupported(format!(
-                "tokenizer_config.json: tokenizer_class {class:?} without a tokenizer.json; only the \
-                 byte-level BPE of GPT2Tokenizer can be converted from vocab.json and merges.txt"
+                "tokenizer_config.json: tokenizer_class {class:?} without a tokenizer.json; \
+                 only the byte-level BPE of GPT2Tokenizer can be converted from vocab.json and merges.txt"
             )));
         }
         match (&self.vocabulary, &self.merges) {

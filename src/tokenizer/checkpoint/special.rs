@@ -1,4 +1,4 @@
-//! Added and special tokens, gathered from the four files that name them.
+//! Added and special tokens, collected from the four files that name them.
 
 use std::collections::HashMap;
 
@@ -85,9 +85,9 @@ pub(super) struct SpecialTokens {
 
 /// Completes the `added` tokens of tokenizer.json with those of the other files, as transformers
 /// does: `added_tokens.json` adds what is missing, the `added_tokens_decoder` of
-/// `tokenizer_config.json` overrides, and whatever is given a role is special. `ids` are the tokens of
-/// the vocabulary.
-pub(super) fn gather(
+/// `tokenizer_config.json` overrides, and whatever is given a role is special. `ids` are the tokens
+/// of the vocabulary.
+pub(super) fn collect(
     added: Vec<AddedToken>,
     ids: &HashMap<&str, TokenId>,
     files: &TokenizerFiles,
@@ -189,7 +189,7 @@ fn read<T: for<'a> Deserialize<'a>>(file: &str, name: &str, value: Value) -> Res
     })
 }
 
-/// Added tokens while they are gathered.
+/// Added tokens while they are collected.
 struct Tokens<'a> {
     added: Vec<AddedToken>,
     /// Where a token's text stands in `added`.

@@ -16,7 +16,8 @@ use crate::{Error, Result, TokenId};
 
 const PLACE: &str = "tokenizer.json";
 
-/// What llama.cpp calls a model whose texts it leaves alone: it has no tokenizer that does the same.
+/// What llama.cpp calls a model whose texts it leaves alone: it has no tokenizer that does the
+/// same.
 const NO_TOKENIZER: &str = "none";
 
 /// The metadata of such a tokenizer; `reason` says why it is no byte-level BPE.
@@ -32,7 +33,8 @@ pub(super) fn to_gguf(
 ) -> Result<GgufTokenizer> {
     if cfg!(not(feature = "tokenizers")) {
         return Err(Error::Unsupported(format!(
-            "{reason}; without the feature 'tokenizers' only the byte-level BPE of GPT-2 can be converted"
+            "{reason}; without the feature 'tokenizers' only the byte-level BPE of GPT-2 can \
+             be converted"
         )));
     }
     let mut warnings = Vec::new();
@@ -54,9 +56,9 @@ pub(super) fn to_gguf(
         Some(added) => serde_json::from_value(added.clone())
             .map_err(|error| Error::format("tokenizer.json: added_tokens", error.to_string()))?,
     };
-    let gathered = special::gather(added, &ids, files, tokenizer_config)?;
+    let special = special::collect(added, &ids, files, tokenizer_config)?;
     drop(ids);
-    let mut added = gathered.added;
+    let mut added = special.added;
     // The library numbers tokens that its model does not have as they come.
     added.sort_by_key(|token| token.id);
     let listed = serde_json::to_value(&added)
@@ -93,7 +95,7 @@ pub(super) fn to_gguf(
     let mut table = Table::new(config.vocabulary_size);
     table.fill(&mut definition, &mut warnings)?;
     check_around(&definition.settings, &table)?;
-    let roles = Roles::choose(&gathered.roles, config, &table, &mut warnings);
+    let roles = Roles::choose(&special.roles, config, &table, &mut warnings);
     let settings = serde_json::to_string(&definition.settings)
         .map_err(|error| Error::format(SETTINGS_KEY, error.to_string()))?;
     let (tokens, types) = table.finish();
@@ -111,7 +113,7 @@ pub(super) fn to_gguf(
     Ok(GgufTokenizer { entries, warnings })
 }
 
-/// The tokenizer.json of a folder, settled, and the tokens of its model.
+/// The tokenizer.json of a folder with its settings applied, and the tokens of its model.
 fn definition(
     files: &TokenizerFiles,
     config: &Map<String, Json>,
@@ -124,13 +126,14 @@ fn definition(
         }
         (None, _) => return Err(Error::Unsupported(reason.to_owned())),
     };
-    settle(&mut tokenizer, config);
+    apply_settings(&mut tokenizer, config);
     let tokens = whole::model_vocabulary(PLACE, tokenizer.to_string().as_bytes())?;
     Ok((tokenizer, tokens))
 }
 
-/// Takes out what is for training and for batches, and enters BERT's flags where its class reads them.
-fn settle(tokenizer: &mut Json, config: &Map<String, Json>) {
+/// Takes out what is for training and for batches, and enters BERT's flags where its class reads
+/// them.
+fn apply_settings(tokenizer: &mut Json, config: &Map<String, Json>) {
     let Some(object) = tokenizer.as_object_mut() else {
         return;
     };

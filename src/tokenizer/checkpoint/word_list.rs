@@ -4,7 +4,8 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::{Error, Result};
 
-/// The tokens that BERT's tokenizer knows by role, with the texts they have where nothing else is said.
+/// The tokens that BERT's tokenizer knows by role, with the texts they have where nothing else is
+/// said.
 const ROLES: [(&str, &str); 5] = [
     ("pad_token", "[PAD]"),
     ("unk_token", "[UNK]"),
