@@ -1,5 +1,5 @@
-# The stage `dispatch`, read by .ci/run: the CPU code is chosen at start, gives the same text everywhere, and
-# costs nothing. GPT2_DISPATCH=text or speed runs one part; the second wants a machine that does nothing else.
+# The stage `dispatch`, read by .ci/run: the CPU code is chosen at start, gives the same text on every processor, and
+# costs no speed. GPT2_DISPATCH=text or speed runs one part; the second needs an idle machine.
 #
 # For the speed: GPT2_DISPATCH_MODEL (the demo model unless given), GPT2_DISPATCH_PAIRS (15), GPT2_DISPATCH_THREADS.
 

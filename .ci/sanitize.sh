@@ -31,7 +31,7 @@ sanitize() {
     local kind=$1 flags='' names='' only=(--only static) run=() tokens=() folder target program type libraries
     target=$(rustc -vV | sed -n 's/^host: //p')
     folder=$(mktemp -d)
-    # The variable is gone by then.
+    # The variable is out of scope when the trap runs.
     # shellcheck disable=SC2064
     trap "rm -rf '$folder'" EXIT
     export CARGO_TARGET_DIR=$CHECKS/$kind

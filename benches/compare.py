@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Speed beside llama.cpp's and CTranslate2's on the same weights, alternated in one run, and beside what the machine can do.
+"""Speed beside llama.cpp and CTranslate2 on the same weights, alternated in one run, and beside the machine's limits.
 
     benches/compare.py --llama-bench PATH [--checkpoint FOLDER] [--rounds 5] [--threads 2] MODEL.gguf...
 
 Each round runs every program once on every test, so that a machine that slows down slows all of them. Medians are
-printed, and the median of the rounds' ratios. The roofline is the time that reading the weights once takes at the rate at
-which benches/probe.c reads memory, and that the products take at its rate of multiplying; `reached` is how much of the
-slower one's speed was got.
+printed, and the median of the rounds' ratios. The roofline is the larger of two times: reading the weights once at the
+memory bandwidth that benches/probe.c measures, and computing the products at its arithmetic throughput; `reached` is
+the share of the roofline's speed.
 
 llama-bench is built from the package that ggml comes from, see docs/convert.md. With --checkpoint (a Hugging Face folder
-of GPT-2's shape with model.safetensors) CTranslate2 takes part as int8: pip install ctranslate2 numpy. What is not there
-is said and left out.
+of GPT-2's shape with model.safetensors) CTranslate2 runs as int8: pip install ctranslate2 numpy. A missing program is
+reported and left out.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-/* A plugin for qemu's user mode that counts the instructions a program executes and says how many at its end.
+/* A plugin for qemu's user mode that counts the instructions a program executes and prints the count at its end.
  *
  *   cc -shared -fPIC -O2 -o instructions.so instructions.c
  *   qemu-aarch64 -plugin ./instructions.so -d plugin PROGRAM...

@@ -1,9 +1,9 @@
-/* What this machine can do at most: reads memory and multiplies, with nothing else to wait for.
+/* This machine's limits: memory bandwidth and arithmetic throughput, each measured by itself.
  *
  *   cc -O3 -march=native -pthread -o probe probe.c && ./probe THREADS
  *
- * Prints bytes read from memory a second (in pages of 2 MiB where the system has them), products and sums of f32 a
- * second, and those of bytes, with the widest instructions that the compiler was allowed: one line of JSON.
+ * Prints bytes read from memory per second (in pages of 2 MiB where the system has them), multiplications and additions
+ * per second in f32 and in bytes, with the widest instructions that the compiler may use: one line of JSON.
  */
 #define _GNU_SOURCE
 #include <pthread.h>

@@ -1,5 +1,5 @@
 //! Converts a checkpoint to every type and prints what each costs and is worth, as the table in
-//! README.md: `cargo run --release --example type_table > table.md`.
+//! docs/performance.md: `cargo run --release --example type_table > table.md`.
 //!
 //! Arguments: the checkpoint's folder and a text to measure perplexity on; by default the demo model
 //! and the chapters it has not seen.

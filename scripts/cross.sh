@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds for another kind of machine: scripts/cross.sh [TARGET [CARGO ARGUMENT... | -- COMMAND...]]
+# Cross-compiles: scripts/cross.sh [TARGET [CARGO ARGUMENT... | -- COMMAND...]]
 #
 #   scripts/cross.sh                                                  # gpt2 and gpt2-convert for 64-bit ARM
 #   scripts/cross.sh armv7-unknown-linux-gnueabihf                    # for 32-bit systems, Raspberry Pi 2 and later

@@ -4,7 +4,7 @@
 #   scripts/install.sh [--prefix DIR] [--libdir DIR] [--only static|shared] [--profile PROFILE] [--target TARGET]
 #                [--features LIST] [--no-default-features] [--uninstall]
 #
-# DIR is /usr/local unless given; DESTDIR goes before it, as packagers expect. PROFILE is release, TARGET this machine.
+# DIR is /usr/local unless given; DESTDIR is prepended to it, as packagers expect. PROFILE is release, TARGET this machine.
 # AR, LD, NM, OBJCOPY name other binutils (for another TARGET they are looked for under its name).
 # Needs what building the library needs (Rust and a C++ compiler), and GNU binutils.
 set -eu
@@ -36,7 +36,7 @@ while [ $# -gt 0 ]; do
 done
 case $only in '' | static | shared) ;; *) stop "--only: expected static or shared, found '$only'" 2 ;; esac
 case $prefix in /*) ;; *) stop "--prefix: expected an absolute path, found '$prefix'" 2 ;; esac
-[ "$(uname -s)" = Linux ] || stop "this script knows Linux only; elsewhere use the output of 'cargo rustc --release --lib --crate-type staticlib,cdylib' as it is"
+[ "$(uname -s)" = Linux ] || stop "this script supports Linux only; on other systems use the output of 'cargo build --release --package gpt2-edge-capi' as it is"
 
 cd "$here"
 version=$(cargo pkgid --package gpt2-edge-capi | sed 's/.*[#@]//')

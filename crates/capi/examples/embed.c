@@ -1,4 +1,4 @@
-/* How alike two texts are to a model: embed MODEL.gguf TEXT TEXT
+/* The similarity of two texts to a model: embed MODEL.gguf TEXT TEXT
  * Prints the cosine of the angle between the means of their hidden states. */
 #include <stdio.h>
 #include <stdlib.h>

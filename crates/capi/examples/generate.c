@@ -8,7 +8,7 @@
 static int32_t write_text(const gpt2_step *step, void *user_data) {
     (void)user_data;
     fwrite(step->text, 1, step->text_bytes, stdout);
-    return fflush(stdout); /* a reader who is gone ends it */
+    return fflush(stdout); /* a broken pipe ends the generation */
 }
 
 static int fail(void) {

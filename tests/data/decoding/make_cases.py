@@ -1,9 +1,9 @@
-"""What transformers' generate() gives for the demo model.
+"""Writes the results of transformers' generate() for the demo model.
 
 `python make_cases.py > cases.json` with transformers 4.46, which has every method built in, and
-`python make_cases.py beams > beams.json` with 4.57, whose beam search is the one of today (before 4.50 it wrote
-the first end of several, and stopped by another rule). Each case is a list of flags of `gpt2 generate`, which are
-generate()'s own parameters, and what comes of them.
+`python make_cases.py beams > beams.json` with 4.57, whose beam search is the current one (before 4.50 it wrote
+the first of several end-of-text ids, and stopped by another rule). Each case is a list of flags of `gpt2 generate`, which
+are generate()'s own parameters, and the results.
 """
 
 import json

@@ -1,5 +1,5 @@
-// Writes digests.txt: what ggml's quantizers make of the numbers of tests/quantizer_bytes.rs, when ggml is compiled
-// as llama.cpp does by default for the base (no instructions of a particular processor, on x86-64).
+// Writes digests.txt: digests of what ggml's quantizers produce from the values of tests/quantizer_bytes.rs, with ggml compiled as
+// llama.cpp does by default for the baseline instruction set of x86-64.
 //
 //   GGML=.../llama.cpp/ggml; mkdir made
 //   sed 's/@GGML_VERSION@/0.28.0/' $GGML/src/ggml-version.h.in > made/ggml-version.h
@@ -20,7 +20,7 @@ static const int64_t COLUMNS = 512, ROWS = 64;
 
 static uint32_t state = 1;
 
-// A sum of four uniform numbers: exact in f32, so the same everywhere.
+// A sum of four uniform values: exact in f32, so the same on every machine.
 static float draw() {
     float sum = 0;
     for (int i = 0; i < 4; i++) {

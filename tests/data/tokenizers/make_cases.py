@@ -1,4 +1,4 @@
-"""Writes austen.json: what Hugging Face's tokenizers makes of difficult texts.
+"""Writes austen.json: results of Hugging Face's tokenizers for difficult texts.
 
 Usage: python make_cases.py (needs the PyPI package tokenizers; the file was made with 0.23.3).
 """

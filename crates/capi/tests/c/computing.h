@@ -8,21 +8,21 @@
 
 static const char *TEXT = "It is a truth universally acknowledged, that";
 
-/* Bytes of the demo model's weights when all are f32; with fewer, activations are rounded to eight bits. */
+/* Bytes of the demo model's weights when all are f32; with fewer, activations are quantized to eight bits. */
 static const size_t ALL_DIGITS = 4 * 5918720;
 
-/* The same work in the same pieces: the same to the bit. */
+/* The same work in the same batches: bit-identical. */
 static void same(const float *found, const float *expected, size_t count) {
     CHECK(memcmp(found, expected, count * sizeof *found) == 0);
 }
 
-/* The same work another way (tokens together or one by one, plain attention or flash attention) adds in another order, so
- * last digits differ. With all digits that is all. Where activations are rounded, a last digit can turn one to the next
- * of 255 steps. If every rounding turned out otherwise: two errors, each spread evenly over a step, differ by
- * step / sqrt(6); a step is the largest of 32 numbers, some 2.2 times their spread, divided by 127. That is 0.7 % of the
- * spread of a product, and 25 products one after the other (four in each of six layers, and the head) add up as squares
- * do, to 3.5 % of the logits' spread. Few turn out otherwise: 0.6 % is what is found with q8_0, while a text of which one
- * token is another is 2.9 % away or more. The limit lies between. */
+/* The same work in another way (tokens together or one by one, plain attention or flash attention) sums in another order,
+ * so the last digits differ. In f32 that is all. Where activations are quantized, a last digit can move one to the next
+ * of 255 steps. If every one were moved: two errors, each uniform over a step, differ by step / sqrt(6); a step is the
+ * largest of 32 values, some 2.2 times their standard deviation, divided by 127. That is 0.7 % of the standard deviation of
+ * a product, and 25 products in sequence (four in each of six layers, and the head) add up as squares do, to 3.5 % of the
+ * logits' standard deviation. Few are moved: 0.6 % is measured with q8_0, while a text with one different token is 2.9 %
+ * away or more. The limit is between the two. */
 static void close_to(const gpt2_model *model, const float *found, const float *expected, size_t count) {
     gpt2_model_info info = {.size = sizeof info};
     OK(gpt2_model_get_info(model, &info));
@@ -96,7 +96,7 @@ static void computing(const gpt2_model *model, const char *folder) {
     CHECK(length == 2 && other[1] == tokens[1]);
     FAILS(GPT2_ERROR_ARGUMENT, "sequence", gpt2_cache_fork(session, 0, 7));
 
-    /* Saved, and restored elsewhere. */
+    /* Saved, and restored into other cells. */
     char file[4096];
     snprintf(file, sizeof file, "%s/cache.safetensors", folder);
     OK(gpt2_prefill(session, 1, tokens + 2, count - 3, NULL, 0, NULL));
@@ -108,7 +108,7 @@ static void computing(const gpt2_model *model, const char *folder) {
     CHECK(length == count - 1);
     OK(gpt2_decode(session, 0, tokens[count - 1], found, VOCABULARY, NULL));
     close_to(model, found, expected, VOCABULARY);
-    /* That lay scattered in the cache, and was restored in a row; what lay in a row gives the same. */
+    /* The saved cells were not contiguous, the restored ones are; contiguous cells give the same. */
     OK(gpt2_cache_clear(session));
     OK(gpt2_prefill(session, 1, tokens, count - 1, NULL, 0, NULL));
     OK(gpt2_cache_save(session, 1, file, 1));
@@ -120,7 +120,7 @@ static void computing(const gpt2_model *model, const char *folder) {
     snprintf(file, sizeof file, "%s/none", folder);
     FAILS(GPT2_ERROR_IO, "none", gpt2_cache_restore(session, 0, file, NULL));
 
-    /* Two texts in one batch; the last row of each. */
+    /* Two sequences in one batch; the last output of each. */
     OK(gpt2_cache_clear(session));
     uint32_t both[64], sequences[64];
     uint8_t wanted[64] = {0};

@@ -62,7 +62,7 @@ static void *work(void *number) {
         generate(session, tokens);
         CHECK(memcmp(tokens, expected, n_tokens * sizeof *tokens) == 0);
         CHECK(strstr(gpt2_last_error(), message) != NULL);
-        /* One session for all: whoever comes second is told so. */
+        /* One session for all threads: a second call is refused. */
         gpt2_status status = gpt2_decode(shared, 0, prompt[0], NULL, 0, NULL);
         CHECK(status == GPT2_OK || status == GPT2_ERROR_BUSY || status == GPT2_ERROR_CONTEXT_FULL ||
               status == GPT2_ERROR_STOPPED);
