@@ -49,8 +49,8 @@ pub(crate) struct GraphShape {
     pub(crate) hidden_states: bool,
     /// Whether the probabilities of attention come out; not with flash attention, which has none.
     pub(crate) attentions: bool,
-    /// Whether products have the bits that each token's have alone.
-    pub(crate) as_if_alone: bool,
+    /// Whether products are batch-invariant: each token gets the bits that it has when it is computed alone.
+    pub(crate) batch_invariant: bool,
 }
 
 /// A graph with the tensors that are written before it runs and read after.
@@ -210,7 +210,7 @@ pub(crate) fn build(
     let normalized = steps.norm(&x, &weights.output_norm)?;
     graph.expand(&normalized)?;
     if let (true, Some(head)) = (shape.logits, &weights.head) {
-        let logits = product(&context, head, &normalized, shape.as_if_alone)?;
+        let logits = product(&context, head, &normalized, shape.batch_invariant)?;
         logits.mark_output();
         graph.expand(&logits)?;
         ports.logits = Some(logits);
@@ -342,7 +342,7 @@ impl Steps<'_> {
         let product = Product {
             matrix: Arc::clone(matrix),
             finish,
-            as_if_alone: self.shape.as_if_alone,
+            batch_invariant: self.shape.batch_invariant,
         };
         self.context.step(Box::new(product), shape, &inputs)
     }

@@ -16,7 +16,7 @@ use gpt2_kernels::pool::Pool;
 use gpt2_kernels::shared::in_chunks;
 use gpt2_kernels::{half_table, linear, rows};
 
-/// `weight · x`, without a bias: `[out, tokens]`; `as_if_alone` as in a batch.
+/// `weight · x`, without a bias: `[out, tokens]`; `batch_invariant` as in a batch.
 ///
 /// # Errors
 /// [`crate::Error::Ggml`] when the shapes do not fit, or a matrix of this library's kernels meets a context without
@@ -25,7 +25,7 @@ pub(crate) fn product(
     context: &Arc<Context>,
     weight: &Matrix,
     x: &Tensor,
-    as_if_alone: bool,
+    batch_invariant: bool,
 ) -> Result<Tensor> {
     match weight {
         Matrix::Tensor(weight) => context.mul_mat(weight, x),
@@ -33,7 +33,7 @@ pub(crate) fn product(
             let product = Product {
                 matrix: Arc::clone(matrix),
                 finish: Finish::Nothing,
-                as_if_alone,
+                batch_invariant,
             };
             context.step(Box::new(product), [matrix.rows(), x.shape()[1]], &[x])
         }
@@ -45,7 +45,7 @@ pub(super) struct Product {
     pub(super) matrix: Arc<linear::Matrix>,
     pub(super) finish: Finish,
     /// See [`linear::Options`].
-    pub(super) as_if_alone: bool,
+    pub(super) batch_invariant: bool,
 }
 
 /// A function of each element, in place.
@@ -74,7 +74,7 @@ impl StepKernel for Product {
         };
         let options = linear::Options {
             finish,
-            as_if_alone: self.as_if_alone,
+            batch_invariant: self.batch_invariant,
         };
         linear::multiply(&self.matrix, x, &options, pool, output);
     }

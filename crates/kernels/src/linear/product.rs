@@ -35,15 +35,15 @@ pub enum Finish<'a> {
 pub struct Options<'a> {
     /// What follows.
     pub finish: Finish<'a>,
-    /// Every token gets the bits that it has when it is the only one.
-    pub as_if_alone: bool,
+    /// Batch-invariant: every token gets the bits that it has when it is computed alone.
+    pub batch_invariant: bool,
 }
 
 impl<'a> From<Finish<'a>> for Options<'a> {
     fn from(finish: Finish<'a>) -> Self {
         Self {
             finish,
-            as_if_alone: false,
+            batch_invariant: false,
         }
     }
 }
@@ -120,7 +120,7 @@ pub(super) fn multiply_with(
         kernels
     };
     let count = match tokens {
-        _ if options.as_if_alone => Count::One,
+        _ if options.batch_invariant => Count::One,
         // Expanding half floats takes longer than it saves where they do not fill a large tile.
         _ if matrix.shape.format == Format::F16
             && tokens < kernels.0.tile_sizes(Format::F16, Count::Few)[0] =>

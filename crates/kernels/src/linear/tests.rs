@@ -302,10 +302,10 @@ fn tokens_have_the_bits_they_have_alone_when_that_is_asked_for() {
         let matrix = Matrix::alone(format, rows, columns, &source);
         let x = activations(tokens * columns, &mut numbers);
         for set in InstructionSet::available() {
-            let run = |x: &[f32], as_if_alone: bool| {
+            let run = |x: &[f32], batch_invariant: bool| {
                 let mut output = vec![f32::NAN; x.len() / columns * rows];
                 let options = Options {
-                    as_if_alone,
+                    batch_invariant,
                     ..Finish::Nothing.into()
                 };
                 multiply_with(
