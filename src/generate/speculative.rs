@@ -323,7 +323,7 @@ impl Text<'_, '_> {
         tokens.extend(proposals.iter().map(|proposal| proposal.token));
         let mut batch = Batch::of_text(&tokens, first, SequenceSet::of(0)?, |_| true);
         // The text is the one without proposals, also where two tokens are almost equally likely.
-        batch.as_if_alone = true;
+        batch.batch_invariant = true;
         let output = session.run(&batch)?;
         let mut taken = Vec::new();
         let mut ids = self.ids.clone();

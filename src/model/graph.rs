@@ -8,20 +8,19 @@ use std::sync::Arc;
 use super::device_map::DeviceMap;
 use super::kv_cache::KvCache;
 use super::steps::{
-    Apart, AttentionStep, Bias, BiasActivation, BiasGelu, BiasResidual, Embedding, Finish,
-    LayerNorm, Only, Product, product,
+    Apart, AttentionStep, Embedding, InPlaceEpilogue, LayerNorm, Product, StepEpilogue, product,
 };
 use super::weights::{LayerWeights, Linear, Matrix, Norm, Weights};
 use crate::error::Result;
 use crate::ggml::context::{Context, Tensor};
-use crate::ggml::custom::RowKernel;
 use crate::ggml::gelu::gelu_table;
 use crate::ggml::graph::Graph;
 use crate::gguf::TensorType;
 use crate::spec::{Activation, Hyperparameters};
 use gpt2_kernels::attention::MAX_HEAD_WIDTH;
+use gpt2_kernels::half_table;
+use gpt2_kernels::linear::{ElementwiseFn, Epilogue};
 use gpt2_kernels::pool::Pool;
-use gpt2_kernels::{half_table, linear};
 
 /// What a graph is built for; one with an equal shape can be used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,8 +48,8 @@ pub(crate) struct GraphShape {
     pub(crate) hidden_states: bool,
     /// Whether the probabilities of attention come out; not with flash attention, which has none.
     pub(crate) attentions: bool,
-    /// Whether products have the bits that each token's have alone.
-    pub(crate) as_if_alone: bool,
+    /// Whether products are batch-invariant: each token gets the bits that it has when it is computed alone.
+    pub(crate) batch_invariant: bool,
 }
 
 /// A graph with the tensors that are written before it runs and read after.
@@ -174,7 +173,7 @@ pub(crate) fn build(
             graph.expand(&x)?;
         }
         let normalized = steps.norm(&x, &layer.attention_norm)?;
-        let qkv = steps.linear(&normalized, &layer.attention_qkv, After::Nothing)?;
+        let qkv = steps.linear(&normalized, &layer.attention_qkv, Epilogue::NONE)?;
         steps.store(&mut graph, &qkv, cache, index, &ports)?;
 
         // The last layer works only for the tokens that come out.
@@ -201,7 +200,7 @@ pub(crate) fn build(
             probabilities.mark_output();
             ports.attentions.push(probabilities);
         }
-        x = steps.linear(&attended, &layer.attention_output, After::Residual(&x))?;
+        x = steps.linear(&attended, &layer.attention_output, residual(&x))?;
         x = steps.feed_forward(&x, layer)?;
         graph.expand(&x)?;
         graph.end_section(devices.layer(index));
@@ -210,7 +209,7 @@ pub(crate) fn build(
     let normalized = steps.norm(&x, &weights.output_norm)?;
     graph.expand(&normalized)?;
     if let (true, Some(head)) = (shape.logits, &weights.head) {
-        let logits = product(&context, head, &normalized, shape.as_if_alone)?;
+        let logits = product(&context, head, &normalized, shape.batch_invariant)?;
         logits.mark_output();
         graph.expand(&logits)?;
         ports.logits = Some(logits);
@@ -223,12 +222,15 @@ pub(crate) fn build(
     Ok(ForwardGraph { graph, ports })
 }
 
-/// What follows the bias of a linear step.
-#[derive(Clone, Copy)]
-enum After<'a> {
-    Nothing,
-    Activation(Activation),
-    Residual(&'a Tensor),
+/// What follows the product of a linear step.
+type TensorEpilogue<'a> = Epilogue<&'a Tensor, Activation>;
+
+/// The epilogue of a step whose result is added to the residual stream.
+fn residual(stream: &Tensor) -> TensorEpilogue<'_> {
+    Epilogue {
+        residual: Some(stream),
+        ..Epilogue::NONE
+    }
 }
 
 struct Steps<'a> {
@@ -280,71 +282,94 @@ impl Steps<'_> {
         context.add(&normalized, &norm.bias)
     }
 
-    /// `weight · x + bias`, and what follows: `[out, tokens]`.
-    fn linear(&self, x: &Tensor, linear: &Linear, after: After<'_>) -> Result<Tensor> {
+    /// `weight · x + bias`, and the rest of the `epilogue`: `[out, tokens]`.
+    fn linear(&self, x: &Tensor, linear: &Linear, epilogue: TensorEpilogue<'_>) -> Result<Tensor> {
         let context = self.context;
-        let weight = match &linear.weight {
-            Matrix::Tensor(weight) => weight,
-            Matrix::Own(matrix) => return self.own_linear(x, matrix, &linear.bias, after),
+        let epilogue = Epilogue {
+            bias: Some(&linear.bias),
+            ..epilogue
         };
-        let product = context.mul_mat(weight, x)?;
-        if !self.own_kernels {
-            let sum = context.add(&product, &linear.bias)?;
-            return match after {
-                After::Nothing => Ok(sum),
-                After::Activation(Activation::GeluNew) => context.gelu(&sum),
-                After::Activation(activation) if self.elsewhere => {
-                    self.activate_elsewhere(&sum, activation)
-                }
-                // The functions GPT-2 itself does not use have one home.
-                After::Activation(activation) => {
-                    let kernel = Box::new(Only(activation.kernel()));
-                    context.row_kernel(kernel, &sum, &[], true)
-                }
-                After::Residual(residual) => context.add(&sum, residual),
-            };
-        }
-        let (kernel, residual): (Box<dyn RowKernel>, _) = match after {
-            After::Nothing => (Box::new(Bias), None),
-            After::Activation(Activation::GeluNew) if self.shape.gelu_by_table => {
-                (Box::new(BiasGelu(gelu_table()?)), None)
+        match &linear.weight {
+            Matrix::Own(matrix) => {
+                let mut inputs = vec![x];
+                let product = Product {
+                    matrix: Arc::clone(matrix),
+                    epilogue: self.bind(&epilogue, &mut inputs)?,
+                    batch_invariant: self.shape.batch_invariant,
+                };
+                let shape = [matrix.rows(), x.shape()[1]];
+                context.step(Box::new(product), shape, &inputs)
             }
-            After::Activation(activation) => (Box::new(BiasActivation(activation.kernel())), None),
-            After::Residual(residual) => (Box::new(BiasResidual), Some(residual)),
-        };
-        let others: Vec<&Tensor> = std::iter::once(&linear.bias).chain(residual).collect();
-        context.row_kernel(kernel, &product, &others, true)
+            Matrix::Tensor(weight) => {
+                let product = context.mul_mat(weight, x)?;
+                if !self.own_kernels {
+                    return self.ggml_epilogue(product, &epilogue);
+                }
+                let mut operands = Vec::new();
+                let epilogue = self.bind(&epilogue, &mut operands)?;
+                context.row_kernel(
+                    Box::new(InPlaceEpilogue(epilogue)),
+                    &product,
+                    &operands,
+                    true,
+                )
+            }
+        }
     }
 
-    /// [`Steps::linear`] in one step of this library's.
-    fn own_linear(
+    /// The epilogue of a step of this library's, whose operands are added to its `inputs`.
+    fn bind<'t>(
         &self,
-        x: &Tensor,
-        matrix: &Arc<linear::Matrix>,
-        bias: &Tensor,
-        after: After<'_>,
-    ) -> Result<Tensor> {
-        let mut inputs = vec![x, bias];
-        let finish = match after {
-            After::Nothing => Finish::Bias,
-            After::Activation(Activation::GeluNew) if self.shape.gelu_by_table => {
-                let table = gelu_table()?;
-                let gelu = move |values: &mut [f32]| half_table::gelu_by_table(values, table);
-                Finish::BiasActivation(Box::new(gelu))
-            }
-            After::Activation(activation) => Finish::BiasActivation(Box::new(activation.kernel())),
-            After::Residual(residual) => {
-                inputs.push(residual);
-                Finish::BiasResidual
+        epilogue: &TensorEpilogue<'t>,
+        inputs: &mut Vec<&'t Tensor>,
+    ) -> Result<StepEpilogue> {
+        let mut input = |operand: &'t Tensor| {
+            inputs.push(operand);
+            inputs.len() - 1
+        };
+        let activation = epilogue.activation;
+        Ok(Epilogue {
+            bias: epilogue.bias.map(&mut input),
+            activation: activation.map(|it| self.function(it)).transpose()?,
+            residual: epilogue.residual.map(input),
+        })
+    }
+
+    /// The function of an activation.
+    fn function(&self, activation: Activation) -> Result<Box<ElementwiseFn>> {
+        if activation == Activation::GeluNew && self.shape.gelu_by_table {
+            let table = gelu_table()?;
+            return Ok(Box::new(move |values| {
+                half_table::gelu_by_table(values, table);
+            }));
+        }
+        Ok(Box::new(activation.kernel()))
+    }
+
+    /// The epilogue in ggml's operations, and our own functions where it has none.
+    fn ggml_epilogue(&self, x: Tensor, epilogue: &TensorEpilogue<'_>) -> Result<Tensor> {
+        let context = self.context;
+        let mut x = x;
+        if let Some(bias) = epilogue.bias {
+            x = context.add(&x, bias)?;
+        }
+        x = match epilogue.activation {
+            None => x,
+            Some(Activation::GeluNew) => context.gelu(&x)?,
+            Some(activation) if self.elsewhere => self.activate_elsewhere(&x, activation)?,
+            // The functions GPT-2 itself does not use have one home.
+            Some(activation) => {
+                let kernel = InPlaceEpilogue(Epilogue {
+                    activation: Some(self.function(activation)?),
+                    ..Epilogue::NONE
+                });
+                context.row_kernel(Box::new(kernel), &x, &[], true)?
             }
         };
-        let shape = [matrix.rows(), x.shape()[1]];
-        let product = Product {
-            matrix: Arc::clone(matrix),
-            finish,
-            as_if_alone: self.shape.as_if_alone,
-        };
-        self.context.step(Box::new(product), shape, &inputs)
+        match epilogue.residual {
+            None => Ok(x),
+            Some(residual) => context.add(&x, residual),
+        }
     }
 
     /// The activation by operations that every device has, or else by our kernel on the CPU. That one gives
@@ -469,8 +494,11 @@ impl Steps<'_> {
     /// `x + W_down · activation(W_up · norm(x))`: `[width, tokens]`.
     fn feed_forward(&self, x: &Tensor, layer: &LayerWeights) -> Result<Tensor> {
         let normalized = self.norm(x, &layer.feed_forward_norm)?;
-        let activation = After::Activation(self.hyperparameters.activation);
+        let activation = Epilogue {
+            activation: Some(self.hyperparameters.activation),
+            ..Epilogue::NONE
+        };
         let up = self.linear(&normalized, &layer.feed_forward_up, activation)?;
-        self.linear(&up, &layer.feed_forward_down, After::Residual(x))
+        self.linear(&up, &layer.feed_forward_down, residual(x))
     }
 }

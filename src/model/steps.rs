@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use half::f16;
-
 use super::weights::{Matrix, type_of};
 use crate::error::Result;
 use crate::ggml::context::{Context, Tensor};
@@ -12,11 +10,12 @@ use crate::ggml::quantize::dequantize_rows;
 use crate::gguf::TensorType;
 use gpt2_kernels::activation::Elementwise;
 use gpt2_kernels::attention::{Attention, Queries, Table, attend};
+use gpt2_kernels::linear::{self, ElementwiseFn, Epilogue};
 use gpt2_kernels::pool::Pool;
+use gpt2_kernels::rows;
 use gpt2_kernels::shared::in_chunks;
-use gpt2_kernels::{half_table, linear, rows};
 
-/// `weight · x`, without a bias: `[out, tokens]`; `as_if_alone` as in a batch.
+/// `weight · x`, without a bias: `[out, tokens]`; `batch_invariant` as in a batch.
 ///
 /// # Errors
 /// [`crate::Error::Ggml`] when the shapes do not fit, or a matrix of this library's kernels meets a context without
@@ -25,15 +24,15 @@ pub(crate) fn product(
     context: &Arc<Context>,
     weight: &Matrix,
     x: &Tensor,
-    as_if_alone: bool,
+    batch_invariant: bool,
 ) -> Result<Tensor> {
     match weight {
         Matrix::Tensor(weight) => context.mul_mat(weight, x),
         Matrix::Own(matrix) => {
             let product = Product {
                 matrix: Arc::clone(matrix),
-                finish: Finish::Nothing,
-                as_if_alone,
+                epilogue: Epilogue::NONE,
+                batch_invariant,
             };
             context.step(Box::new(product), [matrix.rows(), x.shape()[1]], &[x])
         }
@@ -43,21 +42,13 @@ pub(crate) fn product(
 /// A product of activations (the first input, f32 `[columns, tokens]`) with a matrix of this library's kernels.
 pub(super) struct Product {
     pub(super) matrix: Arc<linear::Matrix>,
-    pub(super) finish: Finish,
+    pub(super) epilogue: StepEpilogue,
     /// See [`linear::Options`].
-    pub(super) as_if_alone: bool,
+    pub(super) batch_invariant: bool,
 }
 
-/// A function of each element, in place.
-pub(super) type Function = dyn Fn(&mut [f32]) + Send + Sync;
-
-/// What follows a product; a bias is the second input, a residual the third.
-pub(super) enum Finish {
-    Nothing,
-    Bias,
-    BiasActivation(Box<Function>),
-    BiasResidual,
-}
+/// What follows a product; an operand is the index of the step's input that it is.
+pub(super) type StepEpilogue = Epilogue<usize, Box<ElementwiseFn>>;
 
 impl StepKernel for Product {
     fn name(&self) -> &'static str {
@@ -65,18 +56,14 @@ impl StepKernel for Product {
     }
 
     fn compute(&self, inputs: [Elements<'_>; MAX_INPUTS], output: &mut [f32], pool: &Pool) {
-        let [x, bias, residual, ..] = inputs.map(Elements::f32);
-        let finish = match &self.finish {
-            Finish::Nothing => linear::Finish::Nothing,
-            Finish::Bias => linear::Finish::Bias(bias),
-            Finish::BiasActivation(activation) => linear::Finish::BiasActivation(bias, activation),
-            Finish::BiasResidual => linear::Finish::BiasResidual(bias, residual),
-        };
+        let inputs = inputs.map(Elements::f32);
         let options = linear::Options {
-            finish,
-            as_if_alone: self.as_if_alone,
+            epilogue: self
+                .epilogue
+                .map(|&input| inputs[input], |function| &**function),
+            batch_invariant: self.batch_invariant,
         };
-        linear::multiply(&self.matrix, x, &options, pool, output);
+        linear::multiply(&self.matrix, inputs[0], &options, pool, output);
     }
 }
 
@@ -195,55 +182,20 @@ impl RowKernel for LayerNorm {
     }
 }
 
-pub(super) struct Bias;
+/// What follows a product of ggml's, in place.
+pub(super) struct InPlaceEpilogue(pub(super) StepEpilogue);
 
-impl RowKernel for Bias {
+impl RowKernel for InPlaceEpilogue {
     fn name(&self) -> &'static str {
-        "bias"
+        "epilogue"
     }
 
     fn compute(&self, rows: Rows<'_>) {
-        rows::add_bias(rows.output, rows.inputs[0]);
-    }
-}
-
-pub(super) struct BiasActivation(pub(super) Elementwise);
-
-impl RowKernel for BiasActivation {
-    fn name(&self) -> &'static str {
-        "bias and activation"
-    }
-
-    fn compute(&self, rows: Rows<'_>) {
-        rows::add_bias_and_activate(rows.output, rows.inputs[0], self.0);
-    }
-}
-
-pub(super) struct BiasGelu(pub(super) &'static [f16; half_table::ENTRIES]);
-
-impl RowKernel for BiasGelu {
-    fn name(&self) -> &'static str {
-        "bias and GELU"
-    }
-
-    fn compute(&self, rows: Rows<'_>) {
-        let [bias, ..] = rows.inputs;
-        for row in rows.output.chunks_exact_mut(rows.columns) {
-            rows::add_bias(row, bias);
-            half_table::gelu_by_table(row, self.0);
+        let inputs = rows.inputs;
+        let epilogue = self.0.map(|&input| inputs[input], |function| &**function);
+        for (row, values) in rows.output.chunks_exact_mut(rows.columns).enumerate() {
+            epilogue.apply(values, 0, (rows.first + row) * rows.columns);
         }
-    }
-}
-
-pub(super) struct Only(pub(super) Elementwise);
-
-impl RowKernel for Only {
-    fn name(&self) -> &'static str {
-        "activation"
-    }
-
-    fn compute(&self, rows: Rows<'_>) {
-        self.0(rows.output);
     }
 }
 
@@ -260,20 +212,5 @@ impl RowKernel for Apart {
         rows.output
             .copy_from_slice(&x[first..first + rows.output.len()]);
         self.0(rows.output);
-    }
-}
-
-pub(super) struct BiasResidual;
-
-impl RowKernel for BiasResidual {
-    fn name(&self) -> &'static str {
-        "bias and residual"
-    }
-
-    fn compute(&self, rows: Rows<'_>) {
-        let [bias, residual, ..] = rows.inputs;
-        let first = rows.first * rows.columns;
-        let residual = &residual[first..first + rows.output.len()];
-        rows::add_bias_and_residual(rows.output, bias, residual);
     }
 }

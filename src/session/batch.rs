@@ -39,7 +39,7 @@ pub struct Batch {
     pub attentions: bool,
     /// Whether this library's kernels give each token the bits that it has when it is computed alone, which costs speed
     /// from a handful of tokens on. Attention does so for fewer than 64 tokens in any case.
-    pub as_if_alone: bool,
+    pub batch_invariant: bool,
 }
 
 impl Default for Batch {
@@ -50,7 +50,7 @@ impl Default for Batch {
             last_hidden_state: false,
             hidden_states: false,
             attentions: false,
-            as_if_alone: false,
+            batch_invariant: false,
         }
     }
 }

@@ -387,7 +387,7 @@ impl Session {
             last_hidden_state: batch.last_hidden_state,
             hidden_states: batch.hidden_states && !selected.is_empty(),
             attentions: batch.attentions && !selected.is_empty(),
-            as_if_alone: batch.as_if_alone && tokens.len() > 1,
+            batch_invariant: batch.batch_invariant && tokens.len() > 1,
         };
         let slot = usize::from(tokens.len() > 1);
         let mut ready = match self.graphs[slot].take() {

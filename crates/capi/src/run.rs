@@ -200,7 +200,7 @@ impl Lists<'_> {
             last_hidden_state: outputs & GPT2_LAST_HIDDEN_STATE != 0,
             hidden_states: outputs & GPT2_HIDDEN_STATES != 0,
             attentions: outputs & GPT2_ATTENTIONS != 0,
-            as_if_alone: false,
+            batch_invariant: false,
         })
     }
 }

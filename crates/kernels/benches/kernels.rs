@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use gpt2_kernels::attention::{Attention, Queries, Table, attend};
-use gpt2_kernels::linear::{Arena, Finish, Format, Matrix, multiply};
+use gpt2_kernels::linear::{Arena, Epilogue, Format, Matrix, multiply};
 use gpt2_kernels::pool::Pool;
 use gpt2_kernels::rows::{LayerNorm, layer_norm};
 use half::f16;
@@ -92,7 +92,7 @@ fn products(criterion: &mut Criterion) {
                         multiply(
                             matrix,
                             black_box(&x),
-                            &Finish::Nothing.into(),
+                            &Epilogue::NONE.into(),
                             &pool,
                             &mut output,
                         );

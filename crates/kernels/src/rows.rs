@@ -1,6 +1,5 @@
 //! Work on whole rows: layer normalization, and what follows a matrix product.
 
-use super::activation::Elementwise;
 use super::wide;
 #[cfg(target_arch = "x86_64")]
 use crate::processor;
@@ -155,14 +154,6 @@ fn all_finite_body(numbers: &[f32]) -> bool {
         .fold(false, |any, number| any | is_special(number))
 }
 
-/// Adds `bias` to each row of `values` and applies `activation`, while the row is in the cache.
-pub fn add_bias_and_activate(values: &mut [f32], bias: &[f32], activation: Elementwise) {
-    for row in values.chunks_exact_mut(bias.len()) {
-        add_bias(row, bias);
-        activation(row);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,12 +221,9 @@ mod tests {
     }
 
     #[test]
-    fn bias_residual_and_activation_are_added_row_by_row() {
+    fn bias_and_residual_are_added_row_by_row() {
         let mut values = vec![1.0, -2.0, 3.0, -4.0];
         add_bias_and_residual(&mut values, &[0.5, 0.25], &[10.0, 20.0, 30.0, 40.0]);
         assert_eq!(values, [11.5, 18.25, 33.5, 36.25]);
-        let mut values = vec![1.0, -2.0, 3.0, -4.0];
-        add_bias_and_activate(&mut values, &[1.0, 1.0], super::super::activation::relu);
-        assert_eq!(values, [2.0, 0.0, 4.0, 0.0]);
     }
 }

@@ -11,6 +11,7 @@ mod activations;
 mod arrangement;
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod elsewhere;
+mod epilogue;
 mod kernel;
 mod matrix;
 #[cfg(all(test, any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -23,8 +24,9 @@ mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub use epilogue::{ElementwiseFn, Epilogue, SliceEpilogue};
 pub use matrix::{ALIGNMENT, Arena, Format, Matrix};
-pub use product::{Finish, Options, multiply};
+pub use product::{Options, multiply};
 
 /// Rows of a panel.
 pub const PANEL: usize = 8;

@@ -11,39 +11,27 @@ use super::activations::{
 };
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(super) use super::elsewhere::InstructionSet;
+use super::epilogue::SliceEpilogue;
 use super::kernel::{Count, Expansion, Job};
 use super::matrix::{Format, Matrix, Shape};
 #[cfg(target_arch = "x86_64")]
 pub(super) use super::x86::InstructionSet;
 use crate::pool::Pool;
-use crate::rows;
 use crate::shared::Parts;
-
-/// What happens to each result before it is written.
-pub enum Finish<'a> {
-    /// Nothing.
-    Nothing,
-    /// A bias for each row of the matrix is added.
-    Bias(&'a [f32]),
-    /// A bias is added and a function applied.
-    BiasActivation(&'a [f32], &'a (dyn Fn(&mut [f32]) + Sync)),
-    /// A bias and what is at the same place of the residual, `[tokens, rows]`, are added.
-    BiasResidual(&'a [f32], &'a [f32]),
-}
 
 /// How a product is computed.
 pub struct Options<'a> {
     /// What follows.
-    pub finish: Finish<'a>,
-    /// Every token gets the bits that it has when it is the only one.
-    pub as_if_alone: bool,
+    pub epilogue: SliceEpilogue<'a>,
+    /// Batch-invariant: every token gets the bits that it has when it is computed alone.
+    pub batch_invariant: bool,
 }
 
-impl<'a> From<Finish<'a>> for Options<'a> {
-    fn from(finish: Finish<'a>) -> Self {
+impl<'a> From<SliceEpilogue<'a>> for Options<'a> {
+    fn from(epilogue: SliceEpilogue<'a>) -> Self {
         Self {
-            finish,
-            as_if_alone: false,
+            epilogue,
+            batch_invariant: false,
         }
     }
 }
@@ -102,16 +90,7 @@ pub(super) fn multiply_with(
     let tokens = x.len() / matrix.shape.columns;
     assert_eq!(x.len(), tokens * matrix.shape.columns, "activations");
     assert_eq!(output.len(), tokens * matrix.shape.rows, "results");
-    match &options.finish {
-        Finish::Nothing => {}
-        Finish::Bias(bias) | Finish::BiasActivation(bias, _) => {
-            assert_eq!(bias.len(), matrix.shape.rows, "bias");
-        }
-        Finish::BiasResidual(bias, residual) => {
-            assert_eq!(bias.len(), matrix.shape.rows, "bias");
-            assert_eq!(residual.len(), output.len(), "residual");
-        }
-    }
+    options.epilogue.check(matrix.shape.rows, output.len());
     // Weights that are infinite or no numbers cannot be kept in range.
     let (set, bound) = kernels.0.short_sums(matrix.bound);
     let kernels = if matrix.shape.format == Format::F16 {
@@ -120,7 +99,7 @@ pub(super) fn multiply_with(
         kernels
     };
     let count = match tokens {
-        _ if options.as_if_alone => Count::One,
+        _ if options.batch_invariant => Count::One,
         // Expanding half floats takes longer than it saves where they do not fill a large tile.
         _ if matrix.shape.format == Format::F16
             && tokens < kernels.0.tile_sizes(Format::F16, Count::Few)[0] =>
@@ -148,7 +127,7 @@ pub(super) fn multiply_with(
         kernels,
         matrix,
         activations: &activations,
-        finish: &options.finish,
+        epilogue: &options.epilogue,
         count,
         expansion: kernels
             .0
@@ -191,7 +170,7 @@ struct Product<'a> {
     kernels: Kernels,
     matrix: &'a Matrix,
     activations: &'a Activations,
-    finish: &'a Finish<'a>,
+    epilogue: &'a SliceEpilogue<'a>,
     count: Count,
     /// How panels are expanded first.
     expansion: Option<Expansion>,
@@ -273,7 +252,8 @@ impl Product<'_> {
             }
             for token in 0..tile.tokens {
                 let at = (tile.first + token) * stride + first_row;
-                self.finish(place(token, first_row, rows), first_row, at);
+                self.epilogue
+                    .apply(place(token, first_row, rows), first_row, at);
             }
         }
         EXPANDED.set(expanded);
@@ -288,23 +268,6 @@ impl Product<'_> {
             let (source, rows) = self.matrix.panel(panel);
             // SAFETY: the instruction set that has the expansion is there.
             unsafe { (expansion.expand)(source, rows, self.matrix.shape.blocks(), output) };
-        }
-    }
-
-    /// What follows the product, for the results of some rows and one token, which stand at `at` of all.
-    fn finish(&self, values: &mut [f32], first_row: usize, at: usize) {
-        let own = first_row..first_row + values.len();
-        match self.finish {
-            Finish::Nothing => {}
-            Finish::Bias(bias) => rows::add_bias(values, &bias[own]),
-            Finish::BiasActivation(bias, activation) => {
-                rows::add_bias(values, &bias[own]);
-                activation(values);
-            }
-            Finish::BiasResidual(bias, residual) => {
-                let residual = &residual[at..at + values.len()];
-                rows::add_bias_and_residual(values, &bias[own], residual);
-            }
         }
     }
 }

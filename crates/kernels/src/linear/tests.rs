@@ -2,10 +2,11 @@
 
 use half::f16;
 
+use super::epilogue::{Epilogue, SliceEpilogue};
 use super::kernel::Count;
 use super::matrix::{Format, Matrix};
 use super::portable::{self, Order};
-use super::product::{Finish, InstructionSet, Kernels, Options, multiply, multiply_with};
+use super::product::{InstructionSet, Kernels, Options, multiply, multiply_with};
 use crate::pool::Pool;
 
 const FORMATS: [Format; 6] = [
@@ -154,7 +155,7 @@ fn every_kernel_gives_the_bits_of_the_plain_product() {
                             Kernels(set),
                             &matrix,
                             &x,
-                            &Finish::Nothing.into(),
+                            &Epilogue::NONE.into(),
                             &Pool::new(threads),
                             &mut output,
                         );
@@ -223,7 +224,7 @@ fn the_largest_weights_and_activations_fit_every_sum() {
                         Kernels(set),
                         &matrix,
                         &x,
-                        &Finish::Nothing.into(),
+                        &Epilogue::NONE.into(),
                         &pool,
                         &mut output,
                     );
@@ -250,7 +251,7 @@ fn scales_that_are_no_numbers_reach_the_results() {
         multiply(
             &matrix,
             &x,
-            &Finish::Nothing.into(),
+            &Epilogue::NONE.into(),
             &Pool::new(1),
             &mut output,
         );
@@ -270,27 +271,47 @@ fn bias_activation_and_residual_follow_the_product() {
     let bias: Vec<f32> = (0..rows).map(|_| numbers.float()).collect();
     let residual: Vec<f32> = (0..rows * tokens).map(|_| numbers.float()).collect();
     let pool = Pool::new(3);
-    let run = |finish: Finish<'_>| {
+    let square = |values: &mut [f32]| values.iter_mut().for_each(|value| *value *= *value);
+    let run = |epilogue: SliceEpilogue<'_>| {
         let mut output = vec![0.0; tokens * rows];
-        multiply(&matrix, &x, &finish.into(), &pool, &mut output);
+        multiply(&matrix, &x, &epilogue.into(), &pool, &mut output);
         output
     };
-    let product = run(Finish::Nothing);
-    let biased: Vec<f32> = product
-        .iter()
-        .enumerate()
-        .map(|(index, value)| value + bias[index % rows])
-        .collect();
-    assert_eq!(run(Finish::Bias(&bias)), biased);
-    let sum: Vec<f32> = biased
-        .iter()
-        .zip(&residual)
-        .map(|(value, more)| value + more)
-        .collect();
-    assert_eq!(run(Finish::BiasResidual(&bias, &residual)), sum);
-    let squared: Vec<f32> = biased.iter().map(|value| value * value).collect();
-    let square = |values: &mut [f32]| values.iter_mut().for_each(|value| *value *= *value);
-    assert_eq!(run(Finish::BiasActivation(&bias, &square)), squared);
+    let product = run(Epilogue::NONE);
+    let bias_of = |index: usize| bias[index % rows];
+    // Every subset of the three.
+    for (has_bias, has_activation, has_residual) in
+        (0..8).map(|n| (n & 1 > 0, n & 2 > 0, n & 4 > 0))
+    {
+        let expected: Vec<f32> = (product.iter().enumerate())
+            .map(|(index, &value)| {
+                let biased = if has_bias {
+                    value + bias_of(index)
+                } else {
+                    value
+                };
+                let activated = if has_activation {
+                    biased * biased
+                } else {
+                    biased
+                };
+                if has_residual {
+                    activated + residual[index]
+                } else {
+                    activated
+                }
+            })
+            .collect();
+        let found = run(Epilogue {
+            bias: has_bias.then_some(&bias),
+            activation: if has_activation { Some(&square) } else { None },
+            residual: has_residual.then_some(&residual),
+        });
+        assert_eq!(
+            found, expected,
+            "{has_bias} {has_activation} {has_residual}"
+        );
+    }
 }
 
 #[test]
@@ -302,11 +323,11 @@ fn tokens_have_the_bits_they_have_alone_when_that_is_asked_for() {
         let matrix = Matrix::alone(format, rows, columns, &source);
         let x = activations(tokens * columns, &mut numbers);
         for set in InstructionSet::available() {
-            let run = |x: &[f32], as_if_alone: bool| {
+            let run = |x: &[f32], batch_invariant: bool| {
                 let mut output = vec![f32::NAN; x.len() / columns * rows];
                 let options = Options {
-                    as_if_alone,
-                    ..Finish::Nothing.into()
+                    batch_invariant,
+                    ..Epilogue::NONE.into()
                 };
                 multiply_with(
                     Kernels(set),

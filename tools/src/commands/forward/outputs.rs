@@ -193,7 +193,7 @@ fn run_row(
             last_hidden_state: class != ModelClass::LanguageModel,
             hidden_states: wanted.hidden_states,
             attentions: wanted.attentions,
-            as_if_alone: false,
+            batch_invariant: false,
         };
         let output = session.run(&batch)?;
         if let Some(file) = &mut file {
