@@ -61,9 +61,53 @@ pub enum Error {
     /// The caller asked to stop.
     #[error("stopped on request")]
     Stopped,
+    /// A broken invariant of this library: a bug.
+    #[error("internal error, please report it: {0}")]
+    Internal(String),
+}
+
+/// What sort of error it is: every error is of one kind.
+///
+/// The enum is exhaustive on purpose. Whoever translates errors (to the codes of the C interface, to a
+/// status of HTTP, to an exception) writes one `match`, and the compiler says when a kind is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The operating system refused a file.
+    Io,
+    /// A file is broken.
+    Format,
+    /// What was asked for is not done by this library or this build of it.
+    Unsupported,
+    /// An argument is outside what the operation allows.
+    Argument,
+    /// More positions are needed than there are.
+    ContextFull,
+    /// Not enough memory.
+    Memory,
+    /// A computation failed.
+    Backend,
+    /// Ended because the caller asked for it.
+    Stopped,
+    /// A bug of this library.
+    Internal,
 }
 
 impl Error {
+    /// What sort of error it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io { .. } => ErrorKind::Io,
+            Self::Format { .. } => ErrorKind::Format,
+            Self::Unsupported(_) => ErrorKind::Unsupported,
+            Self::Argument(_) => ErrorKind::Argument,
+            Self::ContextFull { .. } => ErrorKind::ContextFull,
+            Self::Ggml { .. } => ErrorKind::Backend,
+            Self::Memory(_) => ErrorKind::Memory,
+            Self::Stopped => ErrorKind::Stopped,
+            Self::Internal(_) => ErrorKind::Internal,
+        }
+    }
+
     /// An [`Error::Io`] about `path`.
     pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
         Self::Io {

@@ -64,7 +64,7 @@ enum {
     GPT2_OK = 0,
     GPT2_ERROR_ARGUMENT = -1,     /* an argument is outside what the function allows */
     GPT2_ERROR_IO = -2,           /* a file cannot be opened, read, mapped or written */
-    GPT2_ERROR_FORMAT = -3,       /* a file is broken, or a model's numbers are no numbers */
+    GPT2_ERROR_FORMAT = -3,       /* a file is broken, or a model's values are not finite */
     GPT2_ERROR_UNSUPPORTED = -4,  /* not done by this library, or by this build of it */
     GPT2_ERROR_CONTEXT_FULL = -5, /* more positions are needed than there are */
     GPT2_ERROR_MEMORY = -6,       /* not enough memory */
@@ -73,7 +73,7 @@ enum {
     GPT2_ERROR_BUFFER = -9,       /* the caller's buffer is too small */
     GPT2_ERROR_HANDLE = -10,      /* a handle is NULL, was freed, or is of another kind */
     GPT2_ERROR_BUSY = -11,        /* the handle is in use by another call */
-    GPT2_ERROR_INTERNAL = -12     /* a mistake of this library */
+    GPT2_ERROR_INTERNAL = -12     /* an internal error: a bug */
 };
 
 /* The version of the library that is linked: compare it with GPT2_VERSION. Cannot fail. */

@@ -77,7 +77,7 @@ fn with_sampler<T>(
         ),
         TryLockError::Poisoned(_) => Failure::new(
             GPT2_ERROR_INTERNAL,
-            "the gpt2_sampler was left in the middle of something by a mistake of the library; free it",
+            "the gpt2_sampler was left in an undefined state by an internal error (a bug); free it",
         ),
     })?;
     work(&mut sampler)

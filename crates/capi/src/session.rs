@@ -125,7 +125,7 @@ impl SessionHandle {
             ),
             TryLockError::Poisoned(_) => Failure::new(
                 GPT2_ERROR_INTERNAL,
-                "the gpt2_session was left in the middle of something by a mistake of the library; free it",
+                "the gpt2_session was left in an undefined state by an internal error (a bug); free it",
             ),
         })
     }

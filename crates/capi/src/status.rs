@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::ffi::{CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use gpt2::Error;
+use gpt2::{Error, ErrorKind};
 
 /// What functions return: 0, or one of the negative codes.
 pub type gpt2_status = i32;
@@ -34,7 +34,7 @@ pub const GPT2_ERROR_BUFFER: gpt2_status = -9;
 pub const GPT2_ERROR_HANDLE: gpt2_status = -10;
 /// The handle is in use by another thread, or by the function that is calling back.
 pub const GPT2_ERROR_BUSY: gpt2_status = -11;
-/// A mistake of this library.
+/// An internal error: a bug of this library.
 pub const GPT2_ERROR_INTERNAL: gpt2_status = -12;
 
 /// Why a call failed.
@@ -66,24 +66,23 @@ impl Failure {
         let text = text.unwrap_or("no reason given");
         Self::new(
             GPT2_ERROR_INTERNAL,
-            format!("a mistake in gpt2-edge, please report it: {text}"),
+            Error::Internal(text.to_owned()).to_string(),
         )
     }
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let code = match &error {
-            Error::Io { .. } => GPT2_ERROR_IO,
-            Error::Format { .. } => GPT2_ERROR_FORMAT,
-            Error::Unsupported(_) => GPT2_ERROR_UNSUPPORTED,
-            Error::Argument(_) => GPT2_ERROR_ARGUMENT,
-            Error::ContextFull { .. } => GPT2_ERROR_CONTEXT_FULL,
-            Error::Ggml { .. } => GPT2_ERROR_BACKEND,
-            Error::Memory(_) => GPT2_ERROR_MEMORY,
-            Error::Stopped => GPT2_ERROR_STOPPED,
-            // The library may gain errors; this crate is released with it and has a row for each.
-            _ => GPT2_ERROR_INTERNAL,
+        let code = match error.kind() {
+            ErrorKind::Io => GPT2_ERROR_IO,
+            ErrorKind::Format => GPT2_ERROR_FORMAT,
+            ErrorKind::Unsupported => GPT2_ERROR_UNSUPPORTED,
+            ErrorKind::Argument => GPT2_ERROR_ARGUMENT,
+            ErrorKind::ContextFull => GPT2_ERROR_CONTEXT_FULL,
+            ErrorKind::Memory => GPT2_ERROR_MEMORY,
+            ErrorKind::Backend => GPT2_ERROR_BACKEND,
+            ErrorKind::Stopped => GPT2_ERROR_STOPPED,
+            ErrorKind::Internal => GPT2_ERROR_INTERNAL,
         };
         Self::new(code, error.to_string())
     }
