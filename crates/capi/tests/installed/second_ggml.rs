@@ -25,7 +25,7 @@ fn a_second_ggml_works_in_the_same_program() {
     let library = installed_or_return!();
     let _cores = cores();
     let folder = tempfile::tempdir().unwrap();
-    let model = austen("q4_0", folder.path());
+    let model = austen("q4_0");
     let source = project("crates/capi/tests/c/second_ggml.c");
     let other = other_ggml();
     for link in [Link::Static, Link::Shared] {
@@ -50,7 +50,7 @@ fn the_library_never_calls_a_ggml_of_the_program() {
     let library = installed_or_return!();
     let _cores = cores();
     let folder = tempfile::tempdir().unwrap();
-    let model = austen("q4_0", folder.path());
+    let model = austen("q4_0");
     let names = run(Command::new("nm")
         .args(["-g", "--defined-only"])
         .arg(other_ggml()));
