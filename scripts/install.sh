@@ -1,29 +1,34 @@
 #!/bin/sh
 # Builds the C library and installs it: gpt2.h, gpt2.hpp, libgpt2.a, libgpt2.so, gpt2.pc and files for CMake.
 #
-#   scripts/install.sh [--prefix DIR] [--libdir DIR] [--only static|shared] [--profile PROFILE] [--target TARGET]
-#                [--features LIST] [--no-default-features] [--uninstall]
+#   scripts/install.sh [--prefix DIR] [--libdir DIR] [--only static|shared] [--profile PROFILE]
+#       [--target TARGET] [--features LIST] [--no-default-features]
+#   scripts/install.sh --from BUILT [--prefix DIR] [--libdir DIR]
+#   scripts/install.sh --uninstall [--prefix DIR] [--libdir DIR]
 #
-# DIR is /usr/local unless given; DESTDIR is prepended to it, as packagers expect. PROFILE is release, TARGET this machine.
+# DIR is /usr/local unless given; DESTDIR is prepended to it, as packagers expect. PROFILE is
+# release, TARGET this machine. BUILT is a folder with libgpt2.a and libgpt2.so, such as
+# target/release after `cargo build --release --workspace`: nothing is compiled then.
 # AR, LD, NM, OBJCOPY name other binutils (for another TARGET they are looked for under its name).
 # Needs what building the library needs (Rust and a C++ compiler), and GNU binutils.
 set -eu
 
-usage() { sed -n '2,9s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,13s/^# \{0,1\}//p' "$0"; }
 stop() { echo "error: $1" >&2; exit "${2:-1}"; }
 has() { command -v "$1" >/dev/null 2>&1; }
 
 here=$(cd "$(dirname "$0")/.." && pwd)
-prefix=/usr/local libdir='' only='' profile=release target='' uninstall='' features=''
+prefix=/usr/local libdir='' only='' profile=release target='' uninstall='' features='' from=''
 while [ $# -gt 0 ]; do
     case $1 in
-    --prefix | --libdir | --only | --profile | --target | --features)
+    --prefix | --libdir | --only | --profile | --target | --features | --from)
         [ $# -ge 2 ] || stop "$1 needs a value; see --help" 2 ;;
     esac
     case $1 in
     --prefix) prefix=$2; shift ;;
     --libdir) libdir=$2; shift ;;
     --only) only=$2; shift ;;
+    --from) from=$2; shift ;;
     --profile) profile=$2; shift ;;
     --target) target=$2; shift ;;
     --features) features="$features --features $2"; shift ;;
@@ -37,6 +42,11 @@ done
 case $only in '' | static | shared) ;; *) stop "--only: expected static or shared, found '$only'" 2 ;; esac
 case $prefix in /*) ;; *) stop "--prefix: expected an absolute path, found '$prefix'" 2 ;; esac
 [ "$(uname -s)" = Linux ] || stop "this script supports Linux only; on other systems use the output of 'cargo build --release --package gpt2-edge-capi' as it is"
+
+if [ -n "$from" ]; then
+    [ -z "$only$target$features" ] || stop "--from installs what was built: no other option of a build" 2
+    from=$(cd "$from" && pwd)
+fi
 
 cd "$here"
 version=$(cargo pkgid --package gpt2-edge-capi | sed 's/.*[#@]//')
@@ -69,16 +79,30 @@ types=staticlib,cdylib
 case $only in static) types=staticlib ;; shared) types=cdylib ;; esac
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-# The shared library's name goes to the linker; the names of the system's libraries come back in a message.
-# shellcheck disable=SC2086 # a list of words
-if ! cargo rustc --locked --package gpt2-edge-capi --lib --profile "$profile" ${target:+--target "$target"} $features \
-    --crate-type "$types" --message-format json-diagnostic-short -- \
-    -C codegen-units=1 -C "link-arg=-Wl,-soname,$soname" --print native-static-libs >"$work/messages"; then
-    sed -n 's/.*"rendered":"\([^"]*\)".*/\1/p' "$work/messages" >&2
-    stop "the library could not be built"
-fi
+# Builds the library; the names of the system's libraries come back in a message.
+build() {
+    # shellcheck disable=SC2086 # a list of words
+    if ! cargo rustc --locked --package gpt2-edge-capi --lib --profile "$profile" \
+        ${target:+--target "$target"} $features --crate-type "$types" \
+        --message-format json-diagnostic-short -- --print native-static-libs >"$work/messages"; then
+        sed -n 's/.*"rendered":"\([^"]*\)".*/\1/p' "$work/messages" >&2
+        stop "the library could not be built"
+    fi
+    archive=$(artifact a)
+    shared=$(artifact so)
+    needed=$(sed -n 's/.*native-static-libs: \([^"\\]*\).*/\1/p' "$work/messages" | tail -n1)
+}
 artifact() { tr ',"[]' '\n\n\n\n' <"$work/messages" | grep "/libgpt2\\.$1\$" | tail -n1; }
-needed=$(sed -n 's/.*native-static-libs: \([^"\\]*\).*/\1/p' "$work/messages" | tail -n1)
+
+# Takes what was built. The shared library names what it is linked with, and the static one, of the
+# same code, needs the same.
+take() {
+    archive=$from/libgpt2.a shared=$from/libgpt2.so
+    for file in "$archive" "$shared"; do
+        [ -e "$file" ] || stop "$file is missing: cargo build --release --workspace makes it"
+    done
+    needed=$(readelf -d "$shared" | sed -n 's/.*(NEEDED).*\[lib\(.*\)\.so.*/-l\1/p' | tr '\n' ' ')
+}
 
 # One object that shows gpt2_* and nothing else: neither ggml nor Rust's library meets another copy of itself in the
 # program. What the interface does not lead to is left out; functions stay in sections of their own, for --gc-sections.
@@ -94,16 +118,16 @@ hide() {
     "$AR" rcs "$work/libgpt2.a" "$work/gpt2.o"
 }
 
+if [ -n "$from" ]; then take; else build; fi
 mkdir -p "$to_include" "$to_lib/pkgconfig" "$to_lib/cmake/gpt2"
 install -m 644 crates/capi/include/gpt2.h crates/capi/include/gpt2.hpp "$to_include/"
 if [ "$only" != shared ]; then
-    archive=$(artifact a)
     [ -n "$needed" ] || stop "rustc did not say which of the system's libraries the static library needs"
     hide "$archive"
     install -m 644 "$work/libgpt2.a" "$to_lib/libgpt2.a"
 fi
 if [ "$only" != static ]; then
-    install -m 755 "$(artifact so)" "$to_lib/libgpt2.so.$version"
+    install -m 755 "$shared" "$to_lib/libgpt2.so.$version"
     ln -sf "libgpt2.so.$version" "$to_lib/$soname"
     ln -sf "$soname" "$to_lib/libgpt2.so"
 fi

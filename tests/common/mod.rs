@@ -1,8 +1,9 @@
 //! What several test files need: the demo model as f32, and the reference.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use gpt2::convert::{ConvertOptions, FileType, convert};
 use gpt2::session::{Model, ModelOptions};
@@ -32,23 +33,32 @@ pub(crate) fn ids(value: &Value) -> Vec<u32> {
         .collect()
 }
 
-/// The demo model converted to a type, in a folder that goes with the process.
-pub(crate) fn austen(file_type: &str, folder: &Path) -> PathBuf {
-    let output = folder.join(format!("austen-{file_type}.gguf"));
-    let options = ConvertOptions::new(FileType::from_name(file_type).unwrap());
-    convert(&project("models/austen-gpt2"), &output, &options, &()).unwrap();
-    output
+/// The demo model converted to a type, once a test program. The folder is the build's, so that the
+/// next run writes over what this one leaves.
+pub(crate) fn austen(file_type: &str) -> PathBuf {
+    static MADE: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    let make = || {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(env!("CARGO_CRATE_NAME"));
+        std::fs::create_dir_all(&folder).unwrap();
+        let output = folder.join(format!("austen-{file_type}.gguf"));
+        let options = ConvertOptions {
+            overwrite: true,
+            ..ConvertOptions::new(FileType::from_name(file_type).unwrap())
+        };
+        convert(&project("models/austen-gpt2"), &output, &options, &()).unwrap();
+        output
+    };
+    made.entry(file_type.to_owned())
+        .or_insert_with(make)
+        .clone()
 }
 
-/// The demo model as f32, converted once a test program.
+/// The demo model as f32, loaded once a test program.
 pub(crate) fn austen_f32() -> Arc<Model> {
-    static MODEL: OnceLock<(Arc<Model>, tempfile::TempDir)> = OnceLock::new();
-    let (model, _) = MODEL.get_or_init(|| {
-        let folder = tempfile::tempdir().unwrap();
-        let file = austen("f32", folder.path());
-        (Model::open(file, &ModelOptions::default()).unwrap(), folder)
-    });
-    Arc::clone(model)
+    static MODEL: LazyLock<Arc<Model>> =
+        LazyLock::new(|| Model::open(austen("f32"), &ModelOptions::default()).unwrap());
+    Arc::clone(&MODEL)
 }
 
 /// Held by a test while it computes: sessions of several tests at once would want more cores than there

@@ -24,6 +24,16 @@ pub(crate) const EXTREMES: [u64; 20] = [
     u64::MAX,
 ];
 
+/// How many random changes a test makes: all of them where `GPT2_EXHAUSTIVE` is set, as the stage
+/// `exhaustive` of `.ci/run` does, else the first fifth.
+pub(crate) fn changes(all: usize) -> usize {
+    if std::env::var_os("GPT2_EXHAUSTIVE").is_some() {
+        all
+    } else {
+        all / 5
+    }
+}
+
 /// Steele, Lea and Flood's `SplitMix64`.
 pub(crate) struct Random(pub(crate) u64);
 

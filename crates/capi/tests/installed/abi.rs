@@ -11,7 +11,7 @@ fn older_and_newer_programs_work() {
     let library = installed_or_return!();
     let _cores = cores();
     let folder = tempfile::tempdir().unwrap();
-    let model = austen("q4_0", folder.path());
+    let model = austen("q4_0");
     for link in [Link::Static, Link::Shared] {
         let mut program: Command = library.program("abi", link, folder.path());
         assert_eq!(run(program.arg(&model)), "older and newer programs work\n");

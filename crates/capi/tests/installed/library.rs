@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 
 use crate::common::project;
 
-/// The profile that the tests are built with: the library is built once, then, for both.
-pub(crate) const PROFILE: &str = if cfg!(debug_assertions) {
+/// The profile that the tests are built with.
+const PROFILE: &str = if cfg!(debug_assertions) {
     "dev"
 } else {
     "release"
@@ -40,14 +40,24 @@ fn install() -> Option<Library> {
         return None;
     }
     let folder = tempfile::tempdir().unwrap();
-    let prefix = folder.path().to_str().unwrap();
-    run(Command::new(project("scripts/install.sh")).args([
-        "--profile",
-        PROFILE,
-        "--prefix",
-        prefix,
-    ]));
+    let mut command = Command::new(project("scripts/install.sh"));
+    command.arg("--from").arg(built());
+    run(command.arg("--prefix").arg(folder.path()));
     Some(Library { folder })
+}
+
+/// The build folder of the tests' profile, with the workspace built in it: its features are those of
+/// the tests' own build, so that ggml is compiled once for both.
+pub(crate) fn built() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let mut command = Command::new(env!("CARGO"));
+        command.current_dir(project("."));
+        command.args(["build", "--locked", "--quiet", "--workspace"]);
+        run(command.args(["--profile", PROFILE]));
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+        target.join(if PROFILE == "dev" { "debug" } else { PROFILE })
+    })
 }
 
 /// Whether a program can be started.
@@ -150,21 +160,5 @@ impl Library {
 
 /// The command `gpt2`, built with the same profile.
 pub(crate) fn gpt2() -> Command {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let path = BUILT.get_or_init(|| {
-        run(Command::new(env!("CARGO"))
-            .current_dir(project("."))
-            .args([
-                "build",
-                "--locked",
-                "--quiet",
-                "--package",
-                "gpt2-edge-tools",
-            ])
-            .args(["--bin", "gpt2", "--profile", PROFILE]));
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-        let folder = if PROFILE == "dev" { "debug" } else { PROFILE };
-        target.join(folder).join("gpt2")
-    });
-    Command::new(path)
+    Command::new(built().join("gpt2"))
 }

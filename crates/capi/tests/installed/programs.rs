@@ -36,7 +36,7 @@ fn examples_say_what_the_command_says() {
     let library = installed_or_return!();
     let _cores = cores();
     let folder = tempfile::tempdir().unwrap();
-    let model = austen("q8_0", folder.path());
+    let model = austen("q8_0");
     let generate = |arguments: &[&str]| {
         let mut command = gpt2();
         command.arg("generate").arg("-m").arg(&model);
@@ -125,7 +125,7 @@ fn every_function_does_what_the_header_says() {
     let folder = tempfile::tempdir().unwrap();
     // With the kernels of ggml and with ours.
     for (kind, link) in [("f32", Link::Static), ("q8_0", Link::Shared)] {
-        let model = austen(kind, folder.path());
+        let model = austen(kind);
         let scratch = folder.path().join(format!("scratch-{link:?}"));
         fs::create_dir(&scratch).unwrap();
         let mut program = library.program("interface", link, folder.path());
@@ -142,7 +142,7 @@ fn the_wrapper_for_cpp_works() {
     let library = installed_or_return!();
     let _cores = cores();
     let folder = tempfile::tempdir().unwrap();
-    let model = austen("f32", folder.path());
+    let model = austen("f32");
     let program = folder.path().join("wrapper");
     run(Command::new("g++")
         .args([
@@ -167,7 +167,7 @@ fn eight_threads_share_a_model() {
     let library = installed_or_return!();
     let _cores = cores();
     let folder = tempfile::tempdir().unwrap();
-    let model = austen("q8_0", folder.path());
+    let model = austen("q8_0");
     let mut program = library.program("threads", Link::Shared, folder.path());
     let output = run(program.arg(&model).arg(folder.path()));
     assert_eq!(output, "the same from every thread\n");
@@ -217,7 +217,7 @@ fn tasks_say_what_the_command_says() {
         assert!(!found.is_empty());
         assert_eq!(found, expected, "{task}");
     }
-    let model = austen("f32", folder.path());
+    let model = austen("f32");
     let found = run(library.command(&program).arg("embed").arg(&model).arg(text));
     let length: f64 = found
         .lines()
@@ -236,7 +236,7 @@ fn cmake_finds_the_library() {
     }
     let _cores = cores();
     let folder = tempfile::tempdir().unwrap();
-    let model = austen("q4_0", folder.path());
+    let model = austen("q4_0");
     for target in ["gpt2::gpt2", "gpt2::static", "gpt2::shared"] {
         let source = project("crates/capi/tests/c/abi.c");
         let include = project("crates/capi/tests/c");

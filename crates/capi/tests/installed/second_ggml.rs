@@ -3,18 +3,16 @@
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::common::{austen, cores, project};
 use crate::installed_or_return;
-use crate::library::{Link, PROFILE, run, text};
+use crate::library::{Link, built, run, text};
 
 /// The ggml that was compiled for these tests, as an archive that shows everything.
 fn other_ggml() -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let profile = if PROFILE == "dev" { "debug" } else { PROFILE };
-    let builds = fs::read_dir(target.join(profile).join("build")).unwrap();
+    let builds = fs::read_dir(built().join("build")).unwrap();
     let archives = builds.map(|entry| entry.unwrap().path().join("out/libggml.a"));
     let existing = archives.filter(|path| path.exists());
     existing
@@ -27,7 +25,7 @@ fn a_second_ggml_works_in_the_same_program() {
     let library = installed_or_return!();
     let _cores = cores();
     let folder = tempfile::tempdir().unwrap();
-    let model = austen("q4_0", folder.path());
+    let model = austen("q4_0");
     let source = project("crates/capi/tests/c/second_ggml.c");
     let other = other_ggml();
     for link in [Link::Static, Link::Shared] {
@@ -52,7 +50,7 @@ fn the_library_never_calls_a_ggml_of_the_program() {
     let library = installed_or_return!();
     let _cores = cores();
     let folder = tempfile::tempdir().unwrap();
-    let model = austen("q4_0", folder.path());
+    let model = austen("q4_0");
     let names = run(Command::new("nm")
         .args(["-g", "--defined-only"])
         .arg(other_ggml()));

@@ -3,12 +3,10 @@
 //! A GPU is tested where there is one; `GPT2_TEST_DEVICE` names it (`.ci/run gpu` does). The RPC device is
 //! always there: a worker in this process.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use common::{austen, cores, ids, project, reference};
+use crate::common::{austen, cores, ids, project, reference};
 use gpt2::ggml::system;
 use gpt2::session::{CacheType, FlashAttention, Model, ModelOptions, Session, SessionOptions};
 
@@ -92,7 +90,7 @@ fn prompts() -> Vec<Vec<u32>> {
     let reference = reference();
     let prompts = reference["prompts"].as_array().unwrap();
     let mut prompts: Vec<_> = prompts.iter().map(|prompt| ids(&prompt["ids"])).collect();
-    let model = common::austen_f32();
+    let model = crate::common::austen_f32();
     let tokenizer = model.tokenizer().unwrap();
     prompts.extend(TEXTS.iter().map(|text| tokenizer.encode(text).unwrap()));
     prompts
@@ -121,12 +119,11 @@ fn rounding(device: &str) -> f32 {
 
 /// Every type, with all of the layers on the device, half of them, and the head alone.
 fn computes_the_same_texts(device: &str) {
-    let folder = tempfile::tempdir().unwrap();
     let devices = [device.to_owned()];
     let prompts = prompts();
     assert!(prompts.len() > 7, "few prompts decide nothing");
     for name in ["f32", "f16", "q8_0", "q4_0"] {
-        let file = austen(name, folder.path());
+        let file = austen(name);
         let here = open(&file, &[], None);
         let full = (!device.starts_with("rpc:")).then(|| open(&in_full(&file), &[], None));
         let attentions: &[FlashAttention] = if name == "f16" {
@@ -241,8 +238,7 @@ fn writes_the_same_tokens(device: &str) {
     };
     let prompts = prompts();
     for (name, gpu_layers) in [("f32", None), ("f32", Some(LAYERS / 2)), ("f16", None)] {
-        let folder = tempfile::tempdir().unwrap();
-        let file = austen(name, folder.path());
+        let file = austen(name);
         let mut cpu = session(&open(&in_full(&file), &[], None), options);
         let mut there = session(&open(&file, &devices, gpu_layers), options);
         for prompt in &prompts[..6] {
@@ -271,7 +267,7 @@ fn a_gpu_without_halves_writes_the_same_tokens() {
 /// that was cut and saved, logits of rows.
 fn keeps_its_promises(device: &str) {
     let folder = tempfile::tempdir().unwrap();
-    let file = austen("f16", folder.path());
+    let file = austen("f16");
     let devices = [device.to_owned()];
     let prompt = &prompts()[0];
     for cache_type in CacheType::all() {
@@ -384,8 +380,7 @@ fn with_activation(activation: &str, folder: &Path) -> PathBuf {
 
 #[test]
 fn an_unknown_device_is_refused_with_those_there_are() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = austen("q8_0", folder.path());
+    let file = austen("q8_0");
     for name in ["cuda7", "", "cpu ", "gpu"] {
         let options = ModelOptions {
             devices: vec![name.to_owned()],
@@ -402,8 +397,7 @@ fn an_unknown_device_is_refused_with_those_there_are() {
 #[test]
 fn the_cpu_by_name_is_the_default() {
     let _cores = cores();
-    let folder = tempfile::tempdir().unwrap();
-    let file = austen("q8_0", folder.path());
+    let file = austen("q8_0");
     let prompt = &prompts()[0];
     let mut plain = session(&open(&file, &[], None), SessionOptions::default());
     let named = open(&file, &["CPU".to_owned(), "cpu".to_owned()], None);

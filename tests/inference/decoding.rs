@@ -1,12 +1,10 @@
 //! Every method of decoding, on the demo model: against transformers' continuations, and against one another.
 
-mod common;
-
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{austen, austen_f32, cores, ids, reference};
+use crate::common::{austen, austen_f32, cores, ids, reference};
 use gpt2::generate::{
     Continuation, DolaLayers, EarlyStopping, FinishReason, GenerationOptions, generate,
     generate_assisted,
@@ -217,8 +215,7 @@ fn sampled_beams_repeat_with_their_seed() {
 fn proposals_do_not_change_the_text() {
     let _cores = cores();
     let model = austen_f32();
-    let folder = tempfile::tempdir().unwrap();
-    let draft = Model::open(austen("q4_0", folder.path()), &ModelOptions::default()).unwrap();
+    let draft = Model::open(austen("q4_0"), &ModelOptions::default()).unwrap();
     for prompt in prompts() {
         let prompt = ids(&prompt["ids"]);
         let plain = options(40, |o| o.sampling.no_repeat_ngram_size = 4);

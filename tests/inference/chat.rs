@@ -1,7 +1,4 @@
 //! Conversations: the prompts that chat templates make, against transformers' `apply_chat_template`.
-#![cfg(feature = "chat-template")]
-
-mod common;
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +11,7 @@ use gpt2::session::{Model, ModelOptions};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use common::{austen, ids, project};
+use crate::common::{austen, ids, project};
 
 /// `tests/data/heads/tok_chat`, with other files over it, converted.
 fn converted(files: &[(&str, &str)]) -> Arc<Model> {
@@ -192,8 +189,7 @@ fn what_is_held_is_kept_even_if_cut_in_another_way() {
 
 #[test]
 fn a_transcript_keeps_what_is_held_up_to_the_line() {
-    let folder = TempDir::new().unwrap();
-    let model = Model::open(austen("q8_0", folder.path()), &ModelOptions::default()).unwrap();
+    let model = Model::open(austen("q8_0"), &ModelOptions::default()).unwrap();
     let tokenizer = model.tokenizer().unwrap();
     let format = format(&model);
     let room = Room {

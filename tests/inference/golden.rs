@@ -1,10 +1,8 @@
 //! The demo model against what transformers computes with it (f32, eager attention).
 
-mod common;
-
 use std::sync::Arc;
 
-use common::{austen, austen_f32, cores, ids, reference};
+use crate::common::{austen, austen_f32, cores, ids, reference};
 use gpt2::session::{
     Batch, CacheType, FlashAttention, Model, ModelOptions, SequenceSet, Session, SessionOptions,
 };
@@ -129,8 +127,7 @@ fn ggmls_own_operations_agree_with_our_kernels() {
         own_kernels: false,
         ..ModelOptions::default()
     };
-    let folder = tempfile::tempdir().unwrap();
-    let model = Model::open(austen("f32", folder.path()), &options).unwrap();
+    let model = Model::open(austen("f32"), &options).unwrap();
     let mut worst = 0.0f64;
     for prompt in reference["prompts"].as_array().unwrap() {
         let mut session = session(&model, SessionOptions::default());
@@ -180,10 +177,9 @@ fn hidden_states_are_the_references() {
 #[test]
 fn quantized_models_compute_what_ggmls_operations_do() {
     let _cores = cores();
-    let folder = tempfile::tempdir().unwrap();
     let exact = austen_f32();
     for file_type in ["f16", "q8_0", "q4_0", "q4_k"] {
-        let file = austen(file_type, folder.path());
+        let file = austen(file_type);
         let models = [true, false].map(|own_kernels| {
             let options = ModelOptions {
                 own_kernels,

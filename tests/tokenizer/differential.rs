@@ -4,11 +4,9 @@
 //!
 //! `GPT2_EDGE_TOKENIZER=FOLDER` names another folder to compare, such as GPT-2's own.
 
-#[path = "common/tokenizers.rs"]
-mod tokenizers_of;
-
 use std::path::{Path, PathBuf};
 
+use crate::folders::{as_llama_cpp, as_ours, data};
 use gpt2::TokenId;
 use gpt2::tokenizer::{
     DecodeOptions, EncodeOptions, Padding, PaddingLength, Side, Tokenizer, Truncation,
@@ -18,7 +16,6 @@ use tokenizers::utils::padding::{PaddingDirection, PaddingParams, PaddingStrateg
 use tokenizers::utils::truncation::{
     TruncationDirection, TruncationParams, TruncationStrategy as Strategy,
 };
-use tokenizers_of::{as_llama_cpp, as_ours, data};
 
 type Reference = tokenizers::Tokenizer;
 

@@ -1,11 +1,9 @@
 //! Tokenizers of every kind: from their folder, and from the files that are written out of a GGUF file.
 
-#[path = "common/tokenizers.rs"]
-mod tokenizers_of;
-
 use std::fs;
 use std::path::Path;
 
+use crate::folders::{convert, data, file};
 use gpt2::gguf::Gguf;
 use gpt2::tokenizer::{
     DecodeOptions, EncodeOptions, StreamDecoder, Tokenizer, save_vocabulary_files,
@@ -13,7 +11,6 @@ use gpt2::tokenizer::{
 use gpt2::{Error, TokenId};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokenizers_of::{convert, data, file};
 
 fn json(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
@@ -83,7 +80,7 @@ fn again(file: &Gguf, name: &str, without: &[&str]) -> Tokenizer {
         folder.path().join("config.json"),
     )
     .unwrap();
-    tokenizer(&tokenizers_of::file(
+    tokenizer(&crate::folders::file(
         convert(folder.path()).unwrap(),
         |_| true,
     ))

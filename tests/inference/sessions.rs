@@ -1,12 +1,10 @@
 //! Sequences, limits and threads of sessions, on the demo model.
 
-mod common;
-
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use common::{austen_f32, cores, ids, reference};
+use crate::common::{austen_f32, cores, ids, reference};
 use gpt2::Error;
 use gpt2::generate::{GenerationOptions, generate};
 use gpt2::session::{Batch, FlashAttention, Model, SequenceSet, Session, SessionOptions, estimate};

@@ -1,5 +1,4 @@
 //! Tokenizers of folders, by way of a GGUF file.
-#![allow(dead_code, reason = "each test file uses a part")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

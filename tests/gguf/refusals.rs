@@ -1,13 +1,11 @@
 //! Broken GGUF files are refused with an error that says what and where.
 
-mod hostile;
-
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use crate::hostile::gguf::{gguf_cases, gguf_value_cases};
+use crate::hostile::{HostileFile, raw};
 use gpt2::gguf::Gguf;
-use hostile::gguf::{gguf_cases, gguf_value_cases};
-use hostile::{HostileFile, raw};
 
 /// The error must have the phrase and be one line a person can read.
 fn check(case: &HostileFile, error: Option<gpt2::Error>) -> Result<(), String> {

@@ -1,11 +1,9 @@
 //! A session's cache in a file: kept, restored, cut, and refused where it does not belong.
 
-mod common;
-
 use std::fs;
 use std::sync::Arc;
 
-use common::{austen, austen_f32, cores, ids, reference};
+use crate::common::{austen, austen_f32, cores, ids, reference};
 use gpt2::Error;
 use gpt2::session::{CacheType, Model, ModelOptions, Session, SessionOptions};
 
@@ -90,7 +88,7 @@ fn caches_that_do_not_fit_are_refused() {
         assert_eq!(difference(session.decode(6).unwrap(), &before), 0.0);
         error.to_string()
     };
-    let other = Model::open(austen("q8_0", folder.path()), &ModelOptions::default()).unwrap();
+    let other = Model::open(austen("q8_0"), &ModelOptions::default()).unwrap();
     let text = message(session(&other, CacheType::F16));
     assert!(text.contains("its model is"), "{text}");
     let text = message(session(&model, CacheType::Q8_0));

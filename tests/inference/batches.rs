@@ -1,11 +1,9 @@
 //! What a batch may ask for beside logits, and what its tokens may say of themselves: masks, positions,
 //! token types.
 
-mod common;
-
 use std::sync::Arc;
 
-use common::{austen_f32, cores, ids, reference};
+use crate::common::{austen_f32, cores, ids, reference};
 use gpt2::session::{
     Batch, BatchToken, FlashAttention, Model, SequenceSet, Session, SessionOptions,
 };

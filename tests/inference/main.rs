@@ -1,0 +1,15 @@
+//! Models at work, as users of the library meet them: against transformers' results, in batches, in
+//! several sessions, with every way to decode, on several devices, in conversations.
+
+mod batches;
+#[cfg(feature = "chat-template")]
+mod chat;
+#[path = "../common/mod.rs"]
+mod common;
+mod decoding;
+mod devices;
+mod golden;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod resident;
+mod saved_cache;
+mod sessions;

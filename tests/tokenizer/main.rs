@@ -1,0 +1,6 @@
+//! Tokenizers: what a text becomes and what ids become, from files of checkpoints and of GGUF.
+
+mod differential;
+mod encoding;
+mod files;
+mod folders;
