@@ -12,7 +12,7 @@ fn inference(criterion: &mut Criterion) {
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/austen-gpt2-q8_0.gguf");
     let file = std::env::var_os("GPT2_BENCH_MODEL").map_or(demo, Into::into);
     let model = Model::open(&file, &ModelOptions::default()).unwrap();
-    let vocabulary = model.hyperparameters().vocabulary;
+    let vocabulary = model.hyperparameters().vocab_size;
     let mut session = Session::new(model, SessionOptions::default()).unwrap();
     let ids: Vec<u32> = (0..PREFILL)
         .map(|index| (index * 7919 % vocabulary) as u32)

@@ -47,12 +47,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         .find(|(name, ..)| name == shape)
         .ok_or_else(|| format!("unknown shape '{shape}'"))?;
     let model = Hyperparameters {
-        vocabulary: 50257,
-        positions: 1024,
-        width: *width,
-        layers: *layers,
-        heads: *heads,
-        inner: 4 * width,
+        vocab_size: 50257,
+        n_positions: 1024,
+        n_embd: *width,
+        n_layer: *layers,
+        n_head: *heads,
+        n_inner: 4 * width,
         ..Hyperparameters::default()
     };
     fs::create_dir_all(folder)?;
@@ -73,13 +73,13 @@ fn configuration(model: &Hyperparameters) -> String {
         json!({
             "architectures": ["GPT2LMHeadModel"],
             "model_type": "gpt2",
-            "activation_function": model.activation.name(),
+            "activation_function": model.activation_function.name(),
             "layer_norm_epsilon": 1e-5,
-            "vocab_size": model.vocabulary,
-            "n_positions": model.positions,
-            "n_embd": model.width,
-            "n_layer": model.layers,
-            "n_head": model.heads,
+            "vocab_size": model.vocab_size,
+            "n_positions": model.n_positions,
+            "n_embd": model.n_embd,
+            "n_layer": model.n_layer,
+            "n_head": model.n_head,
             "bos_token_id": 50256,
             "eos_token_id": 50256,
         })

@@ -91,10 +91,10 @@ fn use_model(bytes: Vec<u8>, number: usize) -> gpt2::Result<()> {
 /// Models of all shapes that are small and odd, valid each: every one must run.
 fn odd_models() -> Vec<(String, TinyModel)> {
     let of = |width, heads, layers, inner| Hyperparameters {
-        width,
-        heads,
-        layers,
-        inner,
+        n_embd: width,
+        n_head: heads,
+        n_layer: layers,
+        n_inner: inner,
         ..hyperparameters()
     };
     let shapes = [
@@ -110,8 +110,8 @@ fn odd_models() -> Vec<(String, TinyModel)> {
         of(320, 1, 1, 32),
     ];
     let one_of_each = Hyperparameters {
-        vocabulary: 2,
-        positions: 7,
+        vocab_size: 2,
+        n_positions: 7,
         eos: vec![u32::MAX, 1],
         ..of(32, 2, 1, 64)
     };
@@ -126,9 +126,9 @@ fn odd_models() -> Vec<(String, TinyModel)> {
             let name = format!(
                 "{} {}x{} heads, inner {}",
                 tensor_type.name(),
-                shape.width,
-                shape.heads,
-                shape.inner
+                shape.n_embd,
+                shape.n_head,
+                shape.n_inner
             );
             models.push((name, TinyModel::new(shape, tensor_type)));
         }
@@ -139,10 +139,10 @@ fn odd_models() -> Vec<(String, TinyModel)> {
 /// A matrix, the embedding, the positions or a vector stored as each type there is.
 fn every_type_everywhere() -> Vec<(String, Vec<u8>)> {
     let wide = Hyperparameters {
-        width: 256,
-        inner: 256,
-        vocabulary: 4,
-        layers: 1,
+        n_embd: 256,
+        n_inner: 256,
+        vocab_size: 4,
+        n_layer: 1,
         ..hyperparameters()
     };
     let model = TinyModel::new(&wide, TensorType::F16);

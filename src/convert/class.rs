@@ -100,7 +100,7 @@ impl Claim {
             ModelClass::DoubleHeads => match self.summary_outputs {
                 SummaryOutputs::NoProjection => 0,
                 SummaryOutputs::One => 1,
-                SummaryOutputs::Width => model.width,
+                SummaryOutputs::Width => model.n_embd,
             },
             ModelClass::QuestionAnswering => 2,
             // The rows of the matrix count. Without one any number will do for missing it by name.

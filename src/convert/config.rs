@@ -52,20 +52,20 @@ impl Config {
         }
         let width = fields.size(field::WIDTH)?.unwrap_or(768);
         let hyperparameters = Hyperparameters {
-            vocabulary: fields.size(field::VOCABULARY)?.unwrap_or(50257),
-            positions: fields.size(field::POSITIONS)?.unwrap_or(1024),
-            width,
-            layers: fields.size(field::LAYERS)?.unwrap_or(12),
-            heads: fields.size(field::HEADS)?.unwrap_or(12),
-            inner: fields
+            vocab_size: fields.size(field::VOCABULARY)?.unwrap_or(50257),
+            n_positions: fields.size(field::POSITIONS)?.unwrap_or(1024),
+            n_embd: width,
+            n_layer: fields.size(field::LAYERS)?.unwrap_or(12),
+            n_head: fields.size(field::HEADS)?.unwrap_or(12),
+            n_inner: fields
                 .size(field::INNER)?
                 .unwrap_or(width.saturating_mul(4)),
-            epsilon: fields.number(field::EPSILON)?.unwrap_or(1e-5) as f32,
-            activation: fields
+            layer_norm_epsilon: fields.number(field::EPSILON)?.unwrap_or(1e-5) as f32,
+            activation_function: fields
                 .string(field::ACTIVATION)?
                 .map_or(Ok(Activation::GeluNew), Activation::from_name)?,
-            scale_attention_weights: fields.boolean(field::SCALE_ATTENTION)?.unwrap_or(true),
-            scale_attention_by_inverse_layer: fields
+            scale_attn_weights: fields.boolean(field::SCALE_ATTENTION)?.unwrap_or(true),
+            scale_attn_by_inverse_layer_idx: fields
                 .boolean(field::SCALE_BY_LAYER)?
                 .unwrap_or(false),
             tied_head: fields.boolean(field::TIED)?.unwrap_or(true),
@@ -159,11 +159,11 @@ pub(super) fn token_ids(
 pub(super) fn outside_vocabulary(model: &Hyperparameters) -> Vec<String> {
     let named = |name: &'static str, ids: &[TokenId]| {
         ids.iter()
-            .filter(|id| **id as usize >= model.vocabulary)
+            .filter(|id| **id as usize >= model.vocab_size)
             .map(|id| {
                 format!(
                     "config.json: {name} is {id}, but the model has {} tokens; left out",
-                    model.vocabulary
+                    model.vocab_size
                 )
             })
             .collect::<Vec<_>>()
@@ -321,13 +321,16 @@ mod tests {
         let config = parse(json!({})).unwrap();
         let gpt2 = config.hyperparameters;
         assert_eq!(
-            (gpt2.vocabulary, gpt2.positions, gpt2.width, gpt2.layers),
+            (gpt2.vocab_size, gpt2.n_positions, gpt2.n_embd, gpt2.n_layer),
             (50257, 1024, 768, 12)
         );
-        assert_eq!((gpt2.heads, gpt2.inner, gpt2.epsilon), (12, 3072, 1e-5));
-        assert_eq!(gpt2.activation, Activation::GeluNew);
-        assert!(gpt2.scale_attention_weights && gpt2.tied_head);
-        assert!(!gpt2.scale_attention_by_inverse_layer);
+        assert_eq!(
+            (gpt2.n_head, gpt2.n_inner, gpt2.layer_norm_epsilon),
+            (12, 3072, 1e-5)
+        );
+        assert_eq!(gpt2.activation_function, Activation::GeluNew);
+        assert!(gpt2.scale_attn_weights && gpt2.tied_head);
+        assert!(!gpt2.scale_attn_by_inverse_layer_idx);
         assert!(config.warnings.is_empty());
     }
 
@@ -342,11 +345,19 @@ mod tests {
         .unwrap()
         .hyperparameters;
         assert_eq!(
-            (config.width, config.heads, config.layers, config.positions),
+            (
+                config.n_embd,
+                config.n_head,
+                config.n_layer,
+                config.n_positions
+            ),
             (64, 2, 3, 32)
         );
-        assert_eq!((config.inner, config.activation), (100, Activation::Relu));
-        assert!(config.scale_attention_by_inverse_layer && !config.scale_attention_weights);
+        assert_eq!(
+            (config.n_inner, config.activation_function),
+            (100, Activation::Relu)
+        );
+        assert!(config.scale_attn_by_inverse_layer_idx && !config.scale_attn_weights);
         assert!(!config.tied_head);
         assert_eq!(config.eos, [7, 8]);
         let message = refusal(json!({"n_embd": 64, "hidden_size": 128}));
@@ -364,9 +375,9 @@ mod tests {
                 "quantization_config",
             ),
             (json!({"activation_function": "prelu"}), "prelu"),
-            (json!({"n_embd": 100, "n_head": 3}), "3 heads"),
+            (json!({"n_embd": 100, "n_head": 3}), "n_head 3"),
             (json!({"n_embd": 0}), "n_embd"),
-            (json!({"n_embd": 4_000_000_000_u64}), "width"),
+            (json!({"n_embd": 4_000_000_000_u64}), "n_embd: expected"),
             (json!({"n_layer": "12"}), "n_layer"),
             (json!({"scale_attn_weights": "yes"}), "scale_attn_weights"),
             (json!({"eos_token_id": "end"}), "eos_token_id"),
@@ -383,7 +394,7 @@ mod tests {
             .unwrap()
             .hyperparameters;
         assert!(outside_vocabulary(&model).is_empty());
-        model.vocabulary = 300;
+        model.vocab_size = 300;
         let lines = outside_vocabulary(&model);
         assert_eq!(lines.len(), 2);
         assert!(lines[0].contains("eos_token_id is 300"), "{lines:?}");

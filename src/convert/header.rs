@@ -42,7 +42,7 @@ impl Description {
             let hyperparameters =
                 Hyperparameters::from_gguf(gguf).map_err(|error| error.within(&source.name))?;
             return Ok(Self {
-                claimed_vocabulary: hyperparameters.vocabulary,
+                claimed_vocabulary: hyperparameters.vocab_size,
                 hyperparameters,
                 claim: None,
                 generation: Map::new(),
@@ -64,7 +64,7 @@ impl Description {
             }
         }
         Ok(Self {
-            claimed_vocabulary: config.hyperparameters.vocabulary,
+            claimed_vocabulary: config.hyperparameters.vocab_size,
             hyperparameters: config.hyperparameters,
             claim: Some(config.claim),
             generation,
@@ -95,10 +95,10 @@ impl Description {
         if source.reader.gguf().is_some() {
             return Ok((header, warnings));
         }
-        if self.claimed_vocabulary != self.hyperparameters.vocabulary {
+        if self.claimed_vocabulary != self.hyperparameters.vocab_size {
             warnings.push(format!(
                 "config.json says vocab_size {}, the embedding has {} rows; the rows count",
-                self.claimed_vocabulary, self.hyperparameters.vocabulary
+                self.claimed_vocabulary, self.hyperparameters.vocab_size
             ));
         }
         warnings.extend(self.write_tokenizer(source, &mut header)?);
@@ -121,7 +121,7 @@ impl Description {
         }
         let model = &self.hyperparameters;
         let tokens = ConfigTokens {
-            vocabulary_size: model.vocabulary,
+            vocabulary_size: model.vocab_size,
             bos: model.bos.map(u64::from),
             eos: model.eos.first().copied().map(u64::from),
             padding: model.pad.map(u64::from),

@@ -45,7 +45,7 @@ pub(super) fn find_tensors(
 ) -> Result<(Vec<Found>, Vec<String>)> {
     let gguf_names = reader.gguf().is_some();
     let mut names = Names::new(reader.tensors(), gguf_names)?;
-    hyperparameters.vocabulary = names.vocabulary(hyperparameters)?;
+    hyperparameters.vocab_size = names.vocabulary(hyperparameters)?;
     let mut warnings = Vec::new();
     if let Some(claim) = claim {
         names.settle_class(claim, hyperparameters, &mut warnings)?;

@@ -127,7 +127,7 @@ pub(super) fn choose_type(
         (false, Some(layer)) => {
             options
                 .file_type
-                .type_in_layer(role, layer, hyperparameters.layers, importance)
+                .type_in_layer(role, layer, hyperparameters.n_layer, importance)
         }
         (false, None) => base,
     });

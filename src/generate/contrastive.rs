@@ -70,7 +70,7 @@ impl<'a, 'r> Search<'a, 'r> {
             request,
             chain: request.chain(1)?,
             ids: request.prompt.to_vec(),
-            width: session.model().hyperparameters().width,
+            width: session.model().hyperparameters().n_embd,
             directions: Vec::new(),
             logits: Vec::new(),
             computed: 0,

@@ -67,7 +67,7 @@ impl GenerationDefaults {
     /// # Errors
     /// [`Error::Format`] when the settings are no JSON object or a value is of the wrong kind.
     pub fn of(model: &Model) -> Result<Self> {
-        let vocabulary = model.hyperparameters().vocabulary;
+        let vocabulary = model.hyperparameters().vocab_size;
         match model.gguf().metadata().str(KEY)? {
             Some(text) => Self::parse(text, vocabulary),
             None => Ok(Self {

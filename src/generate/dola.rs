@@ -94,7 +94,7 @@ impl Predictor for Contrasted<'_> {
 /// The layers to choose from. Where the head is the embedding, the embedding itself says nothing and is left
 /// out.
 fn candidates(model: &Hyperparameters, layers: DolaLayers) -> Result<Vec<usize>> {
-    let last = model.layers;
+    let last = model.n_layer;
     let first = match (model.tied_head, last) {
         (true, 3..) => 2,
         (true, 2) => 1,
@@ -157,7 +157,7 @@ mod tests {
 
     fn model(layers: usize, tied_head: bool) -> Hyperparameters {
         Hyperparameters {
-            layers,
+            n_layer: layers,
             tied_head,
             ..Hyperparameters::default()
         }

@@ -188,7 +188,7 @@ impl<'a> Request<'a> {
     ) -> Result<Self> {
         options.validate()?;
         model.check_tokens(prompt)?;
-        let vocabulary = model.hyperparameters().vocabulary;
+        let vocabulary = model.hyperparameters().vocab_size;
         options.sampling.check_ids(vocabulary)?;
         let tokenizer = match model.tokenizer() {
             Ok(tokenizer) => Some(tokenizer),

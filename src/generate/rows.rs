@@ -81,7 +81,7 @@ fn write_chunk(
     timings: &mut GenerationTimings,
 ) -> Result<()> {
     let share = session.context_size() / session.sequences();
-    let capacity = share.min(session.model().hyperparameters().positions);
+    let capacity = share.min(session.model().hyperparameters().n_positions);
     // What the session holds would take the place of what is to come.
     for sequence in 0..session.sequences() {
         session.truncate(sequence, 0)?;
@@ -94,7 +94,7 @@ fn write_chunk(
             return Err(Error::ContextFull {
                 needed: length,
                 available: capacity,
-                model_limit: session.model().hyperparameters().positions,
+                model_limit: session.model().hyperparameters().n_positions,
             });
         }
         let before = sequence.checked_sub(1);

@@ -121,7 +121,7 @@ impl<'a> Assistant<'a> {
         session: &Session,
         request: &Request<'_>,
     ) -> Result<Self> {
-        let size = |session: &Session| session.model().hyperparameters().vocabulary;
+        let size = |session: &Session| session.model().hyperparameters().vocab_size;
         if size(assistant) != size(session) {
             return Err(Error::Argument(format!(
                 "assistant model: expected a vocabulary of {} tokens, found {}",
@@ -312,7 +312,7 @@ impl Text<'_, '_> {
         let options = self.request.options;
         let positions = session
             .context_size()
-            .min(session.model().hyperparameters().positions);
+            .min(session.model().hyperparameters().n_positions);
         // Each proposal takes a position, and the model's own token after them is one of the rest.
         let most = (end - self.ids.len() - 1)
             .min(positions.saturating_sub(self.ids.len()))

@@ -44,7 +44,7 @@ impl Predictor for Session {
 
     fn capacity(&self) -> usize {
         self.context_size()
-            .min(self.model().hyperparameters().positions)
+            .min(self.model().hyperparameters().n_positions)
     }
 
     fn append_apart(&mut self, tokens: &[TokenId], anew: bool) -> Result<&[f32]> {

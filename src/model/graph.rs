@@ -149,7 +149,7 @@ pub(crate) fn build(
     pool: Option<&Arc<Pool>>,
     shape: GraphShape,
 ) -> Result<ForwardGraph> {
-    let tensors = TENSORS_OUTSIDE + TENSORS_PER_LAYER * hyperparameters.layers;
+    let tensors = TENSORS_OUTSIDE + TENSORS_PER_LAYER * hyperparameters.n_layer;
     let context = Context::with_pool(tensors, pool.cloned())?;
     let mut graph = Graph::new(&context)?;
     let mut ports = Ports::describe(&context, shape)?;
@@ -273,7 +273,7 @@ impl Steps<'_> {
 
     /// Layer normalization of each token: `[width, tokens]`.
     fn norm(&self, x: &Tensor, norm: &Norm) -> Result<Tensor> {
-        let (context, epsilon) = (self.context, self.hyperparameters.epsilon);
+        let (context, epsilon) = (self.context, self.hyperparameters.layer_norm_epsilon);
         if self.own_kernels {
             let kernel = Box::new(LayerNorm { epsilon });
             return context.row_kernel(kernel, x, &[&norm.weight, &norm.bias], false);
@@ -386,7 +386,7 @@ impl Steps<'_> {
 
     /// Part 0, 1 or 2 (queries, keys, values) of the joint projection: `[width, tokens]`.
     fn columns(&self, qkv: &Tensor, part: usize) -> Result<Tensor> {
-        let width = self.hyperparameters.width;
+        let width = self.hyperparameters.n_embd;
         let strides = qkv.strides();
         let shape = [width, self.shape.tokens, 1];
         self.context.view(
@@ -419,7 +419,7 @@ impl Steps<'_> {
     fn attends_itself(&self) -> bool {
         self.shape.flash_attention
             && self.context.has_pool()
-            && self.hyperparameters.head_width() <= MAX_HEAD_WIDTH
+            && self.hyperparameters.head_size() <= MAX_HEAD_WIDTH
     }
 
     /// Attention of `queries` (`[width, n]`; a kernel of our own skips what else is in a column) over the cache: `[width, n]`, and its probabilities
@@ -433,8 +433,8 @@ impl Steps<'_> {
     ) -> Result<(Tensor, Option<Tensor>)> {
         let context = self.context;
         let (head, heads) = (
-            self.hyperparameters.head_width(),
-            self.hyperparameters.heads,
+            self.hyperparameters.head_size(),
+            self.hyperparameters.n_head,
         );
         let count = queries.shape()[1];
         let scale = self.hyperparameters.attention_scale(layer);
@@ -446,7 +446,7 @@ impl Steps<'_> {
                 scale,
             });
             let inputs = [queries, &cache.keys[layer], &cache.values[layer], mask];
-            let merged = context.step(kernel, [self.hyperparameters.width, count], &inputs)?;
+            let merged = context.step(kernel, [self.hyperparameters.n_embd, count], &inputs)?;
             return Ok((merged, None));
         }
         let strides = queries.strides();
@@ -472,15 +472,15 @@ impl Steps<'_> {
             let merged = context.contiguous(&context.permute(&mixed, [0, 2, 1, 3])?)?;
             (merged, Some(probabilities))
         };
-        let merged = context.reshape(&merged, [self.hyperparameters.width, count, 1])?;
+        let merged = context.reshape(&merged, [self.hyperparameters.n_embd, count, 1])?;
         Ok((merged, probabilities))
     }
 
     /// The cells that attention looks at, one head after the other: `[head width, keys, heads]`.
     fn cached(&self, table: &Tensor) -> Result<Tensor> {
         let (head, heads) = (
-            self.hyperparameters.head_width(),
-            self.hyperparameters.heads,
+            self.hyperparameters.head_size(),
+            self.hyperparameters.n_head,
         );
         let head_bytes = table.tensor_type()?.row_bytes(head as u64)? as usize;
         self.context.view(
@@ -495,7 +495,7 @@ impl Steps<'_> {
     fn feed_forward(&self, x: &Tensor, layer: &LayerWeights) -> Result<Tensor> {
         let normalized = self.norm(x, &layer.feed_forward_norm)?;
         let activation = Epilogue {
-            activation: Some(self.hyperparameters.activation),
+            activation: Some(self.hyperparameters.activation_function),
             ..Epilogue::NONE
         };
         let up = self.linear(&normalized, &layer.feed_forward_up, activation)?;

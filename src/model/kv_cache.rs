@@ -254,7 +254,7 @@ impl KvCache {
         cells: usize,
         tensor_type: TensorType,
     ) -> Result<Self> {
-        let head = hyperparameters.head_width();
+        let head = hyperparameters.head_size();
         if !head.is_multiple_of(tensor_type.block_size()) {
             return Err(Error::Unsupported(format!(
                 "a {} cache needs heads of a multiple of {} elements, this model's have {head}; \
@@ -263,9 +263,9 @@ impl KvCache {
                 tensor_type.block_size()
             )));
         }
-        let layers = hyperparameters.layers;
+        let layers = hyperparameters.n_layer;
         let context = Context::new(2 * layers + 1)?;
-        let shape = [hyperparameters.width, cells];
+        let shape = [hyperparameters.n_embd, cells];
         let describe = |kind: &str| -> Result<Vec<Tensor>> {
             (0..layers)
                 .map(|layer| context.tensor(&format!("cache.{layer}.{kind}"), tensor_type, &shape))
@@ -274,7 +274,7 @@ impl KvCache {
         let (keys, values) = (describe("keys")?, describe("values")?);
         let mut homes = Vec::with_capacity(layers);
         for layer in 0..layers {
-            homes.push(home(devices, layer, tensor_type, hyperparameters.width)?);
+            homes.push(home(devices, layer, tensor_type, hyperparameters.n_embd)?);
         }
         let mut bytes = Vec::new();
         for device in devices.gpus().into_iter().chain([devices.cpu()]) {

@@ -48,7 +48,7 @@ impl TaskHead {
             }
         }
         let head = Self {
-            width: hyperparameters.width,
+            width: hyperparameters.n_embd,
             weight,
             bias,
         };

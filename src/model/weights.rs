@@ -240,7 +240,7 @@ impl Weights {
         };
         Ok(Self {
             position_embedding: tensor("position_embd.weight")?,
-            layers: (0..hyperparameters.layers)
+            layers: (0..hyperparameters.n_layer)
                 .map(layer)
                 .collect::<Result<_>>()?,
             output_norm: norm("output_norm")?,

@@ -17,7 +17,7 @@ impl Session {
             graph,
             ports,
         } = ready;
-        let width = self.model().hyperparameters().width;
+        let width = self.model().hyperparameters().n_embd;
         let output = &mut self.output;
         if let Some(logits) = &ports.logits {
             let count = selected.len() * output.vocabulary;

@@ -123,8 +123,11 @@ impl Model {
     ) -> Result<Arc<Self>> {
         let gguf = Gguf::parse(bytes)?;
         let hyperparameters = Hyperparameters::from_gguf(&gguf)?;
-        let devices =
-            DeviceMap::choose(&options.devices, options.gpu_layers, hyperparameters.layers)?;
+        let devices = DeviceMap::choose(
+            &options.devices,
+            options.gpu_layers,
+            hyperparameters.n_layer,
+        )?;
         let mapped = map.as_ref().map_or(0, |map| (**map).as_ref().len());
         let limits = Limits::now(options.memory, mapped);
         // What other devices hold is not planned.
@@ -275,7 +278,7 @@ impl Model {
     /// # Errors
     /// [`Error::Argument`] naming the first such id and where it stands.
     pub fn check_tokens(&self, tokens: &[crate::TokenId]) -> Result<()> {
-        let vocabulary = self.hyperparameters.vocabulary;
+        let vocabulary = self.hyperparameters.vocab_size;
         match tokens
             .iter()
             .position(|&token| token as usize >= vocabulary)

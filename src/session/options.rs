@@ -152,7 +152,7 @@ impl SessionOptions {
         matrix_type: TensorType,
     ) -> Result<Settled> {
         let sequences = within("sequences", self.sequences, MAX_SEQUENCES)?;
-        let most = hyperparameters.positions.saturating_mul(sequences);
+        let most = hyperparameters.n_positions.saturating_mul(sequences);
         let context = within("context size", self.context.unwrap_or(most), most)?;
         let threads = self.threads.unwrap_or_else(default_threads);
         Ok(Settled {
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn options_out_of_range_are_named() {
         let hyperparameters = Hyperparameters {
-            positions: 64,
+            n_positions: 64,
             ..Hyperparameters::default()
         };
         let settle = |options: SessionOptions| options.settle(&hyperparameters, TensorType::F16);

@@ -26,7 +26,7 @@ impl Session {
                 hyperparameters.class.name()
             )));
         };
-        let width = hyperparameters.width;
+        let width = hyperparameters.n_embd;
         if rows.is_empty() || !rows.len().is_multiple_of(width) {
             return Err(Error::Argument(format!(
                 "expected rows of {width} numbers, found {} numbers",
@@ -46,7 +46,7 @@ impl Session {
         let mut graph = graph.allocate(allocator)?;
         graph.write(&input, rows)?;
         graph.compute(&mut self.backends)?;
-        let mut logits = vec![0.0; count * hyperparameters.vocabulary];
+        let mut logits = vec![0.0; count * hyperparameters.vocab_size];
         graph.read(&output, &mut logits)?;
         Ok(logits)
     }

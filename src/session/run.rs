@@ -71,7 +71,7 @@ impl Session {
         let mut settled = options.settle(model.hyperparameters(), model.matrix_type()?)?;
         if options.flash_attention == FlashAttention::Auto {
             let (hyperparameters, cache) = (model.hyperparameters(), settled.cache_type);
-            let (width, heads) = (hyperparameters.head_width(), hyperparameters.heads);
+            let (width, heads) = (hyperparameters.head_size(), hyperparameters.n_head);
             for device in devices.gpus() {
                 settled.flash_attention &= device.attends(cache.tensor_type(), width, heads)?;
             }
@@ -271,7 +271,7 @@ impl Session {
         let before = self.cells.clone();
         self.output = Output {
             rows: batch.tokens.iter().filter(|token| token.output).count(),
-            vocabulary: self.model.hyperparameters().vocabulary,
+            vocabulary: self.model.hyperparameters().vocab_size,
             logits: std::mem::take(&mut self.output.logits),
             positions: end_of(&batch.tokens),
             ..Output::default()
@@ -332,16 +332,16 @@ impl Session {
             .map(|id| id + 1)
             .fold(end_of(&batch.tokens), usize::max);
         let cells = self.settled.context - self.cells.free() + batch.tokens.len();
-        let (needed, available) = if positions > hyperparameters.positions {
+        let (needed, available) = if positions > hyperparameters.n_positions {
             (
                 positions,
-                hyperparameters.positions.min(self.settled.context),
+                hyperparameters.n_positions.min(self.settled.context),
             )
         } else {
             (cells, self.settled.context)
         };
         if needed > available {
-            let model_limit = hyperparameters.positions;
+            let model_limit = hyperparameters.n_positions;
             return Err(Error::ContextFull {
                 needed,
                 available,
@@ -361,7 +361,7 @@ impl Session {
             let cell = cell.ok_or_else(|| Error::ContextFull {
                 needed: self.settled.context + 1,
                 available: self.settled.context,
-                model_limit: self.model.hyperparameters().positions,
+                model_limit: self.model.hyperparameters().n_positions,
             })?;
             if token.masked {
                 self.cells.mask(cell);

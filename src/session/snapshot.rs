@@ -94,7 +94,7 @@ impl Session {
             .map(|position| position as usize)
             .collect();
         self.model().check_tokens(&tokens)?;
-        let limit = self.model().hyperparameters().positions;
+        let limit = self.model().hyperparameters().n_positions;
         if !positions.is_sorted_by(|a, b| a < b) || positions.last().is_some_and(|&p| p >= limit) {
             return Err(broken(format!(
                 "expected ascending positions below {limit}"

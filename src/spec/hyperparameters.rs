@@ -1,38 +1,39 @@
-//! The numbers and switches that make one GPT-2 differ from another, and what is allowed of them.
+//! The hyperparameters of a GPT-2 and the values they may have.
 
 use crate::TokenId;
 use crate::error::{Error, Result};
 use crate::spec::{Activation, HeadSettings, ModelClass};
 
-/// The widest model accepted, in elements; far above any GPT-2, low enough that products of two
-/// dimensions cannot overflow.
+/// The largest dimension accepted; far above any GPT-2, low enough that products of two dimensions
+/// cannot overflow.
 pub(super) const MAX_DIMENSION: u64 = 1 << 24;
 /// The most layers accepted.
 pub(super) const MAX_LAYERS: u64 = 4096;
 
-/// What a GPT-2 looks like. The default has GPT-2's switches and no size.
+/// The hyperparameters of a GPT-2, named as in its `config.json`. The default has GPT-2's switches
+/// and no sizes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hyperparameters {
     /// Rows of the token embedding; may be more than the tokenizer has tokens.
-    pub vocabulary: usize,
-    /// Positions the model was trained for (`n_positions`): a hard limit.
-    pub positions: usize,
-    /// Width of the residual stream, d (`n_embd`).
-    pub width: usize,
-    /// Blocks (`n_layer`).
-    pub layers: usize,
-    /// Attention heads, H (`n_head`); divides the width.
-    pub heads: usize,
-    /// Width of the feed-forward part (`n_inner`; 4d when the configuration is silent).
-    pub inner: usize,
+    pub vocab_size: usize,
+    /// Positions the model was trained for: a hard limit.
+    pub n_positions: usize,
+    /// Hidden size: elements of a token's embedding and of the residual stream.
+    pub n_embd: usize,
+    /// Transformer layers (blocks).
+    pub n_layer: usize,
+    /// Attention heads of a layer; divides `n_embd`.
+    pub n_head: usize,
+    /// Hidden size of the feed-forward part; 4 · `n_embd` in every GPT-2 of OpenAI's.
+    pub n_inner: usize,
     /// Epsilon of every `LayerNorm`.
-    pub epsilon: f32,
+    pub layer_norm_epsilon: f32,
     /// The function between the two feed-forward matrices.
-    pub activation: Activation,
-    /// Whether scores are divided by √(d/H).
-    pub scale_attention_weights: bool,
+    pub activation_function: Activation,
+    /// Whether scores are divided by √`head_size`.
+    pub scale_attn_weights: bool,
     /// Whether scores are also divided by the layer's number, counted from 1.
-    pub scale_attention_by_inverse_layer: bool,
+    pub scale_attn_by_inverse_layer_idx: bool,
     /// Whether the language-model head is the token embedding.
     pub tied_head: bool,
     /// Which head the model has.
@@ -43,23 +44,23 @@ pub struct Hyperparameters {
     pub bos: Option<TokenId>,
     /// The tokens that end a text, the first being the usual one.
     pub eos: Vec<TokenId>,
-    /// The token that fills up shorter rows of a batch.
+    /// The token that pads the shorter sequences of a batch.
     pub pad: Option<TokenId>,
 }
 
 impl Default for Hyperparameters {
     fn default() -> Self {
         Self {
-            vocabulary: 0,
-            positions: 0,
-            width: 0,
-            layers: 0,
-            heads: 0,
-            inner: 0,
-            epsilon: 1e-5,
-            activation: Activation::GeluNew,
-            scale_attention_weights: true,
-            scale_attention_by_inverse_layer: false,
+            vocab_size: 0,
+            n_positions: 0,
+            n_embd: 0,
+            n_layer: 0,
+            n_head: 0,
+            n_inner: 0,
+            layer_norm_epsilon: 1e-5,
+            activation_function: Activation::GeluNew,
+            scale_attn_weights: true,
+            scale_attn_by_inverse_layer_idx: false,
             tied_head: true,
             class: ModelClass::LanguageModel,
             head: HeadSettings::default(),
@@ -77,39 +78,39 @@ impl Hyperparameters {
         self.class.has_language_head() || (self.class == ModelClass::Base && self.tied_head)
     }
 
-    /// Elements of one head.
-    pub fn head_width(&self) -> usize {
-        self.width.checked_div(self.heads).unwrap_or(0)
+    /// Elements of one attention head: `n_embd / n_head`.
+    pub fn head_size(&self) -> usize {
+        self.n_embd.checked_div(self.n_head).unwrap_or(0)
     }
 
     /// The factor scores are multiplied by in `layer` (counted from 0):
-    /// `[1/√(d/H) if scaled] · [1/(layer + 1) if scaled by layer]`.
+    /// `[1/√head_size if scaled] · [1/(layer + 1) if scaled by layer]`.
     pub fn attention_scale(&self, layer: usize) -> f32 {
-        let by_width = if self.scale_attention_weights {
-            1.0 / (self.head_width() as f32).sqrt()
+        let by_size = if self.scale_attn_weights {
+            1.0 / (self.head_size() as f32).sqrt()
         } else {
             1.0
         };
-        if self.scale_attention_by_inverse_layer {
-            by_width / (layer + 1) as f32
+        if self.scale_attn_by_inverse_layer_idx {
+            by_size / (layer + 1) as f32
         } else {
-            by_width
+            by_size
         }
     }
 
-    /// Checks what no single key can: ranges, and that the heads divide the width. `place` begins
-    /// the messages.
+    /// Checks what no single key can: ranges, and that `n_head` divides `n_embd`. `place` begins the
+    /// messages.
     ///
     /// # Errors
     /// [`Error::Format`] saying which value is wrong and what it should be.
     pub fn validate(&self, place: &str) -> Result<()> {
         let sizes = [
-            ("vocabulary", self.vocabulary, MAX_DIMENSION),
-            ("positions", self.positions, MAX_DIMENSION),
-            ("width", self.width, MAX_DIMENSION),
-            ("layers", self.layers, MAX_LAYERS),
-            ("heads", self.heads, MAX_DIMENSION),
-            ("inner width", self.inner, MAX_DIMENSION),
+            ("vocab_size", self.vocab_size, MAX_DIMENSION),
+            ("n_positions", self.n_positions, MAX_DIMENSION),
+            ("n_embd", self.n_embd, MAX_DIMENSION),
+            ("n_layer", self.n_layer, MAX_LAYERS),
+            ("n_head", self.n_head, MAX_DIMENSION),
+            ("n_inner", self.n_inner, MAX_DIMENSION),
             // A head without outputs is no head.
             (
                 "outputs of the head",
@@ -125,21 +126,24 @@ impl Hyperparameters {
                 ));
             }
         }
-        if !self.width.is_multiple_of(self.heads) {
+        if !self.n_embd.is_multiple_of(self.n_head) {
             return Err(Error::format(
                 place,
                 format!(
-                    "width {} is not a multiple of its {} heads",
-                    self.width, self.heads
+                    "n_embd {} is not a multiple of n_head {}",
+                    self.n_embd, self.n_head
                 ),
             ));
         }
-        if !(self.epsilon.is_finite() && self.epsilon > 0.0 && self.epsilon < 1.0) {
+        if !(self.layer_norm_epsilon.is_finite()
+            && self.layer_norm_epsilon > 0.0
+            && self.layer_norm_epsilon < 1.0)
+        {
             return Err(Error::format(
                 place,
                 format!(
-                    "layer norm epsilon: expected a number between 0 and 1, found {}",
-                    self.epsilon
+                    "layer_norm_epsilon: expected a value between 0 and 1, found {}",
+                    self.layer_norm_epsilon
                 ),
             ));
         }
@@ -153,12 +157,12 @@ mod tests {
 
     fn small() -> Hyperparameters {
         Hyperparameters {
-            vocabulary: 300,
-            positions: 64,
-            width: 64,
-            layers: 2,
-            heads: 2,
-            inner: 256,
+            vocab_size: 300,
+            n_positions: 64,
+            n_embd: 64,
+            n_layer: 2,
+            n_head: 2,
+            n_inner: 256,
             ..Hyperparameters::default()
         }
     }
@@ -169,42 +173,42 @@ mod tests {
         let broken = [
             (
                 Hyperparameters {
-                    vocabulary: 0,
+                    vocab_size: 0,
                     ..small()
                 },
-                "vocabulary",
+                "vocab_size",
             ),
             (
                 Hyperparameters {
-                    positions: 0,
+                    n_positions: 0,
                     ..small()
                 },
-                "positions",
+                "n_positions",
             ),
             (
                 Hyperparameters {
-                    layers: 5000,
+                    n_layer: 5000,
                     ..small()
                 },
-                "layers",
+                "n_layer",
             ),
             (
                 Hyperparameters {
-                    inner: 1 << 30,
+                    n_inner: 1 << 30,
                     ..small()
                 },
-                "inner width",
+                "n_inner",
             ),
             (
                 Hyperparameters {
-                    heads: 3,
+                    n_head: 3,
                     ..small()
                 },
                 "not a multiple",
             ),
             (
                 Hyperparameters {
-                    epsilon: f32::NAN,
+                    layer_norm_epsilon: f32::NAN,
                     ..small()
                 },
                 "epsilon",
@@ -219,17 +223,17 @@ mod tests {
     #[test]
     fn attention_scale_follows_both_switches() {
         let plain = Hyperparameters {
-            width: 128,
+            n_embd: 128,
             ..small()
         };
         assert_eq!(plain.attention_scale(3), 0.125);
         let by_layer = Hyperparameters {
-            scale_attention_by_inverse_layer: true,
+            scale_attn_by_inverse_layer_idx: true,
             ..plain.clone()
         };
         assert_eq!(by_layer.attention_scale(3), 0.125 / 4.0);
         let unscaled = Hyperparameters {
-            scale_attention_weights: false,
+            scale_attn_weights: false,
             ..plain
         };
         assert_eq!(unscaled.attention_scale(3), 1.0);

@@ -64,22 +64,22 @@ impl Hyperparameters {
         let defaults = Self::default();
         let width = dimension(metadata, key::WIDTH, MAX_DIMENSION)?;
         let hyperparameters = Self {
-            vocabulary: usize::try_from(vocabulary).unwrap_or(usize::MAX),
-            positions: dimension(metadata, key::POSITIONS, MAX_DIMENSION)?,
-            width,
-            layers: dimension(metadata, key::LAYERS, MAX_LAYERS)?,
-            heads: dimension(metadata, key::HEADS, MAX_DIMENSION)?,
-            inner: dimension(metadata, key::INNER, MAX_DIMENSION)?,
-            epsilon: metadata.required_f32(key::EPSILON)?,
-            activation: metadata
+            vocab_size: usize::try_from(vocabulary).unwrap_or(usize::MAX),
+            n_positions: dimension(metadata, key::POSITIONS, MAX_DIMENSION)?,
+            n_embd: width,
+            n_layer: dimension(metadata, key::LAYERS, MAX_LAYERS)?,
+            n_head: dimension(metadata, key::HEADS, MAX_DIMENSION)?,
+            n_inner: dimension(metadata, key::INNER, MAX_DIMENSION)?,
+            layer_norm_epsilon: metadata.required_f32(key::EPSILON)?,
+            activation_function: metadata
                 .str(key::ACTIVATION)?
-                .map_or(Ok(defaults.activation), Activation::from_name)?,
-            scale_attention_weights: metadata
+                .map_or(Ok(defaults.activation_function), Activation::from_name)?,
+            scale_attn_weights: metadata
                 .bool(key::SCALE_ATTENTION)?
-                .unwrap_or(defaults.scale_attention_weights),
-            scale_attention_by_inverse_layer: metadata
+                .unwrap_or(defaults.scale_attn_weights),
+            scale_attn_by_inverse_layer_idx: metadata
                 .bool(key::SCALE_BY_LAYER)?
-                .unwrap_or(defaults.scale_attention_by_inverse_layer),
+                .unwrap_or(defaults.scale_attn_by_inverse_layer_idx),
             tied_head: gguf.tensor("output.weight").is_none()
                 && metadata.bool(key::TIED)?.unwrap_or(true),
             class: class(metadata)?,
@@ -99,22 +99,22 @@ impl Hyperparameters {
     /// [`Error::Argument`] when the header refuses a key.
     pub fn write_to(&self, header: &mut GgufHeader) -> Result<()> {
         header.set(key::ARCHITECTURE, ARCHITECTURE)?;
-        header.set(key::POSITIONS, self.positions as u32)?;
-        header.set(key::WIDTH, self.width as u32)?;
-        header.set(key::LAYERS, self.layers as u32)?;
-        header.set(key::INNER, self.inner as u32)?;
-        header.set(key::HEADS, self.heads as u32)?;
-        header.set(key::EPSILON, self.epsilon)?;
-        header.set(key::ACTIVATION, self.activation.name())?;
-        header.set(key::SCALE_ATTENTION, self.scale_attention_weights)?;
-        header.set(key::SCALE_BY_LAYER, self.scale_attention_by_inverse_layer)?;
+        header.set(key::POSITIONS, self.n_positions as u32)?;
+        header.set(key::WIDTH, self.n_embd as u32)?;
+        header.set(key::LAYERS, self.n_layer as u32)?;
+        header.set(key::INNER, self.n_inner as u32)?;
+        header.set(key::HEADS, self.n_head as u32)?;
+        header.set(key::EPSILON, self.layer_norm_epsilon)?;
+        header.set(key::ACTIVATION, self.activation_function.name())?;
+        header.set(key::SCALE_ATTENTION, self.scale_attn_weights)?;
+        header.set(key::SCALE_BY_LAYER, self.scale_attn_by_inverse_layer_idx)?;
         header.set(key::CLASS, self.class.name())?;
         // An untied head is there to be seen, except in a class that has none.
         if self.class == ModelClass::Base && !self.tied_head {
             header.set(key::TIED, false)?;
         }
         self.head.write_to(header)?;
-        let known = |id: &TokenId| (*id as usize) < self.vocabulary;
+        let known = |id: &TokenId| (*id as usize) < self.vocab_size;
         let eos: Vec<TokenId> = self.eos.iter().copied().filter(known).collect();
         if let Some(bos) = self.bos.filter(known) {
             header.set(key::BOS, bos)?;
@@ -205,16 +205,16 @@ mod tests {
 
     fn small() -> Hyperparameters {
         Hyperparameters {
-            vocabulary: 5,
-            positions: 4,
-            width: 6,
-            layers: 2,
-            heads: 2,
-            inner: 8,
-            epsilon: 1e-6,
-            activation: Activation::Relu,
-            scale_attention_weights: false,
-            scale_attention_by_inverse_layer: true,
+            vocab_size: 5,
+            n_positions: 4,
+            n_embd: 6,
+            n_layer: 2,
+            n_head: 2,
+            n_inner: 8,
+            layer_norm_epsilon: 1e-6,
+            activation_function: Activation::Relu,
+            scale_attn_weights: false,
+            scale_attn_by_inverse_layer_idx: true,
             tied_head: false,
             bos: Some(1),
             eos: vec![4, 2],
@@ -267,7 +267,7 @@ mod tests {
         let heads = refusal(&|header| header.set(key::HEADS, 0_u32).unwrap());
         assert!(heads.contains(key::HEADS), "{heads}");
         let uneven = refusal(&|header| header.set(key::HEADS, 4_u32).unwrap());
-        assert!(uneven.contains("4 heads"), "{uneven}");
+        assert!(uneven.contains("n_head 4"), "{uneven}");
         let other = refusal(&|header| header.set(key::ARCHITECTURE, "llama").unwrap());
         assert!(other.contains("'llama'"), "{other}");
         let activation = refusal(&|header| header.set(key::ACTIVATION, "geglu").unwrap());
@@ -280,7 +280,7 @@ mod tests {
     fn a_tensor_of_another_shape_is_named() {
         let gguf = file_of(&small(), |_| {});
         let wider = Hyperparameters {
-            inner: 16,
+            n_inner: 16,
             ..small()
         };
         let message = find_in(&gguf, &wider).unwrap_err().to_string();

@@ -317,11 +317,11 @@ impl Dimension {
     /// The size of the axis in a model.
     pub fn size(self, hyperparameters: &Hyperparameters) -> usize {
         match self {
-            Self::Vocabulary => hyperparameters.vocabulary,
-            Self::Positions => hyperparameters.positions,
-            Self::Width => hyperparameters.width,
-            Self::ThreeWidths => 3 * hyperparameters.width,
-            Self::Inner => hyperparameters.inner,
+            Self::Vocabulary => hyperparameters.vocab_size,
+            Self::Positions => hyperparameters.n_positions,
+            Self::Width => hyperparameters.n_embd,
+            Self::ThreeWidths => 3 * hyperparameters.n_embd,
+            Self::Inner => hyperparameters.n_inner,
             Self::HeadOutputs => hyperparameters.head.outputs,
         }
     }
@@ -329,7 +329,7 @@ impl Dimension {
 
 /// Every tensor of a model, in the order files keep them.
 pub fn tensors(hyperparameters: &Hyperparameters) -> impl Iterator<Item = TensorSpec> + '_ {
-    let layers = (0..hyperparameters.layers)
+    let layers = (0..hyperparameters.n_layer)
         .flat_map(|layer| LAYER.iter().map(move |entry| (entry, Some(layer))));
     BEFORE
         .iter()
@@ -385,12 +385,12 @@ mod tests {
 
     fn gpt2() -> Hyperparameters {
         Hyperparameters {
-            vocabulary: 50257,
-            positions: 1024,
-            width: 768,
-            layers: 12,
-            heads: 12,
-            inner: 3072,
+            vocab_size: 50257,
+            n_positions: 1024,
+            n_embd: 768,
+            n_layer: 12,
+            n_head: 12,
+            n_inner: 3072,
             ..Hyperparameters::default()
         }
     }

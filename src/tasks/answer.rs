@@ -71,7 +71,7 @@ pub fn answer(
     let (ids, spans) = (&whole.ids[first..=last], &whole.offsets[first..=last]);
     let limit = session
         .context_size()
-        .min(model.hyperparameters().positions);
+        .min(model.hyperparameters().n_positions);
     let around = before.len() + after.len();
     let window = limit.saturating_sub(around).min(spans.len());
     // One token is no window to find anything in, unless it is all there is.
@@ -79,7 +79,7 @@ pub fn answer(
         return Err(Error::ContextFull {
             needed: around + 2,
             available: limit,
-            model_limit: model.hyperparameters().positions,
+            model_limit: model.hyperparameters().n_positions,
         });
     }
     let words = if options.align_to_words {

@@ -60,7 +60,7 @@ impl Model {
     /// [`Error::Unsupported`] for a model whose class has no such head; [`Error::Argument`] for rows of
     /// another width.
     pub fn head_outputs(&self, rows: &[f32]) -> Result<Vec<f32>> {
-        let width = self.hyperparameters().width;
+        let width = self.hyperparameters().n_embd;
         if !rows.len().is_multiple_of(width) {
             return Err(Error::Argument(format!(
                 "expected rows of {width} numbers, found {} numbers",
@@ -100,7 +100,7 @@ impl Model {
     /// in length where they are compared token by token, or an index is outside its choice.
     pub fn choice_scores(&self, choices: &[Vec<f32>], indices: &[usize]) -> Result<ChoiceScores> {
         self.expect_class(ModelClass::DoubleHeads)?;
-        let width = self.hyperparameters().width;
+        let width = self.hyperparameters().n_embd;
         let summary = self.hyperparameters().head.summary;
         let Some(first) = choices.first() else {
             return Err(Error::Argument(
@@ -207,7 +207,7 @@ impl Session {
     pub fn classify(&mut self, tokens: &[TokenId]) -> Result<Vec<f32>> {
         self.model()
             .expect_class(ModelClass::SequenceClassification)?;
-        let width = self.model().hyperparameters().width;
+        let width = self.model().hyperparameters().n_embd;
         let last = last_token(tokens, self.model().hyperparameters().pad);
         let states = self.text_states(tokens)?;
         let state = states[last * width..(last + 1) * width].to_vec();
@@ -266,7 +266,7 @@ impl Session {
         pooling: Pooling,
         normalize: bool,
     ) -> Result<Vec<f32>> {
-        let width = self.model().hyperparameters().width;
+        let width = self.model().hyperparameters().n_embd;
         let states = self.text_states(tokens)?;
         let mut sums = vec![0.0f64; width];
         let (rows, count) = match pooling {

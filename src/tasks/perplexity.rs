@@ -125,13 +125,13 @@ pub fn perplexity(
 }
 
 fn vocabulary(session: &Session) -> usize {
-    session.model().hyperparameters().vocabulary
+    session.model().hyperparameters().vocab_size
 }
 
 fn check(session: &Session, ids: &[TokenId], window: usize) -> Result<()> {
     let most = session
         .context_size()
-        .min(session.model().hyperparameters().positions);
+        .min(session.model().hyperparameters().n_positions);
     if !(2..=most).contains(&window) {
         return Err(Error::Argument(format!(
             "window: expected 2 to {most} (the context), found {window}"

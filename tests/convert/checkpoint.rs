@@ -21,12 +21,12 @@ impl Checkpoint {
     /// A model of the given width with weights that differ from one another.
     pub(crate) fn new(width: usize, layers: usize, tied: bool) -> Self {
         let model = Hyperparameters {
-            vocabulary: 37,
-            positions: 16,
-            width,
-            layers,
-            heads: 2,
-            inner: 2 * width,
+            vocab_size: 37,
+            n_positions: 16,
+            n_embd: width,
+            n_layer: layers,
+            n_head: 2,
+            n_inner: 2 * width,
             tied_head: tied,
             ..Hyperparameters::default()
         };

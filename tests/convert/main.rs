@@ -68,7 +68,7 @@ fn the_demo_model_becomes_every_type() {
         let number = gguf.metadata().required_u32("general.file_type").unwrap();
         assert_eq!(number, file_type.number);
         let model = Hyperparameters::from_gguf(&gguf).unwrap();
-        assert_eq!((model.vocabulary, model.layers), (4096, 6));
+        assert_eq!((model.vocab_size, model.n_layer), (4096, 6));
         assert_eq!((model.bos, model.eos), (Some(4095), vec![4095]));
         assert_eq!(type_of(&gguf, "position_embd.weight"), TensorType::F32);
         assert_eq!(type_of(&gguf, "blk.3.attn_qkv.bias"), TensorType::F32);

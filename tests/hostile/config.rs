@@ -201,7 +201,7 @@ fn values() -> Vec<FolderCase> {
         (
             "three heads of 32",
             field("n_head", json!(3)),
-            "width 32 is not a multiple of its 3 heads",
+            "n_embd 32 is not a multiple of n_head 3",
         ),
         (
             "no heads",
@@ -224,22 +224,22 @@ fn values() -> Vec<FolderCase> {
         (
             "2^40 layers",
             field("n_layer", json!(1_u64 << 40)),
-            "layers: expected 1 to 4096",
+            "n_layer: expected 1 to 4096",
         ),
         (
             "width of 2^60",
             field("n_embd", json!(1_u64 << 60)),
-            "width: expected 1 to 16777216",
+            "n_embd: expected 1 to 16777216",
         ),
         (
             "positions of 2^64-1",
             field("n_positions", json!(u64::MAX)),
-            "positions: expected",
+            "n_positions: expected",
         ),
         (
             "heads of 2^63",
             field("n_head", json!(1_u64 << 63)),
-            "heads: expected",
+            "n_head: expected",
         ),
         (
             "width of 10^30",
@@ -259,22 +259,22 @@ fn values() -> Vec<FolderCase> {
         (
             "epsilon 0",
             field("layer_norm_epsilon", json!(0)),
-            "layer norm epsilon",
+            "layer_norm_epsilon",
         ),
         (
             "negative epsilon",
             field("layer_norm_epsilon", json!(-1e-5)),
-            "layer norm epsilon",
+            "layer_norm_epsilon",
         ),
         (
             "epsilon too small for f32",
             field("layer_norm_epsilon", json!(1e-60)),
-            "layer norm epsilon",
+            "layer_norm_epsilon",
         ),
         (
             "epsilon too large for f32",
             field("layer_norm_epsilon", json!(1e60)),
-            "layer norm epsilon",
+            "layer_norm_epsilon",
         ),
         (
             "unknown activation",

@@ -111,7 +111,7 @@ fn keys() -> Vec<Case> {
             "3 heads of 32",
             number("attention.head_count", 3),
             ALL,
-            "32 is not a multiple of its 3 heads",
+            "n_embd 32 is not a multiple of n_head 3",
         ),
         (
             "2^32-1 heads",
@@ -211,18 +211,18 @@ fn keys() -> Vec<Case> {
             ALL,
             "blk.0.ffn_up.weight",
         ),
-        ("an epsilon of 0", epsilon(0.0), ALL, "layer norm epsilon"),
+        ("an epsilon of 0", epsilon(0.0), ALL, "layer_norm_epsilon"),
         (
-            "an epsilon that is no number",
+            "a NaN epsilon",
             epsilon(f32::NAN),
             ALL,
-            "layer norm epsilon",
+            "layer_norm_epsilon",
         ),
         (
             "an infinite epsilon",
             epsilon(f32::INFINITY),
             ALL,
-            "layer norm epsilon",
+            "layer_norm_epsilon",
         ),
         (
             "a strange activation",
@@ -365,8 +365,8 @@ fn types() -> Vec<Case> {
     let vector = |tensor_type| tiny().retype("blk.0.attn_norm.weight", tensor_type).bytes();
     let wide = || {
         let wide = Hyperparameters {
-            width: 256,
-            inner: 256,
+            n_embd: 256,
+            n_inner: 256,
             ..hyperparameters()
         };
         TinyModel::new(&wide, TensorType::F16)

@@ -18,12 +18,12 @@ const MERGES: [&str; 3] = ["t h", "th e", "Ġ the"];
 /// Sizes that take every path: heads of 16, rows of one block of 32.
 pub(crate) fn hyperparameters() -> Hyperparameters {
     Hyperparameters {
-        vocabulary: END as usize + 1,
-        positions: 16,
-        width: 32,
-        layers: 2,
-        heads: 2,
-        inner: 64,
+        vocab_size: END as usize + 1,
+        n_positions: 16,
+        n_embd: 32,
+        n_layer: 2,
+        n_head: 2,
+        n_inner: 64,
         bos: Some(END),
         eos: vec![END],
         ..Hyperparameters::default()
@@ -211,12 +211,12 @@ pub(crate) fn config() -> Json {
     let model = hyperparameters();
     json!({
         "model_type": "gpt2",
-        "vocab_size": model.vocabulary,
-        "n_positions": model.positions,
-        "n_embd": model.width,
-        "n_layer": model.layers,
-        "n_head": model.heads,
-        "n_inner": model.inner,
+        "vocab_size": model.vocab_size,
+        "n_positions": model.n_positions,
+        "n_embd": model.n_embd,
+        "n_layer": model.n_layer,
+        "n_head": model.n_head,
+        "n_inner": model.n_inner,
         "bos_token_id": END,
         "eos_token_id": END,
     })

@@ -91,7 +91,7 @@ fn attentions_are_distributions_over_what_is_seen() {
     let _cores = cores();
     let model = austen_f32();
     let prompt = prompt();
-    let heads = model.hyperparameters().heads;
+    let heads = model.hyperparameters().n_head;
     let masked = 1;
     let mut batch = row(&prompt, |index| index != 2);
     batch.tokens[masked].masked = true;
@@ -101,7 +101,7 @@ fn attentions_are_distributions_over_what_is_seen() {
     let output = session.run(&batch).unwrap().clone();
     assert_eq!((output.rows(), output.logits.len()), (prompt.len() - 1, 0));
     assert_eq!(output.positions, prompt.len());
-    assert_eq!(output.attentions.len(), model.hyperparameters().layers);
+    assert_eq!(output.attentions.len(), model.hyperparameters().n_layer);
     let positions: Vec<usize> = (0..prompt.len()).filter(|index| *index != 2).collect();
     for layer in &output.attentions {
         assert_eq!(layer.len(), positions.len() * heads * prompt.len());
@@ -156,7 +156,7 @@ fn the_last_hidden_state_is_the_last_of_the_hidden_states() {
     assert!(output.rows() > 1);
     assert_eq!(
         output.hidden_states.len(),
-        model.hyperparameters().layers + 1
+        model.hyperparameters().n_layer + 1
     );
     assert!(output.hidden_states.last() == Some(&output.last_hidden_state));
 }
@@ -204,6 +204,6 @@ fn token_types_are_for_all_tokens_or_for_none() {
     assert!(message.contains("vocabulary"), "{message}");
     batch.tokens[0].token_type = None;
     batch.tokens[1].token_type = None;
-    batch.tokens[1].position_id = Some(model.hyperparameters().positions);
+    batch.tokens[1].position_id = Some(model.hyperparameters().n_positions);
     assert!(session.run(&batch).is_err());
 }

@@ -92,7 +92,7 @@ fn penalties_are_transformers() {
 
 /// Σ log p of a continuation, from one pass over all of it.
 fn log_probability(model: &Arc<Model>, prompt: &[u32], continuation: &[u32]) -> f64 {
-    let vocabulary = model.hyperparameters().vocabulary;
+    let vocabulary = model.hyperparameters().vocab_size;
     let text = [prompt, continuation].concat();
     let mut session = session(model, &GenerationOptions::default());
     let logits = session.forward(&text).unwrap();

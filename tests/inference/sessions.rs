@@ -127,7 +127,7 @@ fn every_token_can_have_its_logits() {
     let model = austen_f32();
     let prompt = &prompts()[0];
     let all = session(&model).forward(prompt).unwrap().to_vec();
-    let vocabulary = model.hyperparameters().vocabulary;
+    let vocabulary = model.hyperparameters().vocab_size;
     assert_eq!(all.len(), prompt.len() * vocabulary);
     for (index, row) in all.chunks(vocabulary).enumerate() {
         assert_close(row, &alone(&model, &prompt[..=index]));

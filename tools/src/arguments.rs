@@ -110,7 +110,7 @@ fn parse_flash_attention(name: &str) -> Result<FlashAttention, String> {
 
 /// Starts a session with these options, made smaller for the memory there is where they leave it open.
 pub(crate) fn start(model: Arc<Model>, options: SessionOptions) -> Result<Session, Failure> {
-    let positions = model.hyperparameters().positions;
+    let positions = model.hyperparameters().n_positions;
     let fitting = fit(&model, &options, u64::MAX)?;
     if let (Some(context), None) = (fitting.context, options.context)
         && context < positions

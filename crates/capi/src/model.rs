@@ -198,11 +198,11 @@ pub unsafe extern "C" fn gpt2_model_get_info(
         let id = |id: Option<u32>| id.map_or(-1, i64::from);
         let found = gpt2_model_info {
             model_class: handle.class.as_ptr(),
-            vocabulary: hyperparameters.vocabulary,
-            positions: hyperparameters.positions,
-            width: hyperparameters.width,
-            layers: hyperparameters.layers,
-            heads: hyperparameters.heads,
+            vocabulary: hyperparameters.vocab_size,
+            positions: hyperparameters.n_positions,
+            width: hyperparameters.n_embd,
+            layers: hyperparameters.n_layer,
+            heads: hyperparameters.n_head,
             labels: hyperparameters.head.outputs,
             mapped_bytes,
             own_bytes,

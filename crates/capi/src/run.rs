@@ -71,7 +71,7 @@ fn append(
                 "tokens: expected at least one, found none",
             ));
         };
-        logits.expect(session.model().hyperparameters().vocabulary)?;
+        logits.expect(session.model().hyperparameters().vocab_size)?;
         let first = session.length(sequence as usize);
         let set = SequenceSet::of(sequence as usize)?;
         let batch = Batch::of_text(tokens, first, set, |index| index == last);
@@ -225,7 +225,7 @@ pub unsafe extern "C" fn gpt2_run(
         };
         let found = with_session(session, |session| {
             let batch = lists.batch(session, batch.outputs)?;
-            let heads = session.model().hyperparameters().heads;
+            let heads = session.model().hyperparameters().n_head;
             let output = session.run(&batch)?.clone();
             Ok(OutputHandle { output, heads })
         })?;

@@ -117,7 +117,7 @@ pub unsafe extern "C" fn gpt2_sampler_new(
         model.check_tokens(prompt)?;
         let hyperparameters = model.hyperparameters();
         options.validate()?;
-        options.sampling.check_ids(hyperparameters.vocabulary)?;
+        options.sampling.check_ids(hyperparameters.vocab_size)?;
         if options.ignore_eos {
             options.sampling.min_new_tokens = usize::MAX;
         }
@@ -131,7 +131,7 @@ pub unsafe extern "C" fn gpt2_sampler_new(
             chain: Chain::new(&options.sampling, &context)?,
             generator: Generator::new(options.seed),
             tokens: prompt.to_vec(),
-            vocabulary: hyperparameters.vocabulary,
+            vocabulary: hyperparameters.vocab_size,
         };
         // SAFETY: as above.
         unsafe { target.write(open(SamplerHandle(Mutex::new(made)))) };

@@ -278,7 +278,7 @@ pub unsafe extern "C" fn gpt2_embed(
         let pooling = choice("pooling", &poolings, pooling)?;
         with_session(session, |session| {
             let model = session.model().clone();
-            buffer.expect(model.hyperparameters().width)?;
+            buffer.expect(model.hyperparameters().n_embd)?;
             let ids = model.tokenizer()?.encode(text)?;
             buffer.fill(&session.embed(&ids, pooling, normalize != 0)?)
         })

@@ -128,9 +128,9 @@ pub(in crate::session) fn other(hyperparameters: &Hyperparameters, tokens: usize
     const FIXED: usize = 5 << 20;
     const A_TOKEN_OF_THE_VOCABULARY: usize = 100;
     let vocabulary = hyperparameters
-        .vocabulary
+        .vocab_size
         .saturating_mul(A_TOKEN_OF_THE_VOCABULARY);
-    let widest = hyperparameters.inner.max(hyperparameters.width);
+    let widest = hyperparameters.n_inner.max(hyperparameters.n_embd);
     let working = widest.saturating_mul(tokens).saturating_mul(4);
     FIXED.saturating_add(vocabulary).saturating_add(working)
 }

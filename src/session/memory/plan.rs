@@ -21,14 +21,14 @@ pub fn kv_bytes(
 ) -> Option<u64> {
     let tensor_type = cache_type.tensor_type();
     if !hyperparameters
-        .head_width()
+        .head_size()
         .is_multiple_of(tensor_type.block_size())
     {
         return None;
     }
-    let row = tensor_type.row_bytes(hyperparameters.width as u64).ok()?;
+    let row = tensor_type.row_bytes(hyperparameters.n_embd as u64).ok()?;
     row.checked_mul(positions as u64)?
-        .checked_mul(2 * hyperparameters.layers as u64)
+        .checked_mul(2 * hyperparameters.n_layer as u64)
 }
 
 /// Most bytes of intermediate results for `tokens` computed together over a context of `positions`.
@@ -42,14 +42,14 @@ fn compute_bytes(
     positions: usize,
     flash_attention: bool,
 ) -> Option<usize> {
-    let (width, inner) = (hyperparameters.width, hyperparameters.inner);
+    let (width, inner) = (hyperparameters.n_embd, hyperparameters.n_inner);
     let values = width
         .checked_mul(7)?
         .max(width.checked_mul(3)?.checked_add(inner)?);
     let (scores, turned) = if flash_attention {
         (0, 0)
     } else {
-        let scores = positions.checked_mul(hyperparameters.heads)?;
+        let scores = positions.checked_mul(hyperparameters.n_head)?;
         (scores, positions.checked_mul(width)?)
     };
     let a_token = values
@@ -58,7 +58,7 @@ fn compute_bytes(
         .checked_add(2 * positions)?;
     a_token.checked_mul(tokens)?.checked_add(
         hyperparameters
-            .vocabulary
+            .vocab_size
             .checked_add(turned)?
             .checked_mul(4)?,
     )
@@ -140,7 +140,7 @@ impl Outline<'_> {
             Error::Unsupported(format!(
                 "a {} cache does not fit this model's heads of {}",
                 settled.cache_type.name(),
-                hyperparameters.head_width()
+                hyperparameters.head_size()
             ))
         })?;
         let tokens = settled.batch_size.min(settled.context);
@@ -312,7 +312,7 @@ fn longest(
     if options.context.is_some() {
         return Ok(fits(outline, options, limits)?.then_some(*options));
     }
-    let most = outline.hyperparameters.positions * options.sequences;
+    let most = outline.hyperparameters.n_positions * options.sequences;
     let shortest = CONTEXT_STEP.min(most);
     if !fits(outline, &with(shortest), limits)? {
         return Ok(None);
@@ -340,7 +340,7 @@ pub(in crate::session) fn refusal(
     limits: &Limits,
 ) -> Result<Error> {
     // What was asked for, or the least that would have been chosen.
-    let shortest = CONTEXT_STEP.min(outline.hyperparameters.positions * options.sequences);
+    let shortest = CONTEXT_STEP.min(outline.hyperparameters.n_positions * options.sequences);
     let wanted = SessionOptions {
         context: Some(options.context.unwrap_or(shortest)),
         batch_size: options.batch_size.min(BATCH_SIZES[BATCH_SIZES.len() - 1]),
@@ -398,7 +398,7 @@ fn advice(outline: &Outline<'_>, wanted: &SessionOptions, limits: &Limits) -> Re
         .into_iter()
         .rfind(|&cache_type| allows(outline, cache_type));
     let least = SessionOptions {
-        context: Some(CONTEXT_STEP.min(outline.hyperparameters.positions * wanted.sequences)),
+        context: Some(CONTEXT_STEP.min(outline.hyperparameters.n_positions * wanted.sequences)),
         cache_type: smallest_type.or(wanted.cache_type),
         ..*wanted
     };
@@ -465,9 +465,9 @@ mod tests {
     #[test]
     fn cache_of_the_smallest_gpt2() {
         let mut gpt2 = Hyperparameters {
-            width: 768,
-            heads: 12,
-            layers: 12,
+            n_embd: 768,
+            n_head: 12,
+            n_layer: 12,
             ..Hyperparameters::default()
         };
         // 2 × 12 layers × 1024 positions × 768 × 2 bytes.
@@ -477,18 +477,18 @@ mod tests {
             Some(37_748_736 / 64 * 34)
         );
         // Heads of 24 elements are no whole blocks of 32.
-        gpt2.heads = 32;
+        gpt2.n_head = 32;
         assert_eq!(kv_bytes(&gpt2, 1024, CacheType::Q4_0), None);
     }
 
     #[test]
     fn computation_is_bounded_by_what_was_measured() {
         let model = Hyperparameters {
-            width: 256,
-            inner: 1024,
-            heads: 4,
-            layers: 6,
-            vocabulary: 4096,
+            n_embd: 256,
+            n_inner: 1024,
+            n_head: 4,
+            n_layer: 6,
+            vocab_size: 4096,
             ..Hyperparameters::default()
         };
         // Tokens, flash attention, bytes of the allocated graphs.
@@ -508,7 +508,7 @@ mod tests {
             );
         }
         let endless = Hyperparameters {
-            width: usize::MAX / 4,
+            n_embd: usize::MAX / 4,
             ..model
         };
         assert_eq!(compute_bytes(&endless, 1, 1, true), None);

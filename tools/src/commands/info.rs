@@ -120,11 +120,11 @@ fn document(gguf: &Gguf, totals: &Totals, hyperparameters: Option<&Hyperparamete
         "labels": hyperparameters.map(labels),
         "memory": {
             "weights": totals.bytes,
-            "context": hyperparameters.map(|known| known.positions),
+            "context": hyperparameters.map(|known| known.n_positions),
             "kv": hyperparameters.map(|known| {
                 let bytes = |cache: CacheType| {
                     let name = cache.name().to_owned();
-                    (name, Value::from(kv_bytes(known, known.positions, cache)))
+                    (name, Value::from(kv_bytes(known, known.n_positions, cache)))
                 };
                 CacheType::all().map(bytes).collect::<Map<_, _>>()
             }),
@@ -210,11 +210,11 @@ fn description(gguf: &Gguf, totals: &Totals, hyperparameters: Option<&Hyperparam
     let _ = writeln!(text, "\nMemory\n  weights: {}", report::bytes(totals.bytes));
     if let Some(known) = hyperparameters {
         for cache in CacheType::all() {
-            if let Some(bytes) = kv_bytes(known, known.positions, cache) {
+            if let Some(bytes) = kv_bytes(known, known.n_positions, cache) {
                 let _ = writeln!(
                     text,
                     "  cache of {} positions as {}: {}",
-                    known.positions,
+                    known.n_positions,
                     cache.name(),
                     report::bytes(bytes)
                 );

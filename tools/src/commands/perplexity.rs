@@ -51,7 +51,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let ids = model.tokenizer()?.encode(&text)?;
     let window = arguments
         .window
-        .unwrap_or(WINDOW.min(model.hyperparameters().positions));
+        .unwrap_or(WINDOW.min(model.hyperparameters().n_positions));
     let mut session = arguments.run.start(model, Some(window))?;
     let mut reference: Option<Session> = match &arguments.reference {
         Some(path) => Some(

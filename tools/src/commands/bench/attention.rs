@@ -63,7 +63,7 @@ pub(super) fn run(
         own_kernels: false,
         ..arguments.model_options()
     })?;
-    let positions = model.hyperparameters().positions;
+    let positions = model.hyperparameters().n_positions;
     let length = n_prompt.unwrap_or(LENGTH.min(positions));
     if !(1..=positions).contains(&length) {
         return Err(Failure::Work(format!(
@@ -189,7 +189,7 @@ fn measure(
 }
 
 fn once(session: &mut Session, size: Size) -> Result<(), Failure> {
-    let ids = super::ids(session.model().hyperparameters().vocabulary, size.length);
+    let ids = super::ids(session.model().hyperparameters().vocab_size, size.length);
     let last = size.length - 1;
     let mut batch = Batch::default();
     for sequence in 0..size.batch {

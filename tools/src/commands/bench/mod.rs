@@ -101,7 +101,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         return attention::run(&arguments.run, arguments.repetitions, length, chart);
     }
     let model = arguments.run.open_model()?;
-    let positions = model.hyperparameters().positions;
+    let positions = model.hyperparameters().n_positions;
     let tests = tests(&arguments.n_prompt, &arguments.n_gen, positions)?;
     let longest = tests.iter().map(|test| test.tokens()).max().unwrap_or(1);
     let mut session = arguments.run.start(model, Some(longest))?;
@@ -162,7 +162,7 @@ fn tests(n_prompt: &[usize], n_gen: &[usize], positions: usize) -> Result<Vec<Te
 }
 
 fn once(session: &mut Session, test: Test) -> Result<(), Failure> {
-    let vocabulary = session.model().hyperparameters().vocabulary;
+    let vocabulary = session.model().hyperparameters().vocab_size;
     let ids = ids(vocabulary, test.tokens());
     session.clear();
     if test.n_prompt > 0 {

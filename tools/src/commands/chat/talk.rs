@@ -84,7 +84,7 @@ impl Talk {
 
     /// Positions that a prompt and its reply have together.
     pub(super) fn capacity(&self) -> usize {
-        let positions = self.session.model().hyperparameters().positions;
+        let positions = self.session.model().hyperparameters().n_positions;
         self.session.context_size().min(positions)
     }
 
@@ -106,7 +106,7 @@ impl Talk {
         }
         let room = Room {
             context: self.capacity(),
-            model_limit: self.session.model().hyperparameters().positions,
+            model_limit: self.session.model().hyperparameters().n_positions,
             reply: self.options.max_new_tokens,
         };
         let model = self.session.model().clone();

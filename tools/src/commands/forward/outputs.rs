@@ -53,8 +53,8 @@ pub(super) fn described(model: &Hyperparameters, rows: &Rows, wanted: Wanted) ->
     let (batch, length) = (rows.all.len(), rows.length);
     let of = |name: &str, shape: &[usize]| (name.to_owned(), shape.to_vec());
     let mut tensors = match model.class {
-        ModelClass::Base => vec![of("last_hidden_state", &[batch, length, model.width])],
-        ModelClass::LanguageModel => vec![of(LOGITS, &[batch, length, model.vocabulary])],
+        ModelClass::Base => vec![of("last_hidden_state", &[batch, length, model.n_embd])],
+        ModelClass::LanguageModel => vec![of(LOGITS, &[batch, length, model.vocab_size])],
         ModelClass::DoubleHeads => {
             let scored = match model.head.summary.kind {
                 SummaryType::ClassificationIndex => batch,
@@ -62,12 +62,12 @@ pub(super) fn described(model: &Hyperparameters, rows: &Rows, wanted: Wanted) ->
             };
             let mut scores = vec![1, scored];
             match model.head.outputs {
-                0 => scores.push(model.width),
+                0 => scores.push(model.n_embd),
                 1 => {}
                 outputs => scores.push(outputs),
             }
             vec![
-                of(LOGITS, &[1, batch, length, model.vocabulary]),
+                of(LOGITS, &[1, batch, length, model.vocab_size]),
                 of("mc_logits", &scores),
             ]
         }
@@ -81,15 +81,15 @@ pub(super) fn described(model: &Hyperparameters, rows: &Rows, wanted: Wanted) ->
         ],
     };
     if wanted.hidden_states {
-        let shape = [1, batch, length, model.width];
+        let shape = [1, batch, length, model.n_embd];
         // transformers gives the axis of the examples back to the last alone.
-        let flat = |n| usize::from(model.class != ModelClass::DoubleHeads || n < model.layers);
+        let flat = |n| usize::from(model.class != ModelClass::DoubleHeads || n < model.n_layer);
         let states = |n| of(&format!("hidden_states.{n}"), &shape[flat(n)..]);
-        tensors.extend((0..=model.layers).map(states));
+        tensors.extend((0..=model.n_layer).map(states));
     }
     if wanted.attentions {
-        let shape = [batch, model.heads, length, length];
-        tensors.extend((0..model.layers).map(|n| of(&format!("attentions.{n}"), &shape)));
+        let shape = [batch, model.n_head, length, length];
+        tensors.extend((0..model.n_layer).map(|n| of(&format!("attentions.{n}"), &shape)));
     }
     tensors
 }
@@ -117,7 +117,7 @@ pub(super) fn compute(
         let model = session.model();
         let hyperparameters = model.hyperparameters();
         let states = &given.last_hidden_state;
-        let width = hyperparameters.width;
+        let width = hyperparameters.n_embd;
         match hyperparameters.class {
             ModelClass::Base => outputs.append("last_hidden_state", states),
             ModelClass::LanguageModel => outputs.last.push(given.last_logits),
@@ -179,7 +179,7 @@ fn run_row(
     mut file: Option<&mut TensorFile>,
 ) -> Result<RowOutputs, Failure> {
     let model = session.model().hyperparameters();
-    let (class, heads, layers) = (model.class, model.heads, model.layers);
+    let (class, heads, layers) = (model.class, model.n_head, model.n_layer);
     let length = row.ids.len();
     session.clear();
     let mut given = RowOutputs::default();

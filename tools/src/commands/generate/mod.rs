@@ -94,7 +94,7 @@ pub(super) fn run(arguments: &Arguments, start: Instant) -> Result<(), Failure> 
     }
     let generation = result?;
     let all: Vec<&Continuation> = generation.rows.iter().flatten().collect();
-    let vocabulary = model.hyperparameters().vocabulary;
+    let vocabulary = model.hyperparameters().vocab_size;
     arguments.scores.write(&all, vocabulary)?;
     if let [prompt] = &prompts[..] {
         arguments.cache.save(&mut session, &prompt.own)?;
@@ -220,7 +220,7 @@ impl Arguments {
         options: &GenerationOptions,
         prompts: &[Prompt],
     ) -> Result<Session, Failure> {
-        let positions = model.hyperparameters().positions;
+        let positions = model.hyperparameters().n_positions;
         // Each of several prompts has the context that it would have alone.
         let asked = self.run.ctx_size.filter(|&size| size > 0);
         let most = asked.map_or(positions, |size| size.min(positions));
@@ -240,7 +240,7 @@ impl Arguments {
             return Ok(None);
         };
         let model = self.run.open_model_at(path)?;
-        let positions = model.hyperparameters().positions;
+        let positions = model.hyperparameters().n_positions;
         let mut options = self.run.session_options(None);
         options.context = options.context.map(|context| context.min(positions));
         let session = Session::new(model, options)?;
