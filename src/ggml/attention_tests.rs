@@ -8,7 +8,7 @@ use super::device::Device;
 use super::graph::{Allocator, Graph};
 use super::quantize::{dequantize_rows, quantize_rows};
 use crate::gguf::TensorType;
-use gpt2_kernels::attention::{Attention, Instructions, Queries, Table, attend_with};
+use gpt2_kernels::attention::{Attention, InstructionSet, Queries, Table, attend_with};
 use gpt2_kernels::pool::Pool;
 
 /// Types of a cache.
@@ -137,7 +137,7 @@ impl Case {
     }
 
     /// What our kernels compute.
-    fn ours(&self, instructions: Instructions) -> Vec<f32> {
+    fn ours(&self, instruction_set: InstructionSet) -> Vec<f32> {
         let mut output = vec![f32::NAN; self.tokens * self.width()];
         let attention = Attention {
             queries: Queries {
@@ -153,7 +153,7 @@ impl Case {
             head_width: self.head_width,
             scale: self.scale(),
         };
-        attend_with(instructions, &attention, &Pool::new(1), &mut output);
+        attend_with(instruction_set, &attention, &Pool::new(1), &mut output);
         output
     }
 
@@ -246,20 +246,20 @@ fn difference(found: &[f32], expected: &[f64]) -> f64 {
         / largest.max(1e-30)
 }
 
-/// The instructions that ggml was compiled for.
-fn instructions_of_ggml() -> Instructions {
+/// The instruction set that ggml was compiled for.
+fn instruction_set_of_ggml() -> InstructionSet {
     #[cfg(target_arch = "x86_64")]
     {
         let features = Device::cpu().unwrap().features();
         let has = |name: &str| features.iter().any(|feature| feature == name);
         match (has("AVX512"), has("AVX2") && has("FMA") && has("F16C")) {
-            (true, _) => Instructions::Avx512,
-            (false, true) => Instructions::Avx2,
-            _ => Instructions::Portable,
+            (true, _) => InstructionSet::Avx512,
+            (false, true) => InstructionSet::Avx2,
+            _ => InstructionSet::Portable,
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    Instructions::best()
+    InstructionSet::detect()
 }
 
 /// The sum of the squares of the errors.
@@ -270,7 +270,7 @@ fn squares(found: &[f32], exact: &[f64]) -> f64 {
 
 #[test]
 fn results_are_those_of_ggml() {
-    let instructions = instructions_of_ggml();
+    let instruction_set = instruction_set_of_ggml();
     let features = Device::cpu().unwrap().features();
     let scores_in_halves = features.iter().any(|feature| feature == "FP16_VA");
     let shapes = [
@@ -298,7 +298,7 @@ fn results_are_those_of_ggml() {
             }
             for sight in [Sight::Causal, Sight::Random] {
                 let case = Case::new(kind, shape, sight);
-                let found = case.ours(instructions);
+                let found = case.ours(instruction_set);
                 let expected = case.ggmls();
                 let unlike = found
                     .iter()
@@ -308,7 +308,7 @@ fn results_are_those_of_ggml() {
                 let wide: Vec<f64> = expected.iter().map(|&number| f64::from(number)).collect();
                 let largest = difference(&found, &wide);
                 println!(
-                    "{instructions:?} {kind:?} {shape:?} {sight:?}: {} (largest difference {largest:.1e})",
+                    "{instruction_set:?} {kind:?} {shape:?} {sight:?}: {} (largest difference {largest:.1e})",
                     if unlike == 0 {
                         "bit-identical".to_owned()
                     } else {

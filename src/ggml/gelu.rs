@@ -10,7 +10,7 @@ use super::device::Device;
 use super::graph::{Allocator, Graph};
 use crate::error::{Error, Result};
 use crate::gguf::TensorType;
-use gpt2_kernels::half_table::ENTRIES;
+use gpt2_kernels::f16_table::ENTRIES;
 
 /// GELU of every half float in the order of their bits, as ggml on the CPU computes it. Asked of ggml
 /// itself, since its values depend on the compiler and the mathematical library it was built with.

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use super::sys;
 use crate::error::{Error, Result};
-use gpt2_kernels::processor;
+use gpt2_kernels::cpu_features;
 
 /// The environment variable that chooses a variant.
 const CHOICE: &str = "GPT2_CPU";
@@ -82,10 +82,10 @@ fn chosen() -> Result<&'static Variant> {
     }
     let wanted = std::env::var_os(CHOICE).filter(|name| !name.is_empty());
     let wanted = wanted.as_deref().map(std::ffi::OsStr::to_string_lossy);
-    let variant = choose(VARIANTS, wanted.as_deref(), processor::has)?;
+    let variant = choose(VARIANTS, wanted.as_deref(), cpu_features::is_detected)?;
     Ok(CHOSEN.get_or_init(|| {
         if wanted.is_some() {
-            processor::keep_to(variant.needs);
+            cpu_features::restrict_to(variant.needs);
         }
         variant
     }))
@@ -204,7 +204,8 @@ mod tests {
     fn what_this_build_needs_is_known() {
         for variant in VARIANTS.iter().filter(|variant| variant.name != "none") {
             // A name that is never detected would keep the variant from running anywhere.
-            let known = |feature: &&str| processor::has(feature) || variant.name != "native";
+            let known =
+                |feature: &&str| cpu_features::is_detected(feature) || variant.name != "native";
             assert!(variant.needs.iter().all(known), "{:?}", variant.needs);
         }
         assert!(

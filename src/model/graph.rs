@@ -18,7 +18,7 @@ use crate::ggml::graph::Graph;
 use crate::gguf::TensorType;
 use crate::spec::{Activation, Hyperparameters};
 use gpt2_kernels::attention::MAX_HEAD_WIDTH;
-use gpt2_kernels::half_table;
+use gpt2_kernels::f16_table;
 use gpt2_kernels::linear::{ElementwiseFn, Epilogue};
 use gpt2_kernels::pool::Pool;
 
@@ -340,7 +340,7 @@ impl Steps<'_> {
         if activation == Activation::GeluNew && self.shape.gelu_by_table {
             let table = gelu_table()?;
             return Ok(Box::new(move |values| {
-                half_table::gelu_by_table(values, table);
+                f16_table::gelu_by_table(values, table);
             }));
         }
         Ok(Box::new(activation.kernel()))

@@ -173,7 +173,7 @@ fn rows(criterion: &mut Criterion) {
 
 fn choose_instructions(_: &mut Criterion) {
     if std::env::var("GPT2_BENCH_CPU").is_ok_and(|name| name == "avx2") {
-        gpt2_kernels::processor::keep_to(&[
+        gpt2_kernels::cpu_features::restrict_to(&[
             "sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "avx", "avx2", "fma", "f16c",
         ]);
     }

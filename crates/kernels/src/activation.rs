@@ -1,7 +1,7 @@
 //! The functions between the two matrices of a feed-forward part, as transformers defines them.
 
 use super::math::{erf, exp, sigmoid, tanh};
-use super::wide;
+use crate::simd::{Task, autovectorize};
 
 /// Applies a function to each element, in place.
 pub type Elementwise = fn(&mut [f32]);
@@ -10,24 +10,25 @@ pub type Elementwise = fn(&mut [f32]);
 macro_rules! elementwise {
     ($($(#[$attribute:meta])* $name:ident($x:ident) = $formula:expr;)*) => {
         $(
-            wide! {
-                $(#[$attribute])*
-                pub fn $name(values: &mut [f32]) = bodies::$name
-            }
-        )*
-        mod bodies {
+            $(#[$attribute])*
+            pub fn $name(values: &mut [f32]) {
+                struct Apply<'a>(&'a mut [f32]);
 
-            use super::*;
-            $(
-                #[inline(always)]
-                pub(super) fn $name(values: &mut [f32]) {
-                    for value in values {
-                        let $x = *value;
-                        *value = $formula;
+                impl<S> Task<S> for Apply<'_> {
+                    type Output = ();
+
+                    #[inline(always)]
+                    fn run(self, _: S) {
+                        for value in self.0 {
+                            let $x = *value;
+                            *value = $formula;
+                        }
                     }
                 }
-            )*
-        }
+
+                autovectorize(Apply(values));
+            }
+        )*
     };
 }
 

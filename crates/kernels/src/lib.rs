@@ -21,16 +21,17 @@
 
 pub mod activation;
 pub mod attention;
-pub mod half_table;
-mod halves;
+pub mod cpu_features;
+mod f16_convert;
+pub mod f16_table;
 pub mod linear;
 mod math;
 pub mod pool;
-pub mod processor;
+mod prefetch;
 pub mod quantize;
 pub mod rows;
 pub mod shared;
-mod upcoming;
+mod simd;
 
 /// Compiles a function's body for the instruction sets worth having, and runs the best one.
 ///
@@ -46,7 +47,7 @@ macro_rules! wide {
                 fn avx2($($argument: $type),*) $(-> $result)? {
                     $body($($argument),*)
                 }
-                if crate::processor::may_use("avx2") {
+                if crate::cpu_features::is_allowed("avx2") {
                     // SAFETY: the processor has AVX2, as just asked.
                     return unsafe { avx2($($argument),*) };
                 }

@@ -1,9 +1,9 @@
-//! Threads that share out the chunks of one computation after another.
+//! A thread pool: threads share the chunks of one computation after another.
 //!
-//! Every thread, the calling one among them, has a share of neighbouring chunks and works through it from its first to its
-//! last, so that memory is read in one stream; then it helps with the others' shares, the next chunk each time. A thread
-//! that the system does not run therefore delays only the chunk it holds. Waiting threads look for work briefly and then
-//! sleep.
+//! Every thread, the calling one among them, has a share of neighboring chunks and works through it from
+//! the first to the last, so that it reads memory in one stream; then it steals from the others' shares,
+//! the next chunk each time. A thread that the system does not schedule therefore delays only the chunk
+//! it holds. Waiting threads spin briefly and then sleep.
 
 use std::cell::UnsafeCell;
 use std::panic::AssertUnwindSafe;
@@ -12,22 +12,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-use super::upcoming::{Asked, Upcoming};
+use super::prefetch::{Progress, Target};
 
-/// How long a thread without work looks for some before it sleeps.
-const PATIENCE: Duration = Duration::from_micros(40);
-/// Looks between two readings of the clock.
-const LOOKS: u32 = 64;
-/// Stack of a worker: without optimization the kernels keep hundreds of vectors there. It is taken as it is used.
+/// How long a thread without work spins before it sleeps.
+const SPIN_TIME: Duration = Duration::from_micros(40);
+/// Spins between two readings of the clock.
+const SPINS: u32 = 64;
+/// Stack of a worker in bytes: without optimization the kernels keep hundreds of vectors there. Pages
+/// are committed as they are used.
 pub const STACK: usize = 2 << 20;
 
-/// Bits of a share that name a chunk.
+/// Bits of a chunk's index in a share's word.
 const INDEX_BITS: u32 = 20;
 const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
-/// Most chunks of one computation.
+/// The most chunks of one computation.
 pub const MAX_CHUNKS: usize = INDEX_MASK as usize;
 
-/// A chunk's work, without its lifetime: only used between the beginning and the end of a `run`.
+/// The work on a chunk, its lifetime erased: only used between the beginning and the end of a `run`.
 type Work = *const (dyn Fn(usize) + Sync);
 
 /// Threads that wait for computations.
@@ -42,18 +43,18 @@ pub struct Pool {
 struct Caller {
     /// The number of the last computation.
     number: u64,
-    asked: Asked,
+    prefetched: Progress,
 }
 
 struct Shared {
-    /// What threads that wait ask for.
-    upcoming: Upcoming,
+    /// What threads prefetch while they wait.
+    next: Target,
     /// What is left of each thread's share, the caller's first.
     shares: Vec<Share>,
     /// Chunks of the current computation: written before its shares.
     chunks: AtomicUsize,
-    /// The work of the current computation: written before its shares, and read only by who holds a claimed
-    /// chunk of it.
+    /// The work of the current computation: written before its shares, and read only by a thread that
+    /// has claimed a chunk of it.
     work: UnsafeCell<Option<Work>>,
     /// Chunks of the current computation that are done.
     done: AtomicUsize,
@@ -66,8 +67,8 @@ struct Shared {
     stop: AtomicBool,
 }
 
-/// Number of the computation, the next chunk and the one after the last: one word, so that a claim can only succeed for
-/// the computation it was meant for. Alone in its cache lines, for its owner's sake.
+/// Number of the computation, the next chunk and the one after the last: one word, so that a claim can
+/// only succeed for the computation it was meant for. Aligned so that no two owners share a cache line.
 #[repr(align(128))]
 struct Share(AtomicU64);
 
@@ -100,19 +101,19 @@ impl Share {
             if first >= end {
                 return None;
             }
-            let less = word + (1 << INDEX_BITS);
+            let claimed = word + (1 << INDEX_BITS);
             match self
                 .0
-                .compare_exchange_weak(word, less, Ordering::AcqRel, Ordering::Acquire)
+                .compare_exchange_weak(word, claimed, Ordering::AcqRel, Ordering::Acquire)
             {
                 Ok(_) => return Some(first as usize),
-                Err(now) => word = now,
+                Err(current) => word = current,
             }
         }
     }
 }
 
-// SAFETY: `work` is the one part that is not shared by itself. The caller writes it while no chunk is claimed
+// SAFETY: `work` is the only field that is not `Sync`. The caller writes it while no chunk is claimed
 // (`running` keeps other callers out), publishes the shares after it, and the work is `Sync`.
 unsafe impl Sync for Shared {}
 // SAFETY: as above; what `work` points to is only used during a `run`.
@@ -123,7 +124,7 @@ impl Pool {
     /// refuses to start them.
     pub fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared {
-            upcoming: Upcoming::unknown(),
+            next: Target::none(),
             shares: (0..threads.max(1)).map(|_| Share::new()).collect(),
             chunks: AtomicUsize::new(0),
             work: UnsafeCell::new(None),
@@ -148,7 +149,7 @@ impl Pool {
             workers,
             running: Mutex::new(Caller {
                 number: 0,
-                asked: Asked::default(),
+                prefetched: Progress::default(),
             }),
         }
     }
@@ -158,17 +159,17 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// A later computation will read `bytes`, a chunk `chunk_bytes`: threads that have to wait ask for the beginning of
-    /// their share.
-    pub fn expect(&self, bytes: &[u8], chunk_bytes: usize) {
-        self.shared.upcoming.set(bytes, chunk_bytes);
+    /// A later computation reads `bytes`, in chunks of `chunk_bytes`: threads that have to wait prefetch
+    /// the beginning of their share.
+    pub fn prefetch(&self, bytes: &[u8], chunk_bytes: usize) {
+        self.shared.next.set(bytes, chunk_bytes);
     }
 
-    /// Calls `work` once for every number below `chunks` (at most [`MAX_CHUNKS`]), on any thread, and
-    /// returns when all are done.
+    /// Calls `work` once for every index below `chunks` (at most [`MAX_CHUNKS`]), on any thread, and
+    /// returns when all calls are done.
     ///
     /// # Panics
-    /// When a chunk panics: after the others are done.
+    /// When a call panics: after the others are done.
     pub fn run(&self, chunks: usize, work: &(dyn Fn(usize) + Sync)) {
         assert!(chunks <= MAX_CHUNKS, "{chunks} chunks");
         if chunks <= 1 || self.workers.is_empty() {
@@ -181,16 +182,16 @@ impl Pool {
         shared.chunks.store(chunks, Ordering::Relaxed);
         #[expect(
             clippy::transmute_ptr_to_ptr,
-            reason = "a cast does not make the lifetime longer"
+            reason = "a cast does not extend the lifetime"
         )]
-        // SAFETY: only the lifetime changes. Workers use the pointer only while they hold a claimed chunk, and
-        // this function returns after the last claimed chunk is done.
+        // SAFETY: only the lifetime changes. Workers use the pointer only while they hold a claimed chunk,
+        // and this function returns after the last claimed chunk is done.
         let erased: Work =
             unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), Work>(work) };
-        // SAFETY: every chunk of the last computation is done and none of this one is published, so nobody
-        // reads it.
+        // SAFETY: every chunk of the last computation is done and none of this one is published, so no
+        // thread reads it.
         unsafe { *shared.work.get() = Some(erased) };
-        // What does not fit into a share's word is cut off.
+        // Bits that do not fit into a share's word are cut off.
         caller.number = caller.number.wrapping_add(1);
         let bound = |index| shared.first_of_share(index, chunks);
         for (index, share) in shared.shares.iter().enumerate() {
@@ -202,9 +203,9 @@ impl Pool {
             }
         }
         shared.help(0);
-        shared.wait(chunks, &mut caller.asked);
+        shared.wait(chunks, &mut caller.prefetched);
         let panicked = shared.panicked.swap(false, Ordering::Relaxed);
-        assert!(!panicked, "a part of the computation panicked");
+        assert!(!panicked, "a chunk of the computation panicked");
     }
 }
 
@@ -232,8 +233,8 @@ impl Shared {
     fn help(&self, thread: usize) {
         let mut done = 0;
         while let Some(chunk) = self.claim(thread) {
-            // SAFETY: it was written before the share that the claim acquired, and stays as it is until this
-            // chunk is done.
+            // SAFETY: it was written before the share that the claim acquired, and does not change until
+            // this chunk is done.
             let Some(work) = (unsafe { *self.work.get() }) else {
                 unreachable!("work is written before its shares")
             };
@@ -247,7 +248,7 @@ impl Shared {
         if done == 0 {
             return;
         }
-        // Before they are counted: then there may be the next computation.
+        // Read before they are counted: after that the next computation may begin.
         let chunks = self.chunks.load(Ordering::Relaxed);
         if self.done.fetch_add(done, Ordering::SeqCst) + done == chunks {
             let caller = self.caller.lock().unwrap_or_else(PoisonError::into_inner);
@@ -258,9 +259,9 @@ impl Shared {
     }
 
     /// The caller's wait for chunks that others hold.
-    fn wait(&self, chunks: usize, asked: &mut Asked) {
+    fn wait(&self, chunks: usize, prefetched: &mut Progress) {
         let is_done = || self.done.load(Ordering::SeqCst) >= chunks;
-        if look_for(is_done, || self.ask(0, asked)) {
+        if spin_until(is_done, || self.prefetch(0, prefetched)) {
             return;
         }
         *self.caller.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread::current());
@@ -275,23 +276,27 @@ impl Shared {
         thread * chunks / self.shares.len()
     }
 
-    fn ask(&self, thread: usize, asked: &mut Asked) -> bool {
-        asked.ask(&self.upcoming, |chunks| self.first_of_share(thread, chunks))
+    /// Prefetches a line of a thread's share of the next computation; false when nothing is left.
+    fn prefetch(&self, thread: usize, progress: &mut Progress) -> bool {
+        progress.advance(&self.next, |chunks| self.first_of_share(thread, chunks))
     }
 
     fn has_work(&self) -> bool {
         self.shares.iter().any(|share| !share.is_empty()) || self.stop.load(Ordering::Relaxed)
     }
 
-    /// A worker's life.
+    /// The loop of a worker.
     fn serve(&self, thread: usize) {
-        let mut asked = Asked::default();
+        let mut prefetched = Progress::default();
         while !self.stop.load(Ordering::Relaxed) {
             self.help(thread);
-            if look_for(|| self.has_work(), || self.ask(thread, &mut asked)) {
+            if spin_until(
+                || self.has_work(),
+                || self.prefetch(thread, &mut prefetched),
+            ) {
                 continue;
             }
-            // Said before the last look: a caller who publishes work after it sees the sleeper.
+            // Counted before the last check: a caller that publishes work after it sees the sleeper.
             self.sleepers.fetch_add(1, Ordering::SeqCst);
             while !self.has_work() {
                 thread::park();
@@ -301,20 +306,20 @@ impl Shared {
     }
 }
 
-/// Looks whether something `is_there` for as long as [`PATIENCE`] lasts. `meanwhile` does a little and says whether it
-/// did.
-fn look_for(is_there: impl Fn() -> bool, mut meanwhile: impl FnMut() -> bool) -> bool {
+/// Spins until `condition` holds, for [`SPIN_TIME`] at most; whether it held. `meanwhile` does a little
+/// work and says whether there was any.
+fn spin_until(condition: impl Fn() -> bool, mut meanwhile: impl FnMut() -> bool) -> bool {
     let mut start = None;
     loop {
-        for _ in 0..LOOKS {
-            if is_there() {
+        for _ in 0..SPINS {
+            if condition() {
                 return true;
             }
             if !meanwhile() {
                 std::hint::spin_loop();
             }
         }
-        if start.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+        if start.get_or_insert_with(Instant::now).elapsed() > SPIN_TIME {
             return false;
         }
     }
@@ -345,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_late_thread_has_not_begun_is_taken_by_others() {
+    fn chunks_of_a_late_thread_are_stolen() {
         for threads in [2, 3] {
             let pool = Pool::new(threads);
             for late in [0, 11] {
@@ -359,7 +364,7 @@ mod tests {
                     while others.load(Ordering::SeqCst) < 11 {
                         assert!(
                             start.elapsed() < Duration::from_secs(60),
-                            "left to the late one"
+                            "chunks were left to the late thread"
                         );
                         thread::yield_now();
                     }
@@ -382,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_reaches_the_caller_and_the_pool_works_on() {
+    fn a_panic_reaches_the_caller_and_the_pool_goes_on() {
         let pool = Pool::new(2);
         let panicked = std::panic::catch_unwind(AssertUnwindSafe(|| {
             pool.run(8, &|chunk| assert_ne!(chunk, 5));

@@ -1,78 +1,76 @@
-//! Work on whole rows: layer normalization, and what follows a matrix product.
+//! Work on whole rows: layer normalization, and what is added to the results of a matrix product.
 
-use super::wide;
 #[cfg(target_arch = "x86_64")]
-use crate::processor;
+use crate::cpu_features::is_allowed;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{Avx2, Avx512, Token};
+use crate::simd::{Task, autovectorize};
 
 /// `output[row] = (x − mean) / √(variance + epsilon) · weight + bias` for each row of `x`; `x` and
 /// `output` are `[rows, columns]`, `weight` and `bias` `[columns]`; the variance is the biased one.
 pub struct LayerNorm<'a> {
-    /// Rows to normalize, `[rows, width]`.
+    /// The rows to normalize, `[rows, columns]`.
     pub x: &'a [f32],
-    /// `[width]`.
+    /// `[columns]`.
     pub weight: &'a [f32],
-    /// `[width]`.
+    /// `[columns]`.
     pub bias: &'a [f32],
     /// Added to the variance.
     pub epsilon: f32,
 }
 
-/// Normalizes every row, see [`LayerNorm`]. Every operation is in the order in which ggml does it on this processor,
-/// so that the bits are the same: an activation that is quantized next must not fall to the other side of a
-/// rounding.
+/// Normalizes every row, see [`LayerNorm`]. Every operation is in the order in which ggml does it on
+/// this processor, so that results are bit-identical: an activation that is quantized next must not be
+/// rounded to another integer.
 pub fn layer_norm(norm: &LayerNorm<'_>, output: &mut [f32]) {
-    match squares_together() {
-        16 => layer_norm_by_16(norm, output),
-        8 => layer_norm_by_8(norm, output),
-        _ => layer_norm_by_4(norm, output),
+    match square_group() {
+        16 => autovectorize(Normalize::<16> { norm, output }),
+        8 => autovectorize(Normalize::<8> { norm, output }),
+        _ => autovectorize(Normalize::<4> { norm, output }),
     }
 }
 
-/// How many squares ggml adds as single numbers before the sum takes them as a double one: as many as a vector has.
-fn squares_together() -> usize {
+/// How many squares ggml adds in f32 before their sum is added in f64: as many as a vector has lanes.
+fn square_group() -> usize {
     #[cfg(target_arch = "x86_64")]
     {
-        if processor::may_use("avx512f") && processor::may_use("avx512dq") {
+        if Avx512::detect().is_some() && is_allowed("avx512dq") {
             return 16;
         }
-        if processor::may_use("avx2") && processor::may_use("fma") {
+        if Avx2::detect().is_some() {
             return 8;
         }
     }
     4
 }
 
-wide! {
-    /// [`layer_norm`] with sixteen squares together.
-    fn layer_norm_by_16(norm: &LayerNorm<'_>, output: &mut [f32]) = layer_norm_body::<16>
+/// [`layer_norm`] with `GROUP` squares added in f32.
+struct Normalize<'a, const GROUP: usize> {
+    norm: &'a LayerNorm<'a>,
+    output: &'a mut [f32],
 }
 
-wide! {
-    /// [`layer_norm`] with eight squares together.
-    fn layer_norm_by_8(norm: &LayerNorm<'_>, output: &mut [f32]) = layer_norm_body::<8>
-}
+impl<S, const GROUP: usize> Task<S> for Normalize<'_, GROUP> {
+    type Output = ();
 
-wide! {
-    /// [`layer_norm`] with four squares together.
-    fn layer_norm_by_4(norm: &LayerNorm<'_>, output: &mut [f32]) = layer_norm_body::<4>
-}
-
-#[inline(always)]
-fn layer_norm_body<const GROUP: usize>(norm: &LayerNorm<'_>, output: &mut [f32]) {
-    let columns = norm.weight.len();
-    for (x, output) in norm
-        .x
-        .chunks_exact(columns)
-        .zip(output.chunks_exact_mut(columns))
-    {
-        let sum: f64 = x.iter().copied().map(f64::from).sum();
-        let mean = sum as f32 / columns as f32;
-        let variance = (sum_of_squares::<GROUP>(x, mean) / columns as f64) as f32;
-        let scale = 1.0 / (variance + norm.epsilon).sqrt();
-        for (((output, x), weight), bias) in
-            output.iter_mut().zip(x).zip(norm.weight).zip(norm.bias)
+    #[inline(always)]
+    fn run(self, _: S) {
+        let Self { norm, output } = self;
+        let columns = norm.weight.len();
+        for (x, output) in norm
+            .x
+            .chunks_exact(columns)
+            .zip(output.chunks_exact_mut(columns))
         {
-            *output = (x - mean) * scale * weight + bias;
+            let sum: f64 = x.iter().copied().map(f64::from).sum();
+            let mean = sum as f32 / columns as f32;
+            let variance = (sum_of_squares::<GROUP>(x, mean) / columns as f64) as f32;
+            let scale = 1.0 / (variance + norm.epsilon).sqrt();
+            for (((output, x), weight), bias) in
+                output.iter_mut().zip(x).zip(norm.weight).zip(norm.bias)
+            {
+                *output = (x - mean) * scale * weight + bias;
+            }
         }
     }
 }
@@ -92,8 +90,8 @@ fn sum_of_squares<const GROUP: usize>(values: &[f32], mean: f32) -> f64 {
     sum
 }
 
-/// The sum of a vector: halves are added until four numbers are left, and of those each to its neighbour in NEON's
-/// order, else to the next but one.
+/// The sum of a vector's lanes: the upper half is added to the lower one until four lanes are left, and of
+/// those each to its neighbor (NEON's order) or else to the next but one.
 #[inline(always)]
 fn sum_of_group<const GROUP: usize>(mut values: [f32; GROUP]) -> f32 {
     let mut half = GROUP / 2;
@@ -107,58 +105,89 @@ fn sum_of_group<const GROUP: usize>(mut values: [f32; GROUP]) -> f32 {
     (values[0] + values[other]) + (values[3 - other] + values[3])
 }
 
-wide! {
-    /// Adds `bias` (`[columns]`) to each row of `values` (`[rows, columns]`).
-    pub fn add_bias(values: &mut [f32], bias: &[f32]) = add_bias_body
+/// Adds `bias` (`[columns]`) to each row of `values` (`[rows, columns]`).
+pub fn add_bias(values: &mut [f32], bias: &[f32]) {
+    autovectorize(AddBias { values, bias });
 }
 
-#[inline(always)]
-fn add_bias_body(values: &mut [f32], bias: &[f32]) {
-    for row in values.chunks_exact_mut(bias.len()) {
-        for (value, bias) in row.iter_mut().zip(bias) {
-            *value += bias;
+/// [`add_bias`].
+struct AddBias<'a> {
+    values: &'a mut [f32],
+    bias: &'a [f32],
+}
+
+impl<S> Task<S> for AddBias<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, _: S) {
+        for row in self.values.chunks_exact_mut(self.bias.len()) {
+            for (value, bias) in row.iter_mut().zip(self.bias) {
+                *value += bias;
+            }
         }
     }
 }
 
-wide! {
-    /// Adds `bias` (`[columns]`) and `residual` (`[rows, columns]`) to `values` (`[rows, columns]`).
-    pub fn add_bias_and_residual(values: &mut [f32], bias: &[f32], residual: &[f32])
-        = add_bias_and_residual_body
+/// Adds `bias` (`[columns]`) and `residual` (`[rows, columns]`) to `values` (`[rows, columns]`).
+pub fn add_bias_and_residual(values: &mut [f32], bias: &[f32], residual: &[f32]) {
+    autovectorize(AddBiasAndResidual {
+        values,
+        bias,
+        residual,
+    });
 }
 
-#[inline(always)]
-fn add_bias_and_residual_body(values: &mut [f32], bias: &[f32], residual: &[f32]) {
-    let columns = bias.len();
-    for (row, residual) in values
-        .chunks_exact_mut(columns)
-        .zip(residual.chunks_exact(columns))
-    {
-        for ((value, bias), residual) in row.iter_mut().zip(bias).zip(residual) {
-            *value = *value + bias + residual;
+/// [`add_bias_and_residual`].
+struct AddBiasAndResidual<'a> {
+    values: &'a mut [f32],
+    bias: &'a [f32],
+    residual: &'a [f32],
+}
+
+impl<S> Task<S> for AddBiasAndResidual<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, _: S) {
+        let columns = self.bias.len();
+        let rows = self.values.chunks_exact_mut(columns);
+        for (row, residual) in rows.zip(self.residual.chunks_exact(columns)) {
+            for ((value, bias), residual) in row.iter_mut().zip(self.bias).zip(residual) {
+                *value = *value + bias + residual;
+            }
         }
     }
 }
 
-wide! {
-    /// Whether no number is NaN or infinite: without an early end, which would look at one after the other.
-    pub fn all_finite(numbers: &[f32]) -> bool = all_finite_body
+/// Whether no value is NaN or infinite.
+pub fn all_finite(values: &[f32]) -> bool {
+    autovectorize(AllFinite(values))
 }
 
-#[inline(always)]
-fn all_finite_body(numbers: &[f32]) -> bool {
-    const EXPONENT: u32 = 0x7f80_0000;
-    let is_special = |number: &f32| number.to_bits() & EXPONENT == EXPONENT;
-    !numbers
-        .iter()
-        .fold(false, |any, number| any | is_special(number))
+/// [`all_finite`].
+struct AllFinite<'a>(&'a [f32]);
+
+impl<S> Task<S> for AllFinite<'_> {
+    type Output = bool;
+
+    /// Without an early exit, which would have to look at one value after the other.
+    #[inline(always)]
+    fn run(self, _: S) -> bool {
+        const EXPONENT: u32 = 0x7f80_0000;
+        let is_special = |value: &f32| value.to_bits() & EXPONENT == EXPONENT;
+        !self
+            .0
+            .iter()
+            .fold(false, |any, value| any | is_special(value))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn numbers(count: usize, seed: u32) -> Vec<f32> {
+    fn values(count: usize, seed: u32) -> Vec<f32> {
         let mut state = seed;
         (0..count)
             .map(|_| {
@@ -169,12 +198,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_found_at_every_place() {
+    fn non_finite_values_are_found_at_every_place() {
         let largest = [f32::MAX, f32::MIN, f32::MIN_POSITIVE, -0.0];
         for count in 0..40 {
-            let mut row = numbers(count, 5);
-            for (place, &number) in row.iter_mut().zip(&largest) {
-                *place = number;
+            let mut row = values(count, 5);
+            for (place, &value) in row.iter_mut().zip(&largest) {
+                *place = value;
             }
             assert!(all_finite(&row), "{count}");
             for index in 0..count {
@@ -188,13 +217,13 @@ mod tests {
     }
 
     #[test]
-    fn layer_norm_agrees_with_its_formula_at_any_width() {
+    fn layer_norm_agrees_with_its_formula_for_any_number_of_columns() {
         let mut worst = 0.0f64;
         for columns in [1, 7, 16, 64, 100, 768] {
             let (x, weight, bias) = (
-                numbers(3 * columns, 1),
-                numbers(columns, 2),
-                numbers(columns, 3),
+                values(3 * columns, 1),
+                values(columns, 2),
+                values(columns, 3),
             );
             let mut output = vec![0.0; 3 * columns];
             let norm = LayerNorm {

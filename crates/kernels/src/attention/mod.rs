@@ -4,10 +4,6 @@
 //! ggml, and on x86-64 with the same roundings as ggml compiled for the same instructions. Results
 //! depend neither on the number of threads nor on which thread does what.
 
-#[cfg(target_arch = "aarch64")]
-mod aarch64;
-mod exponential;
-mod lanes;
 mod output;
 mod products;
 mod rows;
@@ -16,8 +12,6 @@ mod table;
 mod tiles;
 mod turn;
 mod weighing;
-#[cfg(target_arch = "x86_64")]
-mod x86;
 
 #[cfg(test)]
 mod tests;
@@ -25,7 +19,8 @@ mod tests;
 use half::f16;
 
 use super::pool::Pool;
-use lanes::{Lanes, Task};
+pub use crate::simd::InstructionSet;
+use crate::simd::{Simd, Task};
 use output::Output;
 use table::Head;
 pub use table::Table;
@@ -104,81 +99,21 @@ impl Attention<'_> {
     }
 }
 
-/// Instructions that attention is compiled for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Instructions {
-    /// None in particular.
-    Portable,
-    /// AVX2, FMA and F16C.
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    /// AVX-512F besides.
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-    /// NEON.
-    #[cfg(target_arch = "aarch64")]
-    Neon,
-}
-
-impl Instructions {
-    /// The widest that this processor has.
-    pub fn best() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        {
-            if x86::Avx512::detect().is_some() {
-                return Self::Avx512;
-            }
-            if x86::Avx2::detect().is_some() {
-                return Self::Avx2;
-            }
-        }
-        #[cfg(target_arch = "aarch64")]
-        if aarch64::Neon::detect().is_some() {
-            return Self::Neon;
-        }
-        Self::Portable
-    }
-
-    /// Runs `task` compiled for them, or for what the processor has instead.
-    fn run<T: Task>(self, task: T) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            if self == Self::Avx512
-                && let Some(lanes) = x86::Avx512::detect()
-            {
-                return lanes.run(task);
-            }
-            if self != Self::Portable
-                && let Some(lanes) = x86::Avx2::detect()
-            {
-                return lanes.run(task);
-            }
-        }
-        #[cfg(target_arch = "aarch64")]
-        if self == Self::Neon
-            && let Some(lanes) = aarch64::Neon::detect()
-        {
-            return lanes.run(task);
-        }
-        lanes::Portable::run(lanes::Fallback {}, task);
-    }
-}
-
 /// Writes softmax(scale × queries · keysᵀ + mask) · values to `output` (`[tokens, heads × head_width]`).
 /// A token that sees no cell gets zeros.
 ///
 /// # Panics
 /// Where something is shorter than its shape says, or a head's width is not one that is computed.
 pub fn attend(attention: &Attention<'_>, pool: &Pool, output: &mut [f32]) {
-    attend_with(Instructions::best(), attention, pool, output);
+    attend_with(InstructionSet::detect(), attention, pool, output);
 }
 
-/// [`attend`], with chosen instructions; those the processor lacks are replaced by what it has.
+/// [`attend`], with a chosen instruction set, or the best below it that the processor has.
 ///
 /// # Panics
 /// As [`attend`].
 pub fn attend_with(
-    instructions: Instructions,
+    instruction_set: InstructionSet,
     attention: &Attention<'_>,
     pool: &Pool,
     output: &mut [f32],
@@ -187,7 +122,7 @@ pub fn attend_with(
     let Some(schedule) = schedule else { return };
     let output = schedule.output(output);
     pool.run(schedule.chunks(), &|chunk| {
-        instructions.run(schedule.work(chunk, &output));
+        instruction_set.dispatch(schedule.work(chunk, &output));
     });
 }
 
@@ -276,12 +211,14 @@ enum Work<'a> {
     Tile(tiles::Tile<'a>),
 }
 
-impl Task for Work<'_> {
+impl<S: Simd> Task<S> for Work<'_> {
+    type Output = ();
+
     #[inline(always)]
-    fn run<L: Lanes>(self, lanes: L) {
+    fn run(self, simd: S) {
         match self {
-            Self::Rows(rows) => rows.run(lanes),
-            Self::Tile(tile) => tile.run(lanes),
+            Self::Rows(rows) => rows.run(simd),
+            Self::Tile(tile) => tile.run(simd),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::lanes::Lanes;
+use crate::simd;
 
 /// Rows of f32 in which threads write to different places.
 ///
@@ -25,8 +25,8 @@ impl<'a> Output<'a> {
 
     /// Asks for the memory of `count` elements of row `row` from column `column` on.
     #[inline(always)]
-    pub(super) fn prefetch<L: Lanes>(&self, lanes: L, row: usize, column: usize, count: usize) {
-        lanes.prefetch(self.elements, row * self.row + column, count);
+    pub(super) fn prefetch(&self, row: usize, column: usize, count: usize) {
+        simd::prefetch(self.elements, row * self.row + column, count);
     }
 
     /// Writes `numbers` to row `row` from column `column` on.

@@ -2,9 +2,9 @@
 
 use half::f16;
 
-use super::lanes::{Lanes, Task};
 use super::table::{Head, Number, Table};
 use super::weighing::KEYS;
+use crate::simd::{self, Simd, Task};
 
 /// Vectors of products that are summed side by side.
 const CHAINS: usize = 4;
@@ -37,13 +37,15 @@ pub(super) struct Ahead<'a> {
     pub(super) values: Option<Table<'a>>,
 }
 
-impl<T: Dot> Task for Products<'_, T> {
+impl<S: Simd, T: Dot> Task<S> for Products<'_, T> {
+    type Output = ();
+
     #[inline(always)]
-    fn run<L: Lanes>(self, lanes: L) {
+    fn run(self, simd: S) {
         if self.head.width == USUAL_WIDTH {
-            self.compute::<L, USUAL_WIDTH>(lanes);
+            self.compute::<S, USUAL_WIDTH>(simd);
         } else {
-            self.compute::<L, 0>(lanes);
+            self.compute::<S, 0>(simd);
         }
     }
 }
@@ -51,7 +53,7 @@ impl<T: Dot> Task for Products<'_, T> {
 impl<T: Dot> Products<'_, T> {
     /// Four keys side by side where vectors leave nothing over, else one by one. `WIDTH` is a head's where it is known.
     #[inline(always)]
-    fn compute<L: Lanes, const WIDTH: usize>(self, lanes: L) {
+    fn compute<S: Simd, const WIDTH: usize>(self, simd: S) {
         let Self {
             keys,
             head,
@@ -63,46 +65,46 @@ impl<T: Dot> Products<'_, T> {
         let width = if WIDTH == 0 { head.width } else { WIDTH };
         let head = Head { width, ..head };
         let query = &query[..width];
-        let whole = width.is_multiple_of(CHAINS * L::WIDTH);
+        let whole = width.is_multiple_of(CHAINS * S::LANES);
         let together = if whole { cells.len() / 4 * 4 } else { 0 };
         let (fours, rest) = cells.split_at(together);
         let (of_fours, of_rest) = to.split_at_mut(together);
         for (products, cells) in of_fours.chunks_exact_mut(4).zip(fours.chunks_exact(4)) {
             if let Some(ahead) = ahead {
                 for &cell in cells {
-                    ahead.prefetch(lanes, keys, head, cell as usize);
+                    ahead.prefetch(keys, head, cell as usize);
                 }
             }
             let sums = [
-                sum_of_vectors(lanes, head.of(keys, cells[0] as usize), query),
-                sum_of_vectors(lanes, head.of(keys, cells[1] as usize), query),
-                sum_of_vectors(lanes, head.of(keys, cells[2] as usize), query),
-                sum_of_vectors(lanes, head.of(keys, cells[3] as usize), query),
+                sum_of_vectors(simd, head.of(keys, cells[0] as usize), query),
+                sum_of_vectors(simd, head.of(keys, cells[1] as usize), query),
+                sum_of_vectors(simd, head.of(keys, cells[2] as usize), query),
+                sum_of_vectors(simd, head.of(keys, cells[3] as usize), query),
             ];
-            products.copy_from_slice(&lanes.sums(sums));
+            products.copy_from_slice(&simd.reduce_add_4(sums));
         }
         for (product, &cell) in of_rest.iter_mut().zip(rest) {
             if let Some(ahead) = ahead {
-                ahead.prefetch(lanes, keys, head, cell as usize);
+                ahead.prefetch(keys, head, cell as usize);
             }
-            *product = T::dot(lanes, head.of(keys, cell as usize), query);
+            *product = T::dot(simd, head.of(keys, cell as usize), query);
         }
     }
 }
 
 impl Ahead<'_> {
     #[inline(always)]
-    fn prefetch<L: Lanes, T>(self, lanes: L, keys: &[T], head: Head, cell: usize) {
+    fn prefetch<T>(self, keys: &[T], head: Head, cell: usize) {
         let place = cell * head.row + head.first;
         if cell < self.until {
-            lanes.prefetch(keys, place + KEYS * head.row, head.width);
+            simd::prefetch(keys, place + KEYS * head.row, head.width);
         }
         if self.next_head {
-            lanes.prefetch(keys, place + head.width, head.width);
+            simd::prefetch(keys, place + head.width, head.width);
         }
         match self.values {
-            Some(Table::F32(data)) => lanes.prefetch(data, place, head.width),
-            Some(Table::F16(data)) => lanes.prefetch(data, place, head.width),
+            Some(Table::F32(data)) => simd::prefetch(data, place, head.width),
+            Some(Table::F16(data)) => simd::prefetch(data, place, head.width),
             Some(Table::Q8_0(_) | Table::Q4_0(_)) | None => {}
         }
     }
@@ -111,43 +113,43 @@ impl Ahead<'_> {
 /// Numbers whose rows are multiplied.
 pub(super) trait Dot: Number {
     /// x · y.
-    fn dot<L: Lanes>(lanes: L, x: &[Self], y: &[f32]) -> f32;
+    fn dot<S: Simd>(simd: S, x: &[Self], y: &[f32]) -> f32;
 }
 
 /// The products of whole groups of vectors, added to one vector.
 #[inline(always)]
-fn sum_of_vectors<L: Lanes, T: Number>(lanes: L, x: &[T], y: &[f32]) -> L::F32 {
-    let group = CHAINS * L::WIDTH;
-    let mut sums = [lanes.splat(0.0); CHAINS];
+fn sum_of_vectors<S: Simd, T: Number>(simd: S, x: &[T], y: &[f32]) -> S::F32 {
+    let group = CHAINS * S::LANES;
+    let mut sums = [simd.splat(0.0); CHAINS];
     for (x, y) in x.chunks_exact(group).zip(y.chunks_exact(group)) {
         for (chain, sum) in sums.iter_mut().enumerate() {
-            let start = chain * L::WIDTH;
-            *sum = lanes.fma(T::load(lanes, &x[start..]), lanes.load(&y[start..]), *sum);
+            let start = chain * S::LANES;
+            *sum = simd.fma(T::load(simd, &x[start..]), simd.load(&y[start..]), *sum);
         }
     }
     let [a, b, c, d] = sums;
-    lanes.add(lanes.add(a, c), lanes.add(b, d))
+    simd.add(simd.add(a, c), simd.add(b, d))
 }
 
 /// The sum of products of whole groups of vectors, and how many elements these are.
 #[inline(always)]
-fn dot_vectors<L: Lanes, T: Number>(lanes: L, x: &[T], y: &[f32]) -> (f32, usize) {
-    let group = CHAINS * L::WIDTH;
-    let sum = sum_of_vectors(lanes, x, y);
-    (lanes.sum(sum), x.len() / group * group)
+fn dot_vectors<S: Simd, T: Number>(simd: S, x: &[T], y: &[f32]) -> (f32, usize) {
+    let group = CHAINS * S::LANES;
+    let sum = sum_of_vectors(simd, x, y);
+    (simd.reduce_add(sum), x.len() / group * group)
 }
 
 impl Dot for f16 {
     /// What remains behind whole groups of vectors is added in double precision.
     #[inline(always)]
-    fn dot<L: Lanes>(lanes: L, x: &[f16], y: &[f32]) -> f32 {
-        let (sum, done) = dot_vectors(lanes, x, y);
+    fn dot<S: Simd>(simd: S, x: &[f16], y: &[f32]) -> f32 {
+        let (sum, done) = dot_vectors(simd, x, y);
         if done == x.len() {
             return sum;
         }
         let mut sum = f64::from(sum);
         for (&x, &y) in x[done..].iter().zip(&y[done..]) {
-            sum += f64::from(lanes.half(x) * y);
+            sum += f64::from(simd.f16_to_f32(x) * y);
         }
         sum as f32
     }
@@ -155,8 +157,8 @@ impl Dot for f16 {
 
 impl Dot for f32 {
     #[inline(always)]
-    fn dot<L: Lanes>(lanes: L, x: &[f32], y: &[f32]) -> f32 {
-        let (mut sum, done) = dot_vectors(lanes, x, y);
+    fn dot<S: Simd>(simd: S, x: &[f32], y: &[f32]) -> f32 {
+        let (mut sum, done) = dot_vectors(simd, x, y);
         for (&x, &y) in x[done..].iter().zip(&y[done..]) {
             sum += x * y;
         }

@@ -14,13 +14,13 @@ use std::ops::Range;
 
 use half::f16;
 
-use super::lanes::{BLOCK, Lanes, Q4_0_BYTES, Q8_0_BYTES, Task};
 use super::output::Output;
 use super::products::{Ahead, Products};
 use super::scratch::Scratch;
 use super::table::{Head, Table, expand, quantize_q8_0};
-use super::weighing::{HEADS, KEYS, Scored, State, Values, Weighing};
+use super::weighing::{KEYS, Scored, State, Values, Weighing};
 use super::{Attention, is_visible};
+use crate::simd::{BLOCK, MAX_INTERLEAVE, MAX_LANES, Q4_0_BYTES, Q8_0_BYTES, Simd, Task};
 
 /// Cells (in steps of [`STEP`], as graphs are built for them) from which on ggml splits them.
 const LONG: usize = 512;
@@ -86,20 +86,22 @@ struct Expanded<'a> {
 impl Expanded<'_> {
     /// Where the values of `cell` are. `heads` are all of these heads.
     #[inline(always)]
-    fn place<L: Lanes>(&mut self, lanes: L, values: Table<'_>, heads: Head, cell: usize) -> u32 {
+    fn place<S: Simd>(&mut self, simd: S, values: Table<'_>, heads: Head, cell: usize) -> u32 {
         let place = cell - self.start;
         if self.ready >> place & 1 == 0 {
             self.ready |= 1 << place;
             let to = &mut self.numbers[place * heads.width..][..heads.width];
-            expand(lanes, values, heads, cell, to);
+            expand(simd, values, heads, cell, to);
         }
         place as u32
     }
 }
 
-impl Task for Rows<'_> {
+impl<S: Simd> Task<S> for Rows<'_> {
+    type Output = ();
+
     #[inline(always)]
-    fn run<L: Lanes>(self, lanes: L) {
+    fn run(self, simd: S) {
         let Attention {
             keys,
             values,
@@ -115,30 +117,30 @@ impl Task for Rows<'_> {
         }
         let last_end = ends.into_iter().fold(0, usize::max);
         for cell in 0..last_end.min(KEYS) {
-            keys.prefetch(lanes, self.attention.head(self.heads.start), cell);
+            keys.prefetch(self.attention.head(self.heads.start), cell);
         }
         let splits = matches!(
             (keys, values),
             (Table::F32(_), Table::F32(_)) | (Table::F16(_), Table::F16(_))
         );
 
-        let padded = head_width.next_multiple_of(super::lanes::MAX_WIDTH);
+        let padded = head_width.next_multiple_of(MAX_LANES);
         let query_bytes = head_width / BLOCK * Q8_0_BYTES;
         let heads = self.heads.len();
         let count = self.tokens.len() * heads;
         let mut scratch = Scratch::take();
         let (floats, bytes) = scratch.parts(
-            2 * count * padded + KEYS * HEADS * padded + 2 * count,
+            2 * count * padded + KEYS * MAX_INTERLEAVE * padded + 2 * count,
             count * query_bytes,
         );
         let (queries, floats) = floats.split_at_mut(count * padded);
         let (sums, floats) = floats.split_at_mut(count * padded);
-        let (expanded, floats) = floats.split_at_mut(KEYS * HEADS * padded);
+        let (expanded, floats) = floats.split_at_mut(KEYS * MAX_INTERLEAVE * padded);
         let (greatest, totals) = floats.split_at_mut(count);
         sums.fill(0.0);
         greatest.fill(f32::NEG_INFINITY);
         totals.fill(0.0);
-        self.prepare(lanes, padded, queries, bytes);
+        self.prepare(simd, padded, queries, bytes);
 
         // Cells that a block's length further on there is another one.
         let until = last_end.saturating_sub(KEYS);
@@ -149,7 +151,7 @@ impl Task for Rows<'_> {
             }
             let mut first = 0;
             while first < heads {
-                let group = first..first + side_by_side(heads - first, L::HEADS);
+                let group = first..first + side_by_side(heads - first, S::INTERLEAVE);
                 first = group.end;
                 let mut expanded = Expanded {
                     numbers: &mut *expanded,
@@ -161,7 +163,7 @@ impl Task for Rows<'_> {
                     if seen.count == 0 {
                         continue;
                     }
-                    let mut scores = [[f32::NEG_INFINITY; KEYS]; HEADS];
+                    let mut scores = [[f32::NEG_INFINITY; KEYS]; MAX_INTERLEAVE];
                     let scores = &mut scores[..group.len()];
                     for (index, scores) in group.clone().zip(&mut *scores) {
                         let row = token * heads + index;
@@ -170,7 +172,7 @@ impl Task for Rows<'_> {
                             blocks: &bytes[row * query_bytes..][..query_bytes],
                         };
                         let ahead = (token == 0).then(|| self.ahead(index, start, until));
-                        self.score(lanes, index, seen, query, ahead, scores);
+                        self.score(simd, index, seen, query, ahead, scores);
                     }
                     let rows = token * heads + group.start..token * heads + group.end;
                     let state = State {
@@ -187,7 +189,7 @@ impl Task for Rows<'_> {
                     };
                     // The first asks for what all need later.
                     let until = if token == 0 { until } else { 0 };
-                    self.weigh(lanes, group.clone(), until, scored, &mut expanded);
+                    self.weigh(simd, group.clone(), until, scored, &mut expanded);
                 }
             }
         }
@@ -208,7 +210,7 @@ impl Rows<'_> {
 
     /// Writes the queries as the keys want them, a token's heads one after the other, each filled up to `padded`.
     #[inline(always)]
-    fn prepare<L: Lanes>(&self, lanes: L, padded: usize, queries: &mut [f32], bytes: &mut [u8]) {
+    fn prepare<S: Simd>(&self, simd: S, padded: usize, queries: &mut [f32], bytes: &mut [u8]) {
         let width = self.attention.head_width;
         let query_bytes = width / BLOCK * Q8_0_BYTES;
         for (row, place) in queries.chunks_exact_mut(padded).enumerate() {
@@ -218,7 +220,7 @@ impl Rows<'_> {
             place[width..].fill(0.0);
             match self.attention.keys {
                 Table::F32(_) => {}
-                Table::F16(_) => round_to_half(lanes, place),
+                Table::F16(_) => round_to_half(simd, place),
                 Table::Q8_0(_) | Table::Q4_0(_) => {
                     quantize_q8_0(query, &mut bytes[row * query_bytes..][..query_bytes]);
                 }
@@ -243,9 +245,9 @@ impl Rows<'_> {
 
     /// Adds values, weighted by scores, for neighbouring heads; those a block further on, of cells below `until`, are asked for.
     #[inline(always)]
-    fn weigh<L: Lanes>(
+    fn weigh<S: Simd>(
         &self,
-        lanes: L,
+        simd: S,
         group: Range<usize>,
         until: usize,
         scored: Scored<'_>,
@@ -254,11 +256,11 @@ impl Rows<'_> {
         let head = self.attention.head(self.heads.start + group.start);
         let mut places = [0; KEYS];
         match self.attention.values {
-            Table::F32(values) => lanes.run(Weighing::<_, false> {
+            Table::F32(values) => simd.vectorize(Weighing::<_, false> {
                 values: Values::new(values, head, until),
                 scored,
             }),
-            Table::F16(values) => lanes.run(Weighing::<_, true> {
+            Table::F16(values) => simd.vectorize(Weighing::<_, true> {
                 values: Values::new(values, head, until),
                 scored,
             }),
@@ -268,14 +270,14 @@ impl Rows<'_> {
                     ..head
                 };
                 for (place, &cell) in places.iter_mut().zip(scored.cells) {
-                    *place = expanded.place(lanes, values, heads, cell as usize);
+                    *place = expanded.place(simd, values, heads, cell as usize);
                 }
                 let head = Head {
                     row: heads.width,
                     first: 0,
                     width: head.width,
                 };
-                lanes.run(Weighing::<_, false> {
+                simd.vectorize(Weighing::<_, false> {
                     values: Values::new(&*expanded.numbers, head, 0),
                     scored: Scored {
                         cells: &places[..scored.cells.len()],
@@ -298,9 +300,9 @@ impl Rows<'_> {
 
     /// The scores of the cells that are seen by one of the heads, scaled and masked.
     #[inline(always)]
-    fn score<L: Lanes>(
+    fn score<S: Simd>(
         &self,
-        lanes: L,
+        simd: S,
         index: usize,
         seen: &Seen,
         query: Query<'_>,
@@ -310,7 +312,7 @@ impl Rows<'_> {
         let head = self.attention.head(self.heads.start + index);
         let cells = &seen.cells[..seen.count];
         match self.attention.keys {
-            Table::F32(keys) => lanes.run(Products {
+            Table::F32(keys) => simd.vectorize(Products {
                 keys,
                 head,
                 cells,
@@ -318,7 +320,7 @@ impl Rows<'_> {
                 ahead,
                 to: scores,
             }),
-            Table::F16(keys) => lanes.run(Products {
+            Table::F16(keys) => simd.vectorize(Products {
                 keys,
                 head,
                 cells,
@@ -329,18 +331,18 @@ impl Rows<'_> {
             Table::Q8_0(data) => {
                 let head = head.in_blocks(Q8_0_BYTES);
                 for (score, &cell) in scores.iter_mut().zip(cells) {
-                    *score = lanes.dot_q8_0(head.of(data, cell as usize), query.blocks);
+                    *score = simd.dot_q8_0(head.of(data, cell as usize), query.blocks);
                 }
             }
             Table::Q4_0(data) => {
                 let head = head.in_blocks(Q4_0_BYTES);
                 for (score, &cell) in scores.iter_mut().zip(cells) {
-                    *score = lanes.dot_q4_0(head.of(data, cell as usize), query.blocks);
+                    *score = simd.dot_q4_0(head.of(data, cell as usize), query.blocks);
                 }
             }
         }
         for (score, &mask) in scores[..seen.count].iter_mut().zip(&seen.masks) {
-            *score = lanes.fma_one(*score, self.attention.scale, mask);
+            *score = simd.fma_scalar(*score, self.attention.scale, mask);
         }
     }
 }
@@ -361,9 +363,9 @@ struct Query<'a> {
 
 /// Rounds whole vectors to half floats' numbers.
 #[inline(always)]
-fn round_to_half<L: Lanes>(lanes: L, numbers: &mut [f32]) {
-    for vector in numbers.chunks_exact_mut(L::WIDTH) {
-        let rounded = lanes.round_to_half(lanes.load(vector));
-        lanes.store(rounded, vector);
+fn round_to_half<S: Simd>(simd: S, numbers: &mut [f32]) {
+    for vector in numbers.chunks_exact_mut(S::LANES) {
+        let rounded = simd.round_to_f16(simd.load(vector));
+        simd.store(rounded, vector);
     }
 }

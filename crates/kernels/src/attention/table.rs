@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::lanes::{BLOCK, Lanes, Q4_0_BYTES, Q8_0_BYTES, block_scale, q4_0_integers};
+use crate::simd::{self, BLOCK, Q4_0_BYTES, Q8_0_BYTES, Simd, block_scale, q4_0_integers};
 
 /// The keys or the values of a cache, one row of heads × head width elements for each cell.
 #[derive(Clone, Copy)]
@@ -34,14 +34,14 @@ impl Table<'_> {
 impl Table<'_> {
     /// Asks for the memory of a head's elements of a cell.
     #[inline(always)]
-    pub(super) fn prefetch<L: Lanes>(self, lanes: L, head: Head, cell: usize) {
+    pub(super) fn prefetch(self, head: Head, cell: usize) {
         let (q8_0, q4_0) = (head.in_blocks(Q8_0_BYTES), head.in_blocks(Q4_0_BYTES));
         let place = |head: Head| cell * head.row + head.first;
         match self {
-            Self::F32(data) => lanes.prefetch(data, place(head), head.width),
-            Self::F16(data) => lanes.prefetch(data, place(head), head.width),
-            Self::Q8_0(data) => lanes.prefetch(data, place(q8_0), q8_0.width),
-            Self::Q4_0(data) => lanes.prefetch(data, place(q4_0), q4_0.width),
+            Self::F32(data) => simd::prefetch(data, place(head), head.width),
+            Self::F16(data) => simd::prefetch(data, place(head), head.width),
+            Self::Q8_0(data) => simd::prefetch(data, place(q8_0), q8_0.width),
+            Self::Q4_0(data) => simd::prefetch(data, place(q4_0), q4_0.width),
         }
     }
 }
@@ -78,55 +78,49 @@ impl Head {
 /// Numbers that vectors are loaded from.
 pub(super) trait Number: Copy {
     /// A vector of the first of them.
-    fn load<L: Lanes>(lanes: L, from: &[Self]) -> L::F32;
+    fn load<S: Simd>(simd: S, from: &[Self]) -> S::F32;
 
     /// A vector of what there is, filled up with zeros.
-    fn load_some<L: Lanes>(lanes: L, from: &[Self]) -> L::F32;
+    fn load_partial<S: Simd>(simd: S, from: &[Self]) -> S::F32;
 }
 
 impl Number for f32 {
     #[inline(always)]
-    fn load<L: Lanes>(lanes: L, from: &[Self]) -> L::F32 {
-        lanes.load(from)
+    fn load<S: Simd>(simd: S, from: &[Self]) -> S::F32 {
+        simd.load(from)
     }
 
     #[inline(always)]
-    fn load_some<L: Lanes>(lanes: L, from: &[Self]) -> L::F32 {
-        lanes.load_some(from)
+    fn load_partial<S: Simd>(simd: S, from: &[Self]) -> S::F32 {
+        simd.load_partial(from)
     }
 }
 
 impl Number for f16 {
     #[inline(always)]
-    fn load<L: Lanes>(lanes: L, from: &[Self]) -> L::F32 {
-        lanes.load_half(from)
+    fn load<S: Simd>(simd: S, from: &[Self]) -> S::F32 {
+        simd.load_f16(from)
     }
 
     #[inline(always)]
-    fn load_some<L: Lanes>(lanes: L, from: &[Self]) -> L::F32 {
-        lanes.load_half_some(from)
+    fn load_partial<S: Simd>(simd: S, from: &[Self]) -> S::F32 {
+        simd.load_f16_partial(from)
     }
 }
 
 /// Writes a head's elements of a cell as f32 to the beginning of `to`.
 #[inline(always)]
-pub(super) fn expand<L: Lanes>(
-    lanes: L,
-    table: Table<'_>,
-    head: Head,
-    cell: usize,
-    to: &mut [f32],
-) {
+pub(super) fn expand<S: Simd>(simd: S, table: Table<'_>, head: Head, cell: usize, to: &mut [f32]) {
     match table {
         Table::F32(data) => to[..head.width].copy_from_slice(head.of(data, cell)),
         Table::F16(data) => {
-            let mut from = head.of(data, cell).chunks_exact(L::WIDTH);
-            let mut to = to[..head.width].chunks_exact_mut(L::WIDTH);
+            let mut from = head.of(data, cell).chunks_exact(S::LANES);
+            let mut to = to[..head.width].chunks_exact_mut(S::LANES);
             for (from, to) in (&mut from).zip(&mut to) {
-                lanes.store(lanes.load_half(from), to);
+                simd.store(simd.load_f16(from), to);
             }
             for (&from, to) in from.remainder().iter().zip(to.into_remainder()) {
-                *to = lanes.half(from);
+                *to = simd.f16_to_f32(from);
             }
         }
         Table::Q8_0(data) => {
@@ -135,12 +129,12 @@ pub(super) fn expand<L: Lanes>(
                 .chunks_exact(Q8_0_BYTES)
                 .zip(to.chunks_exact_mut(BLOCK))
             {
-                let scale = lanes.half(block_scale(block));
+                let scale = simd.f16_to_f32(block_scale(block));
                 let mut integers = [0; BLOCK];
                 for (integer, &byte) in integers.iter_mut().zip(&block[2..]) {
                     *integer = byte as i8;
                 }
-                lanes.scale_integers(&integers, scale, to);
+                simd.dequantize(&integers, scale, to);
             }
         }
         Table::Q4_0(data) => {
@@ -149,8 +143,8 @@ pub(super) fn expand<L: Lanes>(
                 .chunks_exact(Q4_0_BYTES)
                 .zip(to.chunks_exact_mut(BLOCK))
             {
-                let scale = lanes.half(block_scale(block));
-                lanes.scale_integers(&q4_0_integers(block), scale, to);
+                let scale = simd.f16_to_f32(block_scale(block));
+                simd.dequantize(&q4_0_integers(block), scale, to);
             }
         }
     }

@@ -9,11 +9,11 @@ use std::sync::OnceLock;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use super::lanes::{Lanes, MAX_WIDTH, Task};
 use super::output::Output;
 use super::scratch::Scratch;
 use super::table::expand;
 use super::{Attention, MASKED, turn};
+use crate::simd::{self, MAX_LANES, Simd, Task};
 
 /// Queries in a tile, at most.
 pub(super) const QUERIES: usize = 128;
@@ -88,13 +88,15 @@ fn view(
     View { keys, mask }
 }
 
-impl Task for Tile<'_> {
+impl<S: Simd> Task<S> for Tile<'_> {
+    type Output = ();
+
     #[inline(always)]
-    fn run<L: Lanes>(self, lanes: L) {
+    fn run(self, simd: S) {
         let attention = self.attention;
         let (cells, width) = (attention.cells, attention.head_width);
         let rows = QUERIES.min(attention.tokens - self.first);
-        let block_rows = 2 * L::WIDTH;
+        let block_rows = 2 * S::LANES;
         let blocks = rows.div_ceil(block_rows);
         let head = attention.head(self.head);
 
@@ -109,12 +111,12 @@ impl Task for Tile<'_> {
         let (values, scores) = floats.split_at_mut(KEYS * width);
         sums.fill(0.0);
         for row in 0..rows {
-            lanes.prefetch(attention.query(self.first + row, self.head), 0, width);
+            simd::prefetch(attention.query(self.first + row, self.head), 0, width);
         }
         let ask_for = |start: usize| {
             for cell in start..cells.min(start + KEYS) {
-                attention.keys.prefetch(lanes, head, cell);
-                attention.values.prefetch(lanes, head, cell);
+                attention.keys.prefetch(head, cell);
+                attention.values.prefetch(head, cell);
             }
         };
         ask_for(0);
@@ -133,9 +135,9 @@ impl Task for Tile<'_> {
             ask_for(start + KEYS);
             for key in 0..needed {
                 let cell = start + key;
-                expand(lanes, attention.keys, head, cell, &mut keys[key * width..]);
+                expand(simd, attention.keys, head, cell, &mut keys[key * width..]);
                 expand(
-                    lanes,
+                    simd,
                     attention.values,
                     head,
                     cell,
@@ -150,28 +152,28 @@ impl Task for Tile<'_> {
                 let first = block * block_rows;
                 let queries = &queries[first * width..][..block_rows * width];
                 score(
-                    lanes,
+                    simd,
                     &keys[..count * width],
                     queries,
                     attention.scale,
                     scores,
                 );
                 for (scores, mask) in scores
-                    .chunks_exact_mut(L::WIDTH)
-                    .zip(mask.chunks_exact(L::WIDTH))
+                    .chunks_exact_mut(S::LANES)
+                    .zip(mask.chunks_exact(S::LANES))
                 {
-                    lanes.store(lanes.add(lanes.load(scores), lanes.load(mask)), scores);
+                    simd.store(simd.add(simd.load(scores), simd.load(mask)), scores);
                 }
                 let greatest = &mut greatest[first..][..block_rows];
                 let totals = &mut totals[first..][..block_rows];
                 let scores = &mut scores[..count * block_rows];
-                let corrections = weigh(lanes, scores, greatest, totals);
+                let corrections = weigh(simd, scores, greatest, totals);
                 let sums = &mut sums[first * width..][..block_rows * width];
-                mix(lanes, scores, &values[..count * width], &corrections, sums);
+                mix(simd, scores, &values[..count * width], &corrections, sums);
             }
         }
 
-        self.finish(lanes, &totals[..rows], sums);
+        self.finish::<S>(&totals[..rows], sums);
     }
 }
 
@@ -198,11 +200,11 @@ impl Tile<'_> {
 
     /// Writes sums `[blocks, width, block rows]` divided by each query's total.
     #[inline(always)]
-    fn finish<L: Lanes>(&self, lanes: L, totals: &[f32], sums: &[f32]) {
-        let (width, block_rows) = (self.attention.head_width, 2 * L::WIDTH);
+    fn finish<S: Simd>(&self, totals: &[f32], sums: &[f32]) {
+        let (width, block_rows) = (self.attention.head_width, 2 * S::LANES);
         let place = self.head * width;
         for row in 0..totals.len() {
-            self.output.prefetch(lanes, self.first + row, place, width);
+            self.output.prefetch(self.first + row, place, width);
         }
         let mut results = [[0.0; super::MAX_HEAD_WIDTH]; 4];
         for (four, totals) in totals.chunks(4).enumerate() {
@@ -225,10 +227,10 @@ impl Tile<'_> {
 
 /// Calls a register block's function for as many rows as fit, then for fewer.
 macro_rules! by_rows {
-    ($lanes:ty, $rows:expr, |$row:ident, $count:ident| $call:expr) => {{
+    ($simd:ty, $rows:expr, |$row:ident, $count:ident| $call:expr) => {{
         let (mut $row, rows) = (0, $rows);
-        by_rows!(@ <$lanes>::BLOCK_ROWS == 8, 8, rows, $row, $count, $call);
-        by_rows!(@ <$lanes>::BLOCK_ROWS == 6, 6, rows, $row, $count, $call);
+        by_rows!(@ <$simd>::MICROKERNEL_ROWS == 8, 8, rows, $row, $count, $call);
+        by_rows!(@ <$simd>::MICROKERNEL_ROWS == 6, 6, rows, $row, $count, $call);
         by_rows!(@ true, 4, rows, $row, $count, $call);
         by_rows!(@ true, 2, rows, $row, $count, $call);
         by_rows!(@ true, 1, rows, $row, $count, $call);
@@ -246,11 +248,11 @@ macro_rules! by_rows {
 
 /// Scores `[keys, queries]` of keys `[keys, width]` and queries `[width, queries]`.
 #[inline(always)]
-fn score<L: Lanes>(lanes: L, keys: &[f32], queries: &[f32], factor: f32, scores: &mut [f32]) {
-    let block_rows = 2 * L::WIDTH;
+fn score<S: Simd>(simd: S, keys: &[f32], queries: &[f32], factor: f32, scores: &mut [f32]) {
+    let block_rows = 2 * S::LANES;
     let width = queries.len() / block_rows;
-    by_rows!(L, keys.len() / width, |row, COUNT| score_rows::<L, COUNT>(
-        lanes,
+    by_rows!(S, keys.len() / width, |row, COUNT| score_rows::<S, COUNT>(
+        simd,
         &keys[row * width..],
         queries,
         factor,
@@ -260,56 +262,56 @@ fn score<L: Lanes>(lanes: L, keys: &[f32], queries: &[f32], factor: f32, scores:
 
 /// Scores of `R` keys.
 #[inline(always)]
-fn score_rows<L: Lanes, const R: usize>(
-    lanes: L,
+fn score_rows<S: Simd, const R: usize>(
+    simd: S,
     keys: &[f32],
     queries: &[f32],
     factor: f32,
     scores: &mut [f32],
 ) {
-    let block_rows = 2 * L::WIDTH;
+    let block_rows = 2 * S::LANES;
     let width = queries.len() / block_rows;
     let mut rows: [&[f32]; R] = [&[]; R];
     for (index, row) in rows.iter_mut().enumerate() {
         *row = &keys[index * width..][..width];
     }
-    let mut held = [[lanes.splat(0.0); 2]; R];
+    let mut held = [[simd.splat(0.0); 2]; R];
     for (column, queries) in (0..width).zip(queries.chunks_exact(block_rows)) {
-        let (left, right) = (lanes.load(queries), lanes.load(&queries[L::WIDTH..]));
+        let (left, right) = (simd.load(queries), simd.load(&queries[S::LANES..]));
         for (held, row) in held.iter_mut().zip(&rows) {
-            let key = lanes.splat(row[column]);
-            held[0] = lanes.fma(left, key, held[0]);
-            held[1] = lanes.fma(right, key, held[1]);
+            let key = simd.splat(row[column]);
+            held[0] = simd.fma(left, key, held[0]);
+            held[1] = simd.fma(right, key, held[1]);
         }
     }
-    let factor = lanes.splat(factor);
+    let factor = simd.splat(factor);
     for (held, scores) in held.iter().zip(scores.chunks_exact_mut(block_rows)) {
-        lanes.store(lanes.mul(held[0], factor), scores);
-        lanes.store(lanes.mul(held[1], factor), &mut scores[L::WIDTH..]);
+        simd.store(simd.mul(held[0], factor), scores);
+        simd.store(simd.mul(held[1], factor), &mut scores[S::LANES..]);
     }
 }
 
 /// Turns scores `[keys, queries]` into weights, adds them to each query's total, and gives the factor
 /// that corrects what was summed before.
 #[inline(always)]
-fn weigh<L: Lanes>(
-    lanes: L,
+fn weigh<S: Simd>(
+    simd: S,
     scores: &mut [f32],
     greatest: &mut [f32],
     totals: &mut [f32],
-) -> [f32; 2 * MAX_WIDTH] {
-    let block_rows = 2 * L::WIDTH;
-    let mut highest = [lanes.splat(f32::NEG_INFINITY); 2];
+) -> [f32; 2 * MAX_LANES] {
+    let block_rows = 2 * S::LANES;
+    let mut highest = [simd.splat(f32::NEG_INFINITY); 2];
     for scores in scores.chunks_exact(block_rows) {
-        highest[0] = lanes.max(highest[0], lanes.load(scores));
-        highest[1] = lanes.max(highest[1], lanes.load(&scores[L::WIDTH..]));
+        highest[0] = simd.max(highest[0], simd.load(scores));
+        highest[1] = simd.max(highest[1], simd.load(&scores[S::LANES..]));
     }
-    let mut tile_greatest = [0.0f32; 2 * MAX_WIDTH];
-    lanes.store(highest[0], &mut tile_greatest);
-    lanes.store(highest[1], &mut tile_greatest[L::WIDTH..]);
-    let mut corrections = [0.0f32; 2 * MAX_WIDTH];
+    let mut tile_greatest = [0.0f32; 2 * MAX_LANES];
+    simd.store(highest[0], &mut tile_greatest);
+    simd.store(highest[1], &mut tile_greatest[S::LANES..]);
+    let mut corrections = [0.0f32; 2 * MAX_LANES];
     // What is subtracted from scores; a query that sees nothing yet has no number for it.
-    let mut negative = [0.0f32; 2 * MAX_WIDTH];
+    let mut negative = [0.0f32; 2 * MAX_LANES];
     let mut corrected = false;
     for lane in 0..block_rows {
         let old = greatest[lane];
@@ -322,51 +324,51 @@ fn weigh<L: Lanes>(
         negative[lane] = if new == f32::NEG_INFINITY { 0.0 } else { -new };
     }
     if corrected {
-        lanes.exp_as_libm(&mut corrections[..block_rows]);
+        simd.exp_libm(&mut corrections[..block_rows]);
     } else {
         corrections.fill(1.0);
     }
     for half in 0..2 {
-        let first = half * L::WIDTH;
-        let negative = lanes.load(&negative[first..]);
-        let mut groups = [lanes.splat(0.0); KEYS / 8];
+        let first = half * S::LANES;
+        let negative = simd.load(&negative[first..]);
+        let mut groups = [simd.splat(0.0); KEYS / 8];
         let mut group_count = 0;
         for (group, scores) in groups
             .iter_mut()
-            .zip(scores.chunks_mut(L::WIDTH * block_rows))
+            .zip(scores.chunks_mut(S::LANES * block_rows))
         {
-            let mut weights = [lanes.splat(0.0); MAX_WIDTH];
+            let mut weights = [simd.splat(0.0); MAX_LANES];
             for (weight, scores) in weights.iter_mut().zip(scores.chunks_exact_mut(block_rows)) {
-                *weight = lanes.exp(lanes.add(lanes.load(&scores[first..]), negative));
-                lanes.store(*weight, &mut scores[first..]);
+                *weight = simd.exp(simd.add(simd.load(&scores[first..]), negative));
+                simd.store(*weight, &mut scores[first..]);
             }
-            let mut count = L::WIDTH / 2;
+            let mut count = S::LANES / 2;
             while count > 0 {
                 for index in 0..count {
-                    weights[index] = lanes.add(weights[index], weights[index + count]);
+                    weights[index] = simd.add(weights[index], weights[index + count]);
                 }
                 count /= 2;
             }
             *group = weights[0];
             group_count += 1;
         }
-        let total = lanes.mul(
-            lanes.load(&totals[first..]),
-            lanes.load(&corrections[first..]),
+        let total = simd.mul(
+            simd.load(&totals[first..]),
+            simd.load(&corrections[first..]),
         );
-        let total = lanes.add_in_f64(total, &groups[..group_count]);
-        lanes.store(total, &mut totals[first..]);
+        let total = simd.add_in_f64(total, &groups[..group_count]);
+        simd.store(total, &mut totals[first..]);
     }
     corrections
 }
 
 /// Corrects sums `[width, queries]` and adds values `[keys, width]` by weights `[keys, queries]`.
 #[inline(always)]
-fn mix<L: Lanes>(lanes: L, weights: &[f32], values: &[f32], corrections: &[f32], sums: &mut [f32]) {
-    let block_rows = 2 * L::WIDTH;
+fn mix<S: Simd>(simd: S, weights: &[f32], values: &[f32], corrections: &[f32], sums: &mut [f32]) {
+    let block_rows = 2 * S::LANES;
     let width = sums.len() / block_rows;
-    by_rows!(L, width, |row, COUNT| mix_rows::<L, COUNT>(
-        lanes,
+    by_rows!(S, width, |row, COUNT| mix_rows::<S, COUNT>(
+        simd,
         weights,
         values,
         width,
@@ -378,8 +380,8 @@ fn mix<L: Lanes>(lanes: L, weights: &[f32], values: &[f32], corrections: &[f32],
 
 /// Sums of `R` columns of values, from column `first` on.
 #[inline(always)]
-fn mix_rows<L: Lanes, const R: usize>(
-    lanes: L,
+fn mix_rows<S: Simd, const R: usize>(
+    simd: S,
     weights: &[f32],
     values: &[f32],
     width: usize,
@@ -387,29 +389,26 @@ fn mix_rows<L: Lanes, const R: usize>(
     corrections: &[f32],
     sums: &mut [f32],
 ) {
-    let block_rows = 2 * L::WIDTH;
-    let (left, right) = (
-        lanes.load(corrections),
-        lanes.load(&corrections[L::WIDTH..]),
-    );
-    let mut held = [[lanes.splat(0.0); 2]; R];
+    let block_rows = 2 * S::LANES;
+    let (left, right) = (simd.load(corrections), simd.load(&corrections[S::LANES..]));
+    let mut held = [[simd.splat(0.0); 2]; R];
     for (held, sums) in held.iter_mut().zip(sums.chunks_exact(block_rows)) {
-        held[0] = lanes.mul(lanes.load(sums), left);
-        held[1] = lanes.mul(lanes.load(&sums[L::WIDTH..]), right);
+        held[0] = simd.mul(simd.load(sums), left);
+        held[1] = simd.mul(simd.load(&sums[S::LANES..]), right);
     }
     for (weights, values) in weights
         .chunks_exact(block_rows)
         .zip(values.chunks_exact(width))
     {
-        let (left, right) = (lanes.load(weights), lanes.load(&weights[L::WIDTH..]));
+        let (left, right) = (simd.load(weights), simd.load(&weights[S::LANES..]));
         for (held, &value) in held.iter_mut().zip(&values[first..][..R]) {
-            let value = lanes.splat(value);
-            held[0] = lanes.fma(left, value, held[0]);
-            held[1] = lanes.fma(right, value, held[1]);
+            let value = simd.splat(value);
+            held[0] = simd.fma(left, value, held[0]);
+            held[1] = simd.fma(right, value, held[1]);
         }
     }
     for (held, sums) in held.iter().zip(sums.chunks_exact_mut(block_rows)) {
-        lanes.store(held[0], sums);
-        lanes.store(held[1], &mut sums[L::WIDTH..]);
+        simd.store(held[0], sums);
+        simd.store(held[1], &mut sums[S::LANES..]);
     }
 }

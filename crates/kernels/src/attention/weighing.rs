@@ -1,14 +1,11 @@
 //! Scores become weights, and weighted values are added: what rows have come to so far, a block of keys at a time. Knows no
 //! query and no mask.
 
-use super::lanes::{Lanes, Task};
 use super::table::{Head, Number};
+use crate::simd::{self, MAX_INTERLEAVE, Simd, Task};
 
 /// Keys whose weights are computed together.
 pub(super) const KEYS: usize = 64;
-
-/// Most heads that are computed side by side: each waits for its own last result.
-pub(super) const HEADS: usize = 3;
 
 /// What rows of neighbouring heads have come to so far.
 pub(super) struct State<'a> {
@@ -26,7 +23,7 @@ pub(super) struct State<'a> {
 pub(super) struct Scored<'a> {
     /// At most [`KEYS`].
     pub(super) cells: &'a [u32],
-    /// `[heads]`, of one head or [`Lanes::HEADS`]: the cells' scores; −∞ behind them.
+    /// `[heads]`, of one head or [`Simd::INTERLEAVE`]: the cells' scores; −∞ behind them.
     pub(super) scores: &'a mut [[f32; KEYS]],
     /// Whether sums are corrected once for all cells, instead of whenever a score exceeds all before it.
     pub(super) at_once: bool,
@@ -41,17 +38,19 @@ pub(super) struct Weighing<'a, T, const HALF: bool> {
     pub(super) scored: Scored<'a>,
 }
 
-impl<T: Number, const HALF: bool> Task for Weighing<'_, T, HALF> {
+impl<S: Simd, T: Number, const HALF: bool> Task<S> for Weighing<'_, T, HALF> {
+    type Output = ();
+
     #[inline(always)]
-    fn run<L: Lanes>(self, lanes: L) {
+    fn run(self, simd: S) {
         if self.scored.at_once {
-            self.together(lanes);
+            self.together(simd);
             return;
         }
-        if L::HEADS == HEADS && self.scored.scores.len() == HEADS {
-            self.one_by_one::<L, HEADS>(lanes);
+        if S::INTERLEAVE == MAX_INTERLEAVE && self.scored.scores.len() == MAX_INTERLEAVE {
+            self.one_by_one::<S, MAX_INTERLEAVE>(simd);
         } else {
-            self.one_by_one::<L, 1>(lanes);
+            self.one_by_one::<S, 1>(simd);
         }
     }
 }
@@ -60,7 +59,7 @@ impl<T: Number, const HALF: bool> Weighing<'_, T, HALF> {
     /// As ggml does: one cell after the other.
     #[inline(always)]
     #[expect(clippy::needless_range_loop, reason = "one index for several arrays")]
-    fn one_by_one<L: Lanes, const N: usize>(self, lanes: L) {
+    fn one_by_one<S: Simd, const N: usize>(self, simd: S) {
         let values = self.values;
         let Scored {
             cells,
@@ -80,9 +79,9 @@ impl<T: Number, const HALF: bool> Weighing<'_, T, HALF> {
         // becomes the factor for the sums so far.
         let exceeding = less_the_greatest(weights, count, greatest);
         for weights in &mut *weights {
-            lanes.exp_as_libm(&mut weights[..count]);
+            simd.exp_libm(&mut weights[..count]);
         }
-        add_weights(lanes, weights, count, &exceeding, totals);
+        add_weights(simd, weights, count, &exceeding, totals);
 
         let any = exceeding.iter().fold(0, |any, bits| any | bits);
         let mut start = 0;
@@ -92,7 +91,7 @@ impl<T: Number, const HALF: bool> Weighing<'_, T, HALF> {
                 for row in 0..N {
                     if exceeding[row] >> start & 1 == 1 {
                         let sums = &mut state.sums[row * state.padded..][..state.padded];
-                        scale::<L, HALF>(lanes, sums, weights[row][start]);
+                        scale::<S, HALF>(simd, sums, weights[row][start]);
                         weights[row][start] = 1.0;
                     }
                 }
@@ -101,12 +100,12 @@ impl<T: Number, const HALF: bool> Weighing<'_, T, HALF> {
                 end += 1;
             }
             let cells = &cells[start..end];
-            if N > 1 && values.head.width == 4 * L::WIDTH {
+            if N > 1 && values.head.width == 4 * S::LANES {
                 let (sums, padded) = (&mut *state.sums, state.padded);
-                values.add::<L, HALF, N, 4>(lanes, cells, sums, padded, weights, start);
+                values.add::<S, HALF, N, 4>(simd, cells, sums, padded, weights, start);
             } else {
                 for row in 0..N {
-                    lanes.run(Adding::<_, HALF> {
+                    simd.vectorize(Adding::<_, HALF> {
                         values: values.of_head(row),
                         cells,
                         weights: &weights[row],
@@ -121,7 +120,7 @@ impl<T: Number, const HALF: bool> Weighing<'_, T, HALF> {
 
     /// Corrects once for the greatest score.
     #[inline(always)]
-    fn together<L: Lanes>(self, lanes: L) {
+    fn together<S: Simd>(self, simd: S) {
         let values = self.values;
         let Scored {
             cells,
@@ -145,21 +144,21 @@ impl<T: Number, const HALF: bool> Weighing<'_, T, HALF> {
                 continue;
             }
             let mut correction = [*greatest - highest];
-            lanes.exp_as_libm(&mut correction);
+            simd.exp_libm(&mut correction);
             let [correction] = correction;
             *greatest = highest;
-            let negative = lanes.splat(-highest);
-            let mut sum = lanes.splat(0.0);
-            for vector in weights.chunks_exact_mut(L::WIDTH) {
-                let exponentials = lanes.exp(lanes.add(lanes.load(vector), negative));
-                lanes.store(exponentials, vector);
-                sum = lanes.add(sum, exponentials);
+            let negative = simd.splat(-highest);
+            let mut sum = simd.splat(0.0);
+            for vector in weights.chunks_exact_mut(S::LANES) {
+                let exponentials = simd.exp(simd.add(simd.load(vector), negative));
+                simd.store(exponentials, vector);
+                sum = simd.add(sum, exponentials);
             }
-            *total = lanes.fma_one(*total, correction, lanes.sum(sum));
+            *total = simd.fma_scalar(*total, correction, simd.reduce_add(sum));
             if correction != 1.0 {
-                scale::<L, false>(lanes, sums, correction);
+                scale::<S, false>(simd, sums, correction);
             }
-            lanes.run(Adding::<_, false> {
+            simd.vectorize(Adding::<_, false> {
                 values: values.of_head(row),
                 cells,
                 weights,
@@ -180,10 +179,12 @@ struct Adding<'a, T, const HALF: bool> {
     sums: &'a mut [f32],
 }
 
-impl<T: Number, const HALF: bool> Task for Adding<'_, T, HALF> {
+impl<S: Simd, T: Number, const HALF: bool> Task<S> for Adding<'_, T, HALF> {
+    type Output = ();
+
     /// As many columns at a time as sums fit into registers.
     #[inline(always)]
-    fn run<L: Lanes>(self, lanes: L) {
+    fn run(self, simd: S) {
         let Self {
             values,
             cells,
@@ -197,18 +198,18 @@ impl<T: Number, const HALF: bool> Task for Adding<'_, T, HALF> {
             ($vectors:literal, $width:expr) => {{
                 let part = values.part(column, $width);
                 let sums = &mut sums[column..];
-                part.add::<L, HALF, 1, $vectors>(lanes, cells, sums, 0, weights, start);
+                part.add::<S, HALF, 1, $vectors>(simd, cells, sums, 0, weights, start);
                 column += $width;
             }};
         }
-        while column + 8 * L::WIDTH <= values.head.width {
-            add!(8, 8 * L::WIDTH);
+        while column + 8 * S::LANES <= values.head.width {
+            add!(8, 8 * S::LANES);
         }
-        while column + 4 * L::WIDTH <= values.head.width {
-            add!(4, 4 * L::WIDTH);
+        while column + 4 * S::LANES <= values.head.width {
+            add!(4, 4 * S::LANES);
         }
         while column < values.head.width {
-            add!(1, L::WIDTH.min(values.head.width - column));
+            add!(1, S::LANES.min(values.head.width - column));
         }
     }
 }
@@ -251,8 +252,8 @@ fn less_the_greatest<const N: usize>(
     clippy::needless_range_loop,
     reason = "one index for several arrays, the row within"
 )]
-fn add_weights<L: Lanes, const N: usize>(
-    lanes: L,
+fn add_weights<S: Simd, const N: usize>(
+    simd: S,
     weights: &[[f32; KEYS]; N],
     count: usize,
     exceeding: &[u64; N],
@@ -263,7 +264,7 @@ fn add_weights<L: Lanes, const N: usize>(
         for row in 0..N {
             let weight = weights[row][index];
             sums[row] = if exceeding[row] >> index & 1 == 1 {
-                lanes.fma_one(sums[row], weight, 1.0)
+                simd.fma_scalar(sums[row], weight, 1.0)
             } else {
                 sums[row] + weight
             };
@@ -274,14 +275,14 @@ fn add_weights<L: Lanes, const N: usize>(
 
 /// Multiplies whole vectors.
 #[inline(always)]
-fn scale<L: Lanes, const HALF: bool>(lanes: L, sums: &mut [f32], factor: f32) {
-    let factor = lanes.splat(factor);
-    for vector in sums.chunks_exact_mut(L::WIDTH) {
-        let mut scaled = lanes.mul(lanes.load(vector), factor);
+fn scale<S: Simd, const HALF: bool>(simd: S, sums: &mut [f32], factor: f32) {
+    let factor = simd.splat(factor);
+    for vector in sums.chunks_exact_mut(S::LANES) {
+        let mut scaled = simd.mul(simd.load(vector), factor);
         if HALF {
-            scaled = lanes.round_to_half(scaled);
+            scaled = simd.round_to_f16(scaled);
         }
-        lanes.store(scaled, vector);
+        simd.store(scaled, vector);
     }
 }
 
@@ -330,39 +331,39 @@ impl<'a, T: Number> Values<'a, T> {
 
     /// Adds weighted values of `N` heads in `VECTORS` vectors of columns, of which a single one may be short.
     #[inline(always)]
-    fn add<L: Lanes, const HALF: bool, const N: usize, const VECTORS: usize>(
+    fn add<S: Simd, const HALF: bool, const N: usize, const VECTORS: usize>(
         self,
-        lanes: L,
+        simd: S,
         cells: &[u32],
         sums: &mut [f32],
         padded: usize,
         weights: &[[f32; KEYS]; N],
         start: usize,
     ) {
-        let mut held = [[lanes.splat(0.0); VECTORS]; N];
+        let mut held = [[simd.splat(0.0); VECTORS]; N];
         for row in 0..N {
             for vector in 0..VECTORS {
-                held[row][vector] = lanes.load(&sums[row * padded + vector * L::WIDTH..]);
+                held[row][vector] = simd.load(&sums[row * padded + vector * S::LANES..]);
             }
         }
         for (index, &cell) in cells.iter().enumerate() {
             let cell = cell as usize;
             if cell < self.until {
                 let place = (cell + KEYS) * self.head.row + self.head.first;
-                lanes.prefetch(self.numbers, place, N * VECTORS * L::WIDTH);
+                simd::prefetch(self.numbers, place, N * VECTORS * S::LANES);
             }
             for row in 0..N {
                 let values = self.of_head(row).head.of(self.numbers, cell);
-                let weight = lanes.splat(weights[row][start + index]);
+                let weight = simd.splat(weights[row][start + index]);
                 for vector in 0..VECTORS {
                     let value = if VECTORS == 1 {
-                        T::load_some(lanes, values)
+                        T::load_partial(simd, values)
                     } else {
-                        T::load(lanes, &values[vector * L::WIDTH..])
+                        T::load(simd, &values[vector * S::LANES..])
                     };
-                    let mut sum = lanes.fma(value, weight, held[row][vector]);
+                    let mut sum = simd.fma(value, weight, held[row][vector]);
                     if HALF {
-                        sum = lanes.round_to_half(sum);
+                        sum = simd.round_to_f16(sum);
                     }
                     held[row][vector] = sum;
                 }
@@ -370,8 +371,8 @@ impl<'a, T: Number> Values<'a, T> {
         }
         for row in 0..N {
             for vector in 0..VECTORS {
-                let to = &mut sums[row * padded + vector * L::WIDTH..];
-                lanes.store(held[row][vector], to);
+                let to = &mut sums[row * padded + vector * S::LANES..];
+                simd.store(held[row][vector], to);
             }
         }
     }

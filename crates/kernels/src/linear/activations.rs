@@ -10,10 +10,10 @@ use super::matrix::Format;
 use super::rounded::Avx2;
 use super::rounded::{Portable, Round};
 use super::short_sums;
-use crate::halves as conversion;
-use crate::pool::Pool;
 #[cfg(target_arch = "x86_64")]
-use crate::processor::may_use;
+use crate::cpu_features::is_allowed;
+use crate::f16_convert;
+use crate::pool::Pool;
 use crate::shared::Parts;
 use crate::wide;
 
@@ -201,8 +201,8 @@ fn halves_body(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) {
             if AS_THEY_ARE {
                 expanded.copy_from_slice(x);
             } else {
-                conversion::round(x, rounded);
-                conversion::expand(rounded, expanded);
+                f16_convert::from_f32(x, rounded);
+                f16_convert::to_f32(rounded, expanded);
             }
             let first = block * BLOCK;
             if tokens < COLUMN_BY_COLUMN {
@@ -236,7 +236,7 @@ macro_rules! rounding {
                     // SAFETY: AVX2 is there.
                     unsafe { $body::<Avx2>($($argument),*) };
                 }
-                if may_use("avx2") && may_use("f16c") {
+                if is_allowed("avx2") && is_allowed("f16c") {
                     // SAFETY: the processor has both, as just asked.
                     return unsafe { avx2($($argument),*) };
                 }

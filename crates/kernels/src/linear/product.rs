@@ -121,7 +121,7 @@ pub(super) fn multiply_with(
     let per_chunk = panels_per_chunk(matrix.shape, kernels, tokens, count, pool.threads());
     if let Some((next, bytes)) = matrix.next().filter(|_| tokens < COLUMN_BY_COLUMN) {
         let per_chunk = panels_per_chunk(next, kernels, tokens, count, pool.threads());
-        pool.expect(bytes, per_chunk * next.panel_bytes());
+        pool.prefetch(bytes, per_chunk * next.panel_bytes());
     }
     let product = Product {
         kernels,

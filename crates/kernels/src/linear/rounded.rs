@@ -172,7 +172,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::processor::may_use;
+    use crate::cpu_features::is_allowed;
 
     /// Any f32, and often such as activations are.
     fn number() -> impl Strategy<Value = f32> {
@@ -191,7 +191,7 @@ mod tests {
             x in prop::array::uniform32(number()),
             factor in prop_oneof![-1.0f32..1.0, Just(0.0), Just(f32::INFINITY)],
         ) {
-            if !may_use("avx2") {
+            if !is_allowed("avx2") {
                 println!("skipped: the processor has no AVX2");
                 return Ok(());
             }

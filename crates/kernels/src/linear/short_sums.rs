@@ -6,7 +6,7 @@
 use half::f16;
 
 use super::rounded::largest;
-use crate::halves;
+use crate::f16_convert;
 
 /// Products that are added in half precision.
 pub(super) const CHAIN: usize = 4;
@@ -53,7 +53,7 @@ pub(super) fn activations(x: &[f32], columns: usize, tokens: usize, bound: i32, 
             for (scaled, x) in scaled.iter_mut().zip(x) {
                 *scaled = x * factor;
             }
-            halves::round(&scaled, &mut rounded);
+            f16_convert::from_f32(&scaled, &mut rounded);
             for (output, half) in output.as_chunks_mut().0.iter_mut().zip(rounded) {
                 *output = half.to_ne_bytes();
             }

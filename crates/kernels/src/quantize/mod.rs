@@ -8,7 +8,7 @@
 mod minimum;
 mod symmetric;
 
-use super::wide;
+use crate::simd::{Task, autovectorize};
 
 /// Numbers in a super-block.
 const SUPER_BLOCK: usize = 256;
@@ -16,19 +16,40 @@ const SUPER_BLOCK: usize = 256;
 /// Quantizes whole super-blocks: numbers in, bytes out.
 pub type Quantizer = fn(&[f32], &mut [u8]);
 
-wide! {
-    /// `q4_k`: groups of 32 with a scale and a minimum, 4 bits a number.
-    pub fn q4_k(source: &[f32], target: &mut [u8]) = minimum::q4_k
+/// Declares a quantizer from the function that holds its loops.
+macro_rules! quantizer {
+    ($(#[$attribute:meta])* $name:ident = $body:path) => {
+        $(#[$attribute])*
+        pub fn $name(source: &[f32], target: &mut [u8]) {
+            struct Quantize<'a>(&'a [f32], &'a mut [u8]);
+
+            impl<S> Task<S> for Quantize<'_> {
+                type Output = ();
+
+                #[inline(always)]
+                fn run(self, _: S) {
+                    $body(self.0, self.1);
+                }
+            }
+
+            autovectorize(Quantize(source, target));
+        }
+    };
 }
 
-wide! {
-    /// `q5_k`: groups of 32 with a scale and a minimum, 5 bits a number.
-    pub fn q5_k(source: &[f32], target: &mut [u8]) = minimum::q5_k
+quantizer! {
+    /// `q4_k`: groups of 32 values with a scale and a minimum, 4 bits a value.
+    q4_k = minimum::q4_k
 }
 
-wide! {
-    /// `q6_k`: groups of 16 with a scale, 6 bits a number.
-    pub fn q6_k(source: &[f32], target: &mut [u8]) = symmetric::q6_k
+quantizer! {
+    /// `q5_k`: groups of 32 values with a scale and a minimum, 5 bits a value.
+    q5_k = minimum::q5_k
+}
+
+quantizer! {
+    /// `q6_k`: groups of 16 values with a scale, 6 bits a value.
+    q6_k = symmetric::q6_k
 }
 
 /// `source` with the numbers of one place in all groups side by side: `[places, groups]`.

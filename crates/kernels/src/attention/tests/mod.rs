@@ -1,13 +1,12 @@
-mod exponentials;
 mod properties;
 
 use half::f16;
 
-use super::lanes::{BLOCK, Lanes, Q4_0_BYTES, Q8_0_BYTES};
 use super::output::Output;
 use super::table::quantize_q8_0;
-use super::{Attention, Instructions, Queries, Schedule, Table, attend_with};
+use super::{Attention, InstructionSet, Queries, Schedule, Table, attend_with};
 use crate::pool::Pool;
+use crate::simd::{BLOCK, Q4_0_BYTES, Q8_0_BYTES, Simd};
 
 /// Types of a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,10 +215,10 @@ impl Case {
         }
     }
 
-    fn result(&self, instructions: Instructions, threads: usize) -> Vec<f32> {
+    fn result(&self, instruction_set: InstructionSet, threads: usize) -> Vec<f32> {
         let mut output = vec![f32::NAN; self.tokens * self.width()];
         attend_with(
-            instructions,
+            instruction_set,
             &self.attention(),
             &Pool::new(threads),
             &mut output,
@@ -228,13 +227,13 @@ impl Case {
     }
 
     /// The result by particular vectors, the chunks in reverse order.
-    fn result_by<L: Lanes>(&self, lanes: L) -> Vec<f32> {
+    fn result_by<S: Simd>(&self, simd: S) -> Vec<f32> {
         let mut output = vec![f32::NAN; self.tokens * self.width()];
         let attention = self.attention();
         let schedule = Schedule::new(&attention, 3).unwrap();
         let places: Output<'_> = schedule.output(&mut output);
         for chunk in (0..schedule.chunks()).rev() {
-            lanes.run(schedule.work(chunk, &places));
+            simd.vectorize(schedule.work(chunk, &places));
         }
         output
     }
@@ -275,14 +274,14 @@ impl Case {
     }
 }
 
-/// The instructions that this processor has.
-fn available() -> Vec<Instructions> {
-    let best = Instructions::best();
+/// The instruction sets that this processor has.
+fn available() -> Vec<InstructionSet> {
+    let best = InstructionSet::detect();
     #[cfg(target_arch = "x86_64")]
-    if best == Instructions::Avx512 {
-        return vec![Instructions::Portable, Instructions::Avx2, best];
+    if best == InstructionSet::Avx512 {
+        return vec![InstructionSet::Portable, InstructionSet::Avx2, best];
     }
-    let mut all = vec![Instructions::Portable, best];
+    let mut all = vec![InstructionSet::Portable, best];
     all.dedup();
     all
 }

@@ -2,14 +2,14 @@
 
 use half::f16;
 
-#[cfg(target_arch = "aarch64")]
-use super::super::aarch64::Neon;
 use super::super::attend;
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-use super::super::lanes::Portable;
+use super::{Case, Elements, InstructionSet, KINDS, Kind, Pool, Sight, available, difference};
+#[cfg(target_arch = "aarch64")]
+use crate::simd::Neon;
 #[cfg(target_arch = "x86_64")]
-use super::super::x86::{Avx2, Avx512};
-use super::{Case, Elements, Instructions, KINDS, Kind, Pool, Sight, available, difference};
+use crate::simd::{Avx2, Avx512};
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use crate::simd::{Portable, Token};
 
 /// Shapes: tokens, cells, heads, head width.
 const SHAPES: &[[usize; 4]] = &[
@@ -61,15 +61,15 @@ fn tolerance(kind: Kind, tokens: usize) -> f64 {
 
 #[test]
 fn results_are_the_formulas() {
-    for instructions in available() {
+    for instruction_set in available() {
         let mut worst = KINDS.map(|_| (0.0, String::new()));
         for (name, kind, case) in cases() {
-            let found = case.result(instructions, 1);
+            let found = case.result(instruction_set, 1);
             let difference = difference(&found, &case.reference());
             let limit = tolerance(kind, case.tokens);
             assert!(
                 difference < limit,
-                "{instructions:?} {name}: {difference:e}"
+                "{instruction_set:?} {name}: {difference:e}"
             );
             let worst = &mut worst[kind as usize];
             if difference > worst.0 {
@@ -77,7 +77,7 @@ fn results_are_the_formulas() {
             }
         }
         for (difference, name) in worst {
-            println!("{instructions:?}: largest difference {difference:.2e} ({name})");
+            println!("{instruction_set:?}: largest difference {difference:.2e} ({name})");
         }
     }
 }
@@ -86,12 +86,12 @@ fn results_are_the_formulas() {
 #[test]
 fn vectors_give_the_bits_of_the_portable_version() {
     for (name, _, case) in cases() {
-        if let Some(lanes) = Avx2::detect() {
-            let (found, expected) = (case.result_by(lanes), case.result_by(Portable::<8, true>));
+        if let Some(simd) = Avx2::detect() {
+            let (found, expected) = (case.result_by(simd), case.result_by(Portable::<8, true>));
             assert!(same_bits(&found, &expected), "AVX2: {name}");
         }
-        if let Some(lanes) = Avx512::detect() {
-            let (found, expected) = (case.result_by(lanes), case.result_by(Portable::<16, true>));
+        if let Some(simd) = Avx512::detect() {
+            let (found, expected) = (case.result_by(simd), case.result_by(Portable::<16, true>));
             assert!(same_bits(&found, &expected), "AVX-512: {name}");
         }
     }
@@ -101,8 +101,8 @@ fn vectors_give_the_bits_of_the_portable_version() {
 #[test]
 fn vectors_give_the_bits_of_the_portable_version() {
     for (name, _, case) in cases() {
-        if let Some(lanes) = Neon::detect() {
-            let (found, expected) = (case.result_by(lanes), case.result_by(Portable::<8, true>));
+        if let Some(simd) = Neon::detect() {
+            let (found, expected) = (case.result_by(simd), case.result_by(Portable::<8, true>));
             assert!(same_bits(&found, &expected), "NEON: {name}");
         }
     }
@@ -118,7 +118,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
         let mut alone = vec![f32::NAN; case.tokens * case.width()];
         attend(&case.attention(), &Pool::new(1), &mut alone);
         for threads in [2, 5, 16] {
-            let found = case.result(Instructions::best(), threads);
+            let found = case.result(InstructionSet::detect(), threads);
             assert!(same_bits(&found, &alone), "{name}, {threads} threads");
         }
     }
@@ -131,7 +131,7 @@ fn a_token_gets_the_same_bits_alone_and_among_others() {
     for kind in KINDS {
         for cells in [96, 480, 512, 544, 1024] {
             let together = Case::new(kind, [tokens, cells, 3, 64], Sight::Unfilled(unused), 5);
-            let found = together.result(Instructions::best(), 1);
+            let found = together.result(InstructionSet::detect(), 1);
             let width = together.width();
             for token in 0..tokens {
                 // Decoded alone, the mask ends at the step of 32 behind the token.
@@ -141,7 +141,7 @@ fn a_token_gets_the_same_bits_alone_and_among_others() {
                 alone.cells = seen.next_multiple_of(32);
                 alone.queries = together.queries[token * 3 * width..][..3 * width].to_vec();
                 alone.mask = together.mask[token * cells..][..alone.cells].to_vec();
-                let alone = alone.result(Instructions::best(), 2);
+                let alone = alone.result(InstructionSet::detect(), 2);
                 let expected = &found[token * width..][..width];
                 assert!(
                     same_bits(&alone, expected),
@@ -159,8 +159,8 @@ fn a_token_that_sees_nothing_gets_zeros() {
             let mut case = Case::new(kind, [tokens, 544, 2, 32], Sight::Causal, 9);
             let last = (tokens - 1) * case.cells;
             case.mask[last..].fill(f16::NEG_INFINITY);
-            for instructions in available() {
-                let found = case.result(instructions, 1);
+            for instruction_set in available() {
+                let found = case.result(instruction_set, 1);
                 let (others, last) = found.split_at((tokens - 1) * case.width());
                 assert!(
                     last.iter().all(|&number| number == 0.0),
@@ -181,7 +181,7 @@ fn hidden_cells_do_not_matter_and_seen_ones_do() {
     for tokens in [1, 70] {
         let mut case = Case::new(Kind::F32, [tokens, 128, 2, 32], Sight::Unfilled(28), 3);
         let width = case.width();
-        let before = case.result(Instructions::best(), 1);
+        let before = case.result(InstructionSet::detect(), 1);
         let fill = |elements: &mut Elements, cell: usize, number: f32| {
             if let Elements::F32(data) = elements {
                 data[cell * width..][..width].fill(number);
@@ -192,11 +192,11 @@ fn hidden_cells_do_not_matter_and_seen_ones_do() {
             fill(&mut case.values, cell, -1e30);
         }
         assert!(
-            same_bits(&case.result(Instructions::best(), 1), &before),
+            same_bits(&case.result(InstructionSet::detect(), 1), &before),
             "{tokens} tokens"
         );
         fill(&mut case.values, 0, f32::NAN);
-        let found = case.result(Instructions::best(), 1);
+        let found = case.result(InstructionSet::detect(), 1);
         assert!(
             found.iter().all(|number| number.is_nan()),
             "{tokens} tokens"
@@ -215,10 +215,10 @@ fn extreme_scores_are_weighed_rightly() {
                     *query *= factor;
                 }
                 let expected = case.reference();
-                for instructions in available() {
-                    let found = case.result(instructions, 1);
+                for instruction_set in available() {
+                    let found = case.result(instruction_set, 1);
                     let finite = found.iter().all(|number| number.is_finite());
-                    assert!(finite, "{instructions:?} {kind:?} {tokens} {factor}");
+                    assert!(finite, "{instruction_set:?} {kind:?} {tokens} {factor}");
                     // Steep weights multiply the roundings of queries and scores.
                     let limit = if factor == 0.0 { 2e-3 } else { 1.5 };
                     let difference = difference(&found, &expected);

@@ -7,7 +7,7 @@ use std::arch::asm;
 
 use super::super::short_sums::{CHAIN, STEP};
 use super::{Job, Vectors};
-use crate::halves::neon::{expand_high, expand_low};
+use crate::simd::neon::{f16_to_f32_high, f16_to_f32_low};
 
 /// See [`Kernel`](super::Kernel): a dot product for each row and token.
 #[inline(always)]
@@ -106,8 +106,8 @@ unsafe fn add<const TOKENS: usize, const ROWS: usize, const LENGTH: usize>(
                     chain = multiply_add(chain, weights[index], x[token][index]);
                 }
                 let [low, high] = &mut sums[token][row];
-                *low = vaddq_f32(*low, expand_low(chain));
-                *high = vaddq_f32(*high, expand_high(chain));
+                *low = vaddq_f32(*low, f16_to_f32_low(chain));
+                *high = vaddq_f32(*high, f16_to_f32_high(chain));
             }
         }
     }

@@ -23,12 +23,11 @@ mod q8_0;
 mod vectors;
 
 use std::arch::aarch64::*;
-use std::arch::is_aarch64_feature_detected;
 
 use super::kernel::{Count, Expansion, Job, Kernel};
 use super::matrix::Format;
-use crate::halves::neon::{expand_high, expand_low};
-use crate::processor::may_use;
+use crate::simd::neon::{f16_to_f32_high, f16_to_f32_low};
+use crate::simd::{self, Token};
 use vectors::{Dotprod, Neon, Rows, Vectors};
 
 /// Sets of instructions with kernels, the best first.
@@ -42,9 +41,9 @@ pub(crate) enum InstructionSet {
 impl InstructionSet {
     /// Those that this processor has.
     pub(super) fn available() -> impl Iterator<Item = Self> {
-        let neon = is_aarch64_feature_detected!("neon");
-        let dotprod = neon && may_use("dotprod");
-        let halves = dotprod && may_use("fp16");
+        let neon = simd::Neon::detect().is_some();
+        let dotprod = simd::NeonDotprod::detect().is_some();
+        let halves = simd::NeonFp16::detect().is_some();
         [
             (Self::Halves, halves),
             (Self::Dotprod, dotprod),
@@ -115,7 +114,7 @@ impl InstructionSet {
 unsafe fn eight_halves(place: *const u8) -> [float32x4_t; 2] {
     // SAFETY: the caller has 16 bytes.
     let halves = unsafe { vld1q_u16(place.cast()) };
-    [expand_low(halves), expand_high(halves)]
+    [f16_to_f32_low(halves), f16_to_f32_high(halves)]
 }
 
 /// 32 bytes at `place`.

@@ -32,7 +32,7 @@ use std::arch::x86_64::*;
 
 use super::kernel::{Count, Expansion, Job, Kernel};
 use super::matrix::Format;
-use crate::processor::may_use;
+use crate::simd::{self, Token};
 use vectors::{Avx2, Two, Vectors, Vnni};
 
 /// Sets of instructions with kernels, the best first.
@@ -45,12 +45,8 @@ pub(crate) enum InstructionSet {
 impl InstructionSet {
     /// Those that this processor has.
     pub(super) fn available() -> impl Iterator<Item = Self> {
-        let avx2 = may_use("avx2") && may_use("fma") && may_use("f16c");
-        let vnni = avx2
-            && may_use("avx512f")
-            && may_use("avx512bw")
-            && may_use("avx512vl")
-            && may_use("avx512vnni");
+        let avx2 = simd::Avx2::detect().is_some();
+        let vnni = simd::Avx512Vnni::detect().is_some();
         [(Self::Vnni, vnni), (Self::Avx2, avx2)]
             .into_iter()
             .filter_map(|(set, there)| there.then_some(set))

@@ -1,10 +1,10 @@
 //! Both ways to compute e^x.
 
 #[cfg(target_arch = "aarch64")]
-use super::super::aarch64::Neon;
-use super::super::lanes::{Fallback, Lanes, Portable, Task};
+use super::Neon;
 #[cfg(target_arch = "x86_64")]
-use super::super::x86::{Avx2, Avx512};
+use super::{Avx2, Avx512};
+use super::{Baseline, Portable, Simd, Task, Token};
 
 /// Arguments in [−105, 0], near 0 and far from it.
 fn arguments() -> Vec<f32> {
@@ -22,22 +22,24 @@ struct Exponentials<'a> {
     close: &'a mut [f32],
 }
 
-impl Task for Exponentials<'_> {
+impl<S: Simd> Task<S> for Exponentials<'_> {
+    type Output = ();
+
     #[inline(always)]
-    fn run<L: Lanes>(self, lanes: L) {
-        lanes.exp_as_libm(self.exact);
-        for vector in self.close.chunks_exact_mut(L::WIDTH) {
-            lanes.store(lanes.exp(lanes.load(vector)), vector);
+    fn run(self, simd: S) {
+        simd.exp_libm(self.exact);
+        for vector in self.close.chunks_exact_mut(S::LANES) {
+            simd.store(simd.exp(simd.load(vector)), vector);
         }
     }
 }
 
-fn check<L: Lanes>(name: &str, lanes: L) {
+fn check<S: Simd>(name: &str, simd: S) {
     let mut x = arguments();
     x.truncate(x.len() / 16 * 16);
     x.extend([f32::NEG_INFINITY; 16]);
     let (mut exact, mut close) = (x.clone(), x.clone());
-    lanes.run(Exponentials {
+    simd.vectorize(Exponentials {
         exact: &mut exact,
         close: &mut close,
     });
@@ -57,7 +59,7 @@ fn check<L: Lanes>(name: &str, lanes: L) {
     assert!(worst < 2.0, "{name}: {worst}");
     let mut numbers = [f32::NAN; 16];
     let mut again = numbers;
-    lanes.run(Exponentials {
+    simd.vectorize(Exponentials {
         exact: &mut numbers,
         close: &mut again,
     });
@@ -69,19 +71,19 @@ fn check<L: Lanes>(name: &str, lanes: L) {
 
 #[test]
 fn exponentials_are_the_librarys_and_within_two_units() {
-    check("fallback", Fallback {});
+    check("baseline", Baseline::default());
     check("portable, 16", Portable::<16, true>);
     #[cfg(target_arch = "x86_64")]
     {
-        if let Some(lanes) = Avx2::detect() {
-            check("AVX2", lanes);
+        if let Some(simd) = Avx2::detect() {
+            check("AVX2", simd);
         }
-        if let Some(lanes) = Avx512::detect() {
-            check("AVX-512", lanes);
+        if let Some(simd) = Avx512::detect() {
+            check("AVX-512", simd);
         }
     }
     #[cfg(target_arch = "aarch64")]
-    if let Some(lanes) = Neon::detect() {
-        check("NEON", lanes);
+    if let Some(simd) = Neon::detect() {
+        check("NEON", simd);
     }
 }

@@ -11,22 +11,73 @@ use std::arch::asm;
 
 use half::f16;
 
-use super::exponential::{
+use super::exp::{
     CLAMP, GUARD, GUARD_POWER, LN_2_HIGH, LN_2_LOW, LOWEST, POLYNOMIAL, POWERS, STEP_POLYNOMIAL,
     STEPS_PER_UNIT, TO_INTEGER, TO_INTEGER_F64,
 };
-use super::lanes::{BLOCK, Lanes, Q4_0_BYTES, Q8_0_BYTES, Task, block_scale};
-use super::weighing::HEADS;
-use crate::halves::neon;
+use super::{BLOCK, MAX_INTERLEAVE, Q4_0_BYTES, Q8_0_BYTES, Simd, Task, Token, block_scale};
+use crate::cpu_features::is_allowed;
 
-/// Processors with NEON.
+/// Processors with NEON: every 64-bit ARM.
 #[derive(Clone, Copy)]
-pub(super) struct Neon(());
+pub(crate) struct Neon(());
 
-impl Neon {
-    /// The instructions, if this processor has them.
-    pub(super) fn detect() -> Option<Self> {
+/// Processors that multiply and add four bytes in one instruction besides (8.2's `dotprod`).
+#[derive(Clone, Copy)]
+pub(crate) struct NeonDotprod(Neon);
+
+/// Processors that compute with f16 besides (8.2's `fp16`).
+#[derive(Clone, Copy)]
+pub(crate) struct NeonFp16(NeonDotprod);
+
+impl Token for Neon {
+    #[inline(always)]
+    fn detect() -> Option<Self> {
         std::arch::is_aarch64_feature_detected!("neon").then_some(Self(()))
+    }
+
+    /// NEON is in the baseline: nothing is compiled for it in particular.
+    #[inline(never)]
+    fn vectorize<T: Task<Self>>(self, task: T) -> T::Output {
+        task.run(self)
+    }
+}
+
+impl Token for NeonDotprod {
+    #[inline(always)]
+    fn detect() -> Option<Self> {
+        let neon = Neon::detect()?;
+        is_allowed("dotprod").then_some(Self(neon))
+    }
+
+    #[inline(always)]
+    fn vectorize<T: Task<Self>>(self, task: T) -> T::Output {
+        #[target_feature(enable = "neon,dotprod")]
+        #[inline(never)]
+        fn compiled<T: Task<NeonDotprod>>(simd: NeonDotprod, task: T) -> T::Output {
+            task.run(simd)
+        }
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { compiled(self, task) }
+    }
+}
+
+impl Token for NeonFp16 {
+    #[inline(always)]
+    fn detect() -> Option<Self> {
+        let dotprod = NeonDotprod::detect()?;
+        is_allowed("fp16").then_some(Self(dotprod))
+    }
+
+    #[inline(always)]
+    fn vectorize<T: Task<Self>>(self, task: T) -> T::Output {
+        #[target_feature(enable = "neon,dotprod,fp16")]
+        #[inline(never)]
+        fn compiled<T: Task<NeonFp16>>(simd: NeonFp16, task: T) -> T::Output {
+            task.run(simd)
+        }
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { compiled(self, task) }
     }
 }
 
@@ -34,7 +85,7 @@ impl Neon {
 type Eight = [float32x4_t; 2];
 
 /// Expressions of intrinsics, in methods of [`Neon`].
-macro_rules! instructions {
+macro_rules! intrinsics {
     ($($body:tt)*) => {{
         // SAFETY: values of `Neon` are made only where the processor has the instructions. Addresses are those of
         // arrays or of slices checked to be long enough.
@@ -46,7 +97,7 @@ macro_rules! instructions {
 #[inline(always)]
 fn products(_: Neon, x: [int8x16_t; 2], y: *const i8) -> Eight {
     let half = |half: usize| {
-        instructions! {
+        intrinsics! {
             let (x, y) = (x[half], vld1q_s8(y.add(16 * half)));
             // Two products of at most 128 · 127 fit 16 bits when they are added in 32.
             let low = vpaddlq_s16(vmull_s8(vget_low_s8(x), vget_low_s8(y)));
@@ -59,8 +110,8 @@ fn products(_: Neon, x: [int8x16_t; 2], y: *const i8) -> Eight {
 
 /// Eight numbers, the upper half added to the lower one until one is left.
 #[inline(always)]
-fn sum_by_halves(_: Neon, vector: Eight) -> f32 {
-    instructions! {
+fn reduce_add_halves(_: Neon, vector: Eight) -> f32 {
+    intrinsics! {
         let four = vaddq_f32(vector[0], vector[1]);
         let two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
         vget_lane_f32::<0>(two) + vget_lane_f32::<1>(two)
@@ -70,7 +121,7 @@ fn sum_by_halves(_: Neon, vector: Eight) -> f32 {
 impl Neon {
     #[inline(always)]
     fn scale(self, x: &[u8], y: &[u8]) -> Eight {
-        let scale = self.half(block_scale(x)) * self.half(block_scale(y));
+        let scale = self.f16_to_f32(block_scale(x)) * self.f16_to_f32(block_scale(y));
         self.splat(scale)
     }
 
@@ -78,7 +129,7 @@ impl Neon {
     #[inline(always)]
     fn exp_f64(_: Self, x: float64x2_t) -> float64x2_t {
         let [c3, c2, c1] = STEP_POLYNOMIAL;
-        instructions! {
+        intrinsics! {
             let unit = vdupq_n_f64(STEPS_PER_UNIT);
             let magic = vdupq_n_f64(TO_INTEGER_F64);
             let shifted = vfmaq_f64(magic, unit, x);
@@ -98,7 +149,7 @@ impl Neon {
     /// e^x of four numbers as the C library computes it.
     #[inline(always)]
     fn exp_of_four(self, x: float32x4_t) -> float32x4_t {
-        instructions! {
+        intrinsics! {
             // Where x is no number the maximum is none either.
             let x = vmaxq_f32(vdupq_n_f32(LOWEST), x);
             let low = Self::exp_f64(self, vcvt_f64_f32(vget_low_f32(x)));
@@ -111,7 +162,7 @@ impl Neon {
     #[inline(always)]
     fn polynomial(_: Self, x: float32x4_t) -> float32x4_t {
         let [p5, p4, p3, p2, p1] = POLYNOMIAL;
-        instructions! {
+        intrinsics! {
             let x = vmaxq_f32(vdupq_n_f32(CLAMP), x);
             let magic = vdupq_n_f32(TO_INTEGER);
             let shifted = vfmaq_f32(magic, x, vdupq_n_f32(std::f32::consts::LOG2_E));
@@ -131,38 +182,33 @@ impl Neon {
     }
 }
 
-impl Lanes for Neon {
+impl Simd for Neon {
     type F32 = Eight;
-    const WIDTH: usize = 8;
-    const BLOCK_ROWS: usize = 6;
-    const HEADS: usize = HEADS;
-
-    #[inline(never)]
-    fn run<T: Task>(self, task: T) {
-        task.run(self);
-    }
+    const LANES: usize = 8;
+    const MICROKERNEL_ROWS: usize = 6;
+    const INTERLEAVE: usize = MAX_INTERLEAVE;
 
     #[inline(always)]
-    fn splat(self, number: f32) -> Eight {
-        instructions!([vdupq_n_f32(number); 2])
+    fn splat(self, value: f32) -> Eight {
+        intrinsics!([vdupq_n_f32(value); 2])
     }
 
     #[inline(always)]
     fn load(self, from: &[f32]) -> Eight {
         let from = from[..8].as_ptr();
-        instructions!([vld1q_f32(from), vld1q_f32(from.add(4))])
+        intrinsics!([vld1q_f32(from), vld1q_f32(from.add(4))])
     }
 
     #[inline(always)]
-    fn load_half(self, from: &[f16]) -> Eight {
-        let halves = instructions!(vld1q_u16(from[..8].as_ptr().cast()));
-        [neon::expand_low(halves), neon::expand_high(halves)]
+    fn load_f16(self, from: &[f16]) -> Eight {
+        let halves = intrinsics!(vld1q_u16(from[..8].as_ptr().cast()));
+        [f16_to_f32_low(halves), f16_to_f32_high(halves)]
     }
 
     #[inline(always)]
     fn store(self, vector: Eight, to: &mut [f32]) {
         let to = to[..8].as_mut_ptr();
-        instructions! {
+        intrinsics! {
             vst1q_f32(to, vector[0]);
             vst1q_f32(to.add(4), vector[1]);
         }
@@ -170,51 +216,51 @@ impl Lanes for Neon {
 
     #[inline(always)]
     fn add(self, a: Eight, b: Eight) -> Eight {
-        instructions!([vaddq_f32(a[0], b[0]), vaddq_f32(a[1], b[1])])
+        intrinsics!([vaddq_f32(a[0], b[0]), vaddq_f32(a[1], b[1])])
     }
 
     #[inline(always)]
     fn mul(self, a: Eight, b: Eight) -> Eight {
-        instructions!([vmulq_f32(a[0], b[0]), vmulq_f32(a[1], b[1])])
+        intrinsics!([vmulq_f32(a[0], b[0]), vmulq_f32(a[1], b[1])])
     }
 
     #[inline(always)]
     fn fma(self, a: Eight, b: Eight, c: Eight) -> Eight {
-        instructions!([vfmaq_f32(c[0], a[0], b[0]), vfmaq_f32(c[1], a[1], b[1])])
+        intrinsics!([vfmaq_f32(c[0], a[0], b[0]), vfmaq_f32(c[1], a[1], b[1])])
     }
 
     #[inline(always)]
-    fn fma_one(self, a: f32, b: f32, c: f32) -> f32 {
+    fn fma_scalar(self, a: f32, b: f32, c: f32) -> f32 {
         a.mul_add(b, c)
     }
 
     #[inline(always)]
     fn max(self, a: Eight, b: Eight) -> Eight {
         let one =
-            |half: usize| instructions!(vbslq_f32(vcgtq_f32(a[half], b[half]), a[half], b[half]));
+            |half: usize| intrinsics!(vbslq_f32(vcgtq_f32(a[half], b[half]), a[half], b[half]));
         [one(0), one(1)]
     }
 
     #[inline(always)]
-    fn round_to_half(self, vector: Eight) -> Eight {
-        vector.map(|four| neon::expand(neon::round(four)))
+    fn round_to_f16(self, vector: Eight) -> Eight {
+        vector.map(|four| f16_to_f32(f32_to_f16(four)))
     }
 
     #[inline(always)]
-    fn half(self, number: f16) -> f32 {
-        neon::expand_one(number.to_bits())
+    fn f16_to_f32(self, value: f16) -> f32 {
+        f16_to_f32_one(value.to_bits())
     }
 
     #[inline(always)]
-    fn sum(self, vector: Eight) -> f32 {
+    fn reduce_add(self, vector: Eight) -> f32 {
         // Neighbours first, as the instruction does it.
-        instructions!(vaddvq_f32(vaddq_f32(vector[0], vector[1])))
+        intrinsics!(vaddvq_f32(vaddq_f32(vector[0], vector[1])))
     }
 
     #[inline(always)]
     fn add_in_f64(self, total: Eight, groups: &[Eight]) -> Eight {
         let one = |half: usize| {
-            instructions! {
+            intrinsics! {
                 let (mut low, mut high) = (vdupq_n_f64(0.0), vdupq_n_f64(0.0));
                 for group in groups {
                     low = vaddq_f64(low, vcvt_f64_f32(vget_low_f32(group[half])));
@@ -234,14 +280,14 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
-    fn exp_as_libm(self, numbers: &mut [f32]) {
-        let (eights, rest) = numbers.as_chunks_mut::<8>();
+    fn exp_libm(self, values: &mut [f32]) {
+        let (eights, rest) = values.as_chunks_mut::<8>();
         for eight in eights {
             let results = self.load(eight).map(|four| self.exp_of_four(four));
             self.store(results, eight);
         }
         if !rest.is_empty() {
-            let results = self.load_some(rest).map(|four| self.exp_of_four(four));
+            let results = self.load_partial(rest).map(|four| self.exp_of_four(four));
             let mut filled = [0.0; 8];
             self.store(results, &mut filled);
             rest.copy_from_slice(&filled[..rest.len()]);
@@ -253,18 +299,18 @@ impl Lanes for Neon {
         let mut sums = self.splat(0.0);
         for (x, y) in x.chunks_exact(Q8_0_BYTES).zip(y.chunks_exact(Q8_0_BYTES)) {
             let integers = x[2..2 + BLOCK].as_ptr().cast();
-            let integers = instructions!([vld1q_s8(integers), vld1q_s8(integers.add(16))]);
+            let integers = intrinsics!([vld1q_s8(integers), vld1q_s8(integers.add(16))]);
             let products = products(self, integers, y[2..2 + BLOCK].as_ptr().cast());
             sums = self.fma(self.scale(x, y), products, sums);
         }
-        sum_by_halves(self, sums)
+        reduce_add_halves(self, sums)
     }
 
     #[inline(always)]
     fn dot_q4_0(self, x: &[u8], y: &[u8]) -> f32 {
         let mut sums = self.splat(0.0);
         for (x, y) in x.chunks_exact(Q4_0_BYTES).zip(y.chunks_exact(Q8_0_BYTES)) {
-            let integers = instructions! {
+            let integers = intrinsics! {
                 let packed = vld1q_u8(x[2..2 + BLOCK / 2].as_ptr());
                 [vandq_u8(packed, vdupq_n_u8(15)), vshrq_n_u8::<4>(packed)]
                     .map(|nibbles| vsubq_s8(vreinterpretq_s8_u8(nibbles), vdupq_n_s8(8)))
@@ -272,42 +318,71 @@ impl Lanes for Neon {
             let products = products(self, integers, y[2..2 + BLOCK].as_ptr().cast());
             sums = self.fma(self.scale(x, y), products, sums);
         }
-        sum_by_halves(self, sums)
+        reduce_add_halves(self, sums)
     }
 
     #[inline(always)]
-    fn scale_integers(self, integers: &[i8; BLOCK], scale: f32, to: &mut [f32]) {
+    fn dequantize(self, integers: &[i8; BLOCK], scale: f32, to: &mut [f32]) {
         let scale = self.splat(scale);
         for (integers, to) in integers.chunks_exact(8).zip(to.chunks_exact_mut(8)) {
-            let numbers = instructions! {
+            let numbers = intrinsics! {
                 let eight = vmovl_s8(vld1_s8(integers[..8].as_ptr()));
                 [vmovl_s16(vget_low_s16(eight)), vmovl_high_s16(eight)].map(|four| vcvtq_f32_s32(four))
             };
             self.store(self.mul(numbers, scale), to);
         }
     }
+}
 
-    #[inline(always)]
-    fn prefetch<T>(self, from: &[T], start: usize, count: usize) {
-        const LINE: usize = 64;
-        let first = from.as_ptr().wrapping_add(start).cast::<u8>();
-        let bytes = count * size_of::<T>();
-        // The usual head is 64 half floats: a loop would take longer than what it does.
-        prefetch_line(self, first);
-        if bytes > LINE {
-            prefetch_line(self, first.wrapping_add(LINE));
+/// Defines functions of one instruction that reads a register and writes one.
+macro_rules! one_instruction {
+    ($($(#[$attribute:meta])* $name:ident($argument:ty) -> $result:ty = $instruction:literal;)*) => {$(
+        $(#[$attribute])*
+        #[inline(always)]
+        pub(crate) fn $name(argument: $argument) -> $result {
+            let result;
+            // SAFETY: the instruction touches these registers and nothing else, and every 64-bit ARM has it.
+            unsafe {
+                asm!($instruction, out(vreg) result, in(vreg) argument,
+                    options(pure, nomem, nostack, preserves_flags));
+            }
+            result
         }
-        for offset in (2 * LINE..bytes).step_by(LINE) {
-            prefetch_line(self, first.wrapping_add(offset));
-        }
+    )*};
+}
+
+one_instruction! {
+    /// The numbers of four half floats.
+    f16_to_f32(uint16x4_t) -> float32x4_t = "fcvtl {0:v}.4s, {1:v}.4h";
+    /// Those of the first four.
+    f16_to_f32_low(uint16x8_t) -> float32x4_t = "fcvtl {0:v}.4s, {1:v}.4h";
+    /// Those of the last four.
+    f16_to_f32_high(uint16x8_t) -> float32x4_t = "fcvtl2 {0:v}.4s, {1:v}.8h";
+    /// The number of one half float, from its bits.
+    f16_to_f32_one(u16) -> f32 = "fcvt {0:s}, {1:h}";
+    /// Four numbers rounded to half floats.
+    f32_to_f16(float32x4_t) -> uint16x4_t = "fcvtn {0:v}.4h, {1:v}.4s";
+}
+
+/// Rounds eight numbers.
+#[inline(always)]
+pub(crate) fn f32_to_f16_eight(numbers: &[f32; 8], halves: &mut [f16; 8]) {
+    // SAFETY: eight of both, and an f16 is 16 bits.
+    unsafe {
+        let numbers = numbers.as_ptr();
+        let (low, high) = (vld1q_f32(numbers), vld1q_f32(numbers.add(4)));
+        let all = vcombine_u16(f32_to_f16(low), f32_to_f16(high));
+        vst1q_u16(halves.as_mut_ptr().cast(), all);
     }
 }
 
-/// Asks for the memory at an address, which may be any.
+/// Expands eight half floats.
 #[inline(always)]
-fn prefetch_line(_: Neon, address: *const u8) {
-    // SAFETY: asking for memory touches none that a program sees, whatever the address.
+pub(crate) fn f16_to_f32_eight(halves: &[f16; 8], numbers: &mut [f32; 8]) {
+    // SAFETY: eight of both, and an f16 is 16 bits.
     unsafe {
-        asm!("prfm pldl1keep, [{0}]", in(reg) address, options(readonly, nostack, preserves_flags));
+        let halves = vld1q_u16(halves.as_ptr().cast());
+        vst1q_f32(numbers.as_mut_ptr(), f16_to_f32_low(halves));
+        vst1q_f32(numbers.as_mut_ptr().add(4), f16_to_f32_high(halves));
     }
 }

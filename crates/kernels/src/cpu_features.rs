@@ -17,7 +17,7 @@ macro_rules! features {
 
         /// Whether this processor, and the system on it, has `feature`.
         #[inline]
-        pub fn has(feature: &str) -> bool {
+        pub fn is_detected(feature: &str) -> bool {
             match feature {
                 $($feature => std::arch::$detected!($feature),)*
                 _ => false,
@@ -41,7 +41,7 @@ const FEATURES: &[&str] = &[];
 
 /// Nothing is detected on other processors, and nothing is asked for.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-pub fn has(_: &str) -> bool {
+pub fn is_detected(_: &str) -> bool {
     false
 }
 
@@ -51,13 +51,13 @@ pub fn has(_: &str) -> bool {
     not(any(target_arch = "x86_64", target_arch = "aarch64")),
     allow(dead_code, reason = "there are no kernels to choose from")
 )]
-pub fn may_use(feature: &str) -> bool {
+pub fn is_allowed(feature: &str) -> bool {
     let forbidden = FORBIDDEN.load(Ordering::Relaxed);
-    has(feature) && (forbidden == 0 || forbidden & bit(feature) == 0)
+    is_detected(feature) && (forbidden == 0 || forbidden & bit(feature) == 0)
 }
 
-/// From now on [`may_use`] allows nothing but `features`, and what every processor of this kind has.
-pub fn keep_to(features: &[&str]) {
+/// From now on [`is_allowed`] allows nothing but `features`, and what every processor of this kind has.
+pub fn restrict_to(features: &[&str]) {
     let others = FEATURES.iter().filter(|name| !features.contains(name));
     let forbidden = others.fold(0, |bits, name| bits | bit(name));
     FORBIDDEN.store(forbidden, Ordering::Relaxed);
