@@ -1,8 +1,8 @@
 //! How fast rows become quantized, and come back.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use gpt2::ggml::quantize::{dequantize_rows, quantize_rows};
 use gpt2::gguf::TensorType;
+use gpt2::quant::{dequantize_rows, quantize_rows};
 
 const COLUMNS: usize = 768;
 const ROWS: usize = 256;

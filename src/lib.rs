@@ -13,6 +13,7 @@ mod input;
 pub mod machine;
 pub mod model;
 pub mod output;
+pub mod quant;
 pub mod sampling;
 pub mod session;
 pub mod spec;

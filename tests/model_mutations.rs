@@ -118,7 +118,7 @@ fn odd_models() -> Vec<(String, TinyModel)> {
     let types = TensorType::ALL.iter().filter(|&&tensor_type| {
         // Those that need an importance matrix, or that nothing is converted to.
         let mut row = vec![0; tensor_type.row_bytes(256).unwrap_or(0) as usize];
-        gpt2::ggml::quantize::quantize_rows(tensor_type, &[0.5; 256], 256, None, &mut row).is_ok()
+        gpt2::quant::quantize_rows(tensor_type, &[0.5; 256], 256, None, &mut row).is_ok()
     });
     let mut models = Vec::new();
     for &tensor_type in types {

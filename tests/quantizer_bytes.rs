@@ -2,8 +2,8 @@
 //!
 //! `tests/data/quantizers/make_digests.cpp` wrote the digests, from the same numbers.
 
-use gpt2::ggml::quantize::quantize_rows;
 use gpt2::gguf::TensorType;
+use gpt2::quant::quantize_rows;
 
 const COLUMNS: usize = 512;
 const ROWS: usize = 64;

@@ -11,6 +11,8 @@ mod config_fields;
 #[cfg(any(feature = "hdf5", feature = "msgpack"))]
 mod conventions;
 mod elements;
+mod encode_tensor;
+mod file_types;
 mod formats;
 mod gguf_source;
 #[cfg(feature = "hdf5")]
@@ -25,24 +27,23 @@ mod names;
 #[cfg(feature = "pickle")]
 mod pickle;
 mod plan;
-mod quantize;
-mod rows;
 mod safetensors;
-mod types;
+mod source_rows;
 mod verify;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+pub use file_types::{FILE_TYPES, FileType, tensor_type_from_name};
 pub use plan::{Plan, PlannedTensor, TypeOptions, TypeOverride};
-pub use types::{FILE_TYPES, FileType, tensor_type_from_name};
 
 use crate::error::{Error, Result};
 use crate::gguf::{GgufWriter, TensorType};
 use crate::machine::parallel::Threads;
+use crate::quant::measure::error_bound;
+use encode_tensor::{EncodeJob, Measured};
 use plan::Prepared;
-use quantize::{Job, Measured, error_bound};
-use rows::SourceTensor;
+use source_rows::SourceTensor;
 
 /// How to convert.
 #[derive(Debug, Clone)]
@@ -165,7 +166,7 @@ fn convert_tensor(
     let columns = found.spec.columns();
     progress.tensor(&planned.name);
     let data = reader.data(found.index)?;
-    let job = Job {
+    let job = EncodeJob {
         name: &described.name,
         source: SourceTensor::new(
             &described.name,

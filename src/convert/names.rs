@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use super::checkpoint::{CheckpointReader, CheckpointTensor};
 use super::class::Claim;
-use super::rows::SourceTensor;
+use super::source_rows::SourceTensor;
 use crate::error::{Error, Result};
-use crate::ggml::quantize::has_expansion;
 use crate::gguf::TensorType;
+use crate::quant::can_dequantize;
 use crate::spec::Hyperparameters;
 use crate::spec::tensor_table::{
     CHECKPOINT_PREFIX, Dimension, Orientation, Presence, Role, TensorSpec, is_buffer, tensors,
@@ -335,7 +335,7 @@ fn check(spec: &TensorSpec, tensor: &CheckpointTensor, gguf_names: bool) -> Resu
         ));
     }
     let readable = tensor.tensor_type.is_some_and(|tensor_type| {
-        (gguf_names && has_expansion(tensor_type))
+        (gguf_names && can_dequantize(tensor_type))
             || matches!(
                 tensor_type,
                 TensorType::F64 | TensorType::F32 | TensorType::F16 | TensorType::BF16

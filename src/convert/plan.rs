@@ -7,10 +7,10 @@ use regex_lite::Regex;
 
 use super::ConvertOptions;
 use super::checkpoint::Source;
+use super::file_types::{FileType, fit_to_columns};
 use super::header::Description;
 use super::imatrix::ImportanceMatrix;
 use super::names::{Found, find_tensors};
-use super::types::{FileType, fit_to_columns, is_quantized};
 use crate::error::{Error, Result};
 use crate::gguf::{GgufHeader, TensorType};
 use crate::spec::Hyperparameters;
@@ -70,7 +70,7 @@ impl TypeOverride {
             .map_err(|error| Error::Argument(format!("pattern '{pattern}': {error}")))?;
         Ok(Self {
             pattern,
-            tensor_type: super::types::tensor_type_from_name(type_name)?,
+            tensor_type: super::file_types::tensor_type_from_name(type_name)?,
         })
     }
 }
@@ -136,7 +136,7 @@ pub(super) fn choose_type(
     // llama.cpp goes to q8_0 for the head when the file's own blocks do not fit the columns.
     if asked.is_none()
         && is_head
-        && is_quantized(base)
+        && base.is_quantized()
         && !columns.is_multiple_of(base.block_size() as u64)
     {
         fitting = fit_to_columns(TensorType::Q8_0, columns);
@@ -149,7 +149,7 @@ pub(super) fn choose_type(
 
 /// The head decides over the output's probabilities alone, so it gets more bits than the rest.
 fn head_type(base: TensorType) -> TensorType {
-    if !is_quantized(base) || base == TensorType::Q8_0 {
+    if !base.is_quantized() || base == TensorType::Q8_0 {
         base
     } else {
         TensorType::Q6_K
@@ -228,7 +228,9 @@ impl Prepared {
                 options.importance.is_some(),
             );
             let weights = importance.for_tensor(&one.spec.name, one.spec.columns())?;
-            if options.importance.is_some() && weights.is_none() && is_quantized(choice.tensor_type)
+            if options.importance.is_some()
+                && weights.is_none()
+                && choice.tensor_type.is_quantized()
             {
                 warnings.push(format!(
                     "tensor '{}': the importance matrix has nothing for it",
@@ -302,7 +304,7 @@ fn requantized_warning(source: &Source, tensors: &[PlannedTensor]) -> Option<Str
         .iter()
         .filter(|tensor| {
             TensorType::from_name(&tensor.source_dtype)
-                .is_some_and(|from| is_quantized(from) && from != tensor.tensor_type)
+                .is_some_and(|from| from.is_quantized() && from != tensor.tensor_type)
         })
         .count();
     (count > 0).then(|| {

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::encode_tensor::Measured;
 use super::plan::Prepared;
-use super::quantize::Measured;
 use crate::checksum::Checksum;
 use crate::error::{Error, Result};
 use crate::ggml::map::MappedFile;

@@ -18,7 +18,7 @@ pub(crate) mod graph;
 mod log;
 pub mod map;
 pub(crate) mod ops;
-pub mod quantize;
+pub(crate) mod quantize;
 mod remote;
 mod scheduler;
 pub mod system;

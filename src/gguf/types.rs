@@ -115,6 +115,11 @@ impl TensorType {
         self.layout().block_bytes
     }
 
+    /// Whether weights of this type were quantized: it is neither an IEEE 754 float nor bf16.
+    pub const fn is_quantized(self) -> bool {
+        !matches!(self, Self::F64 | Self::F32 | Self::F16 | Self::BF16)
+    }
+
     /// Bits an element takes, its share of the block's scales included.
     pub fn bits_per_weight(self) -> f64 {
         self.block_bytes() as f64 * 8.0 / self.block_size() as f64

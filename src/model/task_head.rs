@@ -2,8 +2,8 @@
 //! f32 from hidden states, outside the graph.
 
 use crate::error::{Error, Result};
-use crate::ggml::quantize::dequantize_rows;
 use crate::gguf::Gguf;
+use crate::quant::dequantize_rows;
 use crate::spec::hyperparameters::Hyperparameters;
 use crate::spec::in_gguf::find_in;
 use crate::spec::tensor_table::Role;

@@ -18,9 +18,9 @@ use crate::ggml::buffer::{self, Buffer, HOST_ALIGNMENT};
 use crate::ggml::context::{Context, Tensor};
 use crate::ggml::device::{BufferType, Device};
 use crate::ggml::map::locking_failed;
-use crate::ggml::quantize::{dequantize_rows, has_expansion};
 use crate::gguf::{Gguf, TensorInfo, TensorType};
 use crate::machine::parallel;
+use crate::quant::{can_dequantize, dequantize_rows};
 use crate::spec::Hyperparameters;
 use crate::spec::in_gguf::find_in;
 use crate::spec::tensor_table::{Role, TensorSpec};
@@ -353,7 +353,7 @@ impl Loader<'_> {
         }
         match spec.entry.role {
             Role::Vector | Role::PositionEmbedding => {
-                if !has_expansion(info.tensor_type) {
+                if !can_dequantize(info.tensor_type) {
                     return Err(unsupported());
                 }
             }
@@ -411,7 +411,7 @@ impl Loader<'_> {
         }
         let memory = device.buffer_type()?;
         let computes = match spec.entry.role {
-            Role::Vector => has_expansion(info.tensor_type),
+            Role::Vector => can_dequantize(info.tensor_type),
             _ => device.multiplies(memory, info.tensor_type, shape)?,
         };
         if computes {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use gpt2::ggml::quantize::quantize_rows;
 use gpt2::gguf::{GgufHeader, TensorType, Value};
+use gpt2::quant::quantize_rows;
 use gpt2::spec::Hyperparameters;
 use gpt2::spec::tensor_table::{TensorSpec, tensors};
 use serde_json::{Map, Value as Json, json};

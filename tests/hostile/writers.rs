@@ -1,7 +1,7 @@
 //! The tiny checkpoint in other formats, put together byte by byte. Shares no code with the readers.
 
-use gpt2::ggml::quantize::quantize_rows;
 use gpt2::gguf::TensorType;
+use gpt2::quant::quantize_rows;
 use serde_json::{Map, Value as Json, json};
 
 use super::tiny::{TinySafetensors, with_header};

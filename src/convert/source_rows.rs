@@ -1,11 +1,8 @@
 //! Rows of a checkpoint's tensor as f32, in GGUF's orientation.
 
-use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16};
-
 use crate::error::{Error, Result};
-use crate::ggml::quantize::dequantize_rows;
 use crate::gguf::TensorType;
+use crate::quant::dequantize_rows;
 
 /// A tensor's elements as the checkpoint holds them.
 #[derive(Clone, Copy)]
@@ -61,7 +58,7 @@ impl<'a> SourceTensor<'a> {
         })
     }
 
-    /// The bytes of rows `first..first + count` as they are, when they lie together.
+    /// The bytes of rows `first..first + count` of a tensor that is not transposed.
     pub(super) fn raw_rows(&self, first: usize, count: usize) -> Result<&'a [u8]> {
         let row = self.tensor_type.row_bytes(self.columns as u64)? as usize;
         self.slice(first * row, count * row)
@@ -70,7 +67,7 @@ impl<'a> SourceTensor<'a> {
     /// Writes rows `first..` into `target`, which holds whole rows. `strip` is scratch space.
     ///
     /// # Errors
-    /// [`Error::Ggml`] when the elements cannot be expanded to f32.
+    /// [`Error::Ggml`] when the elements cannot be dequantized.
     pub(super) fn read_rows(
         &self,
         first: usize,
@@ -112,7 +109,7 @@ impl<'a> SourceTensor<'a> {
         start
             .checked_add(length)
             .and_then(|end| self.data.get(start..end))
-            .ok_or_else(|| Error::Argument("rows outside the tensor were asked for".to_owned()))
+            .ok_or_else(|| Error::Internal("rows outside the tensor were read".to_owned()))
     }
 }
 
@@ -135,66 +132,32 @@ fn scatter(
     }
 }
 
-/// Elements of `tensor_type` as f32.
+/// Elements of `tensor_type` as f32. Only checkpoints have f64.
 fn decode(tensor_type: TensorType, bytes: &[u8], columns: usize, target: &mut [f32]) -> Result<()> {
-    match tensor_type {
-        TensorType::F32 => {
-            for (to, from) in target.iter_mut().zip(bytes.as_chunks::<4>().0) {
-                *to = f32::from_le_bytes(*from);
-            }
-        }
-        TensorType::F64 => {
-            for (to, from) in target.iter_mut().zip(bytes.as_chunks::<8>().0) {
-                *to = f64::from_le_bytes(*from) as f32;
-            }
-        }
-        TensorType::F16 => {
-            convert_halves(bytes, target, f16::from_bits, |halves, target| {
-                halves.convert_to_f32_slice(target);
-            });
-        }
-        TensorType::BF16 => {
-            convert_halves(bytes, target, bf16::from_bits, |halves, target| {
-                halves.convert_to_f32_slice(target);
-            });
-        }
-        other => return dequantize_rows(other, bytes, columns, target),
+    if tensor_type != TensorType::F64 {
+        return dequantize_rows(tensor_type, bytes, columns, target);
+    }
+    for (to, from) in target.iter_mut().zip(bytes.as_chunks::<8>().0) {
+        *to = f64::from_le_bytes(*from) as f32;
     }
     Ok(())
 }
 
-/// Half floats go through a small buffer, since a file's bytes need not be aligned.
-fn convert_halves<H: Copy + Default>(
-    bytes: &[u8],
-    target: &mut [f32],
-    from_bits: impl Fn(u16) -> H,
-    convert: impl Fn(&[H], &mut [f32]),
-) {
-    const AT_ONCE: usize = 256;
-    let mut halves = [H::default(); AT_ONCE];
-    for (bytes, target) in bytes.chunks(2 * AT_ONCE).zip(target.chunks_mut(AT_ONCE)) {
-        for (half, pair) in halves.iter_mut().zip(bytes.as_chunks::<2>().0) {
-            *half = from_bits(u16::from_le_bytes(*pair));
-        }
-        if let Some(halves) = halves.get(..target.len()) {
-            convert(halves, target);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use half::{bf16, f16};
+
     use super::*;
 
-    fn numbers(count: usize) -> Vec<f32> {
+    fn values(count: usize) -> Vec<f32> {
         (0..count).map(|index| index as f32 * 0.5 - 7.0).collect()
     }
 
     #[test]
-    fn a_transposed_matrix_is_turned_from_every_row_on() {
+    fn a_transposed_matrix_is_read_from_every_row_on() {
         let (rows, columns) = (37, 53);
         // Stored as [columns, rows].
-        let stored = numbers(rows * columns);
+        let stored = values(rows * columns);
         let bytes: Vec<u8> = stored.iter().flat_map(|x| x.to_le_bytes()).collect();
         let source =
             SourceTensor::new("test", &bytes, TensorType::F32, (rows, columns), true).unwrap();
@@ -216,7 +179,7 @@ mod tests {
 
     #[test]
     fn every_float_type_is_read() {
-        let expected = numbers(600);
+        let expected = values(600);
         let f64s: Vec<u8> = expected
             .iter()
             .flat_map(|x| f64::from(*x).to_le_bytes())

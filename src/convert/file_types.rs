@@ -219,11 +219,6 @@ pub fn tensor_type_from_name(name: &str) -> Result<TensorType> {
         })
 }
 
-/// Whether weights of the type are stored as blocks with scales.
-pub(super) fn is_quantized(tensor_type: TensorType) -> bool {
-    !matches!(tensor_type, T::F64 | T::F32 | T::F16 | T::BF16)
-}
-
 /// What stands in for a type whose blocks do not divide the columns; `F16` when nothing does.
 pub(super) fn fit_to_columns(wanted: TensorType, columns: u64) -> TensorType {
     let fits = |candidate: &TensorType| columns.is_multiple_of(candidate.block_size() as u64);
