@@ -174,6 +174,25 @@ impl Cells {
         self.all[cell].masked = true;
     }
 
+    /// Frees cells that were taken, whatever their sequences.
+    pub(crate) fn free_again(&mut self, cells: &[usize]) {
+        for &cell in cells {
+            self.all[cell] = Cell::default();
+        }
+        self.trim();
+    }
+
+    /// How many of `tokens` the first positions of `sequence` hold, with no gap and none masked.
+    pub(crate) fn common_prefix(&self, sequence: SequenceId, tokens: &[TokenId]) -> usize {
+        let held = self.of(sequence);
+        let pairs = held.into_iter().zip(tokens).enumerate();
+        let equal = pairs.take_while(|(position, (cell, token))| {
+            let cell = self.all[*cell];
+            cell.position == *position && cell.token == **token && !cell.masked
+        });
+        equal.count()
+    }
+
     /// Lets go of the positions of `sequence` from `length` on.
     pub(crate) fn truncate(&mut self, sequence: SequenceId, length: usize) {
         for cell in &mut self.all[..self.end] {
@@ -384,6 +403,40 @@ mod tests {
         assert!(!cells.is_visible(1, 0, set(0)), "no token sees the future");
         cells.truncate(0, 0);
         assert_eq!((cells.length(0), cells.length(5), cells.free()), (0, 2, 6));
+    }
+
+    #[test]
+    fn freed_cells_leave_the_others_as_they_were() {
+        let mut cells = Cells::new(4);
+        cells.take(10, 0, set(0));
+        let taken = [cells.take(11, 1, set(0)), cells.take(12, 0, set(1))].map(Option::unwrap);
+        cells.mask(taken[0]);
+        cells.free_again(&taken);
+        assert_eq!((cells.end(), cells.free(), cells.length(1)), (1, 3, 0));
+        assert_eq!(cells.tokens(0), [10]);
+        assert_eq!(cells.take(13, 1, set(0)), Some(1));
+        assert!(
+            cells.is_visible(1, 1, set(0)),
+            "nothing of the mask is left"
+        );
+    }
+
+    #[test]
+    fn a_common_prefix_ends_at_another_token_a_gap_or_a_masked_one() {
+        let mut cells = Cells::new(8);
+        for (position, token) in [(0, 7), (1, 8), (2, 9), (4, 5)] {
+            cells.take(token, position, set(3));
+        }
+        assert_eq!(cells.common_prefix(3, &[7, 8, 1]), 2);
+        assert_eq!(cells.common_prefix(3, &[7, 8]), 2);
+        assert_eq!(
+            cells.common_prefix(3, &[7, 8, 9, 5]),
+            3,
+            "position 3 is missing"
+        );
+        assert_eq!(cells.common_prefix(0, &[7, 8]), 0);
+        cells.mask(1);
+        assert_eq!(cells.common_prefix(3, &[7, 8]), 1);
     }
 
     #[test]

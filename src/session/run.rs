@@ -144,6 +144,19 @@ impl Session {
         Ok(())
     }
 
+    /// Keeps of `sequence` the longest beginning that it has in common with `tokens`, cuts the rest and
+    /// gives the number of tokens that are left. A prompt whose logits are wanted is given without its
+    /// last token, which must be computed in any case: logits are not in the cache.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when the session has no such sequence.
+    pub fn retain_prefix(&mut self, sequence: SequenceId, tokens: &[TokenId]) -> Result<usize> {
+        self.check_sequence(sequence)?;
+        let common = self.cells.common_prefix(sequence, tokens);
+        self.cells.truncate(sequence, common);
+        Ok(common)
+    }
+
     /// Makes `to` a second continuation of what is in `from`: they share the cached positions, and go
     /// on apart. What was in `to` is let go.
     ///
@@ -268,7 +281,6 @@ impl Session {
     /// the cache is as it was before the call.
     pub fn run(&mut self, batch: &Batch) -> Result<&Output> {
         self.check(batch)?;
-        let before = self.cells.clone();
         self.output = Output {
             rows: batch.tokens.iter().filter(|token| token.output).count(),
             vocabulary: self.model.hyperparameters().vocab_size,
@@ -277,9 +289,10 @@ impl Session {
             ..Output::default()
         };
         self.output.logits.clear();
+        let mut taken = Vec::with_capacity(batch.tokens.len());
         for tokens in batch.tokens.chunks(self.settled.batch_size) {
-            if let Err(error) = self.run_chunk(tokens, batch) {
-                self.cells = before;
+            if let Err(error) = self.run_chunk(tokens, batch, &mut taken) {
+                self.cells.free_again(&taken);
                 return Err(error);
             }
         }
@@ -351,8 +364,14 @@ impl Session {
         Ok(())
     }
 
-    /// Computes tokens that go into one graph.
-    fn run_chunk(&mut self, tokens: &[BatchToken], batch: &Batch) -> Result<()> {
+    /// Computes tokens that go into one graph; the cells they take are appended to `taken`, also when
+    /// it fails.
+    fn run_chunk(
+        &mut self,
+        tokens: &[BatchToken],
+        batch: &Batch,
+        taken: &mut Vec<usize>,
+    ) -> Result<()> {
         let mut cells = Vec::with_capacity(tokens.len());
         for token in tokens {
             let cell = self
@@ -366,6 +385,7 @@ impl Session {
             if token.masked {
                 self.cells.mask(cell);
             }
+            taken.push(cell);
             cells.push(cell as i64);
         }
         let selected: Vec<usize> = (0..tokens.len())

@@ -258,6 +258,75 @@ fn a_stopped_session_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_common_prefix_is_retained_and_the_rest_cut() {
+    let _cores = cores();
+    let model = austen_f32();
+    let prompt = &prompts()[0];
+    let mut session = session(&model);
+    session.prefill(prompt).unwrap();
+    session.fork(0, 2).unwrap();
+    let other = [&prompt[..3], &[1, 2]].concat();
+    assert_eq!(session.retain_prefix(0, &other).unwrap(), 3);
+    assert_eq!(session.tokens(0), prompt[..3]);
+    assert_eq!(
+        session.tokens(2),
+        *prompt,
+        "another sequence keeps what it shares"
+    );
+    assert_eq!(session.retain_prefix(2, &prompt[..2]).unwrap(), 2);
+    assert_eq!(session.length(2), 2);
+    assert_eq!(session.retain_prefix(1, prompt).unwrap(), 0);
+    assert_eq!(session.retain_prefix(0, &[]).unwrap(), 0);
+    assert_eq!(session.length(0), 0);
+    let refused = session.retain_prefix(SEQUENCES, prompt).unwrap_err();
+    assert!(refused.to_string().contains("sequence"), "{refused}");
+    let found = session.prefill(prompt).unwrap().to_vec();
+    assert_close(&found, &alone(&model, prompt));
+}
+
+#[test]
+fn a_run_that_is_stopped_midway_leaves_nothing_behind() {
+    let _cores = cores();
+    let model = austen_f32();
+    let options = SessionOptions {
+        sequences: SEQUENCES,
+        batch_size: 1,
+        ..SessionOptions::default()
+    };
+    let mut session = Session::new(Arc::clone(&model), options).unwrap();
+    let prompt = &prompts()[0];
+    session.prefill(prompt).unwrap();
+    session.fork(0, 1).unwrap();
+    session.truncate(0, 4).unwrap();
+    let stop = session.stop_flag();
+    // Each token is a computation of its own: some of them are done before the flag is seen.
+    let long = vec![7; 400];
+    let result = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            stop.store(true, Ordering::Relaxed);
+        });
+        session.prefill(&long).map(<[f32]>::to_vec)
+    });
+    assert!(matches!(result, Err(Error::Stopped)));
+    stop.store(false, Ordering::Relaxed);
+    assert_eq!(
+        (session.tokens(0), session.tokens(1)),
+        (prompt[..4].to_vec(), prompt.clone())
+    );
+    // All the other cells are free again.
+    let room = session.context_size() - prompt.len();
+    let text = vec![7; room];
+    let batch = Batch::of_text(&text, 0, SequenceSet::of(2).unwrap(), |_| false);
+    session.run(&batch).unwrap();
+    let one_more = Batch::of_text(&[7], room, SequenceSet::of(2).unwrap(), |_| false);
+    assert!(matches!(
+        session.run(&one_more),
+        Err(Error::ContextFull { .. })
+    ));
+}
+
+#[test]
 fn generation_keeps_what_the_session_holds_of_the_prompt() {
     let _cores = cores();
     let model = austen_f32();

@@ -69,11 +69,7 @@ pub unsafe extern "C" fn gpt2_cache_keep(
         // SAFETY: the caller's list is as the header asks.
         let tokens = unsafe { list("tokens", tokens, n_tokens)? };
         let common = with_session(session, |session| {
-            session.check_sequence(sequence as usize)?;
-            let held = session.tokens(sequence as usize);
-            let common = held.iter().zip(tokens).take_while(|(a, b)| a == b).count();
-            session.truncate(sequence as usize, common)?;
-            Ok(common)
+            Ok(session.retain_prefix(sequence as usize, tokens)?)
         })?;
         if kept.is_null() {
             return Ok(());

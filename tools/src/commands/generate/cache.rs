@@ -50,9 +50,8 @@ impl PromptCache {
         let Some(path) = self.file.as_deref().filter(|_| !self.read_only) else {
             return Ok(());
         };
-        let held = session.tokens(0);
-        let common = held.iter().zip(prompt).take_while(|(a, b)| a == b).count();
-        if common < prompt.len().saturating_sub(1) {
+        let computed = &prompt[..prompt.len().saturating_sub(1)];
+        if !session.tokens(0).starts_with(computed) {
             eprintln!(
                 "warning: {}: not written, since the context moved on from the prompt",
                 path.display()
@@ -60,7 +59,7 @@ impl PromptCache {
             return Ok(());
         }
         if !self.all {
-            session.truncate(0, common)?;
+            session.retain_prefix(0, prompt)?;
         }
         Ok(session.save(0, path, true)?)
     }
