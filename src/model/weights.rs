@@ -17,7 +17,6 @@ use crate::error::{Error, Result};
 use crate::ggml::buffer::{self, Buffer, HOST_ALIGNMENT};
 use crate::ggml::context::{Context, Tensor};
 use crate::ggml::device::{BufferType, Device};
-use crate::ggml::map::locking_failed;
 use crate::ggml::quantize::{dequantize_rows, has_expansion};
 use crate::gguf::{Gguf, TensorInfo, TensorType};
 use crate::machine::parallel;
@@ -196,9 +195,10 @@ impl Weights {
     /// [`Error::Memory`] when the system refuses.
     pub(crate) fn lock(&self) -> Result<()> {
         self.arena.iter().try_for_each(|arena| {
-            arena
-                .lock()
-                .map_err(|source| locking_failed(arena.bytes(), &source))
+            arena.lock().map_err(|source| Error::NotLocked {
+                bytes: arena.bytes(),
+                source,
+            })
         })
     }
 
