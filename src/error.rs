@@ -1,8 +1,9 @@
 //! The one error type of the library.
 //!
-//! Every message says what was expected, what was found, and where; the commands print it as one
-//! line, the C interface maps each variant to a code.
+//! Every message says what was expected, what was found, and where. It names parameters and fields
+//! of this library, never a flag of a command: the commands say which of theirs would help.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// What every fallible function of the library returns.
@@ -31,9 +32,35 @@ pub enum Error {
     /// A file or request is well formed and asks for what this library does not do.
     #[error("unsupported: {0}")]
     Unsupported(String),
-    /// An argument is outside what the operation allows.
+    /// An argument is not what the operation allows.
     #[error("{0}")]
     Argument(String),
+    /// A number is outside its range.
+    #[error("{name} must be {expected}, found {found}")]
+    OutOfRange {
+        /// The parameter.
+        name: &'static str,
+        /// The range.
+        expected: String,
+        /// The value.
+        found: String,
+    },
+    /// A parameter was given a value of another type.
+    #[error("{name}: expected {expected}, found {found}")]
+    WrongType {
+        /// The parameter.
+        name: &'static str,
+        /// What it may be.
+        expected: &'static str,
+        /// The value, as it was written.
+        found: String,
+    },
+    /// There is no parameter of this name.
+    #[error("{0} is no parameter of a generation")]
+    UnknownParameter(String),
+    /// A file exists and was not to be replaced.
+    #[error("{}: the file exists", .0.display())]
+    Exists(PathBuf),
     /// More positions were asked for than the context or the model has.
     #[error(
         "the context is full: {needed} positions needed, {available} available; \
@@ -55,9 +82,22 @@ pub enum Error {
         /// The shapes and types involved and what is wrong with them.
         message: String,
     },
-    /// Memory could not be had, or the plan exceeds the limit given.
+    /// A model with one session is larger than a limit allows; nothing was allocated.
+    #[error("not enough memory: {0}")]
+    TooLittleMemory(Box<MemoryShortage>),
+    /// The system refused memory, or a thread.
     #[error("not enough memory: {0}")]
     Memory(String),
+    /// The system refused to keep memory from being swapped out.
+    #[error(
+        "not enough memory: locking {bytes} bytes failed ({source}); raise the limit (ulimit -l)"
+    )]
+    NotLocked {
+        /// How much was to be locked.
+        bytes: usize,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
     /// The caller asked to stop.
     #[error("stopped on request")]
     Stopped,
@@ -99,10 +139,16 @@ impl Error {
             Self::Io { .. } => ErrorKind::Io,
             Self::Format { .. } => ErrorKind::Format,
             Self::Unsupported(_) => ErrorKind::Unsupported,
-            Self::Argument(_) => ErrorKind::Argument,
+            Self::Argument(_)
+            | Self::OutOfRange { .. }
+            | Self::WrongType { .. }
+            | Self::UnknownParameter(_)
+            | Self::Exists(_) => ErrorKind::Argument,
             Self::ContextFull { .. } => ErrorKind::ContextFull,
             Self::Ggml { .. } => ErrorKind::Backend,
-            Self::Memory(_) => ErrorKind::Memory,
+            Self::TooLittleMemory(_) | Self::Memory(_) | Self::NotLocked { .. } => {
+                ErrorKind::Memory
+            }
             Self::Stopped => ErrorKind::Stopped,
             Self::Internal(_) => ErrorKind::Internal,
         }
@@ -124,6 +170,19 @@ impl Error {
         }
     }
 
+    /// An [`Error::OutOfRange`] of the parameter `name`.
+    pub(crate) fn out_of_range(
+        name: &'static str,
+        expected: impl Into<String>,
+        found: &impl ToString,
+    ) -> Self {
+        Self::OutOfRange {
+            name,
+            expected: expected.into(),
+            found: found.to_string(),
+        }
+    }
+
     /// Puts `outer` (usually the file's name) before the place of an [`Error::Format`]; leaves other
     /// errors as they are.
     #[must_use]
@@ -135,5 +194,113 @@ impl Error {
             },
             other => other,
         }
+    }
+}
+
+/// What a model with one session needs of memory, what there is, and what would fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryShortage {
+    /// Bytes of the weights, as far as the limit counts them.
+    pub weights: u64,
+    /// Bytes of the KV cache.
+    pub cache: u64,
+    /// Bytes of the computation's intermediate results.
+    pub computation: u64,
+    /// Bytes of everything else: the tokenizer, descriptions of tensors, threads.
+    pub other: u64,
+    /// Bytes that the limit leaves.
+    pub available: u64,
+    /// Bytes that the limit allows in all.
+    pub total: u64,
+    /// The limit that is exceeded most.
+    pub limit: MemoryLimit,
+    /// What would fit; `None` when nothing that is known does.
+    pub suggestion: Option<MemorySuggestion>,
+}
+
+/// Whose a limit on memory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryLimit {
+    /// The caller's: [`ModelOptions::memory`](crate::session::ModelOptions::memory).
+    Stated,
+    /// One of the system, such as `ulimit -v` or the memory cgroup.
+    System(&'static str),
+}
+
+/// Settings with which a model fits into memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemorySuggestion {
+    /// Positions of the context.
+    pub context: usize,
+    /// The type of the KV cache, such as `q8_0`.
+    pub cache_type: &'static str,
+    /// Bytes that the limit must allow; `None` when it may stay as it is.
+    pub limit: Option<u64>,
+    /// The type that the model could be converted to instead of raising the limit.
+    pub model_type: Option<&'static str>,
+}
+
+impl MemoryShortage {
+    /// Bytes that are needed in all.
+    pub fn needed(&self) -> u64 {
+        let parts = [self.weights, self.cache, self.computation, self.other];
+        parts.into_iter().fold(0, u64::saturating_add)
+    }
+}
+
+impl MemoryLimit {
+    /// Its name, as messages say it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stated => "the memory option",
+            Self::System(name) => name,
+        }
+    }
+}
+
+impl fmt::Display for MemoryShortage {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "expected {} (weights {}, cache {}, computation {}, all else {}), found {} of the {} \
+             that {} allows",
+            Mebibytes(self.needed()),
+            Mebibytes(self.weights),
+            Mebibytes(self.cache),
+            Mebibytes(self.computation),
+            Mebibytes(self.other),
+            Mebibytes(self.available),
+            Mebibytes(self.total),
+            self.limit.name(),
+        )?;
+        let Some(suggestion) = &self.suggestion else {
+            return Ok(());
+        };
+        let MemorySuggestion {
+            context,
+            cache_type,
+            ..
+        } = suggestion;
+        write!(
+            formatter,
+            "; would fit: a context of {context} and a {cache_type} cache"
+        )?;
+        if let Some(limit) = suggestion.limit {
+            let name = self.limit.name();
+            write!(formatter, " within {} of {name}", Mebibytes(limit))?;
+        }
+        if let Some(model_type) = suggestion.model_type {
+            write!(formatter, ", or the model converted to {model_type}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Bytes as `ulimit` and memory limits count them: in powers of 1024.
+struct Mebibytes(u64);
+
+impl fmt::Display for Mebibytes {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:.1} MiB", self.0 as f64 / f64::from(1 << 20))
     }
 }

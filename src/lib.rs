@@ -23,4 +23,4 @@ pub mod tokenizer;
 /// A token of the vocabulary, as the checkpoint numbers them.
 pub type TokenId = u32;
 
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, MemoryLimit, MemoryShortage, MemorySuggestion, Result};

@@ -26,7 +26,7 @@ impl AtomicFile {
     /// (behind a symbolic link, the file it points to).
     ///
     /// # Errors
-    /// [`Error::Argument`] if `path` exists and `overwrite` is false, or is no regular file;
+    /// [`Error::Exists`] if `path` exists and `overwrite` is false; [`Error::Argument`] if it is no regular file;
     /// [`Error::Io`] if the folder does not exist or cannot be written to.
     pub fn create(path: impl AsRef<Path>, overwrite: bool) -> Result<Self> {
         let path = path.as_ref();
@@ -76,7 +76,7 @@ impl AtomicFile {
     /// Brings the contents to the disk and the file to its place.
     ///
     /// # Errors
-    /// [`Error::Argument`] if a file appeared there meanwhile and was not to be overwritten;
+    /// [`Error::Exists`] if a file appeared there meanwhile and was not to be overwritten;
     /// [`Error::Io`].
     pub fn finish(self) -> Result<()> {
         let Self {
@@ -138,10 +138,7 @@ fn sync_folder(_target: &Path) -> io::Result<()> {
 }
 
 fn exists(path: &Path) -> Error {
-    Error::Argument(format!(
-        "{}: the file exists; choose another name or give --force to replace it",
-        path.display()
-    ))
+    Error::Exists(path.to_path_buf())
 }
 
 #[cfg(test)]
@@ -186,8 +183,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out");
         fs::write(&path, "before").unwrap();
-        let message = AtomicFile::create(&path, false).unwrap_err().to_string();
-        assert!(message.contains("--force"), "{message}");
+        let error = AtomicFile::create(&path, false).unwrap_err();
+        assert!(matches!(error, Error::Exists(_)), "{error}");
         let mut file = AtomicFile::create(&path, true).unwrap();
         file.write_all(b"after").unwrap();
         file.finish().unwrap();
@@ -200,8 +197,8 @@ mod tests {
         let path = folder.path().join("out");
         let file = AtomicFile::create(&path, false).unwrap();
         fs::write(&path, "theirs").unwrap();
-        let message = file.finish().unwrap_err().to_string();
-        assert!(message.contains("--force"), "{message}");
+        let error = file.finish().unwrap_err();
+        assert!(matches!(error, Error::Exists(_)), "{error}");
         assert_eq!(fs::read(&path).unwrap(), b"theirs");
         assert_eq!(names(folder.path()), ["out"]);
     }

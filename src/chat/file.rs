@@ -88,8 +88,8 @@ mod tests {
         conversation.answer("").unwrap();
         conversation.save(&path, false).unwrap();
         assert_eq!(Conversation::load(&path).unwrap(), conversation);
-        let message = conversation.save(&path, false).unwrap_err().to_string();
-        assert!(message.contains("--force"), "{message}");
+        let error = conversation.save(&path, false).unwrap_err();
+        assert!(matches!(error, Error::Exists(_)), "{error}");
         conversation.reset();
         conversation.save(&path, true).unwrap();
         assert_eq!(Conversation::load(&path).unwrap(), conversation);

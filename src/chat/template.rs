@@ -159,7 +159,7 @@ fn failure(error: &minijinja::Error) -> Error {
         .map_or_else(String::new, |line| format!("line {line}: "));
     let message = match error.kind() {
         ErrorKind::OutOfFuel => {
-            "it takes too long or makes too much text; give another one with --template".to_owned()
+            "it takes too long or makes too much text; give another template".to_owned()
         }
         kind => error
             .detail()

@@ -86,7 +86,7 @@ impl GenerationDefaults {
         for name in GenerationOptions::names() {
             if let Some(value) = fields.get(name) {
                 options.set_json(name, value).map_err(|error| match error {
-                    Error::Argument(message) => Error::format(&place, message),
+                    error @ Error::WrongType { .. } => Error::format(&place, error.to_string()),
                     other => other,
                 })?;
             }

@@ -119,21 +119,21 @@ impl GenerationOptions {
             ),
         ];
         if let Some((name, _)) = at_least_one.iter().find(|(_, value)| *value == 0) {
-            return Err(Error::Argument(format!(
-                "{name} must be at least 1, found 0"
-            )));
+            return Err(Error::out_of_range(name, "at least 1", &0));
         }
         if !self.length_penalty.is_finite() {
-            return Err(Error::Argument(format!(
-                "length_penalty must be a number, found {}",
-                self.length_penalty
-            )));
+            return Err(Error::out_of_range(
+                "length_penalty",
+                "a finite number",
+                &self.length_penalty,
+            ));
         }
         if !(0.0..=1.0).contains(&self.penalty_alpha) {
-            return Err(Error::Argument(format!(
-                "penalty_alpha must be between 0 and 1, found {}",
-                self.penalty_alpha
-            )));
+            return Err(Error::out_of_range(
+                "penalty_alpha",
+                "between 0 and 1",
+                &self.penalty_alpha,
+            ));
         }
         if !self.num_beams.is_multiple_of(self.num_beam_groups) {
             return Err(Error::Argument(format!(
@@ -148,10 +148,11 @@ impl GenerationOptions {
         }
         let several = self.num_return_sequences > 1;
         if self.num_beams > 1 && self.num_return_sequences > self.num_beams {
-            return Err(Error::Argument(format!(
-                "num_return_sequences {} must be at most num_beams, {}",
-                self.num_return_sequences, self.num_beams
-            )));
+            return Err(Error::out_of_range(
+                "num_return_sequences",
+                format!("at most num_beams, {}", self.num_beams),
+                &self.num_return_sequences,
+            ));
         }
         if several && self.num_beams == 1 && !self.sampling.do_sample {
             return Err(Error::Argument(format!(

@@ -190,17 +190,18 @@ impl GenerationOptions {
 
     /// [`GenerationOptions::set`] with a value that is parsed already.
     pub(super) fn set_json(&mut self, name: &str, value: &Value) -> Result<()> {
-        let Some(Parameter(_, expected, set)) = PARAMETERS.iter().find(|known| known.0 == name)
-        else {
-            return Err(Error::Argument(format!(
-                "{name} is no parameter of a generation"
-            )));
+        let known = PARAMETERS.iter().find(|known| known.0 == name);
+        let Some(Parameter(name, expected, set)) = known else {
+            return Err(Error::UnknownParameter(name.to_owned()));
         };
         if value.is_null() {
             return Ok(());
         }
-        set(self, value)
-            .ok_or_else(|| Error::Argument(format!("{name}: expected {expected}, found {value}")))
+        set(self, value).ok_or_else(|| Error::WrongType {
+            name,
+            expected,
+            found: value.to_string(),
+        })
     }
 }
 

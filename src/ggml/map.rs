@@ -79,8 +79,10 @@ impl MappedFile {
     /// # Errors
     /// [`Error::Memory`] when the system refuses, usually because of `ulimit -l`.
     pub fn lock(&self) -> Result<()> {
-        self.lock_pages()
-            .map_err(|source| locking_failed(self.map.len(), &source))
+        self.lock_pages().map_err(|source| Error::NotLocked {
+            bytes: self.map.len(),
+            source,
+        })
     }
 
     #[cfg(target_os = "linux")]
@@ -101,13 +103,6 @@ impl AsRef<[u8]> for MappedFile {
     fn as_ref(&self) -> &[u8] {
         &self.map
     }
-}
-
-/// What to do when the system does not lock memory.
-pub(crate) fn locking_failed(bytes: usize, source: &std::io::Error) -> Error {
-    Error::Memory(format!(
-        "locking {bytes} bytes failed ({source}); raise the limit (ulimit -l) or leave out --mlock"
-    ))
 }
 
 /// A multiple of the page of every system.

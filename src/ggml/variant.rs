@@ -134,7 +134,7 @@ fn choose<'a>(
         (None, Some(least)) if variants.len() > 1 => Err(refuse(least, "there is no lesser")),
         (None, Some(only)) => Err(refuse(
             only,
-            "build with --features dispatch, or on this machine",
+            "build with the feature dispatch, or on this machine",
         )),
         (None, None) => Err(Error::Unsupported("a build without CPU code".to_owned())),
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::System;
+use crate::error::MemoryLimit;
 
 /// What a limit counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,8 +21,8 @@ pub enum Counts {
 pub struct Limit {
     /// What it counts.
     pub counts: Counts,
-    /// Whose it is, as messages say it, such as `ulimit -v`.
-    pub name: &'static str,
+    /// Whose it is.
+    pub source: MemoryLimit,
     /// The bound itself, in bytes.
     pub total: u64,
     /// How much of it is left now, in bytes.
@@ -80,7 +81,7 @@ fn resource_limit(system: &System, resource: &Resource) -> Option<Limit> {
     let used = system.kibibytes("proc/self/status", resource.used)?;
     Some(Limit {
         counts: resource.counts,
-        name: resource.name,
+        source: MemoryLimit::System(resource.name),
         total,
         available: total.saturating_sub(used),
         soft: false,
@@ -91,7 +92,7 @@ fn resource_limit(system: &System, resource: &Resource) -> Option<Limit> {
 fn free_memory(system: &System) -> Option<Limit> {
     Some(Limit {
         counts: Counts::Resident,
-        name: "free memory",
+        source: MemoryLimit::System("free memory"),
         total: system.kibibytes("proc/meminfo", "MemTotal")?,
         available: system.kibibytes("proc/meminfo", "MemAvailable")?,
         soft: true,
@@ -172,7 +173,7 @@ fn group_limit(system: &System, version: &CgroupVersion, group: &Path) -> Option
     let used = used.saturating_sub(reclaimable.sum());
     Some(Limit {
         counts: Counts::Resident,
-        name: "the memory cgroup",
+        source: MemoryLimit::System("the memory cgroup"),
         total,
         available: total.saturating_sub(used),
         soft: false,
@@ -188,7 +189,7 @@ mod tests {
         let (_folder, system) = system(files);
         let limits = limits_of(&system).into_iter();
         limits
-            .map(|limit| (limit.name, limit.total, limit.available))
+            .map(|limit| (limit.source.name(), limit.total, limit.available))
             .collect()
     }
 

@@ -196,9 +196,10 @@ impl Weights {
     /// [`Error::Memory`] when the system refuses.
     pub(crate) fn lock(&self) -> Result<()> {
         self.arena.iter().try_for_each(|arena| {
-            arena
-                .lock()
-                .map_err(|source| locking_failed(arena.bytes(), &source))
+            arena.lock().map_err(|source| Error::NotLocked {
+                bytes: arena.bytes(),
+                source,
+            })
         })
     }
 

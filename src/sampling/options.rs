@@ -133,11 +133,9 @@ impl SamplingOptions {
     /// [`Error::Argument`] names the parameter, its range and the value found.
     pub fn validate(&self) -> Result<()> {
         if self.temperature == 0.0 {
-            return Err(Error::Argument(
-                "temperature must be above 0, found 0; for the most likely token every time, \
-                 decode greedily (do_sample off)"
-                    .into(),
-            ));
+            let expected = "above 0 (for the most likely token every time, decode greedily: \
+                            do_sample off)";
+            return Err(Error::out_of_range("temperature", expected, &0));
         }
         let checks = [
             ("guidance_scale", self.guidance_scale, FINITE),
@@ -168,9 +166,7 @@ impl SamplingOptions {
             .map(|(_, bias)| ("a bias of sequence_bias", *bias, BIAS));
         for (name, value, (range, fits)) in checks.into_iter().chain(biases) {
             if !fits(value) {
-                return Err(Error::Argument(format!(
-                    "{name} must be {range}, found {value}"
-                )));
+                return Err(Error::out_of_range(name, range, &value));
             }
         }
         let biased = self.sequence_bias.iter().map(|(sequence, _)| sequence);

@@ -145,7 +145,7 @@ impl SessionOptions {
     /// Fills in the defaults for a model whose matrices are of `matrix_type`.
     ///
     /// # Errors
-    /// [`Error::Argument`] naming the option that is out of its range.
+    /// [`Error::OutOfRange`] naming the option that is out of its range.
     pub(super) fn settle(
         &self,
         hyperparameters: &Hyperparameters,
@@ -167,13 +167,15 @@ impl SessionOptions {
     }
 }
 
-fn within(name: &str, value: usize, most: usize) -> Result<usize> {
+fn within(name: &'static str, value: usize, most: usize) -> Result<usize> {
     if (1..=most).contains(&value) {
         Ok(value)
     } else {
-        Err(Error::Argument(format!(
-            "{name}: expected 1 to {most}, found {value}"
-        )))
+        Err(Error::out_of_range(
+            name,
+            format!("from 1 to {most}"),
+            &value,
+        ))
     }
 }
 

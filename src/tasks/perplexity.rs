@@ -133,9 +133,8 @@ fn check(session: &Session, ids: &[TokenId], window: usize) -> Result<()> {
         .context_size()
         .min(session.model().hyperparameters().n_positions);
     if !(2..=most).contains(&window) {
-        return Err(Error::Argument(format!(
-            "window: expected 2 to {most} (the context), found {window}"
-        )));
+        let expected = format!("from 2 to {most} (the context)");
+        return Err(Error::out_of_range("window", expected, &window));
     }
     if ids.len() < window {
         return Err(Error::Argument(format!(

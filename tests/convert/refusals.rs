@@ -238,10 +238,8 @@ fn outputs_are_not_overwritten_and_sources_never() {
     let output = folder.path().join("out.gguf");
     convert(&demo(), &output, &options("q8_0"), &()).unwrap();
     let before = fs::read(&output).unwrap();
-    let message = convert(&demo(), &output, &options("q4_0"), &())
-        .unwrap_err()
-        .to_string();
-    assert!(message.contains("--force"), "{message}");
+    let error = convert(&demo(), &output, &options("q4_0"), &()).unwrap_err();
+    assert!(matches!(error, Error::Exists(_)), "{error}");
     let forced = ConvertOptions {
         overwrite: true,
         ..options("q4_0")

@@ -4,6 +4,8 @@ use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 
+use gpt2::{MemoryLimit, MemoryShortage};
+
 /// Why a command did not do its work.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -22,10 +24,53 @@ impl Failure {
     }
 }
 
+/// What the library says, and which flags help: it knows none.
 impl From<gpt2::Error> for Failure {
     fn from(error: gpt2::Error) -> Self {
-        Self::Work(one_line(&error))
+        use gpt2::Error::{Exists, NotLocked, TooLittleMemory};
+        Self::Work(match &error {
+            TooLittleMemory(shortage) => {
+                format!("not enough memory: {}", memory_advice(shortage))
+            }
+            Exists(_) => format!(
+                "{}; choose another name or give --force to replace it",
+                one_line(&error)
+            ),
+            NotLocked { .. } => format!("{} or leave out --mlock", one_line(&error)),
+            _ => one_line(&error),
+        })
     }
+}
+
+/// What a model needs of memory, and the flags with which it would fit.
+fn memory_advice(shortage: &MemoryShortage) -> String {
+    let mebibytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+    let limit = match shortage.limit {
+        MemoryLimit::Stated => "--mem",
+        MemoryLimit::System(name) => name,
+    };
+    let facts = format!(
+        "expected {} (weights {}, cache {}, computation {}, all else {}), found {} of the {} that \
+         {limit} allows",
+        mebibytes(shortage.needed()),
+        mebibytes(shortage.weights),
+        mebibytes(shortage.cache),
+        mebibytes(shortage.computation),
+        mebibytes(shortage.other),
+        mebibytes(shortage.available),
+        mebibytes(shortage.total),
+    );
+    let Some(fitting) = &shortage.suggestion else {
+        return facts;
+    };
+    let (context, cache_type) = (fitting.context, fitting.cache_type);
+    let within = fitting.limit.map_or_else(String::new, |total| {
+        format!(" within {} of {limit}", mebibytes(total))
+    });
+    let converted = fitting.model_type.map_or_else(String::new, |name| {
+        format!(", or the model converted to {name}")
+    });
+    format!("{facts}; would fit: -c {context} --cache-type {cache_type}{within}{converted}")
 }
 
 /// From writing to stdout: files name themselves through [`Failure::at`] or [`gpt2::Error`].
@@ -118,6 +163,49 @@ mod tests {
         assert!(line.starts_with("a.json: '\\u{1b}[2Jxxx"), "{line}");
         assert!(line.ends_with("xxx'") && line.len() < 3 * SHOWN, "{line}");
         assert_eq!(shortened("é".repeat(2 * SHOWN)), "é".repeat(2 * SHOWN));
+    }
+
+    #[test]
+    fn the_flags_that_help_are_named() {
+        let line = |error: gpt2::Error| match Failure::from(error) {
+            Failure::Work(line) => line,
+            other => panic!("{other:?}"),
+        };
+        let exists = line(gpt2::Error::Exists("a.gguf".into()));
+        assert_eq!(
+            exists,
+            "a.gguf: the file exists; choose another name or give --force to replace it"
+        );
+        let locked = line(gpt2::Error::NotLocked {
+            bytes: 9,
+            source: io::Error::other("no"),
+        });
+        assert!(
+            locked.ends_with("(ulimit -l) or leave out --mlock"),
+            "{locked}"
+        );
+        let shortage = MemoryShortage {
+            weights: 3 << 20,
+            cache: 1 << 20,
+            computation: 0,
+            other: 0,
+            available: 2 << 20,
+            total: 2 << 20,
+            limit: MemoryLimit::Stated,
+            suggestion: Some(gpt2::MemorySuggestion {
+                context: 32,
+                cache_type: "q8_0",
+                limit: Some(4 << 20),
+                model_type: Some("q4_k"),
+            }),
+        };
+        let short = line(gpt2::Error::TooLittleMemory(Box::new(shortage)));
+        assert_eq!(
+            short,
+            "not enough memory: expected 4.0 MiB (weights 3.0 MiB, cache 1.0 MiB, computation 0.0 MiB, \
+             all else 0.0 MiB), found 2.0 MiB of the 2.0 MiB that --mem allows; would fit: -c 32 \
+             --cache-type q8_0 within 4.0 MiB of --mem, or the model converted to q4_k"
+        );
     }
 
     #[test]

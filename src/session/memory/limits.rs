@@ -1,5 +1,6 @@
 //! What bounds a model and its sessions, and what they need of it.
 
+use crate::error::MemoryLimit;
 use crate::machine::memory::{Counts, Limit, limits, resident};
 use crate::machine::{default_threads, parallel};
 use crate::session::Memory;
@@ -41,7 +42,7 @@ impl Limits {
             more.all.retain(|limit| !limit.soft);
             more.all.push(Limit {
                 counts: Counts::Resident,
-                name: "--mem",
+                source: MemoryLimit::Stated,
                 total,
                 available: total.saturating_sub(self.resident),
                 soft: false,

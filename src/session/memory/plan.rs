@@ -7,7 +7,7 @@ use crate::session::{CacheType, Memory, Model, ModelOptions, SessionOptions};
 use crate::spec::Hyperparameters;
 use crate::spec::in_gguf::find_in;
 use crate::spec::tensor_table::Role;
-use crate::{Error, Result};
+use crate::{Error, MemoryShortage, MemorySuggestion, Result};
 
 /// Contexts are shortened to a multiple of this, and to no less.
 const CONTEXT_STEP: usize = 32;
@@ -351,26 +351,27 @@ pub(in crate::session) fn refusal(
         return Ok(Error::Memory("the cache's type does not fit".to_owned()));
     };
     let Memory { kv, compute, .. } = need.parts;
-    let needed = need.of(limit);
-    let counted = need.of_weights(limit);
-    let rest = needed.saturating_sub((counted + kv + compute) as u64);
-    let advice = advice(outline, &wanted, &limits.with_margin())?;
-    Ok(Error::Memory(format!(
-        "expected {} (weights {}, cache {}, computation {}, all else {}), found {} of the {} that {} \
-         allows; {advice}",
-        megabytes(needed),
-        megabytes(counted as u64),
-        megabytes(kv as u64),
-        megabytes(compute as u64),
-        megabytes(rest),
-        megabytes(limit.available),
-        megabytes(limit.total),
-        limit.name,
-    )))
+    let weights = need.of_weights(limit);
+    Ok(Error::TooLittleMemory(Box::new(MemoryShortage {
+        weights: weights as u64,
+        cache: kv as u64,
+        computation: compute as u64,
+        other: need
+            .of(limit)
+            .saturating_sub((weights + kv + compute) as u64),
+        available: limit.available,
+        total: limit.total,
+        limit: limit.source,
+        suggestion: suggestion(outline, &wanted, &limits.with_margin())?,
+    })))
 }
 
 /// What would fit instead of `wanted`: another context or cache, a larger limit, a smaller model.
-fn advice(outline: &Outline<'_>, wanted: &SessionOptions, limits: &Limits) -> Result<String> {
+fn suggestion(
+    outline: &Outline<'_>,
+    wanted: &SessionOptions,
+    limits: &Limits,
+) -> Result<Option<MemorySuggestion>> {
     let own_type = wanted.cache_type_for(outline.matrix_type);
     let types = [own_type, CacheType::Q8_0, CacheType::Q4_0];
     let context = wanted.context.unwrap_or(CONTEXT_STEP);
@@ -388,10 +389,13 @@ fn advice(outline: &Outline<'_>, wanted: &SessionOptions, limits: &Limits) -> Re
             ..
         }) = longest(outline, &free, limits)?
         {
-            // The context asked for may fit with this type of cache.
-            let found = found.min(context);
-            let name = cache_type.name();
-            return Ok(format!("would fit: -c {found} --cache-type {name}"));
+            return Ok(Some(MemorySuggestion {
+                // The context asked for may fit with this type of cache.
+                context: found.min(context),
+                cache_type: cache_type.name(),
+                limit: None,
+                model_type: None,
+            }));
         }
     }
     let smallest_type = types
@@ -404,24 +408,23 @@ fn advice(outline: &Outline<'_>, wanted: &SessionOptions, limits: &Limits) -> Re
     };
     let need = outline.need(&least)?;
     let Some(limit) = limits.exceeded(&need) else {
-        return Ok("use another type of cache".to_owned());
+        return Ok(None);
     };
     let short = need.of(limit).saturating_sub(limit.available);
-    let settings = format!(
-        "-c {} --cache-type {}",
-        least.context.unwrap_or_default(),
-        least.cache_type_for(outline.matrix_type).name()
-    );
-    Ok(format!(
-        "would fit: {settings} within {} of {}{}",
-        megabytes(limit.total.saturating_add(short)),
-        limit.name,
-        smaller_model(outline, &least, limits)?
-    ))
+    Ok(Some(MemorySuggestion {
+        context: least.context.unwrap_or_default(),
+        cache_type: least.cache_type_for(outline.matrix_type).name(),
+        limit: Some(limit.total.saturating_add(short)),
+        model_type: smaller_model(outline, &least, limits)?,
+    }))
 }
 
 /// The best type that the model could be converted to so as to fit; nothing when there is none.
-fn smaller_model(outline: &Outline<'_>, least: &SessionOptions, limits: &Limits) -> Result<String> {
+fn smaller_model(
+    outline: &Outline<'_>,
+    least: &SessionOptions,
+    limits: &Limits,
+) -> Result<Option<&'static str>> {
     let bits = |tensor_type: TensorType| {
         tensor_type.block_bytes() as f64 * 8.0 / tensor_type.block_size() as f64
     };
@@ -436,11 +439,10 @@ fn smaller_model(outline: &Outline<'_>, least: &SessionOptions, limits: &Limits)
             ..*outline
         };
         if fits(&smaller, least, limits)? {
-            let name = tensor_type.name();
-            return Ok(format!(", or the model converted to {name}"));
+            return Ok(Some(tensor_type.name()));
         }
     }
-    Ok(String::new())
+    Ok(None)
 }
 
 /// Types worth recommending, the largest first.
@@ -452,11 +454,6 @@ const SMALLER_TYPES: [TensorType; 6] = [
     TensorType::Q3_K,
     TensorType::Q2_K,
 ];
-
-/// As `ulimit` and memory limits count: powers of 1024.
-fn megabytes(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
-}
 
 #[cfg(test)]
 mod tests {
