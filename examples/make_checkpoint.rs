@@ -1,5 +1,5 @@
-//! Makes a GPT-2 checkpoint with random weights, for measurements: speed and memory do not depend on
-//! what the weights are.
+//! Makes a GPT-2 checkpoint with random weights, for measurements: speed and memory do not depend
+//! on what the weights are.
 //!
 //! ```text
 //! cargo run --release --example make_checkpoint -- gpt2-xl /tmp/gpt2-xl [FOLDER WITH TOKENIZER]

@@ -1,5 +1,5 @@
-//! Whatever is done to the bytes of a checkpoint, the converter says yes or no: it does not panic, does
-//! not hang, does not allocate more than the file justifies, and leaves nothing behind.
+//! Whatever is done to the bytes of a checkpoint, the converter says yes or no: it does not panic,
+//! does not hang, does not allocate more than the file justifies, and leaves nothing behind.
 //!
 //! One test only: the allocations of the whole process are counted.
 

@@ -1,6 +1,6 @@
 //! Whatever is done to the bytes of a model, loading it, running it and converting it end with a
-//! result or an error: no panic, no abort inside ggml, no hang, no allocation that the file does not
-//! justify.
+//! result or an error: no panic, no abort inside ggml, no hang, no allocation that the file does
+//! not justify.
 //!
 //! One test only: the allocations of the whole process are counted.
 

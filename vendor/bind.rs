@@ -1,7 +1,7 @@
 //! The Rust declarations of ggml's headers: committed, and made again by the feature `bindgen`.
 //!
-//! With the feature, the library is compiled against fresh declarations and a test compares them with
-//! the committed ones. `GGML_UPDATE_BINDINGS=1` writes them over the committed ones instead.
+//! With the feature, the library is compiled against fresh declarations and a test compares them
+//! with the committed ones. `GGML_UPDATE_BINDINGS=1` writes them over the committed ones instead.
 
 use crate::Result;
 use crate::environment::Environment;
@@ -25,8 +25,8 @@ pub(crate) fn committed_version(environment: &Environment) -> Result<String> {
         .ok_or_else(|| format!("{COMMITTED}: expected a line {VERSION_LINE:?} with a version; restore the file from git"))
 }
 
-/// Writes the committed declarations for a 32-bit target: without the checks of sizes and offsets, which
-/// are those of 64 bits. The declarations themselves are the same.
+/// Writes the committed declarations for a 32-bit target: without the checks of sizes and offsets,
+/// which are those of 64 bits. The declarations themselves are the same.
 ///
 /// # Errors
 /// When a file cannot be read or written.

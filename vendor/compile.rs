@@ -212,7 +212,8 @@ impl Compiler<'_> {
             .flag(self.prefix_map())
             .flags(processor_flags);
         if unit.cpp {
-            // A "unique" symbol of the C++ library cannot be hidden from a second ggml in the same program.
+            // A "unique" symbol of the C++ library cannot be hidden from a second ggml in the same
+            // program.
             build.flag_if_supported("-fno-gnu-unique");
         }
         for (name, value) in DEFINES {

@@ -1,7 +1,7 @@
 //! The only file that reads environment variables; each one read is registered for rebuilds.
 //!
-//! (The `cc` crate reads `CC`, `CXX`, `CFLAGS`, `CXXFLAGS`, `AR` and their per-target forms itself and
-//! registers them too.)
+//! (The `cc` crate reads `CC`, `CXX`, `CFLAGS`, `CXXFLAGS`, `AR` and their per-target forms itself
+//! and registers them too.)
 
 use std::env;
 use std::path::PathBuf;

@@ -1,6 +1,8 @@
-//! How ggml's cmake files build the backends for graphics processors, and what these are linked with.
+//! How ggml's cmake files build the backends for graphics processors, and what these are linked
+//! with.
 //!
-//! Pure functions of the target's system and the features asked for: what happens on a Mac is tested on Linux.
+//! Pure functions of the target's system and the features asked for: what happens on a Mac is
+//! tested on Linux.
 
 use crate::backends::Backend;
 
@@ -12,9 +14,11 @@ pub(crate) struct CMake {
     pub(crate) options: &'static [(&'static str, &'static str)],
     /// Files or folders it is built from, relative to ggml's `src/`.
     pub(crate) files: &'static [&'static str],
-    /// What is linked with it, by system; the row for `""` serves systems that have none of their own.
+    /// What is linked with it, by system; the row for `""` serves systems that have none of their
+    /// own.
     pub(crate) libraries: &'static [(&'static str, &'static [Library])],
-    /// Where these may lie, beside the places every linker looks: a variable or a folder, and folders in it.
+    /// Where these may lie, beside the places every linker looks: a variable or a folder, and
+    /// folders in it.
     pub(crate) search: &'static [(&'static str, &'static [&'static str])],
     /// Systems that have it, in Rust's spelling; none named: every system.
     pub(crate) systems: &'static [&'static str],
@@ -40,7 +44,8 @@ const CUDA_FOLDERS: &[&str] = &["lib64", "lib64/stubs", "lib", "lib/x64"];
 
 pub(crate) const CUDA: CMake = CMake {
     target: "ggml-cuda",
-    // NCCL, for several cards in one machine, is not looked for: whether it is there would change what is linked.
+    // NCCL, for several cards in one machine, is not looked for: whether it is there would change
+    // what is linked.
     options: &[("GGML_CUDA", "ON"), ("GGML_CUDA_NCCL", "OFF")],
     files: &["ggml-cuda"],
     libraries: &[(
@@ -117,8 +122,8 @@ pub(crate) const BLAS: CMake = CMake {
     needs: "OpenBLAS with its header cblas.h, and pkg-config (Debian: apt-get install libopenblas-dev pkg-config)",
 };
 
-/// Options of every cmake build: static libraries of the backends alone. ggml's base and its CPU backend are
-/// compiled by `compile.rs`.
+/// Options of every cmake build: static libraries of the backends alone. ggml's base and its CPU
+/// backend are compiled by `compile.rs`.
 const COMMON: [(&str, &str); 9] = [
     ("BUILD_SHARED_LIBS", "OFF"),
     ("CMAKE_POSITION_INDEPENDENT_CODE", "ON"),
@@ -200,8 +205,8 @@ pub(crate) fn plan<'a>(
     Ok(Some(plan))
 }
 
-/// The project that is configured: ggml's own fails as the outermost one, because the crate that carries it
-/// lacks files which only an installation needs.
+/// The project that is configured: ggml's own fails as the outermost one, because the crate that
+/// carries it lacks files which only an installation needs.
 pub(crate) fn wrapper(ggml: &str, targets: &[&str]) -> String {
     let targets = targets.join(" ");
     format!(

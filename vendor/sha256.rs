@@ -1,4 +1,5 @@
-//! SHA-256 (FIPS 180-4), so that checking the one archive we fetch adds no dependency to every build.
+//! SHA-256 (FIPS 180-4), so that checking the one archive we fetch adds no dependency to every
+//! build.
 
 use std::fmt::Write as _;
 

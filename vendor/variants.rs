@@ -1,9 +1,10 @@
-//! The instruction sets that the CPU backend is compiled for, and what the Rust code is told of them.
+//! The instruction sets that the CPU backend is compiled for, and what the Rust code is told of
+//! them.
 //!
-//! Without the feature `dispatch` there is one: this machine's (feature `native`), the target's default,
-//! or what `GGML_CPU_ARCH` says. With it there are several in one archive, and `src/ggml/variant.rs`
-//! chooses at start. Either way a variant is a name, what it needs of a processor and two functions, so
-//! that the Rust code has one way to go.
+//! Without the feature `dispatch` there is one: this machine's (feature `native`), the target's
+//! default, or what `GGML_CPU_ARCH` says. With it there are several in one archive, and
+//! `src/ggml/variant.rs` chooses at start. Either way a variant is a name, what it needs of a
+//! processor and two functions, so that the Rust code has one way to go.
 
 use std::fmt::Write as _;
 use std::process::Command;
@@ -12,7 +13,8 @@ use crate::Result;
 use crate::environment::Environment;
 use crate::fetch;
 
-/// The functions of the CPU backend that are called by name; everything else goes through the device.
+/// The functions of the CPU backend that are called by name; everything else goes through the
+/// device.
 pub(crate) const FUNCTIONS: [&str; 2] = ["ggml_backend_cpu_reg", "ggml_get_type_traits_cpu"];
 
 /// A processor family that ggml is set up for here.
@@ -25,8 +27,9 @@ pub(crate) struct Processor {
     native: &'static str,
     /// The index in `sets` of what one build without `dispatch` is for.
     portable: usize,
-    /// What is worth compiling, the least demanding first; the first runs on every processor there is a
-    /// reason to support, and is what everything but the CPU backend is compiled for with `dispatch`.
+    /// What is worth compiling, the least demanding first; the first runs on every processor there
+    /// is a reason to support, and is what everything but the CPU backend is compiled for with
+    /// `dispatch`.
     sets: &'static [InstructionSet],
     /// Names that the compiler defines when it may use an instruction set, and Rust's name of that.
     macros: &'static [(&'static str, &'static str)],
@@ -51,8 +54,8 @@ const PROCESSORS: [Processor; 3] = [
         native: "-march=native",
         portable: 1,
         sets: &[
-            // SSE 4.2 and no AVX: Intel since 2008 (Atoms until 2021), AMD since 2011. Counting bits is of no
-            // use here, and some virtual machines lack it.
+            // SSE 4.2 and no AVX: Intel since 2008 (Atoms until 2021), AMD since 2011. Counting
+            // bits is of no use here, and some virtual machines lack it.
             set("x86-64-v2", &["-march=x86-64-v2", "-mno-popcnt"]),
             // AVX2 and FMA: Intel since 2013, AMD since 2015.
             set("x86-64-v3", &["-march=x86-64-v3"]),
@@ -93,8 +96,8 @@ const PROCESSORS: [Processor; 3] = [
             set("armv8.0", &["-march=armv8-a"]),
             // Dot products of bytes, arithmetic on half floats: Raspberry Pi 5.
             set("armv8.2-dotprod", &["-march=armv8.2-a+dotprod+fp16"]),
-            // Matrix products of bytes. They are optional from 8.2 on, so that nothing else of 8.6 is
-            // asked for.
+            // Matrix products of bytes. They are optional from 8.2 on, so that nothing else of 8.6
+            // is asked for.
             set("armv8.6-i8mm", &["-march=armv8.2-a+dotprod+fp16+i8mm"]),
         ],
         macros: &[

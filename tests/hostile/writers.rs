@@ -1,4 +1,5 @@
-//! The tiny checkpoint in other formats, put together byte by byte. Shares no code with the readers.
+//! The tiny checkpoint in other formats, put together byte by byte. Shares no code with the
+//! readers.
 
 use gpt2::ggml::quantize::quantize_rows;
 use gpt2::gguf::TensorType;

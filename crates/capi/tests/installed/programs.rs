@@ -1,5 +1,5 @@
-//! Programs in C and C++: those of `examples/c`, which must say what the command `gpt2` says, and those that
-//! try every function.
+//! Programs in C and C++: those of `examples/c`, which must say what the command `gpt2` says, and
+//! those that try every function.
 
 use std::fs;
 use std::path::{Path, PathBuf};
