@@ -93,7 +93,11 @@ fn write_weights(path: &Path, model: &Hyperparameters) -> Result<(), Box<dyn Err
         let end = offset + 4 * spec.elements();
         header.insert(
             name(&spec),
-            json!({"dtype": "F32", "shape": spec.checkpoint_shape(), "data_offsets": [offset, end]}),
+            json!({
+                "dtype": "F32",
+                "shape": spec.checkpoint_shape(),
+                "data_offsets": [offset, end],
+            }),
         );
         offset = end;
     }

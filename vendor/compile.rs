@@ -186,7 +186,8 @@ impl Compiler<'_> {
                 ("C", "CC", "gcc")
             };
             format!(
-                "compiling ggml failed: {error}\nIt needs a {language} compiler of 2021 or later (Debian: apt-get install \
+                "compiling ggml failed: {error}\n\
+                 It needs a {language} compiler of 2021 or later (Debian: apt-get install \
                  {package}); {variable} names another one."
             )
         })

@@ -100,7 +100,10 @@ impl Environment {
 
 fn set_by_cargo(name: &str) -> Result<String> {
     env::var(name).map_err(|error| {
-        format!("environment variable {name}: {error}; build.rs expects to be started by cargo, in a folder whose path is UTF-8")
+        format!(
+            "environment variable {name}: {error}; build.rs expects to be started by cargo, in a \
+             folder whose path is UTF-8"
+        )
     })
 }
 

@@ -61,7 +61,8 @@ pub(crate) fn locate(environment: &Environment) -> Result<Source> {
     for file in ["CMakeLists.txt", "include/ggml.h", "src/ggml.c"] {
         if !root.join(file).is_file() {
             return Err(format!(
-                "{}: not a tree of ggml, it has no {file}; set GGML_SOURCE_DIR to the folder `ggml` of a llama.cpp \
+                "{}: not a tree of ggml, it has no {file}; set GGML_SOURCE_DIR to the folder \
+                 `ggml` of a llama.cpp \
                  checkout or to a checkout of ggml, or unset it",
                 root.display()
             ));
@@ -81,9 +82,12 @@ fn carrier(environment: &Environment) -> Result<PathBuf> {
         Ok(folder) => folder,
         Err(_) => ask_cargo(environment, &manifest, false).map_err(|reason| {
             format!(
-                "ggml's sources (crate {CARRIER} {}) are not on this machine and could not be fetched:\n{}\n\
-                 Either let cargo reach its registry once (no --offline, no CARGO_NET_OFFLINE; later builds need no \
-                 network), or set GGML_SOURCE_DIR to a tree of ggml, the folder `ggml` of a llama.cpp checkout.",
+                "ggml's sources (crate {CARRIER} {}) are not on this machine and could not be \
+                 fetched:\n{}\n\
+                 Either let cargo reach its registry once (no --offline, no CARGO_NET_OFFLINE; \
+                 later builds need no \
+                 network), or set GGML_SOURCE_DIR to a tree of ggml, the folder `ggml` of a \
+                 llama.cpp checkout.",
                 pin.version,
                 reason.trim()
             )
@@ -125,14 +129,17 @@ impl Pin {
 /// path.
 fn write_manifest(folder: &Path, lock: &str, pin: &Pin) -> Result<PathBuf> {
     let mut manifest = format!(
-        "[package]\nname = \"ggml-source\"\nversion = \"0.0.0\"\nedition = \"2021\"\n\n[lib]\npath = \"empty.rs\"\n\n\
-         [workspace]\n\n[dependencies]\n{CARRIER} = {{ version = \"={}\", default-features = false }}\n\n\
+        "[package]\nname = \"ggml-source\"\nversion = \"0.0.0\"\nedition = \"2021\"\n\n[lib]\n\
+         path = \"empty.rs\"\n\n\
+         [workspace]\n\n[dependencies]\n{CARRIER} = {{ version = \"={}\", default-features = \
+         false }}\n\n\
          [patch.crates-io]\n",
         pin.version
     );
     for (name, version, feature) in STAND_INS {
         let mut stand_in = format!(
-            "[package]\nname = \"{name}\"\nversion = \"{version}\"\nedition = \"2021\"\n\n[lib]\npath = \"../empty.rs\"\n"
+            "[package]\nname = \"{name}\"\nversion = \"{version}\"\nedition = \"2021\"\n\n[lib]\n\
+             path = \"../empty.rs\"\n"
         );
         if !feature.is_empty() {
             _ = write!(stand_in, "\n[features]\n{feature} = []\n");
@@ -212,9 +219,17 @@ fn version(root: &Path) -> Result<String> {
     let text = read(&path)?;
     let part = |name: &str| {
         text.lines()
-            .find_map(|line| line.trim().strip_prefix(&format!("set(GGML_VERSION_{name} "))?.strip_suffix(')'))
+            .find_map(|line| {
+                line.trim()
+                    .strip_prefix(&format!("set(GGML_VERSION_{name} "))?
+                    .strip_suffix(')')
+            })
             .ok_or_else(|| {
-                format!("{}: expected a line set(GGML_VERSION_{name} …); is this tree of ggml complete?", path.display())
+                format!(
+                    "{}: expected a line set(GGML_VERSION_{name} …); is this tree of ggml \
+                     complete?",
+                    path.display()
+                )
             })
     };
     Ok(format!(

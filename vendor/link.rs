@@ -36,7 +36,10 @@ pub(crate) fn archive(environment: &Environment, objects: &[PathBuf]) -> Result<
         .objects(objects)
         .try_compile("ggml")
         .map_err(|error| {
-            format!("packing ggml into an archive failed: {error}\nIt needs `ar` (Debian: apt-get install binutils); AR names another one.")
+            format!(
+                "packing ggml into an archive failed: {error}\n\
+                 It needs `ar` (Debian: apt-get install binutils); AR names another one."
+            )
         })?;
     println!(
         "cargo::rustc-link-search=native={}",

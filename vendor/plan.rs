@@ -62,7 +62,8 @@ pub(crate) const CUDA: CMake = CMake {
         ("/usr/local/cuda", CUDA_FOLDERS),
     ],
     systems: &["linux", "windows"],
-    needs: "the CUDA Toolkit, 12 or later (CUDACXX names its nvcc, CUDAToolkit_ROOT its folder, CUDAARCHS the \
+    needs: "the CUDA Toolkit, 12 or later (CUDACXX names its nvcc, CUDAToolkit_ROOT its folder, \
+            CUDAARCHS the \
             architectures to compile for)",
 };
 
@@ -104,8 +105,10 @@ pub(crate) const VULKAN: CMake = CMake {
     ],
     search: &[("VULKAN_SDK", &["lib", "Lib"])],
     systems: &[],
-    needs: "the Vulkan SDK: loader, headers of 1.4 or later, glslc and SPIRV-Headers (Debian: apt-get install \
-            libvulkan-dev glslc spirv-headers; newer headers go on CPATH, the SDK's folder in VULKAN_SDK)",
+    needs: "the Vulkan SDK: loader, headers of 1.4 or later, glslc and SPIRV-Headers (Debian: \
+            apt-get install \
+            libvulkan-dev glslc spirv-headers; newer headers go on CPATH, the SDK's folder in \
+            VULKAN_SDK)",
 };
 
 pub(crate) const BLAS: CMake = CMake {
@@ -119,7 +122,8 @@ pub(crate) const BLAS: CMake = CMake {
     ],
     search: &[],
     systems: &[],
-    needs: "OpenBLAS with its header cblas.h, and pkg-config (Debian: apt-get install libopenblas-dev pkg-config)",
+    needs: "OpenBLAS with its header cblas.h, and pkg-config (Debian: apt-get install \
+            libopenblas-dev pkg-config)",
 };
 
 /// Options of every cmake build: static libraries of the backends alone. ggml's base and its CPU
@@ -177,7 +181,8 @@ pub(crate) fn plan<'a>(
     for (name, cmake) in backends.filter_map(|backend| Some((backend.name, backend.cmake?))) {
         if !cmake.systems.is_empty() && !cmake.systems.contains(&system) {
             return Err(format!(
-                "feature {name}: expected a target among {}, found {system}; build without this feature",
+                "feature {name}: expected a target among {}, found {system}; build without this \
+                 feature",
                 cmake.systems.join(", ")
             ));
         }
@@ -214,7 +219,7 @@ pub(crate) fn wrapper(ggml: &str, targets: &[&str]) -> String {
          project(gpt2-edge-backends C CXX)\n\
          set(CMAKE_ARCHIVE_OUTPUT_DIRECTORY ${{CMAKE_BINARY_DIR}}/archives)\n\
          foreach(configuration DEBUG RELEASE RELWITHDEBINFO MINSIZEREL)\n  \
-           set(CMAKE_ARCHIVE_OUTPUT_DIRECTORY_${{configuration}} ${{CMAKE_BINARY_DIR}}/archives)\n\
+         set(CMAKE_ARCHIVE_OUTPUT_DIRECTORY_${{configuration}} ${{CMAKE_BINARY_DIR}}/archives)\n\
          endforeach()\n\
          add_subdirectory(\"{ggml}\" ggml)\n\
          add_custom_target(backends DEPENDS {targets})\n"

@@ -139,7 +139,8 @@ pub(crate) fn processor(environment: &Environment) -> Result<&'static Processor>
         .find(|processor| processor.name == environment.architecture)
         .ok_or_else(|| {
             format!(
-                "ggml is not set up for processor {:?} here (it is for {}); add a row to PROCESSORS in vendor/variants.rs",
+                "ggml is not set up for processor {:?} here (it is for {}); add a row to \
+                 PROCESSORS in vendor/variants.rs",
                 environment.architecture,
                 known()
             )
@@ -253,7 +254,8 @@ pub(crate) fn write_table(
     variants: &[(Variant, Vec<&str>)],
 ) -> Result<()> {
     let mut text = String::from(
-        "// Made by vendor/variants.rs.\n\nmod linked {\n    use super::sys;\n\n    unsafe extern \"C\" {\n",
+        "// Made by vendor/variants.rs.\n\nmod linked {\n    use super::sys;\n\n    \
+         unsafe extern \"C\" {\n",
     );
     for (index, (variant, _)) in variants.iter().enumerate() {
         let [registration, traits] = variant.symbols();
@@ -262,10 +264,14 @@ pub(crate) fn write_table(
             "        #[link_name = {registration:?}]\n        \
              pub(super) fn registration_{index}() -> sys::ggml_backend_reg_t;\n        \
              #[link_name = {traits:?}]\n        \
-             pub(super) fn type_traits_{index}(tensor_type: sys::ggml_type) -> *const sys::ggml_type_traits_cpu;\n"
+             pub(super) fn type_traits_{index}(tensor_type: sys::ggml_type) \
+             -> *const sys::ggml_type_traits_cpu;\n"
         ); // a String takes everything
     }
-    text.push_str("    }\n}\n\n/// The variants of this build, the least demanding first.\nstatic VARIANTS: &[Variant] = &[\n");
+    text.push_str(
+        "    }\n}\n\n/// The variants of this build, the least demanding first.\n\
+         static VARIANTS: &[Variant] = &[\n",
+    );
     for (index, (variant, needs)) in variants.iter().enumerate() {
         _ = write!(
             text,

@@ -69,7 +69,8 @@ impl Configured {
 #[test]
 fn the_models_settings_stand_between_defaults_and_flags() {
     let model = Configured::new(&json!({
-        "repetition_penalty": 1.3, "max_length": 25, "eos_token_id": [4095, 13], "pad_token_id": 4095,
+        "repetition_penalty": 1.3, "max_length": 25, "eos_token_id": [4095, 13],
+        "pad_token_id": 4095,
         "warmth": 3, "transformers_version": "4.40.0"
     }));
     let done = model.generate("");
