@@ -148,7 +148,7 @@ fn mutate(bytes: &mut Vec<u8>, structure: &[usize], random: &mut Random) {
                 if doubled { piece } else { vec![] },
             );
         }
-        // A piece is put over another: addresses and names lead elsewhere.
+        // A piece is put over another: addresses and names are those of another.
         _ => {
             let from = *random.of(structure);
             let piece: Vec<u8> = bytes.iter().skip(from).take(8).copied().collect();

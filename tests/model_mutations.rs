@@ -285,7 +285,7 @@ fn mutated_models(random: &mut Random) -> usize {
     for (number, base) in bases.iter().enumerate() {
         for run in 0..8 {
             let bytes = base.bytes.clone();
-            // A head of 16 is no whole block of q8_0.
+            // A head of 16 is not a multiple of a block of q8_0.
             let expected = run % 4 != 3;
             assert_eq!(
                 check("the valid model", || use_model(bytes, run)),

@@ -70,7 +70,7 @@ pub(crate) fn provide(_: &Environment, source: &Source, committed: &str) -> Resu
     ))
 }
 
-/// Makes the declarations anew.
+/// Regenerates the declarations.
 ///
 /// # Errors
 /// When bindgen fails or a file cannot be written.

@@ -94,7 +94,7 @@ const PROCESSORS: [Processor; 3] = [
         sets: &[
             // Every 64-bit ARM, Raspberry Pi 3 and 4 included.
             set("armv8.0", &["-march=armv8-a"]),
-            // Dot products of bytes, arithmetic on half floats: Raspberry Pi 5.
+            // Dot products of bytes, arithmetic in f16: Raspberry Pi 5.
             set("armv8.2-dotprod", &["-march=armv8.2-a+dotprod+fp16"]),
             // Matrix products of bytes. They are optional from 8.2 on, so that nothing else of 8.6
             // is asked for.

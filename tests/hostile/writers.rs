@@ -354,7 +354,7 @@ fn deflate(content: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A `flax_model.msgpack`; arrays above `most` bytes are in pieces of so many.
+/// A `flax_model.msgpack`; arrays above `most` bytes are in pieces of `most`.
 pub(crate) fn msgpack(weights: &[Weight], element: Element, most: usize) -> Vec<u8> {
     let mut root = Level::default();
     for weight in weights {

@@ -81,7 +81,7 @@ fn the_models_settings_stand_between_defaults_and_flags() {
     let expected = generate(flags, &PROMPTS[..1]).json();
     assert_eq!(found["sequences"], expected["sequences"]);
     assert_ne!(ids(&generate("-n 14", &PROMPTS[..1]).json()), ids(&found));
-    // A flag goes before the file, and new tokens before a length.
+    // A flag overrides the file, and new tokens override a length.
     let found = model
         .generate("--repetition-penalty 1 -n 20 --eos-token-id 4095")
         .json();
