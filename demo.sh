@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds gpt2-edge, converts the demo checkpoint to GGUF and lets it write.
-# Needs Rust and a C++ compiler; the compiler is installed when it is missing and apt-get may be used.
+# Needs Rust and a C++ compiler; the compiler is installed when it is missing and apt-get may be
+# used.
 set -eu
 cd "$(dirname "$0")"
 target=${CARGO_TARGET_DIR:-target}
@@ -13,7 +14,8 @@ has cargo || stop "Rust is missing: install it as https://rustup.rs says and sta
 
 # rustc links with `cc`; ggml is C and C++.
 if ! { has cc && has "${CXX:-c++}"; }; then
-    has apt-get || stop "a C++ compiler is missing: install g++ or clang with your system's package manager"
+    has apt-get ||
+        stop "a C++ compiler is missing: install g++ or clang with your system's package manager"
     [ "$(id -u)" = 0 ] || stop "a C++ compiler is missing: sudo apt-get install g++"
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends g++

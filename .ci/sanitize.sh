@@ -1,13 +1,14 @@
-# The stage `sanitize`, read by .ci/run: the C tests under valgrind and with gcc's sanitizers, and the examples in C under
-# valgrind. GPT2_SANITIZE names some of the tools instead of all.
+# The stage `sanitize`, read by .ci/run: the C tests under valgrind and with gcc's sanitizers, and
+# the examples in C under valgrind. GPT2_SANITIZE names some of the tools instead of all.
 #
-# RUSTC_BOOTSTRAP lets a stable compiler instrument this library. For ThreadSanitizer Rust's own library is compiled so as
-# well: it must see the locks in there, or takes what they guard for a race. AddressSanitizer needs no more than its
-# replacement of malloc there.
+# RUSTC_BOOTSTRAP lets a stable compiler instrument this library. For ThreadSanitizer Rust's own
+# library is compiled so as well: it must see the locks in there, or takes what they guard for a
+# race. AddressSanitizer needs no more than its replacement of malloc there.
 
 # What waits for a thread by spinning waits for long where one thread runs at a time.
 VALGRIND=(valgrind --quiet --fair-sched=yes --error-exitcode=9 --leak-check=full
-    --errors-for-leak-kinds=definite,indirect,possible --suppressions="$PWD/crates/capi/tests/c/valgrind.supp")
+    --errors-for-leak-kinds=definite,indirect,possible
+    --suppressions="$PWD/crates/capi/tests/c/valgrind.supp")
 # One type whose products are ggml's, and one whose products are ours, with our threads.
 MODEL_TYPES=(f32 q8_0)
 
@@ -28,7 +29,8 @@ build_rust_library() {
 
 # Builds library and C tests for one of the tools and runs them.
 sanitize() {
-    local kind=$1 flags='' names='' only=(--only static) run=() tokens=() folder target program type libraries
+    local kind=$1 flags='' names='' only=(--only static) run=() tokens=()
+    local folder target program type libraries tests=crates/capi/tests/c
     target=$(rustc -vV | sed -n 's/^host: //p')
     folder=$(mktemp -d)
     # The variable is out of scope when the trap runs.
@@ -46,39 +48,43 @@ sanitize() {
         export RUSTC_BOOTSTRAP=1 CFLAGS=$flags CXXFLAGS=$flags
         export RUSTFLAGS="-Zsanitizer=$kind -Cunsafe-allow-abi-mismatch=sanitizer"
         if [ "$kind" = thread ]; then
-            names=crates/capi/tests/c/tsan_names.c
+            names=$tests/tsan_names.c
             build_rust_library || return 3
         fi
         export ASAN_OPTIONS=detect_leaks=1 TSAN_OPTIONS=halt_on_error=1
     fi
     scripts/install.sh --profile dev "${only[@]}" --target "$target" --prefix "$folder"
-    libraries="$folder/lib/libgpt2.a $(PKG_CONFIG_PATH=$folder/lib/pkgconfig pkg-config --static --libs --cflags gpt2 |
-        sed 's/-lgpt2 *//')"
+    libraries="$folder/lib/libgpt2.a $(PKG_CONFIG_PATH=$folder/lib/pkgconfig \
+        pkg-config --static --libs --cflags gpt2 | sed 's/-lgpt2 *//')"
     for program in convert interface abi threads; do
         # shellcheck disable=SC2086 # lists of words
-        gcc -std=gnu99 -g -O1 -pthread $flags -Icrates/capi/tests/c -o "$folder/$program" "crates/capi/tests/c/$program.c" $names \
-            $libraries -lm
+        gcc -std=gnu99 -g -O1 -pthread $flags -I$tests -o "$folder/$program" \
+            "$tests/$program.c" $names $libraries -lm
     done
     for type in "${MODEL_TYPES[@]}"; do
-        timed "$kind: convert $type" "${run[@]}" "$folder/convert" models/austen-gpt2 "$folder/$type.gguf" "$type"
+        timed "$kind: convert $type" "${run[@]}" "$folder/convert" models/austen-gpt2 \
+            "$folder/$type.gguf" "$type"
         timed "$kind: abi $type" "${run[@]}" "$folder/abi" "$folder/$type.gguf"
         for program in interface threads; do
             mkdir "$folder/scratch"
-            timed "$kind: $program $type ${tokens[*]}" "${run[@]}" "$folder/$program" "$folder/$type.gguf" \
-                "$folder/scratch" "${tokens[@]}"
+            timed "$kind: $program $type ${tokens[*]}" "${run[@]}" "$folder/$program" \
+                "$folder/$type.gguf" "$folder/scratch" "${tokens[@]}"
             rm -r "$folder/scratch"
         done
     done
     if [ "$kind" = valgrind ]; then examples_under_valgrind "$folder"; fi
 }
 
-# The programs of crates/capi/examples with the library in $1, linked either way; greedy ones say under valgrind what they say without.
-# What is drawn or printed with six digits may differ: valgrind has no AVX-512, whose kernels differ in last digits.
+# The programs of crates/capi/examples with the library in $1, linked either way; greedy ones print
+# under valgrind what they print without. What is sampled or printed with six digits may differ:
+# valgrind has no AVX-512, whose kernels differ in last digits.
 examples_under_valgrind() {
-    local folder=$1 link program prompt="It is a truth universally acknowledged, that" expected found must
+    local folder=$1 link program expected found must
+    local prompt="It is a truth universally acknowledged, that"
     for link in static shared; do
         cp -r crates/capi/examples "$folder/examples-$link"
-        make --quiet --directory "$folder/examples-$link" LINK=$link PKG_CONFIG_PATH="$folder/lib/pkgconfig"
+        make --quiet --directory "$folder/examples-$link" LINK=$link \
+            PKG_CONFIG_PATH="$folder/lib/pkgconfig"
         while read -r must program arguments; do
             # shellcheck disable=SC2086 # a list of words
             set -- "$folder/examples-$link/$program" "$folder/q8_0.gguf" "$prompt" $arguments
@@ -86,7 +92,8 @@ examples_under_valgrind() {
             found=$(LD_LIBRARY_PATH=$folder/lib "${VALGRIND[@]}" "$@")
             [ "$must" = same ] || expected=$found
             [ -n "$found" ] && [ "$found" = "$expected" ] ||
-                { printf '%s %s: expected\n%s\nfound\n%s\n' "$link" "$program" "$expected" "$found" >&2; return 1; }
+                { printf '%s %s: expected\n%s\nfound\n%s\n' "$link" "$program" "$expected" \
+                    "$found" >&2; return 1; }
             echo "valgrind: $program $arguments, linked $link: no error, $must output"
         done <<'END'
 same generate max_new_tokens=12
@@ -107,14 +114,15 @@ for kind in ${GPT2_SANITIZE:-valgrind address thread}; do
         skip "valgrind (it is not installed: apt-get install valgrind)"
         continue
     fi
-    # In a shell of its own, which forgets the variables; not in a condition, where bash would ignore -e.
+    # In a shell of its own, which forgets the variables; not in a condition, where bash would
+    # ignore -e.
     set +e
     (set -e; sanitize "$kind")
     status=$?
     set -e
     case $status in
     0) note "sanitize: $kind found nothing" ;;
-    3) skip "sanitize: $kind (the source of Rust's library cannot be had: rustup component add rust-src)" ;;
+    3) skip "sanitize: $kind (Rust's library has no source here: rustup component add rust-src)" ;;
     *) return $status ;;
     esac
 done

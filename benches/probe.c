@@ -2,8 +2,9 @@
  *
  *   cc -O3 -march=native -pthread -o probe probe.c && ./probe THREADS
  *
- * Prints bytes read from memory per second (in pages of 2 MiB where the system has them), multiplications and additions
- * per second in f32 and in bytes, with the widest instructions that the compiler may use: one line of JSON.
+ * Prints bytes read from memory per second (in pages of 2 MiB where the system has them),
+ * multiplications and additions per second in f32 and in bytes, with the widest instructions that
+ * the compiler may use: one line of JSON.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -49,8 +50,8 @@ static void *read_memory(void *argument) {
     return NULL;
 }
 
-/* Ten sums, which hide an instruction's latency, in registers of their own; the compiler may not know that it could do with
- * one. */
+/* Ten sums, which hide an instruction's latency, in registers of their own; the compiler may not
+ * know that it could do with one. */
 #define EACH(do) do(0) do(1) do(2) do(3) do(4) do(5) do(6) do(7) do(8) do(9)
 #define BEGIN(n) sum##n = x,
 #define GO_ON(n)                \
@@ -115,7 +116,8 @@ static double rate(void *(*function)(void *), Work *works, int threads) {
     for (int round = 0; round < 3; round++) {
         pthread_t handles[64];
         double start = now(), operations = 0;
-        for (int thread = 0; thread < threads; thread++) pthread_create(&handles[thread], NULL, function, &works[thread]);
+        for (int thread = 0; thread < threads; thread++)
+            pthread_create(&handles[thread], NULL, function, &works[thread]);
         for (int thread = 0; thread < threads; thread++) pthread_join(handles[thread], NULL);
         double seconds = now() - start;
         for (int thread = 0; thread < threads; thread++) operations += works[thread].operations;
@@ -148,7 +150,7 @@ int main(int count, char **arguments) {
     double bytes = rate(read_memory, works, threads);
     double floats = rate(multiply_floats, works, threads);
     double products = rate(multiply_bytes, works, threads);
-    printf("{\"threads\":%d,\"read_gb_s\":%.1f,\"f32_gflop_s\":%.0f,\"int8_gop_s\":%.0f}\n", threads, bytes / 1e9, floats / 1e9,
-           products / 1e9);
+    printf("{\"threads\":%d,\"read_gb_s\":%.1f,\"f32_gflop_s\":%.0f,\"int8_gop_s\":%.0f}\n",
+           threads, bytes / 1e9, floats / 1e9, products / 1e9);
     return 0;
 }

@@ -1,4 +1,5 @@
-//! The least that writes text: `cargo run --release --example generate -- MODEL.gguf "Once upon a time"`.
+//! The least that writes text: `cargo run --release --example generate -- MODEL.gguf "Once upon a
+//! time"`.
 
 use std::io::Write as _;
 use std::ops::ControlFlow;
@@ -21,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         &GenerationOptions::default(),
         &mut |step| {
             print!("{}", step.text);
-            // A reader who is gone is no reason to fail.
+            // A broken pipe is no reason to fail.
             let _ = std::io::stdout().flush();
             ControlFlow::Continue(())
         },

@@ -1,5 +1,5 @@
-//! Makes a GPT-2 checkpoint with random weights, for measurements: speed and memory do not depend on
-//! what the weights are.
+//! Makes a GPT-2 checkpoint with random weights, for measurements: speed and memory do not depend
+//! on what the weights are.
 //!
 //! ```text
 //! cargo run --release --example make_checkpoint -- gpt2-xl /tmp/gpt2-xl [FOLDER WITH TOKENIZER]
@@ -93,7 +93,11 @@ fn write_weights(path: &Path, model: &Hyperparameters) -> Result<(), Box<dyn Err
         let end = offset + 4 * spec.elements();
         header.insert(
             name(&spec),
-            json!({"dtype": "F32", "shape": spec.checkpoint_shape(), "data_offsets": [offset, end]}),
+            json!({
+                "dtype": "F32",
+                "shape": spec.checkpoint_shape(),
+                "data_offsets": [offset, end],
+            }),
         );
         offset = end;
     }

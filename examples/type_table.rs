@@ -1,8 +1,8 @@
 //! Converts a checkpoint to every type and prints what each costs and is worth, as the table in
 //! docs/performance.md: `cargo run --release --example type_table > table.md`.
 //!
-//! Arguments: the checkpoint's folder and a text to measure perplexity on; by default the demo model
-//! and the chapters it has not seen.
+//! Arguments: the checkpoint's folder and a text to measure perplexity on; by default the demo
+//! model and the chapters it has not seen.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Builds the C library and installs it: gpt2.h, gpt2.hpp, libgpt2.a, libgpt2.so, gpt2.pc and files for CMake.
+# Builds the C library and installs it: gpt2.h, gpt2.hpp, libgpt2.a, libgpt2.so, gpt2.pc and files
+# for CMake.
 #
 #   scripts/install.sh [--prefix DIR] [--libdir DIR] [--only static|shared] [--profile PROFILE]
 #       [--target TARGET] [--features LIST] [--no-default-features]
@@ -13,7 +14,7 @@
 # Needs what building the library needs (Rust and a C++ compiler), and GNU binutils.
 set -eu
 
-usage() { sed -n '2,13s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,14s/^# \{0,1\}//p' "$0"; }
 stop() { echo "error: $1" >&2; exit "${2:-1}"; }
 has() { command -v "$1" >/dev/null 2>&1; }
 
@@ -39,12 +40,17 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-case $only in '' | static | shared) ;; *) stop "--only: expected static or shared, found '$only'" 2 ;; esac
+case $only in
+'' | static | shared) ;;
+*) stop "--only: expected static or shared, found '$only'" 2 ;;
+esac
 case $prefix in /*) ;; *) stop "--prefix: expected an absolute path, found '$prefix'" 2 ;; esac
-[ "$(uname -s)" = Linux ] || stop "this script supports Linux only; on other systems use the output of 'cargo build --release --package gpt2-edge-capi' as it is"
+[ "$(uname -s)" = Linux ] || stop "this script supports Linux only; on other systems use the \
+output of 'cargo build --release --package gpt2-edge-capi' as it is"
 
 if [ -n "$from" ]; then
-    [ -z "$only$target$features" ] || stop "--from installs what was built: no other option of a build" 2
+    [ -z "$only$target$features" ] ||
+        stop "--from installs what was built: it takes no option of a build" 2
     from=$(cd "$from" && pwd)
 fi
 
@@ -57,8 +63,8 @@ to_lib=${DESTDIR:-}$libdir
 to_include=${DESTDIR:-}$prefix/include
 
 if [ -n "$uninstall" ]; then
-    rm -f "$to_include/gpt2.h" "$to_include/gpt2.hpp" "$to_lib/libgpt2.a" "$to_lib/libgpt2.so" "$to_lib/$soname" \
-        "$to_lib/libgpt2.so.$version" "$to_lib/pkgconfig/gpt2.pc" \
+    rm -f "$to_include/gpt2.h" "$to_include/gpt2.hpp" "$to_lib/libgpt2.a" "$to_lib/libgpt2.so" \
+        "$to_lib/$soname" "$to_lib/libgpt2.so.$version" "$to_lib/pkgconfig/gpt2.pc" \
         "$to_lib/cmake/gpt2/gpt2-config.cmake" "$to_lib/cmake/gpt2/gpt2-config-version.cmake"
     [ ! -d "$to_lib/cmake/gpt2" ] || rmdir "$to_lib/cmake/gpt2"
     exit 0
@@ -73,7 +79,8 @@ tool() {
     done
     stop "$tools$2 is missing (Debian: apt-get install binutils)"
 }
-LD=$(tool "${LD:-}" ld) NM=$(tool "${NM:-}" nm) OBJCOPY=$(tool "${OBJCOPY:-}" objcopy) AR=$(tool "${AR:-}" ar)
+LD=$(tool "${LD:-}" ld) NM=$(tool "${NM:-}" nm)
+OBJCOPY=$(tool "${OBJCOPY:-}" objcopy) AR=$(tool "${AR:-}" ar)
 
 types=staticlib,cdylib
 case $only in static) types=staticlib ;; shared) types=cdylib ;; esac
@@ -104,10 +111,12 @@ take() {
     needed=$(readelf -d "$shared" | sed -n 's/.*(NEEDED).*\[lib\(.*\)\.so.*/-l\1/p' | tr '\n' ' ')
 }
 
-# One object that shows gpt2_* and nothing else: neither ggml nor Rust's library meets another copy of itself in the
-# program. What the interface does not lead to is left out; functions stay in sections of their own, for --gc-sections.
+# One object that exports gpt2_* and nothing else: neither ggml nor Rust's library meets another
+# copy of itself in the program. What the interface does not reach is left out; functions stay in
+# sections of their own, for --gc-sections.
 hide() {
-    "$NM" --defined-only --extern-only "$1" 2>/dev/null | awk '$3 ~ /^gpt2_/ { print $3 }' | sort -u >"$work/symbols"
+    "$NM" --defined-only --extern-only "$1" 2>/dev/null |
+        awk '$3 ~ /^gpt2_/ { print $3 }' | sort -u >"$work/symbols"
     [ -s "$work/symbols" ] || stop "$1 has no symbols that begin with gpt2_"
     # shellcheck disable=SC2046 # a list of words
     "$LD" -r --force-group-allocation $(sed 's/^/-u /' "$work/symbols") -o "$work/whole.o" "$1"
@@ -122,7 +131,8 @@ if [ -n "$from" ]; then take; else build; fi
 mkdir -p "$to_include" "$to_lib/pkgconfig" "$to_lib/cmake/gpt2"
 install -m 644 crates/capi/include/gpt2.h crates/capi/include/gpt2.hpp "$to_include/"
 if [ "$only" != shared ]; then
-    [ -n "$needed" ] || stop "rustc did not say which of the system's libraries the static library needs"
+    [ -n "$needed" ] ||
+        stop "it is not known which of the system's libraries the static library needs"
     hide "$archive"
     install -m 644 "$work/libgpt2.a" "$to_lib/libgpt2.a"
 fi
@@ -151,7 +161,8 @@ include_dir="\${CMAKE_CURRENT_LIST_DIR}/../../$up/include"
 case $libdir in "$prefix"/*) ;; *) include_dir=$prefix/include ;; esac
 {
     cat <<END
-# find_package(gpt2): the targets gpt2::shared and gpt2::static, as installed, and gpt2::gpt2, the shared one if there is one.
+# find_package(gpt2): the targets gpt2::shared and gpt2::static, as installed, and gpt2::gpt2, the
+# shared one if there is one.
 set(_gpt2_libdir "\${CMAKE_CURRENT_LIST_DIR}/../..")
 function(_gpt2_target name kind file)
   if(NOT TARGET gpt2::\${name})
@@ -167,18 +178,21 @@ set_target_properties(gpt2::shared PROPERTIES IMPORTED_SONAME $soname)
 END
     [ "$only" = shared ] || cat <<END
 _gpt2_target(static STATIC libgpt2.a)
-set_target_properties(gpt2::static PROPERTIES INTERFACE_LINK_LIBRARIES "$(echo "$needed" | sed 's/^ *//; s/ *$//; s/  */;/g')")
+set_target_properties(gpt2::static PROPERTIES
+  INTERFACE_LINK_LIBRARIES "$(echo "$needed" | sed 's/^ *//; s/ *$//; s/  */;/g')")
 END
     cat <<END
 if(NOT TARGET gpt2::gpt2)
   add_library(gpt2::gpt2 INTERFACE IMPORTED)
-  set_target_properties(gpt2::gpt2 PROPERTIES INTERFACE_LINK_LIBRARIES gpt2::$([ "$only" = static ] && echo static || echo shared))
+  set_target_properties(gpt2::gpt2 PROPERTIES
+    INTERFACE_LINK_LIBRARIES gpt2::$([ "$only" = static ] && echo static || echo shared))
 endif()
 END
 } >"$to_lib/cmake/gpt2/gpt2-config.cmake"
 cat >"$to_lib/cmake/gpt2/gpt2-config-version.cmake" <<END
 set(PACKAGE_VERSION $version)
-if(PACKAGE_FIND_VERSION VERSION_GREATER PACKAGE_VERSION OR NOT PACKAGE_FIND_VERSION_MAJOR STREQUAL "$major")
+if(PACKAGE_FIND_VERSION VERSION_GREATER PACKAGE_VERSION
+   OR NOT PACKAGE_FIND_VERSION_MAJOR STREQUAL "$major")
   set(PACKAGE_VERSION_COMPATIBLE FALSE)
 else()
   set(PACKAGE_VERSION_COMPATIBLE TRUE)

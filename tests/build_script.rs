@@ -144,7 +144,8 @@ fn the_plain_build_needs_no_cmake() {
     assert_eq!(names, ["cpu"]);
 }
 
-/// The files that the plans and tables name are there in the ggml that is built, where cargo unpacked it.
+/// The files that the plans and tables name are there in the ggml that is built, where cargo
+/// unpacked it.
 #[test]
 fn the_files_named_are_in_the_sources() {
     let Some(root) = sources() else {

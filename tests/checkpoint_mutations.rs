@@ -1,5 +1,5 @@
-//! Whatever is done to the bytes of a checkpoint, the converter says yes or no: it does not panic, does
-//! not hang, does not allocate more than the file justifies, and leaves nothing behind.
+//! Whatever is done to the bytes of a checkpoint, the converter says yes or no: it does not panic,
+//! does not hang, does not allocate more than the file justifies, and leaves nothing behind.
 //!
 //! One test only: the allocations of the whole process are counted.
 
@@ -148,7 +148,7 @@ fn mutate(bytes: &mut Vec<u8>, structure: &[usize], random: &mut Random) {
                 if doubled { piece } else { vec![] },
             );
         }
-        // A piece is put over another: addresses and names lead elsewhere.
+        // A piece is put over another: addresses and names are those of another.
         _ => {
             let from = *random.of(structure);
             let piece: Vec<u8> = bytes.iter().skip(from).take(8).copied().collect();

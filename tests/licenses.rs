@@ -1,5 +1,5 @@
-//! Licences: every package we use is under one that `deny.toml` allows, and every package that is linked
-//! into our binaries is named in `THIRD_PARTY.md`.
+//! Licences: every package we use is under one that `deny.toml` allows, and every package that is
+//! linked into our binaries is named in `THIRD_PARTY.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,6 +1,6 @@
 //! Whatever is done to the bytes of a model, loading it, running it and converting it end with a
-//! result or an error: no panic, no abort inside ggml, no hang, no allocation that the file does not
-//! justify.
+//! result or an error: no panic, no abort inside ggml, no hang, no allocation that the file does
+//! not justify.
 //!
 //! One test only: the allocations of the whole process are counted.
 
@@ -285,7 +285,7 @@ fn mutated_models(random: &mut Random) -> usize {
     for (number, base) in bases.iter().enumerate() {
         for run in 0..8 {
             let bytes = base.bytes.clone();
-            // A head of 16 is no whole block of q8_0.
+            // A head of 16 is not a multiple of a block of q8_0.
             let expected = run % 4 != 3;
             assert_eq!(
                 check("the valid model", || use_model(bytes, run)),

@@ -1,4 +1,5 @@
-//! The quantizers' bytes are those of ggml as llama.cpp compiles it, whatever processor this build is for.
+//! The quantizers' bytes are those of ggml as llama.cpp compiles it, whatever processor this build
+//! is for.
 //!
 //! `tests/data/quantizers/make_digests.cpp` wrote the digests, from the same numbers.
 

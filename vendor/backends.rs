@@ -1,8 +1,9 @@
 //! The one table of ggml's backends: which can be compiled in, from which files.
 //!
-//! Paths are relative to ggml's `src/`; `{arch}` is the folder of the target's processor. Backends that
-//! ggml builds with tools of their own (CUDA, Metal, Vulkan, BLAS) are built by ggml's cmake files; `plan.rs`
-//! says how. Nothing here looks at the machine, so that the table of any system can be tested on any other.
+//! Paths are relative to ggml's `src/`; `{arch}` is the folder of the target's processor. Backends
+//! that ggml builds with tools of their own (CUDA, Metal, Vulkan, BLAS) are built by ggml's cmake
+//! files; `plan.rs` says how. Nothing here looks at the machine, so that the table of any system
+//! can be tested on any other.
 
 use crate::plan::CMake;
 
@@ -20,7 +21,8 @@ pub(crate) struct Backend {
     pub(crate) cmake: Option<&'static CMake>,
 }
 
-/// The file that makes a list of what is compiled in: the one place where a backend's define matters.
+/// The file that makes a list of what is compiled in: the one place where a backend's define
+/// matters.
 pub(crate) const REGISTRY: &str = "ggml-backend-reg.cpp";
 
 /// Source files that are compiled with the same flags.
@@ -37,10 +39,11 @@ pub(crate) struct Unit {
 
 /// What every backend stands on.
 ///
-/// Its C files convert and quantize rows. Without fused multiply-add their results are, to the bit, those
-/// of a build for any other processor; vector instructions alone change no result. Floating-point traps,
-/// which nobody here enables, keep gcc from vectorizing the conversion to f16 (five times as fast without);
-/// in the quantizers, doing without them gains and loses about the same.
+/// Its C files convert and quantize rows. Without fused multiply-add their results are
+/// bit-identical to those of a build for any other processor; vector instructions alone change no result.
+/// Floating-point traps, which nobody here enables, keep gcc from vectorizing the conversion to f16
+/// (five times as fast without); in the quantizers, doing without them gains and loses about the
+/// same.
 pub(crate) const BASE: &[Unit] = &[
     Unit {
         cpp: false,

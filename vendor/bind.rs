@@ -1,7 +1,7 @@
 //! The Rust declarations of ggml's headers: committed, and made again by the feature `bindgen`.
 //!
-//! With the feature, the library is compiled against fresh declarations and a test compares them with
-//! the committed ones. `GGML_UPDATE_BINDINGS=1` writes them over the committed ones instead.
+//! With the feature, the library is compiled against fresh declarations and a test compares them
+//! with the committed ones. `GGML_UPDATE_BINDINGS=1` writes them over the committed ones instead.
 
 use crate::Result;
 use crate::environment::Environment;
@@ -22,11 +22,16 @@ pub(crate) fn committed_version(environment: &Environment) -> Result<String> {
     text.lines()
         .find_map(|line| line.strip_prefix(VERSION_LINE))
         .map(str::to_owned)
-        .ok_or_else(|| format!("{COMMITTED}: expected a line {VERSION_LINE:?} with a version; restore the file from git"))
+        .ok_or_else(|| {
+            format!(
+                "{COMMITTED}: expected a line {VERSION_LINE:?} with a version; restore the file \
+                 from git"
+            )
+        })
 }
 
-/// Writes the committed declarations for a 32-bit target: without the checks of sizes and offsets, which
-/// are those of 64 bits. The declarations themselves are the same.
+/// Writes the committed declarations for a 32-bit target: without the checks of sizes and offsets,
+/// which are those of 64 bits. The declarations themselves are the same.
 ///
 /// # Errors
 /// When a file cannot be read or written.
@@ -65,7 +70,7 @@ pub(crate) fn provide(_: &Environment, source: &Source, committed: &str) -> Resu
     ))
 }
 
-/// Makes the declarations anew.
+/// Regenerates the declarations.
 ///
 /// # Errors
 /// When bindgen fails or a file cannot be written.
@@ -77,7 +82,8 @@ pub(crate) fn provide(environment: &Environment, source: &Source, _: &str) -> Re
     let include = source.root.join("include");
     let mut builder = bindgen::Builder::default()
         .clang_arg(format!("-I{}", include.display()))
-        .raw_line("// Declarations of ggml's C interface, made by bindgen; vendor/README.md says how.")
+        .raw_line("// Declarations of ggml's C interface, made by bindgen; vendor/README.md says \
+                   how.")
         .raw_line(format!("{VERSION_LINE}{}", source.version))
         .disable_header_comment()
         .allowlist_function("ggml_.*")
@@ -93,9 +99,13 @@ pub(crate) fn provide(environment: &Environment, source: &Source, _: &str) -> Re
     for header in HEADERS {
         builder = builder.header(include.join(header).display().to_string());
     }
-    let bindings = builder
-        .generate()
-        .map_err(|error| format!("bindgen: {error}\nIt needs libclang (Debian: apt-get install libclang-dev); LIBCLANG_PATH names its folder."))?;
+    let bindings = builder.generate().map_err(|error| {
+        format!(
+            "bindgen: {error}\n\
+             It needs libclang (Debian: apt-get install libclang-dev); LIBCLANG_PATH names its \
+             folder."
+        )
+    })?;
     let text = bindings.to_string();
     if environment.update_bindings {
         fetch::write(&environment.package.join(COMMITTED), &text)?;

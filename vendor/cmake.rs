@@ -48,7 +48,8 @@ pub(crate) fn build(environment: &Environment, root: &Path, plan: &Plan) -> Resu
     match built {
         Ok(folder) => Ok(folder.join("build").join("archives")),
         Err(_) => Err(format!(
-            "building ggml's backends with cmake failed; what it wrote is above\nIt needs cmake 3.19 or later (Debian: \
+            "building ggml's backends with cmake failed; what it wrote is above\n\
+             It needs cmake 3.19 or later (Debian: \
              apt-get install cmake).\n{}",
             plan.needs.join("\n")
         )),

@@ -186,7 +186,8 @@ impl Compiler<'_> {
                 ("C", "CC", "gcc")
             };
             format!(
-                "compiling ggml failed: {error}\nIt needs a {language} compiler of 2021 or later (Debian: apt-get install \
+                "compiling ggml failed: {error}\n\
+                 It needs a {language} compiler of 2021 or later (Debian: apt-get install \
                  {package}); {variable} names another one."
             )
         })
@@ -212,7 +213,8 @@ impl Compiler<'_> {
             .flag(self.prefix_map())
             .flags(processor_flags);
         if unit.cpp {
-            // A "unique" symbol of the C++ library cannot be hidden from a second ggml in the same program.
+            // A "unique" symbol of the C++ library cannot be hidden from a second ggml in the same
+            // program.
             build.flag_if_supported("-fno-gnu-unique");
         }
         for (name, value) in DEFINES {

@@ -1,7 +1,7 @@
 //! The only file that reads environment variables; each one read is registered for rebuilds.
 //!
-//! (The `cc` crate reads `CC`, `CXX`, `CFLAGS`, `CXXFLAGS`, `AR` and their per-target forms itself and
-//! registers them too.)
+//! (The `cc` crate reads `CC`, `CXX`, `CFLAGS`, `CXXFLAGS`, `AR` and their per-target forms itself
+//! and registers them too.)
 
 use std::env;
 use std::path::PathBuf;
@@ -100,7 +100,10 @@ impl Environment {
 
 fn set_by_cargo(name: &str) -> Result<String> {
     env::var(name).map_err(|error| {
-        format!("environment variable {name}: {error}; build.rs expects to be started by cargo, in a folder whose path is UTF-8")
+        format!(
+            "environment variable {name}: {error}; build.rs expects to be started by cargo, in a \
+             folder whose path is UTF-8"
+        )
     })
 }
 

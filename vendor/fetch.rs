@@ -1,9 +1,10 @@
-//! Where ggml's sources come from: a crate of the registry, fetched and checked by cargo, or a tree of the user's own.
+//! Where ggml's sources come from: a crate of the registry, fetched and checked by cargo, or a tree
+//! of the user's own.
 //!
-//! The crate `llama-cpp-sys-4` carries ggml whole. Its files are used, the crate itself is never built:
-//! as a dependency of ours it would bring a hundred packages into every lock file. So a manifest of its
-//! own, written into the build's folder, asks for that one crate; empty packages stand in for its
-//! build-dependencies.
+//! The crate `llama-cpp-sys-4` carries ggml whole. Its files are used, the crate itself is never
+//! built: as a dependency of ours it would bring a hundred packages into every lock file. So a
+//! manifest of its own, written into the build's folder, asks for that one crate; empty packages
+//! stand in for its build-dependencies.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -47,8 +48,8 @@ pub(crate) struct Source {
 /// Finds ggml's sources, fetching them when this machine has not got them yet.
 ///
 /// # Errors
-/// When `GGML_SOURCE_DIR` is no tree of ggml, when the carrier cannot be had, or when its archive is
-/// not the pinned one.
+/// When `GGML_SOURCE_DIR` is no tree of ggml, when the carrier cannot be had, or when its archive
+/// is not the pinned one.
 pub(crate) fn locate(environment: &Environment) -> Result<Source> {
     let root = match &environment.source {
         Some(folder) => {
@@ -60,7 +61,8 @@ pub(crate) fn locate(environment: &Environment) -> Result<Source> {
     for file in ["CMakeLists.txt", "include/ggml.h", "src/ggml.c"] {
         if !root.join(file).is_file() {
             return Err(format!(
-                "{}: not a tree of ggml, it has no {file}; set GGML_SOURCE_DIR to the folder `ggml` of a llama.cpp \
+                "{}: not a tree of ggml, it has no {file}; set GGML_SOURCE_DIR to the folder \
+                 `ggml` of a llama.cpp \
                  checkout or to a checkout of ggml, or unset it",
                 root.display()
             ));
@@ -80,9 +82,12 @@ fn carrier(environment: &Environment) -> Result<PathBuf> {
         Ok(folder) => folder,
         Err(_) => ask_cargo(environment, &manifest, false).map_err(|reason| {
             format!(
-                "ggml's sources (crate {CARRIER} {}) are not on this machine and could not be fetched:\n{}\n\
-                 Either let cargo reach its registry once (no --offline, no CARGO_NET_OFFLINE; later builds need no \
-                 network), or set GGML_SOURCE_DIR to a tree of ggml, the folder `ggml` of a llama.cpp checkout.",
+                "ggml's sources (crate {CARRIER} {}) are not on this machine and could not be \
+                 fetched:\n{}\n\
+                 Either let cargo reach its registry once (no --offline, no CARGO_NET_OFFLINE; \
+                 later builds need no \
+                 network), or set GGML_SOURCE_DIR to a tree of ggml, the folder `ggml` of a \
+                 llama.cpp checkout.",
                 pin.version,
                 reason.trim()
             )
@@ -120,17 +125,21 @@ impl Pin {
     }
 }
 
-/// Writes the manifest that asks for the carrier, its lock file and the stand-ins; returns its path.
+/// Writes the manifest that asks for the carrier, its lock file and the stand-ins; returns its
+/// path.
 fn write_manifest(folder: &Path, lock: &str, pin: &Pin) -> Result<PathBuf> {
     let mut manifest = format!(
-        "[package]\nname = \"ggml-source\"\nversion = \"0.0.0\"\nedition = \"2021\"\n\n[lib]\npath = \"empty.rs\"\n\n\
-         [workspace]\n\n[dependencies]\n{CARRIER} = {{ version = \"={}\", default-features = false }}\n\n\
+        "[package]\nname = \"ggml-source\"\nversion = \"0.0.0\"\nedition = \"2021\"\n\n[lib]\n\
+         path = \"empty.rs\"\n\n\
+         [workspace]\n\n[dependencies]\n{CARRIER} = {{ version = \"={}\", default-features = \
+         false }}\n\n\
          [patch.crates-io]\n",
         pin.version
     );
     for (name, version, feature) in STAND_INS {
         let mut stand_in = format!(
-            "[package]\nname = \"{name}\"\nversion = \"{version}\"\nedition = \"2021\"\n\n[lib]\npath = \"../empty.rs\"\n"
+            "[package]\nname = \"{name}\"\nversion = \"{version}\"\nedition = \"2021\"\n\n[lib]\n\
+             path = \"../empty.rs\"\n"
         );
         if !feature.is_empty() {
             _ = write!(stand_in, "\n[features]\n{feature} = []\n");
@@ -176,9 +185,11 @@ fn ask_cargo(environment: &Environment, manifest: &Path, offline: bool) -> Resul
         .ok_or_else(|| format!("cargo metadata names no folder for {CARRIER}"))
 }
 
-/// Compares the archive in cargo's cache with the pin. cargo does so when it downloads, not afterwards.
+/// Compares the archive in cargo's cache with the pin. cargo does so when it downloads, not
+/// afterwards.
 ///
-/// A registry replaced by a vendored folder has no archive; cargo checks such a folder itself, file by file.
+/// A registry replaced by a vendored folder has no archive; cargo checks such a folder itself, file
+/// by file.
 fn check_archive(folder: &Path, pin: &Pin) -> Result<()> {
     // …/registry/src/INDEX/NAME-VERSION was unpacked from …/registry/cache/INDEX/NAME-VERSION.crate
     let archive = folder.parent().and_then(|index| {
@@ -208,9 +219,17 @@ fn version(root: &Path) -> Result<String> {
     let text = read(&path)?;
     let part = |name: &str| {
         text.lines()
-            .find_map(|line| line.trim().strip_prefix(&format!("set(GGML_VERSION_{name} "))?.strip_suffix(')'))
+            .find_map(|line| {
+                line.trim()
+                    .strip_prefix(&format!("set(GGML_VERSION_{name} "))?
+                    .strip_suffix(')')
+            })
             .ok_or_else(|| {
-                format!("{}: expected a line set(GGML_VERSION_{name} …); is this tree of ggml complete?", path.display())
+                format!(
+                    "{}: expected a line set(GGML_VERSION_{name} …); is this tree of ggml \
+                     complete?",
+                    path.display()
+                )
             })
     };
     Ok(format!(

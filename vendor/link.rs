@@ -16,7 +16,8 @@ const CPP_LIBRARIES: [(&str, &str); 5] = [
     ("android", "c++_shared"),
 ];
 
-/// Tells the Rust code what it is linked with: `GPT2_EDGE_GGML_VERSION`, `GPT2_EDGE_BACKENDS` (commas between).
+/// Tells the Rust code what it is linked with: `GPT2_EDGE_GGML_VERSION`, `GPT2_EDGE_BACKENDS`
+/// (commas between).
 pub(crate) fn describe(environment: &Environment, version: &str) {
     let backends: Vec<&str> = backends::enabled(|feature| environment.feature(feature))
         .map(|backend| backend.name)
@@ -35,7 +36,10 @@ pub(crate) fn archive(environment: &Environment, objects: &[PathBuf]) -> Result<
         .objects(objects)
         .try_compile("ggml")
         .map_err(|error| {
-            format!("packing ggml into an archive failed: {error}\nIt needs `ar` (Debian: apt-get install binutils); AR names another one.")
+            format!(
+                "packing ggml into an archive failed: {error}\n\
+                 It needs `ar` (Debian: apt-get install binutils); AR names another one."
+            )
         })?;
     println!(
         "cargo::rustc-link-search=native={}",
@@ -45,8 +49,8 @@ pub(crate) fn archive(environment: &Environment, objects: &[PathBuf]) -> Result<
     Ok(())
 }
 
-/// Links the libraries that cmake built into `folder`, and what they stand on. Behind ggml's own archive: its
-/// registry is what calls them.
+/// Links the libraries that cmake built into `folder`, and what they stand on. Behind ggml's own
+/// archive: its registry is what calls them.
 pub(crate) fn backends(environment: &Environment, plan: &Plan, folder: &Path) {
     println!("cargo::rustc-link-search=native={}", folder.display());
     for target in &plan.targets {

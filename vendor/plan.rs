@@ -1,6 +1,8 @@
-//! How ggml's cmake files build the backends for graphics processors, and what these are linked with.
+//! How ggml's cmake files build the backends for graphics processors, and what these are linked
+//! with.
 //!
-//! Pure functions of the target's system and the features asked for: what happens on a Mac is tested on Linux.
+//! Pure functions of the target's system and the features asked for: what happens on a Mac is
+//! tested on Linux.
 
 use crate::backends::Backend;
 
@@ -12,9 +14,11 @@ pub(crate) struct CMake {
     pub(crate) options: &'static [(&'static str, &'static str)],
     /// Files or folders it is built from, relative to ggml's `src/`.
     pub(crate) files: &'static [&'static str],
-    /// What is linked with it, by system; the row for `""` serves systems that have none of their own.
+    /// What is linked with it, by system; the row for `""` serves systems that have none of their
+    /// own.
     pub(crate) libraries: &'static [(&'static str, &'static [Library])],
-    /// Where these may lie, beside the places every linker looks: a variable or a folder, and folders in it.
+    /// Where these may lie, beside the places every linker looks: a variable or a folder, and
+    /// folders in it.
     pub(crate) search: &'static [(&'static str, &'static [&'static str])],
     /// Systems that have it, in Rust's spelling; none named: every system.
     pub(crate) systems: &'static [&'static str],
@@ -40,7 +44,8 @@ const CUDA_FOLDERS: &[&str] = &["lib64", "lib64/stubs", "lib", "lib/x64"];
 
 pub(crate) const CUDA: CMake = CMake {
     target: "ggml-cuda",
-    // NCCL, for several cards in one machine, is not looked for: whether it is there would change what is linked.
+    // NCCL, for several cards in one machine, is not looked for: whether it is there would change
+    // what is linked.
     options: &[("GGML_CUDA", "ON"), ("GGML_CUDA_NCCL", "OFF")],
     files: &["ggml-cuda"],
     libraries: &[(
@@ -57,7 +62,8 @@ pub(crate) const CUDA: CMake = CMake {
         ("/usr/local/cuda", CUDA_FOLDERS),
     ],
     systems: &["linux", "windows"],
-    needs: "the CUDA Toolkit, 12 or later (CUDACXX names its nvcc, CUDAToolkit_ROOT its folder, CUDAARCHS the \
+    needs: "the CUDA Toolkit, 12 or later (CUDACXX names its nvcc, CUDAToolkit_ROOT its folder, \
+            CUDAARCHS the \
             architectures to compile for)",
 };
 
@@ -99,8 +105,10 @@ pub(crate) const VULKAN: CMake = CMake {
     ],
     search: &[("VULKAN_SDK", &["lib", "Lib"])],
     systems: &[],
-    needs: "the Vulkan SDK: loader, headers of 1.4 or later, glslc and SPIRV-Headers (Debian: apt-get install \
-            libvulkan-dev glslc spirv-headers; newer headers go on CPATH, the SDK's folder in VULKAN_SDK)",
+    needs: "the Vulkan SDK: loader, headers of 1.4 or later, glslc and SPIRV-Headers (Debian: \
+            apt-get install \
+            libvulkan-dev glslc spirv-headers; newer headers go on CPATH, the SDK's folder in \
+            VULKAN_SDK)",
 };
 
 pub(crate) const BLAS: CMake = CMake {
@@ -114,11 +122,12 @@ pub(crate) const BLAS: CMake = CMake {
     ],
     search: &[],
     systems: &[],
-    needs: "OpenBLAS with its header cblas.h, and pkg-config (Debian: apt-get install libopenblas-dev pkg-config)",
+    needs: "OpenBLAS with its header cblas.h, and pkg-config (Debian: apt-get install \
+            libopenblas-dev pkg-config)",
 };
 
-/// Options of every cmake build: static libraries of the backends alone. ggml's base and its CPU backend are
-/// compiled by `compile.rs`.
+/// Options of every cmake build: static libraries of the backends alone. ggml's base and its CPU
+/// backend are compiled by `compile.rs`.
 const COMMON: [(&str, &str); 9] = [
     ("BUILD_SHARED_LIBS", "OFF"),
     ("CMAKE_POSITION_INDEPENDENT_CODE", "ON"),
@@ -172,7 +181,8 @@ pub(crate) fn plan<'a>(
     for (name, cmake) in backends.filter_map(|backend| Some((backend.name, backend.cmake?))) {
         if !cmake.systems.is_empty() && !cmake.systems.contains(&system) {
             return Err(format!(
-                "feature {name}: expected a target among {}, found {system}; build without this feature",
+                "feature {name}: expected a target among {}, found {system}; build without this \
+                 feature",
                 cmake.systems.join(", ")
             ));
         }
@@ -200,8 +210,8 @@ pub(crate) fn plan<'a>(
     Ok(Some(plan))
 }
 
-/// The project that is configured: ggml's own fails as the outermost one, because the crate that carries it
-/// lacks files which only an installation needs.
+/// The project that is configured: ggml's own fails as the outermost one, because the crate that
+/// carries it lacks files which only an installation needs.
 pub(crate) fn wrapper(ggml: &str, targets: &[&str]) -> String {
     let targets = targets.join(" ");
     format!(
@@ -209,7 +219,7 @@ pub(crate) fn wrapper(ggml: &str, targets: &[&str]) -> String {
          project(gpt2-edge-backends C CXX)\n\
          set(CMAKE_ARCHIVE_OUTPUT_DIRECTORY ${{CMAKE_BINARY_DIR}}/archives)\n\
          foreach(configuration DEBUG RELEASE RELWITHDEBINFO MINSIZEREL)\n  \
-           set(CMAKE_ARCHIVE_OUTPUT_DIRECTORY_${{configuration}} ${{CMAKE_BINARY_DIR}}/archives)\n\
+         set(CMAKE_ARCHIVE_OUTPUT_DIRECTORY_${{configuration}} ${{CMAKE_BINARY_DIR}}/archives)\n\
          endforeach()\n\
          add_subdirectory(\"{ggml}\" ggml)\n\
          add_custom_target(backends DEPENDS {targets})\n"

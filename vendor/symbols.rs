@@ -1,5 +1,5 @@
-//! Makes one object file of many, with nothing visible but what is named: so can a library be linked
-//! several times over, or beside another copy of itself.
+//! Makes one object file of many, with nothing visible but what is named: so can a library be
+//! linked several times over, or beside another copy of itself.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,8 +16,8 @@ const ELF_SYSTEMS: [&str; 6] = [
     "dragonfly",
 ];
 
-/// Flags that the files to be merged are compiled with: symbols that are unique in the whole process
-/// cannot be hidden. Compilers that do not know the flag make none.
+/// Flags that the files to be merged are compiled with: symbols that are unique in the whole
+/// process cannot be hidden. Compilers that do not know the flag make none.
 pub(crate) const COMPILE_FLAGS: [&str; 1] = ["-fno-gnu-unique"];
 
 /// The linker and the tool that edits object files.
@@ -57,8 +57,8 @@ impl Tools {
         visible: &[String],
         merged: &Path,
     ) -> Result<()> {
-        // Code that C++ shares between object files is compiled for the instructions of each: groups
-        // are resolved here, so that the final link does not choose one for all.
+        // Code that C++ shares between object files is compiled for the instructions of each:
+        // groups are resolved here, so that the final link does not choose one for all.
         let mut link = self.compiler.to_command();
         link.args(["-r", "-nostdlib", "-Wl,--force-group-allocation", "-o"])
             .arg(merged)

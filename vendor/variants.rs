@@ -1,9 +1,10 @@
-//! The instruction sets that the CPU backend is compiled for, and what the Rust code is told of them.
+//! The instruction sets that the CPU backend is compiled for, and what the Rust code is told of
+//! them.
 //!
-//! Without the feature `dispatch` there is one: this machine's (feature `native`), the target's default,
-//! or what `GGML_CPU_ARCH` says. With it there are several in one archive, and `src/ggml/variant.rs`
-//! chooses at start. Either way a variant is a name, what it needs of a processor and two functions, so
-//! that the Rust code has one way to go.
+//! Without the feature `dispatch` there is one: this machine's (feature `native`), the target's
+//! default, or what `GGML_CPU_ARCH` says. With it there are several in one archive, and
+//! `src/ggml/variant.rs` chooses at start. Either way a variant is a name, what it needs of a
+//! processor and two functions, so that the Rust code has one way to go.
 
 use std::fmt::Write as _;
 use std::process::Command;
@@ -12,7 +13,8 @@ use crate::Result;
 use crate::environment::Environment;
 use crate::fetch;
 
-/// The functions of the CPU backend that are called by name; everything else goes through the device.
+/// The functions of the CPU backend that are called by name; everything else goes through the
+/// device.
 pub(crate) const FUNCTIONS: [&str; 2] = ["ggml_backend_cpu_reg", "ggml_get_type_traits_cpu"];
 
 /// A processor family that ggml is set up for here.
@@ -25,8 +27,9 @@ pub(crate) struct Processor {
     native: &'static str,
     /// The index in `sets` of what one build without `dispatch` is for.
     portable: usize,
-    /// What is worth compiling, the least demanding first; the first runs on every processor there is a
-    /// reason to support, and is what everything but the CPU backend is compiled for with `dispatch`.
+    /// What is worth compiling, the least demanding first; the first runs on every processor there
+    /// is a reason to support, and is what everything but the CPU backend is compiled for with
+    /// `dispatch`.
     sets: &'static [InstructionSet],
     /// Names that the compiler defines when it may use an instruction set, and Rust's name of that.
     macros: &'static [(&'static str, &'static str)],
@@ -51,8 +54,8 @@ const PROCESSORS: [Processor; 3] = [
         native: "-march=native",
         portable: 1,
         sets: &[
-            // SSE 4.2 and no AVX: Intel since 2008 (Atoms until 2021), AMD since 2011. Counting bits is of no
-            // use here, and some virtual machines lack it.
+            // SSE 4.2 and no AVX: Intel since 2008 (Atoms until 2021), AMD since 2011. Counting
+            // bits is of no use here, and some virtual machines lack it.
             set("x86-64-v2", &["-march=x86-64-v2", "-mno-popcnt"]),
             // AVX2 and FMA: Intel since 2013, AMD since 2015.
             set("x86-64-v3", &["-march=x86-64-v3"]),
@@ -91,10 +94,10 @@ const PROCESSORS: [Processor; 3] = [
         sets: &[
             // Every 64-bit ARM, Raspberry Pi 3 and 4 included.
             set("armv8.0", &["-march=armv8-a"]),
-            // Dot products of bytes, arithmetic on half floats: Raspberry Pi 5.
+            // Dot products of bytes, arithmetic in f16: Raspberry Pi 5.
             set("armv8.2-dotprod", &["-march=armv8.2-a+dotprod+fp16"]),
-            // Matrix products of bytes. They are optional from 8.2 on, so that nothing else of 8.6 is
-            // asked for.
+            // Matrix products of bytes. They are optional from 8.2 on, so that nothing else of 8.6
+            // is asked for.
             set("armv8.6-i8mm", &["-march=armv8.2-a+dotprod+fp16+i8mm"]),
         ],
         macros: &[
@@ -136,7 +139,8 @@ pub(crate) fn processor(environment: &Environment) -> Result<&'static Processor>
         .find(|processor| processor.name == environment.architecture)
         .ok_or_else(|| {
             format!(
-                "ggml is not set up for processor {:?} here (it is for {}); add a row to PROCESSORS in vendor/variants.rs",
+                "ggml is not set up for processor {:?} here (it is for {}); add a row to \
+                 PROCESSORS in vendor/variants.rs",
                 environment.architecture,
                 known()
             )
@@ -250,7 +254,8 @@ pub(crate) fn write_table(
     variants: &[(Variant, Vec<&str>)],
 ) -> Result<()> {
     let mut text = String::from(
-        "// Made by vendor/variants.rs.\n\nmod linked {\n    use super::sys;\n\n    unsafe extern \"C\" {\n",
+        "// Made by vendor/variants.rs.\n\nmod linked {\n    use super::sys;\n\n    \
+         unsafe extern \"C\" {\n",
     );
     for (index, (variant, _)) in variants.iter().enumerate() {
         let [registration, traits] = variant.symbols();
@@ -259,10 +264,14 @@ pub(crate) fn write_table(
             "        #[link_name = {registration:?}]\n        \
              pub(super) fn registration_{index}() -> sys::ggml_backend_reg_t;\n        \
              #[link_name = {traits:?}]\n        \
-             pub(super) fn type_traits_{index}(tensor_type: sys::ggml_type) -> *const sys::ggml_type_traits_cpu;\n"
+             pub(super) fn type_traits_{index}(tensor_type: sys::ggml_type) \
+             -> *const sys::ggml_type_traits_cpu;\n"
         ); // a String takes everything
     }
-    text.push_str("    }\n}\n\n/// The variants of this build, the least demanding first.\nstatic VARIANTS: &[Variant] = &[\n");
+    text.push_str(
+        "    }\n}\n\n/// The variants of this build, the least demanding first.\n\
+         static VARIANTS: &[Variant] = &[\n",
+    );
     for (index, (variant, needs)) in variants.iter().enumerate() {
         _ = write!(
             text,

@@ -1,5 +1,5 @@
-//! Broken `pytorch_model.bin` files whose pickle is not to blame: views outside their storages, broken
-//! archives and streams.
+//! Broken `pytorch_model.bin` files whose pickle is not to blame: views outside their storages,
+//! broken archives and streams.
 
 use super::FolderCase;
 use super::pickle::{bin, file, pickled};

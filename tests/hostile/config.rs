@@ -297,7 +297,7 @@ fn values() -> Vec<FolderCase> {
             "pruned_heads",
         ),
         (
-            "weights quantized elsewhere",
+            "weights quantized by another program",
             field("quantization_config", json!({"bits": 4})),
             "weights quantized by another library",
         ),

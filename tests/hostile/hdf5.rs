@@ -105,7 +105,7 @@ fn superblocks() -> Vec<FolderCase> {
             "addresses and lengths of (4, 8) bytes",
         ),
         ("lengths of 255 bytes", put(14, &[255]), "(8, 255)"),
-        ("addresses that begin elsewhere", word(24, 512), "from 512"),
+        ("addresses that begin at 512", word(24, 512), "from 512"),
         ("a root beyond the file", word(64, end), "outside the file"),
         (
             "a root at 2^64-1",

@@ -485,7 +485,7 @@ fn types() -> Vec<Case> {
     ]
 }
 
-/// Weights that are no numbers.
+/// Non-finite weights.
 fn numbers() -> Vec<Case> {
     /// An f16 that is not a number, and an infinite one.
     const NAN: [u8; 2] = [0x00, 0x7E];

@@ -273,7 +273,7 @@ fn pieces() -> Vec<FolderCase> {
             "arrays of one type",
         ),
         (
-            "a shape that is no numbers",
+            "a shape of strings",
             whole(&texts, &[("0", piece(4160))]),
             "expected numbers",
         ),

@@ -20,7 +20,7 @@ pub(crate) struct RawGguf {
 }
 
 impl RawGguf {
-    /// A version 3 file that announces so many tensors and keys.
+    /// A version 3 file that announces this number of tensors and keys.
     pub(crate) fn new(tensors: u64, keys: u64) -> Self {
         Self::with_version(3, tensors, keys)
     }
@@ -48,7 +48,7 @@ impl RawGguf {
         self.raw(&value.to_le_bytes())
     }
 
-    /// A length and so many bytes.
+    /// A length and the bytes.
     pub(crate) fn string(self, bytes: &[u8]) -> Self {
         self.u64(bytes.len() as u64).raw(bytes)
     }

@@ -1,4 +1,5 @@
-//! A tiny valid GPT-2, as a GGUF file and as a checkpoint's folder. Hostile files are this one, changed.
+//! A tiny valid GPT-2, as a GGUF file and as a checkpoint's folder. Hostile files are this one,
+//! changed.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! The tiny checkpoint in other formats, put together byte by byte. Shares no code with the readers.
+//! The tiny checkpoint in other formats, put together byte by byte. Shares no code with the
+//! readers.
 
 use gpt2::gguf::TensorType;
 use gpt2::quant::quantize_rows;
@@ -353,7 +354,7 @@ fn deflate(content: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A `flax_model.msgpack`; arrays above `most` bytes are in pieces of so many.
+/// A `flax_model.msgpack`; arrays above `most` bytes are in pieces of `most`.
 pub(crate) fn msgpack(weights: &[Weight], element: Element, most: usize) -> Vec<u8> {
     let mut root = Level::default();
     for weight in weights {

@@ -1,5 +1,5 @@
-//! What a batch may ask for beside logits, and what its tokens may say of themselves: masks, positions,
-//! token types.
+//! What a batch may ask for beside logits, and what its tokens may say of themselves: masks,
+//! positions, token types.
 
 use std::sync::Arc;
 

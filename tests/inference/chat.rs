@@ -1,4 +1,5 @@
-//! Conversations: the prompts that chat templates make, against transformers' `apply_chat_template`.
+//! Conversations: the prompts that chat templates make, against transformers'
+//! `apply_chat_template`.
 
 use std::fs;
 use std::path::Path;

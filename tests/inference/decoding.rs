@@ -1,4 +1,5 @@
-//! Every method of decoding, on the demo model: against transformers' continuations, and against one another.
+//! Every method of decoding, on the demo model: against transformers' continuations, and against
+//! one another.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;

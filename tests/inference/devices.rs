@@ -1,7 +1,7 @@
 //! Devices beside the CPU: the same texts whether they compute all, half or none of a model.
 //!
-//! A GPU is tested where there is one; `GPT2_TEST_DEVICE` names it (`.ci/run gpu` does). The RPC device is
-//! always there: a worker in this process.
+//! A GPU is tested where there is one; `GPT2_TEST_DEVICE` names it (`.ci/run gpu` does). The RPC
+//! device is always there: a worker in this process.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,8 +52,8 @@ fn greedy(session: &mut Session, prompt: &[u32]) -> (Vec<u32>, Vec<Vec<f32>>) {
     (text, logits)
 }
 
-/// Checks a device's text against the CPU's. They may part only where the CPU itself finds both tokens equally
-/// likely, within the device's rounding. Returns whether they never did.
+/// Checks a device's text against the CPU's. They may part only where the CPU itself finds both
+/// tokens equally likely, within the device's rounding. Returns whether they never did.
 fn check_text(
     expected: &(Vec<u32>, Vec<Vec<f32>>),
     found: &[u32],
@@ -106,9 +106,9 @@ fn distance(expected: &[f32], found: &[f32]) -> f32 {
         .fold(0.0f32, |largest, x| largest.max(x.abs()))
 }
 
-/// How far apart the CPU and a device may be. The CPU quantizes activations where weights are quantized, and
-/// another arrangement of the weights adds up in another order: a product is right to 1 part in 256. GPUs
-/// multiply halves, of 11 bits, layer after layer, in an order of their own.
+/// How far apart the CPU and a device may be. The CPU quantizes activations where weights are
+/// quantized, and other layouts of the weights add up in another order: a product is right to 1 part
+/// in 256. GPUs multiply f16, of 11 bits, layer after layer, in an order of their own.
 fn rounding(device: &str) -> f32 {
     if device.starts_with("rpc:") {
         1.0 / 256.0
@@ -167,9 +167,10 @@ fn computes_the_same_texts(device: &str) {
     }
 }
 
-/// The first logits of each prompt that a device's are compared with, and how far the CPU's own are from them. A worker
-/// computes as the CPU does. A GPU does not round activations beside quantized weights, which the CPU does in every layer:
-/// both are compared with the same numbers computed in f32, by the model `full`.
+/// The first logits of each prompt that a device's are compared with, and how far the CPU's own are
+/// from them. A worker computes as the CPU does. A GPU does not round activations beside quantized
+/// weights, which the CPU does in every layer: both are compared with the same numbers computed in
+/// f32, by the model `full`.
 fn first_logits(
     full: Option<&Arc<Model>>,
     options: SessionOptions,
@@ -191,8 +192,9 @@ fn first_logits(
     (reference, own)
 }
 
-/// How far from the reference a device may be. A GPU multiplies halves and rounds nothing else; with layers of the CPU beside
-/// it, what the CPU's own logits are away is added, which never makes more than [`rounding`].
+/// How far from the reference a device may be. A GPU multiplies halves and rounds nothing else;
+/// with layers of the CPU beside it, what the CPU's own logits are away is added, which never makes
+/// more than [`rounding`].
 fn allowed(device: &str, gpu_layers: Option<usize>, own: f32) -> f32 {
     const HALVES: f32 = 1.0 / 512.0;
     match gpu_layers {
@@ -228,8 +230,8 @@ fn in_full(file: &Path) -> PathBuf {
     output
 }
 
-/// Every greedy token is that of the CPU computing with the same numbers in f32, where the device does not round to
-/// halves (`GGML_VK_DISABLE_F16` keeps Vulkan from it).
+/// Every greedy token is that of the CPU computing with the same numbers in f32, where the device
+/// does not round to halves (`GGML_VK_DISABLE_F16` keeps Vulkan from it).
 fn writes_the_same_tokens(device: &str) {
     let devices = [device.to_owned()];
     let options = SessionOptions {
@@ -263,8 +265,8 @@ fn a_gpu_without_halves_writes_the_same_tokens() {
     }
 }
 
-/// What a session can be asked for beyond a text: every cache type, hidden states of many tokens, a cache
-/// that was cut and saved, logits of rows.
+/// What a session can be asked for beyond a text: every cache type, hidden states of many tokens, a
+/// cache that was cut and saved, logits of rows.
 fn keeps_its_promises(device: &str) {
     let folder = tempfile::tempdir().unwrap();
     let file = austen("f16");

@@ -134,7 +134,7 @@ fn ggmls_own_operations_agree_with_our_kernels() {
         let logits = session.prefill(&ids(&prompt["ids"])).unwrap();
         worst = worst.max(difference(logits, prompt));
     }
-    // ggml's GELU is a table of half floats.
+    // ggml's GELU is a table of f16.
     println!("largest difference with ggml's operations: {worst:.2e}");
     assert!(worst < 1e-2, "{worst:e}");
 }
@@ -206,14 +206,16 @@ fn quantized_models_compute_what_ggmls_operations_do() {
         }
         println!("{file_type}: largest difference to ggml's operations {worst:.2e}");
         if cfg!(target_arch = "x86_64") {
-            // The same bits of quantized matrices (of q8_0 for fewer than 32 tokens). Sums of half floats are taken in
-            // another order, and activations that are rounded to half floats fall to the other side.
+            // The same bits of quantized matrices (of q8_0 for fewer than 32 tokens). f16 products
+            // are summed in another order, and activations that are rounded to f16 fall to the other
+            // side.
             let limit = if file_type == "f16" { 0.01 } else { 0.0 };
             assert!(worst <= limit, "{file_type}: {worst:e}");
         } else {
-            // Other processors have other orders, and ggml's operations are not the same on all of them, so that now
-            // and then an activation is rounded to the other side: neither is nearer to what the other computes than
-            // to the truth. Ours must not be further from that than ggml's.
+            // Other processors have other orders, and ggml's operations are not the same on all of
+            // them, so that now and then an activation is rounded to the other side: neither is
+            // nearer to what the other computes than to the truth. Ours must not be further from
+            // that than ggml's.
             let [ours, theirs] = squares;
             println!(
                 "{file_type}: squares of the error {ours:.3}, of ggml's operations {theirs:.3}"

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::common::{austen, cores};
 use gpt2::session::{Model, ModelOptions, Session, SessionOptions};
 
-/// How many whole pages of `bytes` this process has in memory (bit 63 of the system's table of pages).
+/// How many whole pages of `bytes` this process has in memory (bit 63 of the system's table of
+/// pages).
 fn pages_present(bytes: &[u8]) -> usize {
     let page = 4096;
     let first = bytes.as_ptr().addr().div_ceil(page);

@@ -351,8 +351,8 @@ fn generation_keeps_what_the_session_holds_of_the_prompt() {
     let again = run(&mut session, prompt);
     assert_eq!(again.timings.prefill_tokens, 1);
     assert_eq!(again.sequences, first.sequences);
-    // A conversation: what was said, the reply, and something new. The reply's last token was chosen
-    // and never computed.
+    // A conversation: what was said, the reply, and something new. The reply's last token was
+    // chosen and never computed.
     let mut longer = prompt.clone();
     longer.extend(&first.sequences[0].ids);
     longer.extend([11, 12, 13]);

@@ -20,7 +20,8 @@ pub(crate) struct Scenario {
     pub(crate) unconditional: Vec<f32>,
 }
 
-/// Spread evenly up to 307 / `divisor`, and the tokens that the processors deal with among the best.
+/// Spread evenly up to 307 / `divisor`, and the tokens that the processors deal with among the
+/// best.
 fn logits(divisor: f32) -> Vec<f32> {
     let mut logits: Vec<f32> = (0..VOCABULARY)
         .map(|i| (i * 37 % 307) as f32 / divisor)

@@ -1,6 +1,6 @@
-//! The tokenizer against Hugging Face's `tokenizers` library, loaded from the same tokenizer.json, on
-//! random Unicode text: ids, offsets and decoded texts, from files of this library and from files
-//! such as llama.cpp writes.
+//! The tokenizer against Hugging Face's `tokenizers` library, loaded from the same tokenizer.json,
+//! on random Unicode text: ids, offsets and decoded texts, from files of this library and from
+//! files such as llama.cpp writes.
 //!
 //! `GPT2_EDGE_TOKENIZER=FOLDER` names another folder to compare, such as GPT-2's own.
 

@@ -171,6 +171,9 @@ fn rows_without_a_token_are_filled_and_decode_to_nothing() {
 static AUSTEN: LazyLock<Tokenizer> = LazyLock::new(|| load(&austen()));
 static ADDED: LazyLock<Tokenizer> = LazyLock::new(|| load(&data("tok_added")));
 
+/// Words, spaces, marks, and what tokenizers treat apart.
+const WRITING: &str = "([A-Za-z]{1,8}|[ \t\n'.,!?0-9]|<\\|endoftext\\|>|é|日本){0,60}";
+
 proptest! {
     #[test]
     fn decoding_gives_the_text_back(text in any::<String>()) {
@@ -179,7 +182,7 @@ proptest! {
     }
 
     #[test]
-    fn text_like_writing_comes_back(text in "([A-Za-z]{1,8}|[ \t\n'.,!?0-9]|<\\|endoftext\\|>|é|日本){0,60}") {
+    fn text_like_writing_comes_back(text in WRITING) {
         let ids = AUSTEN.encode(&text)?;
         prop_assert_eq!(AUSTEN.decode(&ids), text.as_str());
         prop_assert_eq!(AUSTEN.decode(&AUSTEN.encode_ordinary(&text)?), text.as_str());
@@ -421,7 +424,8 @@ fn what_is_wrong_in_tokenizer_json_is_named_with_its_place() {
         (
             r##""#": 2,"##,
             r##""#": 4000,"##,
-            r##"1 tokens have no row in the model, which has 320, and are left out (the first: "#" with id 4000)"##,
+            "1 tokens have no row in the model, which has 320, and are left out (the first: \"#\" \
+             with id 4000)",
         ),
     ];
     for (from, to, expected) in edits {
@@ -497,7 +501,8 @@ fn ids_of_the_config_outside_the_vocabulary_give_way_to_the_tokenizers() {
     assert_eq!(
         converted.warnings,
         [
-            "config.json: the id of bos_token is 50256, but the model has 320 tokens; taking the tokenizer's, 299",
+            "config.json: the id of bos_token is 50256, but the model has 320 tokens; taking the \
+             tokenizer's, 299",
             "config.json: the id of pad_token is 50257, but the model has 320 tokens; left out",
         ]
     );

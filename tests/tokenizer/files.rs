@@ -1,4 +1,5 @@
-//! Tokenizers of every kind: from their folder, and from the files that are written out of a GGUF file.
+//! Tokenizers of every kind: from their folder, and from the files that are written out of a GGUF
+//! file.
 
 use std::fs;
 use std::path::Path;

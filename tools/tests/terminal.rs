@@ -115,8 +115,8 @@ impl Terminal {
         self.enter(line, "the reply was cut after 12 tokens");
     }
 
-    /// Asks for `/stats`, expects something there, and gives the tokens of the last prompt: all, those that were
-    /// prefilled, and those kept.
+    /// Asks for `/stats`, expects something there, and gives the tokens of the last prompt: all,
+    /// those that were prefilled, and those kept.
     fn prompt_counts(&mut self, said: &str) -> (usize, usize, usize) {
         self.press("/stats\r");
         self.expect(said);
@@ -162,8 +162,8 @@ fn a_conversation() {
     // Typing, with a mistake taken back.
     terminal.say("Who is Emmma\u{8}\u{8}a?");
     let (first, ..) = terminal.prompt_counts("turns: 2, of which 0");
-    // The line of before, again: all of the prompt and the reply is kept but its last token, which nothing had
-    // computed.
+    // The line of before, again: all of the prompt and the reply is kept but its last token, which
+    // nothing had computed.
     terminal.say(&[UP, UP].concat());
     let (prompt, prefilled, kept) = terminal.prompt_counts("turns: 4");
     assert_eq!((prompt, kept), (prefilled + kept, first + 12 - 1));

@@ -75,7 +75,8 @@ fn only_new_tokens_are_prefilled() {
 fn replies_alone_are_on_stdout() {
     let done = chat(
         &["-n", "5"],
-        "Who is she?\n\n/stats\n\"\"\"\nA turn\nof lines\n\"\"\"\n/set top-k=3\n/exit\nnever said\n",
+        "Who is she?\n\n/stats\n\"\"\"\nA turn\nof lines\n\"\"\"\n/set top-k=3\n/exit\n\
+         never said\n",
     );
     assert!(
         done.stderr.contains("turns: 2, of which 0"),

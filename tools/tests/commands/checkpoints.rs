@@ -76,7 +76,8 @@ fn rows(value: &Value) -> Vec<String> {
     value.as_array().unwrap().iter().map(text).collect()
 }
 
-/// Runs `forward` on the inputs of an `expected.json`, and gives the largest difference of any output.
+/// Runs `forward` on the inputs of an `expected.json`, and gives the largest difference of any
+/// output.
 fn largest_difference(model: &str, expected: &Value) -> f64 {
     let to = TempDir::new().unwrap();
     let file = to.path().join("out.safetensors");

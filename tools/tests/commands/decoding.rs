@@ -1,5 +1,5 @@
-//! Every method of decoding and every processor, through the command, against transformers' results for the demo
-//! model in f32 (`tests/data/decoding`).
+//! Every method of decoding and every processor, through the command, against transformers' results
+//! for the demo model in f32 (`tests/data/decoding`).
 
 use std::path::Path;
 

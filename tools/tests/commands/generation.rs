@@ -69,7 +69,8 @@ impl Configured {
 #[test]
 fn the_models_settings_stand_between_defaults_and_flags() {
     let model = Configured::new(&json!({
-        "repetition_penalty": 1.3, "max_length": 25, "eos_token_id": [4095, 13], "pad_token_id": 4095,
+        "repetition_penalty": 1.3, "max_length": 25, "eos_token_id": [4095, 13],
+        "pad_token_id": 4095,
         "warmth": 3, "transformers_version": "4.40.0"
     }));
     let done = model.generate("");
@@ -80,7 +81,7 @@ fn the_models_settings_stand_between_defaults_and_flags() {
     let expected = generate(flags, &PROMPTS[..1]).json();
     assert_eq!(found["sequences"], expected["sequences"]);
     assert_ne!(ids(&generate("-n 14", &PROMPTS[..1]).json()), ids(&found));
-    // A flag goes before the file, and new tokens before a length.
+    // A flag overrides the file, and new tokens override a length.
     let found = model
         .generate("--repetition-penalty 1 -n 20 --eos-token-id 4095")
         .json();

@@ -6,7 +6,8 @@ use super::run::{Done, run_after, run_with};
 
 const PROMPT: &str = "It is a truth universally acknowledged, that";
 
-/// Whether the program did its work; it may also say that there is not enough memory, and nothing else.
+/// Whether the program did its work; it may also say that there is not enough memory, and nothing
+/// else.
 fn worked(done: &Done) -> bool {
     if done.status == Some(0) {
         return true;

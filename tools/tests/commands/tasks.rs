@@ -1,5 +1,5 @@
-//! `classify`, `tag`, `answer`, `choose` and `embed` on tiny checkpoints, against what transformers' outputs for
-//! them make of the same texts.
+//! `classify`, `tag`, `answer`, `choose` and `embed` on tiny checkpoints, against what
+//! transformers' outputs for them make of the same texts.
 
 use std::fs;
 

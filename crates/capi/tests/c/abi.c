@@ -1,7 +1,7 @@
 /* Programs that were compiled against other versions of the header: abi MODEL.gguf
  *
- * The structures here are those of an older and of a newer one. The older are shorter, and stand before memory that
- * must not be touched. */
+ * The structures here are those of an older and of a newer one. The older are shorter, and stand
+ * before memory that must not be touched. */
 #include <stdint.h>
 
 #include "check.h"
@@ -47,7 +47,8 @@ int main(int argc, char **argv) {
         struct older_session_options options;
         uint64_t guard;
     } of_session = {.guard = UINT64_MAX};
-    OK(gpt2_session_options_init((gpt2_session_options *)&of_session.options, sizeof of_session.options));
+    OK(gpt2_session_options_init((gpt2_session_options *)&of_session.options,
+                                 sizeof of_session.options));
     CHECK(of_session.guard == UINT64_MAX && of_session.options.sequences == 1);
     of_session.options.context = 32;
     OK(gpt2_session_new(model, (const gpt2_session_options *)&of_session.options, &session));
@@ -56,11 +57,12 @@ int main(int argc, char **argv) {
         struct older_generate_options options;
         uint64_t guard;
     } of_generation = {.guard = UINT64_MAX};
-    OK(gpt2_generate_options_init((gpt2_generate_options *)&of_generation.options, sizeof of_generation.options));
+    OK(gpt2_generate_options_init((gpt2_generate_options *)&of_generation.options,
+                                  sizeof of_generation.options));
     CHECK(of_generation.guard == UINT64_MAX);
     of_generation.options.max_new_tokens = 4;
-    OK(gpt2_generate(session, prompt, 3, (const gpt2_generate_options *)&of_generation.options, NULL, NULL,
-                     &generation));
+    OK(gpt2_generate(session, prompt, 3, (const gpt2_generate_options *)&of_generation.options,
+                     NULL, NULL, &generation));
 
     struct {
         struct older_continuation found;
@@ -78,14 +80,16 @@ int main(int argc, char **argv) {
     OK(gpt2_generation_free(generation));
     OK(gpt2_session_free(session));
 
-    /* A newer program may know fields that this library does not, as long as it does not set them. */
+    /* A newer program may know fields that this library does not, as long as it does not set
+     * them. */
     struct newer_session_options newer;
     OK(gpt2_session_options_init(&newer.known, sizeof newer));
     CHECK(newer.known.size == sizeof newer && newer.wish == 0);
     OK(gpt2_session_new(model, &newer.known, &session));
     OK(gpt2_session_free(session));
     newer.wish = 1;
-    FAILS(GPT2_ERROR_UNSUPPORTED, "gpt2_session_options", gpt2_session_new(model, &newer.known, &session));
+    FAILS(GPT2_ERROR_UNSUPPORTED, "gpt2_session_options",
+          gpt2_session_new(model, &newer.known, &session));
     CHECK(session == NULL);
 
     /* Sizes that cannot be. */

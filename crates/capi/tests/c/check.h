@@ -9,12 +9,13 @@
 #include <gpt2.h>
 
 /* Ends the program when something does not hold. */
-#define CHECK(condition)                                                                              \
-    do {                                                                                              \
-        if (!(condition)) {                                                                           \
-            fprintf(stderr, "%s:%d: %s\nlast error: %s\n", __FILE__, __LINE__, #condition, gpt2_last_error()); \
-            exit(1);                                                                                  \
-        }                                                                                             \
+#define CHECK(condition)                                                                           \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            fprintf(stderr, "%s:%d: %s\nlast error: %s\n", __FILE__, __LINE__, #condition,         \
+                    gpt2_last_error());                                                            \
+            exit(1);                                                                               \
+        }                                                                                          \
     } while (0)
 
 /* A call that must succeed. */

@@ -8,7 +8,8 @@
 
 static const char *TEXT = "It is a truth universally acknowledged, that";
 
-/* Bytes of the demo model's weights when all are f32; with fewer, activations are quantized to eight bits. */
+/* Bytes of the demo model's weights when all are f32; with fewer, activations are quantized to
+ * eight bits. */
 static const size_t ALL_DIGITS = 4 * 5918720;
 
 /* The same work in the same batches: bit-identical. */
@@ -16,14 +17,17 @@ static void same(const float *found, const float *expected, size_t count) {
     CHECK(memcmp(found, expected, count * sizeof *found) == 0);
 }
 
-/* The same work in another way (tokens together or one by one, plain attention or flash attention) sums in another order,
- * so the last digits differ. In f32 that is all. Where activations are quantized, a last digit can move one to the next
- * of 255 steps. If every one were moved: two errors, each uniform over a step, differ by step / sqrt(6); a step is the
- * largest of 32 values, some 2.2 times their standard deviation, divided by 127. That is 0.7 % of the standard deviation of
- * a product, and 25 products in sequence (four in each of six layers, and the head) add up as squares do, to 3.5 % of the
- * logits' standard deviation. Few are moved: 0.6 % is measured with q8_0, while a text with one different token is 2.9 %
- * away or more. The limit is between the two. */
-static void close_to(const gpt2_model *model, const float *found, const float *expected, size_t count) {
+/* The same work in another way (tokens together or one by one, plain attention or flash attention)
+ * sums in another order, so the last digits differ. In f32 that is all. Where activations are
+ * quantized, a last digit can move one to the next of 255 steps. If every one were moved: two
+ * errors, each uniform over a step, differ by step / sqrt(6); a step is the largest of 32 values,
+ * some 2.2 times their standard deviation, divided by 127. That is 0.7 % of the standard deviation
+ * of a product, and 25 products in sequence (four in each of six layers, and the head) add up as
+ * squares do, to 3.5 % of the logits' standard deviation. Few are moved: 0.6 % is measured with
+ * q8_0, while a text with one different token is 2.9 % away or more. The limit is between the
+ * two. */
+static void close_to(const gpt2_model *model, const float *found, const float *expected,
+                     size_t count) {
     gpt2_model_info info = {.size = sizeof info};
     OK(gpt2_model_get_info(model, &info));
     if (info.mapped_bytes + info.own_bytes >= ALL_DIGITS) {
@@ -65,18 +69,21 @@ static void computing(const gpt2_model *model, const char *folder) {
     OK(gpt2_cache_length(session, 0, &length));
     CHECK(length == 0);
     FAILS(GPT2_ERROR_ARGUMENT, "sequence", gpt2_prefill(session, 2, tokens, count, NULL, 0, NULL));
-    FAILS(GPT2_ERROR_ARGUMENT, "sequence", gpt2_prefill(session, 4000000000u, tokens, count, NULL, 0, NULL));
+    FAILS(GPT2_ERROR_ARGUMENT, "sequence",
+          gpt2_prefill(session, 4000000000u, tokens, count, NULL, 0, NULL));
     FAILS(GPT2_ERROR_ARGUMENT, "at least one", gpt2_prefill(session, 0, tokens, 0, NULL, 0, NULL));
     FAILS(GPT2_ERROR_ARGUMENT, "NULL", gpt2_prefill(session, 0, NULL, 3, NULL, 0, NULL));
     FAILS(GPT2_ERROR_ARGUMENT, "vocabulary", gpt2_decode(session, 0, VOCABULARY, NULL, 0, NULL));
     OK(gpt2_prefill(session, 0, tokens, count, expected, VOCABULARY, &length));
-    for (size_t i = 0; i < count; i++) OK(gpt2_decode(session, 1, tokens[i], found, VOCABULARY, NULL));
+    for (size_t i = 0; i < count; i++)
+        OK(gpt2_decode(session, 1, tokens[i], found, VOCABULARY, NULL));
     close_to(model, found, expected, VOCABULARY);
     OK(gpt2_cache_clear(session));
     OK(gpt2_prefill(session, 0, tokens, count, found, VOCABULARY, NULL));
     same(found, expected, VOCABULARY);
 
-    /* What goes on after a cut, and a fork of what is left: as what was computed in the same two pieces. */
+    /* What goes on after a cut, and a fork of what is left: as what was computed in the same two
+     * pieces. */
     static float pieces[VOCABULARY];
     OK(gpt2_cache_clear(session));
     OK(gpt2_prefill(session, 0, tokens, 3, NULL, 0, NULL));
@@ -108,7 +115,8 @@ static void computing(const gpt2_model *model, const char *folder) {
     CHECK(length == count - 1);
     OK(gpt2_decode(session, 0, tokens[count - 1], found, VOCABULARY, NULL));
     close_to(model, found, expected, VOCABULARY);
-    /* The saved cells were not contiguous, the restored ones are; contiguous cells give the same. */
+    /* The saved cells were not contiguous, the restored ones are; contiguous cells give the
+     * same. */
     OK(gpt2_cache_clear(session));
     OK(gpt2_prefill(session, 1, tokens, count - 1, NULL, 0, NULL));
     OK(gpt2_cache_save(session, 1, file, 1));
@@ -149,7 +157,8 @@ static void computing(const gpt2_model *model, const char *folder) {
     OK(gpt2_output_read(output, GPT2_LAST_HIDDEN_STATE, 0, last, 2 * WIDTH, &length));
     OK(gpt2_output_read(output, GPT2_HIDDEN_STATES, 6, hidden, 2 * WIDTH, &length));
     same(hidden, last, 2 * WIDTH);
-    FAILS(GPT2_ERROR_ARGUMENT, "layer", gpt2_output_read(output, GPT2_HIDDEN_STATES, 7, NULL, 0, NULL));
+    FAILS(GPT2_ERROR_ARGUMENT, "layer",
+          gpt2_output_read(output, GPT2_HIDDEN_STATES, 7, NULL, 0, NULL));
     FAILS(GPT2_ERROR_ARGUMENT, "layer", gpt2_output_read(output, 3, 0, NULL, 0, NULL));
     OK(gpt2_output_shape(output, GPT2_ATTENTIONS, shape, 3, &length));
     CHECK(length == 3 && shape[0] == 2 && shape[2] == count);

@@ -1,5 +1,6 @@
 /* Every function of the interface, used and misused: interface MODEL.gguf FOLDER [TOKENS]
- * FOLDER is empty and may be written to. TOKENS of a text may be fewer than 20 where computing is slow, not than 4. */
+ * FOLDER is empty and may be written to. TOKENS of a text may be fewer than 20 where computing is
+ * slow, not than 4. */
 #include "computing.h"
 
 static int lines = 0;
@@ -33,7 +34,8 @@ static void loading(const char *file, gpt2_model **model) {
     gpt2_model_info info = {.size = sizeof info};
     OK(gpt2_model_get_info(*model, &info));
     CHECK(strcmp(info.model_class, "GPT2LMHeadModel") == 0);
-    CHECK(info.vocabulary == 4096 && info.positions == 512 && info.layers == 6 && info.width == 256);
+    CHECK(info.vocabulary == 4096 && info.positions == 512 && info.layers == 6 &&
+          info.width == 256);
     CHECK(info.has_tokenizer && info.predicts_tokens && info.labels == 0 && info.eos >= 0);
     CHECK(info.own_bytes > 1000000);
     FAILS(GPT2_ERROR_ARGUMENT, "label", gpt2_model_label(*model, 0, NULL, 0, NULL));
@@ -60,7 +62,8 @@ static void memory(const char *file) {
     gpt2_session *session;
     OK(gpt2_model_load_memory(data, bytes, NULL, NULL, NULL, &copied));
     OK(gpt2_model_free(copied));
-    FAILS(GPT2_ERROR_FORMAT, "", gpt2_model_load_memory(data, bytes / 2, NULL, release, data, &model));
+    FAILS(GPT2_ERROR_FORMAT, "",
+          gpt2_model_load_memory(data, bytes / 2, NULL, release, data, &model));
     CHECK(model == NULL && released == 0);
     OK(gpt2_model_load_memory(data, bytes, NULL, release, data, &model));
     OK(gpt2_session_new(model, NULL, &session));
@@ -79,13 +82,15 @@ static void text(const gpt2_model *model) {
     size_t count, length;
     uint32_t *tokens = tokens_of(model, TEXT, &count);
     uint32_t room[2] = {77, 77};
-    FAILS(GPT2_ERROR_BUFFER, "room for 1", gpt2_tokenize(model, TEXT, GPT2_NUL_TERMINATED, 0, room, 1, &length));
+    FAILS(GPT2_ERROR_BUFFER, "room for 1",
+          gpt2_tokenize(model, TEXT, GPT2_NUL_TERMINATED, 0, room, 1, &length));
     CHECK(length == count && room[0] == 77);
     OK(gpt2_tokenize(model, TEXT, 2, 0, room, 2, &length));
     CHECK(length == 1 && room[0] == tokens[0] && room[1] == 77);
     FAILS(GPT2_ERROR_ARGUMENT, "UTF-8", gpt2_tokenize(model, "\xff", 1, 0, room, 2, &length));
     FAILS(GPT2_ERROR_ARGUMENT, "flags", gpt2_tokenize(model, TEXT, 2, 2, room, 2, &length));
-    FAILS(GPT2_ERROR_ARGUMENT, "NULL", gpt2_tokenize(model, NULL, GPT2_NUL_TERMINATED, 0, room, 2, &length));
+    FAILS(GPT2_ERROR_ARGUMENT, "NULL",
+          gpt2_tokenize(model, NULL, GPT2_NUL_TERMINATED, 0, room, 2, &length));
 
     /* What is written out is a special token, or text, as asked. */
     uint32_t end;
@@ -98,13 +103,15 @@ static void text(const gpt2_model *model) {
     CHECK(is_end == 0);
     OK(gpt2_tokenize(model, "<|endoftext|>", GPT2_NUL_TERMINATED, 0, room, 2, &length));
     CHECK(length == 1 && room[0] == end);
-    OK(gpt2_tokenize(model, "<|endoftext|>", GPT2_NUL_TERMINATED, GPT2_TOKENIZE_ORDINARY, NULL, 0, &length));
+    OK(gpt2_tokenize(model, "<|endoftext|>", GPT2_NUL_TERMINATED, GPT2_TOKENIZE_ORDINARY, NULL, 0,
+                     &length));
     CHECK(length > 1);
 
     char back[64], joined[64] = "";
     OK(gpt2_detokenize(model, tokens, count, 0, back, sizeof back, &length));
     CHECK(strcmp(back, TEXT) == 0 && length == strlen(TEXT));
-    FAILS(GPT2_ERROR_BUFFER, "text", gpt2_detokenize(model, tokens, count, 0, back, length, &length));
+    FAILS(GPT2_ERROR_BUFFER, "text",
+          gpt2_detokenize(model, tokens, count, 0, back, length, &length));
     OK(gpt2_detokenize(model, &end, 1, GPT2_DETOKENIZE_SKIP_SPECIAL, back, sizeof back, &length));
     CHECK(length == 0 && back[0] == 0);
     for (size_t i = 0, at = 0; i < count; i++, at += length) {
@@ -112,7 +119,8 @@ static void text(const gpt2_model *model) {
     }
     CHECK(strcmp(joined, TEXT) == 0);
     uint32_t outside = 4096;
-    FAILS(GPT2_ERROR_ARGUMENT, "4096", gpt2_detokenize(model, &outside, 1, 0, back, sizeof back, &length));
+    FAILS(GPT2_ERROR_ARGUMENT, "4096",
+          gpt2_detokenize(model, &outside, 1, 0, back, sizeof back, &length));
     FAILS(GPT2_ERROR_HANDLE, "NULL", gpt2_find_token(NULL, "a", &end));
     free(tokens);
 }
@@ -127,7 +135,8 @@ static int32_t hear(const gpt2_step *step, void *user_data) {
     struct heard *heard = user_data;
     CHECK(step->size == sizeof *step && strlen(step->text) == step->text_bytes);
     CHECK(gpt2_decode(heard->session, 0, 1, NULL, 0, NULL) == GPT2_ERROR_BUSY);
-    if (step->sequence == 0) strncat(heard->text, step->text, sizeof heard->text - strlen(heard->text) - 1);
+    if (step->sequence == 0)
+        strncat(heard->text, step->text, sizeof heard->text - strlen(heard->text) - 1);
     if (step->finished) {
         heard->ends++;
         return 1;
@@ -135,7 +144,8 @@ static int32_t hear(const gpt2_step *step, void *user_data) {
     return ++heard->tokens == heard->most;
 }
 
-static void halve(float *scores, size_t n_scores, const uint32_t *tokens, size_t n_tokens, void *user_data) {
+static void halve(float *scores, size_t n_scores, const uint32_t *tokens, size_t n_tokens,
+                  void *user_data) {
     CHECK(n_scores == 4096 && n_tokens > 0 && tokens != NULL);
     ++*(size_t *)user_data;
     for (size_t i = 0; i < n_scores; i++) scores[i] /= 2;
@@ -162,10 +172,12 @@ static void generating(const gpt2_model *model, size_t n_tokens) {
     CHECK(continuation.n_tokens == n_tokens && continuation.finish_reason == GPT2_FINISH_LENGTH);
     CHECK(isnan(continuation.score) && strcmp(continuation.text, heard.text) == 0);
     FAILS(GPT2_ERROR_ARGUMENT, "index", gpt2_generation_get(generation, 1, &continuation));
-    FAILS(GPT2_ERROR_ARGUMENT, "output_scores", gpt2_generation_scores(generation, 0, 0, 0, NULL, 0, NULL));
+    FAILS(GPT2_ERROR_ARGUMENT, "output_scores",
+          gpt2_generation_scores(generation, 0, 0, 0, NULL, 0, NULL));
     gpt2_timings timings = {.size = sizeof timings};
     OK(gpt2_generation_get_timings(generation, &timings));
-    CHECK(timings.prefill_tokens == count && timings.decode_tokens == n_tokens - 1 && timings.decode_seconds > 0);
+    CHECK(timings.prefill_tokens == count && timings.decode_tokens == n_tokens - 1 &&
+          timings.decode_seconds > 0);
 
     /* The same by hand, and with the sampler's rule that changes nothing but is asked. */
     static float logits[4096];
@@ -199,9 +211,11 @@ static void generating(const gpt2_model *model, size_t n_tokens) {
     heard = (struct heard){.session = session, .most = 3};
     OK(gpt2_generate(session, prompt, count, &options, hear, &heard, &generation));
     OK(gpt2_generation_get(generation, 0, &continuation));
-    CHECK(continuation.finish_reason == GPT2_FINISH_STOPPED && continuation.n_tokens == 3 && heard.ends == 1);
+    CHECK(continuation.finish_reason == GPT2_FINISH_STOPPED && continuation.n_tokens == 3 &&
+          heard.ends == 1);
     OK(gpt2_generation_free(generation));
-    const char *parameters[] = {"num_return_sequences=2", "output_scores=true", "output_logits=true", "stop= the"};
+    const char *parameters[] = {"num_return_sequences=2", "output_scores=true",
+                                "output_logits=true", "stop= the"};
     options.parameters = parameters;
     options.n_parameters = 4;
     options.do_sample = 1;
@@ -235,15 +249,19 @@ static void generating(const gpt2_model *model, size_t n_tokens) {
     const char *unknown[] = {"top_kk=3"};
     options.parameters = unknown;
     options.n_parameters = 1;
-    FAILS(GPT2_ERROR_ARGUMENT, "top_kk", gpt2_generate(session, prompt, count, &options, NULL, NULL, &generation));
+    FAILS(GPT2_ERROR_ARGUMENT, "top_kk",
+          gpt2_generate(session, prompt, count, &options, NULL, NULL, &generation));
     CHECK(generation == NULL);
     options.n_parameters = 0;
     options.top_p = 2;
-    FAILS(GPT2_ERROR_ARGUMENT, "top_p", gpt2_generate(session, prompt, count, &options, NULL, NULL, NULL));
+    FAILS(GPT2_ERROR_ARGUMENT, "top_p",
+          gpt2_generate(session, prompt, count, &options, NULL, NULL, NULL));
     options.top_p = NAN;
-    FAILS(GPT2_ERROR_ARGUMENT, "top_p", gpt2_generate(session, prompt, count, &options, NULL, NULL, NULL));
+    FAILS(GPT2_ERROR_ARGUMENT, "top_p",
+          gpt2_generate(session, prompt, count, &options, NULL, NULL, NULL));
     FAILS(GPT2_ERROR_UNSUPPORTED, "GPT2For",
-          gpt2_classify(session, TEXT, GPT2_NUL_TERMINATED, GPT2_SCORES_DEFAULT, (gpt2_results **)&generation));
+          gpt2_classify(session, TEXT, GPT2_NUL_TERMINATED, GPT2_SCORES_DEFAULT,
+                        (gpt2_results **)&generation));
     OK(gpt2_session_free(session));
     OK(gpt2_session_free(NULL));
     FAILS(GPT2_ERROR_HANDLE, "gpt2_session", gpt2_session_free(session));
@@ -269,7 +287,8 @@ static void converting(const char *file, const char *folder) {
     options.tensor_types = types;
     options.n_tensor_types = 1;
     options.threads = 2;
-    CHECK(gpt2_convert(file, output, &options, stop_at_half, &written) == GPT2_ERROR_STOPPED && written > 0);
+    CHECK(gpt2_convert(file, output, &options, stop_at_half, &written) == GPT2_ERROR_STOPPED &&
+          written > 0);
     CHECK(fopen(output, "rb") == NULL);
     OK(gpt2_convert(file, output, &options, NULL, NULL));
     FAILS(GPT2_ERROR_ARGUMENT, output, gpt2_convert(file, output, &options, NULL, NULL));

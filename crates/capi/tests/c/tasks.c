@@ -14,7 +14,8 @@ int main(int argc, char **argv) {
     if (strcmp(task, "embed") == 0) {
         float *vector = malloc(info.width * sizeof *vector);
         size_t length;
-        OK(gpt2_embed(session, text, GPT2_NUL_TERMINATED, GPT2_POOLING_MEAN, 1, vector, info.width, &length));
+        OK(gpt2_embed(session, text, GPT2_NUL_TERMINATED, GPT2_POOLING_MEAN, 1, vector, info.width,
+                      &length));
         CHECK(length == info.width);
         for (size_t i = 0; i < length; i++) printf("%.9g\n", vector[i]);
         free(vector);

@@ -1,6 +1,6 @@
-/* Eight threads, each with sessions of its own of one model; they generate, save, convert and misuse at once, while a
- * ninth loads and frees models and a tenth stops one of them: threads MODEL.gguf FOLDER [TOKENS]
- * TOKENS of each text may be fewer where computing is slow. */
+/* Eight threads, each with sessions of its own of one model; they generate, save, convert and
+ * misuse at once, while a ninth loads and frees models and a tenth stops one of them: threads
+ * MODEL.gguf FOLDER [TOKENS] TOKENS of each text may be fewer where computing is slow. */
 #include <pthread.h>
 
 #include "check.h"
@@ -48,7 +48,8 @@ static void *work(void *number) {
     snprintf(cache, sizeof cache, "%s/%d.cache", folder, *(int *)number);
     snprintf(message, sizeof message, "%s/none%d", folder, *(int *)number);
     for (int round = 0; round < ROUNDS; round++) {
-        /* Threads of a session that wait for each other are costly when there are more than cores: one has them. */
+        /* Threads of a session that wait for each other are costly when there are more than cores:
+         * one has them. */
         gpt2_session *session = start(*(int *)number == 0 ? 2 : 1);
         uint32_t tokens[MOST_TOKENS];
         size_t length;

@@ -1,4 +1,5 @@
-/* What rustc's instrumentation calls by names that gcc's runtime does not have: the functions that it watches. */
+/* What rustc's instrumentation calls by names that gcc's runtime does not have: the functions that
+ * it watches. */
 #include <string.h>
 
 void *__tsan_memcpy(void *to, const void *from, size_t bytes) { return memcpy(to, from, bytes); }

@@ -24,7 +24,8 @@ int main(int argc, char **argv) {
         gpt2::model none("/no/such/file");
         CHECK(false);
     } catch (const gpt2::error &error) {
-        CHECK(error.code() == GPT2_ERROR_IO && std::string(error.what()).find("/no/such") != std::string::npos);
+        CHECK(error.code() == GPT2_ERROR_IO &&
+              std::string(error.what()).find("/no/such") != std::string::npos);
     }
 
     auto session_options = gpt2::options<gpt2_session_options>();
@@ -39,11 +40,13 @@ int main(int argc, char **argv) {
         return true;
     });
     CHECK(generation.size() == 1 && generation.text() == heard && generation.tokens().size() == 6);
-    CHECK(generation.timings().decode_tokens == 5 && generation[0].finish_reason == GPT2_FINISH_LENGTH);
+    CHECK(generation.timings().decode_tokens == 5 &&
+          generation[0].finish_reason == GPT2_FINISH_LENGTH);
 
     // An exception of the function comes out of the call, and the session goes on.
     try {
-        session.generate(prompt, options, [](const gpt2_step &) -> bool { throw std::runtime_error("mine"); });
+        session.generate(prompt, options,
+                         [](const gpt2_step &) -> bool { throw std::runtime_error("mine"); });
         CHECK(false);
     } catch (const std::runtime_error &error) {
         CHECK(std::string(error.what()) == "mine");
@@ -67,7 +70,8 @@ int main(int argc, char **argv) {
     CHECK(session.length(1) == prompt.size() && session.decode(first) == session.decode(first, 1));
     session.save(folder + "/wrapper.cache", 1);
     session.truncate(2, 1);
-    CHECK(session.keep(prompt, 1) == 2 && session.restore(folder + "/wrapper.cache", 1) == prompt.size() + 1);
+    CHECK(session.keep(prompt, 1) == 2 &&
+          session.restore(folder + "/wrapper.cache", 1) == prompt.size() + 1);
     auto batch = gpt2::options<gpt2_batch>();
     batch.tokens = prompt.data();
     batch.n_tokens = prompt.size();
@@ -86,7 +90,8 @@ int main(int argc, char **argv) {
 
     auto convert_options = gpt2::options<gpt2_convert_options>();
     convert_options.file_type = "q4_0";
-    gpt2::convert(file, folder + "/wrapper.gguf", convert_options, [](std::uint64_t, std::uint64_t) { return true; });
+    gpt2::convert(file, folder + "/wrapper.gguf", convert_options,
+                  [](std::uint64_t, std::uint64_t) { return true; });
     gpt2::model(folder + "/wrapper.gguf").info();
     std::cout << "wrapped\n";
 }

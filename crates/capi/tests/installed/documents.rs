@@ -44,7 +44,8 @@ fn documented_code_compiles() {
     let (before, calls) = readme.split_once("/* ... */").unwrap();
     let options = block("docs/c.md");
     let code = format!(
-        "#include <stdio.h>\n{before}\nvoid readme(gpt2_model *model, gpt2_session *session, uint32_t *prompt,\n\
+        "#include <stdio.h>\n{before}\nvoid readme(gpt2_model *model, gpt2_session *session, \
+         uint32_t *prompt,\n\
          size_t capacity, size_t n_prompt) {{\n{calls}\n}}\n\
          void document(gpt2_session *session) {{\n{options}\n\
          gpt2_generate(session, NULL, 0, &options, NULL, NULL, NULL);\n}}\n"

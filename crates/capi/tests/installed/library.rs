@@ -26,7 +26,8 @@ pub(crate) enum Link {
     Shared,
 }
 
-/// Installs the library when it is first asked for; `None`, with a word about it, without what that needs.
+/// Installs the library when it is first asked for; `None`, with a word about it, without what that
+/// needs.
 pub(crate) fn library() -> Option<&'static Library> {
     static LIBRARY: OnceLock<Option<Library>> = OnceLock::new();
     LIBRARY.get_or_init(install).as_ref()
@@ -46,8 +47,8 @@ fn install() -> Option<Library> {
     Some(Library { folder })
 }
 
-/// The build folder of the tests' profile, with the workspace built in it: its features are those of
-/// the tests' own build, so that ggml is compiled once for both.
+/// The build folder of the tests' profile, with the workspace built in it: its features are those
+/// of the tests' own build, so that ggml is compiled once for both.
 pub(crate) fn built() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {

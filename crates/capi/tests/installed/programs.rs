@@ -1,5 +1,5 @@
-//! Programs in C and C++: those of `examples/c`, which must say what the command `gpt2` says, and those that
-//! try every function.
+//! Programs in C and C++: those of `examples/c`, which must say what the command `gpt2` says, and
+//! those that try every function.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -241,7 +241,8 @@ fn cmake_finds_the_library() {
         let source = project("crates/capi/tests/c/abi.c");
         let include = project("crates/capi/tests/c");
         let list = format!(
-            "cmake_minimum_required(VERSION 3.10)\nproject(test C)\nfind_package(gpt2 0.1 REQUIRED)\n\
+            "cmake_minimum_required(VERSION 3.10)\nproject(test C)\n\
+             find_package(gpt2 0.1 REQUIRED)\n\
              add_executable(abi {})\ntarget_include_directories(abi PRIVATE {})\n\
              target_link_libraries(abi {target})\n",
             source.display(),
