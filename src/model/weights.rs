@@ -17,7 +17,6 @@ use crate::error::{Error, Result};
 use crate::ggml::buffer::{self, Buffer, HOST_ALIGNMENT};
 use crate::ggml::context::{Context, Tensor};
 use crate::ggml::device::{BufferType, Device};
-use crate::ggml::map::locking_failed;
 use crate::gguf::{Gguf, TensorInfo, TensorType};
 use crate::machine::parallel;
 use crate::quant::{can_dequantize, dequantize_rows};
