@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::mapped::Parser;
 use super::safetensors;
+use super::stored_tensor::Parser;
 use crate::error::{Error, Result};
 
 /// A format of weights.

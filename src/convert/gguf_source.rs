@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::checkpoint::{CheckpointReader, CheckpointTensor};
+use super::checkpoint_reader::{CheckpointReader, CheckpointTensor};
 use crate::error::{Error, Result};
 use crate::ggml::map::MappedFile;
 use crate::gguf::Gguf;
@@ -47,7 +47,7 @@ impl CheckpointReader for GgufSource {
             .tensors()
             .get(index)
             .map(|info| Cow::Borrowed(self.gguf.tensor_data(info)))
-            .ok_or_else(|| Error::Argument(format!("the file has no tensor number {index}")))
+            .ok_or_else(|| Error::Internal(format!("the file has no tensor {index}")))
     }
 
     fn release(&self, index: usize) {

@@ -2,11 +2,11 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::checkpoint::Source;
 use super::class::Claim;
 use super::config::{Config, outside_vocabulary, token_ids};
 use super::file_types::FileType;
 use super::json::{read_json, read_json_if_present};
+use super::source::Source;
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, GgufHeader};
 use crate::spec::Hyperparameters;

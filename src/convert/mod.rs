@@ -4,38 +4,42 @@
 //! one tensor at a time, and then reads its own file back. This room knows checkpoint formats, the
 //! types tensors can get and ggml's quantizers. It knows nothing of graphs and of running a model.
 
-mod checkpoint;
+mod checkpoint_reader;
 mod class;
 mod config;
 mod config_fields;
-#[cfg(any(feature = "hdf5", feature = "msgpack"))]
-mod conventions;
-mod elements;
+mod element_type;
 mod encode_tensor;
 mod file_types;
+mod find_tensors;
 mod formats;
+#[cfg(any(feature = "hdf5", feature = "msgpack"))]
+mod framework_names;
 mod gguf_source;
 #[cfg(feature = "hdf5")]
 mod hdf5;
 mod header;
 mod imatrix;
 mod json;
-mod mapped;
+mod mapped_checkpoint;
 #[cfg(feature = "msgpack")]
 mod msgpack;
-mod names;
+mod options;
 #[cfg(feature = "pickle")]
 mod pickle;
 mod plan;
+mod read_back;
 mod safetensors;
+mod source;
 mod source_rows;
-mod verify;
+mod stored_tensor;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 pub use file_types::{FILE_TYPES, FileType, tensor_type_from_name};
-pub use plan::{Plan, PlannedTensor, TypeOptions, TypeOverride};
+pub use options::{ConvertOptions, TypeOptions, TypeOverride};
+pub use plan::{Plan, PlannedTensor};
 
 use crate::error::{Error, Result};
 use crate::gguf::{GgufWriter, TensorType};
@@ -44,31 +48,6 @@ use crate::quant::measure::error_bound;
 use encode_tensor::{EncodeJob, Measured};
 use plan::Prepared;
 use source_rows::SourceTensor;
-
-/// How to convert.
-#[derive(Debug, Clone)]
-pub struct ConvertOptions {
-    /// Which types the tensors get.
-    pub types: TypeOptions,
-    /// An importance matrix in llama.cpp's GGUF form.
-    pub importance: Option<PathBuf>,
-    /// Threads that work; all processors when not given.
-    pub threads: Option<usize>,
-    /// Whether an existing output is replaced.
-    pub overwrite: bool,
-}
-
-impl ConvertOptions {
-    /// Converts to a type of file with nothing else decided.
-    pub fn new(file_type: &'static FileType) -> Self {
-        Self {
-            types: TypeOptions::new(file_type),
-            importance: None,
-            threads: None,
-            overwrite: false,
-        }
-    }
-}
 
 /// Is told how far a conversion is. Every method may be left as it is.
 pub trait Progress: Sync {
@@ -117,7 +96,7 @@ const STACK: usize = 2 << 20;
 ///
 /// # Errors
 /// [`Error::Argument`] for options that do not fit; [`Error::Format`] and [`Error::Unsupported`] for
-/// sources that are broken or not converted, numbers that are not finite among them;
+/// sources that are broken or not converted, values that are not finite among them;
 /// [`Error::Stopped`] when `progress` says so; [`Error::Io`]. In all of them there is no output.
 pub fn convert(
     source: &Path,
@@ -133,15 +112,15 @@ pub fn convert(
     progress.begin(&prepared.plan);
     let mut writer = GgufWriter::create(output, &prepared.header, options.overwrite)?;
     let mut measured = Vec::with_capacity(prepared.found.len());
-    for number in 0..prepared.found.len() {
+    for index in 0..prepared.found.len() {
         measured.push(
             threads
-                .install(|| convert_tensor(&prepared, number, &mut writer, progress))
+                .install(|| convert_tensor(&prepared, index, &mut writer, progress))
                 .map_err(|error| error.within(source.display().to_string()))?,
         );
     }
     // Read back before it takes its place, so that a bad file never replaces a good one.
-    verify::read_back(writer.partial()?, &prepared, &measured)
+    read_back::read_back(writer.partial()?, &prepared, &measured)
         .map_err(|error| error.within(output.display().to_string()))?;
     writer.finish()?;
     Ok(Report {
@@ -154,13 +133,13 @@ pub fn convert(
 /// Converts one tensor and writes it.
 fn convert_tensor(
     prepared: &Prepared,
-    number: usize,
+    index: usize,
     writer: &mut GgufWriter,
     progress: &dyn Progress,
 ) -> Result<Measured> {
-    let lost = || Error::Argument(format!("the plan has no tensor number {number}"));
-    let found = prepared.found.get(number).ok_or_else(lost)?;
-    let planned = prepared.plan.tensors.get(number).ok_or_else(lost)?;
+    let lost = || Error::Internal(format!("the plan has no tensor {index}"));
+    let found = prepared.found.get(index).ok_or_else(lost)?;
+    let planned = prepared.plan.tensors.get(index).ok_or_else(lost)?;
     let reader = prepared.source.reader.as_ref();
     let described = reader.tensors().get(found.index).ok_or_else(lost)?;
     let columns = found.spec.columns();

@@ -12,9 +12,11 @@ use std::ops::Range;
 use rmp::Marker;
 use rmp::decode;
 
-use super::conventions::FLAX;
-use super::elements::ElementType;
-use super::mapped::{Gather, MAX_NAME_BYTES, MAX_TENSORS, Place, StoredTensor, room_for};
+use super::element_type::ElementType;
+use super::framework_names::FLAX;
+use super::stored_tensor::{
+    Gather, Location, MAX_NAME_BYTES, MAX_TENSORS, StoredTensor, with_capacity,
+};
 use crate::error::{Error, Result};
 
 /// Levels of maps accepted; a GPT-2's weights need six, pieces of an array one more.
@@ -244,7 +246,9 @@ fn collect<'a>(
             Node::Map(inner) if inner.iter().any(|(key, _)| *key == IN_PIECES) => {
                 let (array, pieces) =
                     in_pieces(inner).map_err(|message| Error::format(place(), message))?;
-                tensors.push(stored(path, array, |_| Place::Apart(Box::new(pieces))));
+                tensors.push(stored(path, array, |_| {
+                    Location::Scattered(Box::new(pieces))
+                }));
             }
             Node::Map(inner) => collect(inner, path, tensors)?,
             Node::Array(array) => {
@@ -253,7 +257,7 @@ fn collect<'a>(
                     element: array.element,
                     range: array.range.clone(),
                 };
-                tensors.push(stored(path, array, Place::Together));
+                tensors.push(stored(path, array, Location::Contiguous));
             }
             Node::Number(_) | Node::Flag => {
                 return Err(Error::format(
@@ -267,14 +271,18 @@ fn collect<'a>(
     Ok(())
 }
 
-fn stored(path: &[&str], array: Array, place: impl FnOnce(Range<usize>) -> Place) -> StoredTensor {
+fn stored(
+    path: &[&str],
+    array: Array,
+    location: impl FnOnce(Range<usize>) -> Location,
+) -> StoredTensor {
     let (name, swapped) = FLAX.translate(path);
     StoredTensor {
         name,
         element: array.element,
         shape: array.shape,
         swapped,
-        place: place(array.range),
+        location: location(array.range),
     }
 }
 
@@ -348,7 +356,7 @@ impl Gather for Pieces {
     }
 
     fn gather(&self, file: &[u8]) -> Result<Vec<u8>> {
-        let mut all = room_for(self.0.iter().map(Range::len).sum())?;
+        let mut all = with_capacity(self.0.iter().map(Range::len).sum())?;
         for range in &self.0 {
             all.extend_from_slice(file.get(range.clone()).unwrap_or_default());
         }

@@ -3,77 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use regex_lite::Regex;
-
-use super::ConvertOptions;
-use super::checkpoint::Source;
-use super::file_types::{FileType, fit_to_columns};
+use super::file_types::fit_to_columns;
+use super::find_tensors::{Found, find_tensors};
 use super::header::Description;
 use super::imatrix::ImportanceMatrix;
-use super::names::{Found, find_tensors};
-use crate::error::{Error, Result};
+use super::options::{ConvertOptions, TypeOptions};
+use super::source::Source;
+use crate::error::Result;
 use crate::gguf::{GgufHeader, TensorType};
 use crate::spec::Hyperparameters;
 use crate::spec::tensor_table::{Role, TensorSpec};
-
-/// What decides the tensors' types.
-#[derive(Debug, Clone)]
-pub struct TypeOptions {
-    /// The type of file.
-    pub file_type: &'static FileType,
-    /// Types for tensors whose name a pattern is found in; the first that fits decides.
-    pub overrides: Vec<TypeOverride>,
-    /// A type for the head: `output.weight`, or the token embedding when it is the head.
-    pub output_type: Option<TensorType>,
-    /// A type for the token embedding; goes before `output_type`.
-    pub embedding_type: Option<TensorType>,
-}
-
-impl TypeOptions {
-    /// A file of this type with nothing overridden.
-    pub fn new(file_type: &'static FileType) -> Self {
-        Self {
-            file_type,
-            overrides: Vec::new(),
-            output_type: None,
-            embedding_type: None,
-        }
-    }
-}
-
-/// A type for all matrices whose name matches.
-#[derive(Debug, Clone)]
-pub struct TypeOverride {
-    pattern: Regex,
-    tensor_type: TensorType,
-}
-
-impl TypeOverride {
-    /// Parses `PATTERN=TYPE`. The pattern is a regular expression looked for in the tensor's GGUF
-    /// name, so `attn_qkv` alone means every such tensor.
-    ///
-    /// # Errors
-    /// [`Error::Argument`] when there is no `=`, the pattern is no regular expression or the type
-    /// is unknown.
-    pub fn parse(argument: &str) -> Result<Self> {
-        let (pattern, type_name) = argument.rsplit_once('=').ok_or_else(|| {
-            Error::Argument(format!(
-                "'{argument}': expected PATTERN=TYPE, as in attn_qkv=q8_0"
-            ))
-        })?;
-        if pattern.is_empty() {
-            return Err(Error::Argument(format!(
-                "'{argument}': the pattern is empty"
-            )));
-        }
-        let pattern = Regex::new(pattern)
-            .map_err(|error| Error::Argument(format!("pattern '{pattern}': {error}")))?;
-        Ok(Self {
-            pattern,
-            tensor_type: super::file_types::tensor_type_from_name(type_name)?,
-        })
-    }
-}
 
 /// The type chosen for a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,8 +56,7 @@ pub(super) fn choose_type(
             options
                 .overrides
                 .iter()
-                .find(|known| known.pattern.is_match(&spec.name))
-                .map(|known| known.tensor_type)
+                .find_map(|known| known.type_for(&spec.name))
         })
         .or(options.output_type.filter(|_| is_head));
     let base = options.file_type.base;

@@ -8,8 +8,8 @@ use std::ops::Range;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use super::elements::ElementType;
-use super::mapped::{Place, StoredTensor};
+use super::element_type::ElementType;
+use super::stored_tensor::{Location, StoredTensor};
 use crate::error::{Error, Result};
 
 /// The longest header accepted, the same as the reference implementation's.
@@ -89,7 +89,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<StoredTensor>> {
         element,
         shape: entry.shape,
         swapped: false,
-        place: Place::Together(range),
+        location: Location::Contiguous(range),
     };
     Ok(entries.into_iter().zip(places).map(tensor).collect())
 }

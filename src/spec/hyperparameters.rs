@@ -24,7 +24,7 @@ pub struct Hyperparameters {
     pub n_layer: usize,
     /// Attention heads of a layer; divides `n_embd`.
     pub n_head: usize,
-    /// Hidden size of the feed-forward part; 4 · `n_embd` in every GPT-2 of OpenAI's.
+    /// Hidden size of the feed-forward part; 4 · `n_embd` unless the configuration says otherwise.
     pub n_inner: usize,
     /// Epsilon of every `LayerNorm`.
     pub layer_norm_epsilon: f32,

@@ -148,7 +148,7 @@ fn broken_shards_are_named() {
     let half = checkpoint.tensors.len() / 2;
     write_file(&second, checkpoint.tensors.iter().skip(half - 1));
     let message = refused(folder.path(), folder.path(), &options("q8_0"));
-    assert!(message.contains("a second time"), "{message}");
+    assert!(message.contains("appears twice"), "{message}");
 
     write_file(&second, checkpoint.tensors.iter().skip(half + 1));
     let message = refused(folder.path(), folder.path(), &options("q8_0"));
@@ -207,7 +207,7 @@ fn broken_headers_are_named() {
                     "a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#,
                 8,
             ),
-            "a second time",
+            "appears twice",
         ),
     ] {
         fs::write(&file, bytes).unwrap();

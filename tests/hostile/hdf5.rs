@@ -298,7 +298,7 @@ fn names() -> Vec<FolderCase> {
         (
             "weights listed twice",
             text("/h_._1/", "/h_._0/"),
-            "is there a second time",
+            "appears twice",
         ),
         (
             "names that are numbers",

@@ -118,7 +118,7 @@ fn values() -> Vec<FolderCase> {
             file(valid[..valid.len() / 2].to_vec()),
             "truncated",
         ),
-        ("an array twice", file(twice), "is there a second time"),
+        ("an array twice", file(twice), "appears twice"),
     ]
 }
 

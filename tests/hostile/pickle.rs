@@ -284,7 +284,7 @@ fn state_dicts() -> Vec<FolderCase> {
             under(&"n".repeat(300), b"N"),
             "at most 256 bytes",
         ),
-        ("a tensor twice", of(&twice), "is there a second time"),
+        ("a tensor twice", of(&twice), "appears twice"),
         (
             "a tensor with and without prefix",
             of(&prefixed),

@@ -206,7 +206,7 @@ fn entries() -> Vec<FolderCase> {
                 let entry = r#"{"wte.weight":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},"#;
                 header.replacen('{', entry, 1)
             }),
-            "is there a second time",
+            "appears twice",
         ),
     ]
 }
@@ -422,7 +422,7 @@ fn numbers() -> Vec<FolderCase> {
         (
             "an infinite weight",
             number(EMBEDDING, f32::INFINITY),
-            "holds inf in row 0",
+            "has inf in row 0",
         ),
         (
             "an infinite bias",
@@ -537,7 +537,7 @@ fn shards() -> Vec<FolderCase> {
         (
             "a tensor in both shards",
             replaced("a.safetensors", &tiny().bytes()),
-            "is there a second time",
+            "appears twice",
         ),
         (
             "a shard cut short",

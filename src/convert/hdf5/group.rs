@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 
 use super::file::{File, broken};
 use super::object::Object;
-use crate::convert::mapped::MAX_NAME_BYTES;
+use crate::convert::stored_tensor::MAX_NAME_BYTES;
 use crate::error::{Error, Result};
 
 /// Names of a path accepted.

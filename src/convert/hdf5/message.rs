@@ -2,8 +2,8 @@
 
 use super::file::{File, broken, little_endian};
 use super::heap::Heaps;
-use crate::convert::elements::ElementType;
-use crate::convert::mapped::MAX_NAME_BYTES;
+use crate::convert::element_type::ElementType;
+use crate::convert::stored_tensor::MAX_NAME_BYTES;
 use crate::error::{Error, Result};
 
 /// Axes accepted.

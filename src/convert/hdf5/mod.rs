@@ -18,8 +18,8 @@ mod heap;
 mod message;
 mod object;
 
-use super::conventions::TENSORFLOW;
-use super::mapped::{MAX_TENSORS, Place, StoredTensor};
+use super::framework_names::TENSORFLOW;
+use super::stored_tensor::{Location, MAX_TENSORS, StoredTensor};
 use crate::error::{Error, Result};
 use file::File;
 use group::Groups;
@@ -77,7 +77,7 @@ fn tensor(file: &File, address: u64, weight: &str) -> Result<StoredTensor> {
         element,
         shape,
         swapped,
-        place: Place::Together(range),
+        location: Location::Contiguous(range),
     })
 }
 

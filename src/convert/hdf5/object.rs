@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::file::{File, broken, little_endian};
 use super::message::{Attribute, Datatype, dataspace};
-use crate::convert::elements::ElementType;
+use crate::convert::element_type::ElementType;
 use crate::error::{Error, Result};
 
 /// Messages that are read; all others say nothing about names and numbers.

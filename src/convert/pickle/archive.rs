@@ -8,7 +8,7 @@ use zip::{CompressionMethod, ZipArchive};
 use super::machine::Machine;
 use super::state_dict::tensors;
 use super::view::Packed;
-use crate::convert::mapped::{MAX_TENSORS, StoredTensor};
+use crate::convert::stored_tensor::{MAX_TENSORS, StoredTensor};
 use crate::error::{Error, Result};
 
 /// The largest pickle accepted; that of the largest GPT-2 has 200 KB.

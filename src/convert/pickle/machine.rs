@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use super::code::{Code, signed};
 use super::globals::Global;
-use crate::convert::elements::ElementType;
+use crate::convert::element_type::ElementType;
 use crate::error::{Error, Result};
 
 /// Values made and remembered in one pickle; GPT-2 of 48 layers needs about 20,000.

@@ -16,7 +16,7 @@ mod state_dict;
 mod stream;
 mod view;
 
-use super::mapped::StoredTensor;
+use super::stored_tensor::StoredTensor;
 use crate::error::{Error, Result};
 
 /// How a zip archive begins.

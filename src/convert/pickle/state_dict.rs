@@ -1,8 +1,8 @@
 //! From what a pickle says to tensors: the root must be a dictionary of tensors by name.
 
 use super::machine::{Machine, Value};
-use super::view::{Packed, place};
-use crate::convert::mapped::{MAX_NAME_BYTES, MAX_TENSORS, StoredTensor};
+use super::view::{Packed, location};
+use crate::convert::stored_tensor::{MAX_NAME_BYTES, MAX_TENSORS, StoredTensor};
 use crate::error::{Error, Result};
 
 /// The tensors of the dictionary `root`; `packed` finds a storage's bytes by its key.
@@ -59,7 +59,7 @@ pub(super) fn tensors<'p>(
             element: storage.element,
             shape: tensor.shape.clone(),
             swapped: false,
-            place: place(tensor, storage, packed).map_err(broken)?,
+            location: location(tensor, storage, packed).map_err(broken)?,
         });
     }
     Ok(tensors)

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use super::machine::{Machine, Value};
 use super::state_dict::tensors;
 use super::view::Packed;
-use crate::convert::elements::ElementType;
-use crate::convert::mapped::StoredTensor;
+use crate::convert::element_type::ElementType;
+use crate::convert::stored_tensor::StoredTensor;
 use crate::error::{Error, Result};
 
 /// The one version of the stream there was.
@@ -100,7 +100,7 @@ fn storages<'a>(
             bytes: length,
         };
         if places.insert(key, packed).is_some() {
-            return Err(broken("is there a second time"));
+            return Err(broken("appears twice"));
         }
     }
     Ok(places)

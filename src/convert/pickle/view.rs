@@ -6,7 +6,7 @@ use std::ops::Range;
 use flate2::read::DeflateDecoder;
 
 use super::machine::{Storage, Tensor};
-use crate::convert::mapped::{Gather, Place, room_for};
+use crate::convert::stored_tensor::{Gather, Location, with_capacity};
 use crate::error::{Error, Result};
 
 /// The bytes of a storage, or of any member of an archive.
@@ -28,7 +28,7 @@ impl Packed {
     pub(super) fn unpack(&self, file: &[u8]) -> Result<Vec<u8>> {
         let packed = file.get(self.range.clone()).unwrap_or_default();
         if !self.deflated {
-            let mut all = room_for(packed.len())?;
+            let mut all = with_capacity(packed.len())?;
             all.extend_from_slice(packed);
             return Ok(all);
         }
@@ -52,7 +52,11 @@ impl Packed {
 ///
 /// # Errors
 /// What is wrong with it: sizes, strides and offset must stay inside the storage.
-pub(super) fn place(tensor: &Tensor, storage: &Storage, packed: &Packed) -> Result<Place, String> {
+pub(super) fn location(
+    tensor: &Tensor,
+    storage: &Storage,
+    packed: &Packed,
+) -> Result<Location, String> {
     let Tensor {
         offset,
         shape,
@@ -101,9 +105,9 @@ pub(super) fn place(tensor: &Tensor, storage: &Storage, packed: &Packed) -> Resu
     let bytes = (count * width) as usize;
     if !packed.deflated && (count == 0 || is_contiguous(shape, strides)) {
         let start = packed.range.start + start;
-        return Ok(Place::Together(start..start + bytes));
+        return Ok(Location::Contiguous(start..start + bytes));
     }
-    Ok(Place::Apart(Box::new(View {
+    Ok(Location::Scattered(Box::new(View {
         packed: packed.clone(),
         is_whole: count == stored && is_contiguous(shape, strides),
         start,
@@ -159,7 +163,7 @@ impl Gather for View {
         } else {
             file.get(self.packed.range.clone()).unwrap_or_default()
         };
-        let mut all = room_for(self.bytes)?;
+        let mut all = with_capacity(self.bytes)?;
         let mut index = vec![0; self.axes.len()];
         let mut position = self.start;
         while all.len() < self.bytes {

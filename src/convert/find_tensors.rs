@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::checkpoint::{CheckpointReader, CheckpointTensor};
+use super::checkpoint_reader::{CheckpointReader, CheckpointTensor};
 use super::class::Claim;
 use super::source_rows::SourceTensor;
 use crate::error::{Error, Result};
@@ -298,7 +298,7 @@ fn tensor_at(reader: &dyn CheckpointReader, index: usize) -> Result<&CheckpointT
     reader
         .tensors()
         .get(index)
-        .ok_or_else(|| Error::Argument(format!("the checkpoint has no tensor number {index}")))
+        .ok_or_else(|| Error::Internal(format!("the checkpoint has no tensor {index}")))
 }
 
 /// Checks a tensor's shape and type against the table.

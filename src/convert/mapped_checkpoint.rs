@@ -1,78 +1,31 @@
 //! Weights in one or several mapped files of the same or of different formats.
 //!
-//! A format's part is a [`Parser`]: from a file's bytes to names, shapes and places. Everything else is
-//! done here once for all: mapping, shards with an index, names that stand there twice, handing out
-//! elements, giving pages back.
+//! A [`Parser`] knows one format: it finds names, shapes and locations in the bytes of a file. What
+//! all formats share is here: mapping, shards with an index, duplicate names, access to the elements,
+//! releasing pages.
+//!
+//! [`Parser`]: super::stored_tensor::Parser
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
-use std::ops::Range;
 use std::path::{Component, Path};
 
 use serde::Deserialize;
 
-use super::checkpoint::{CheckpointReader, CheckpointTensor};
-use super::elements::ElementType;
+use super::checkpoint_reader::{CheckpointReader, CheckpointTensor};
 use super::formats::parser_for;
 use super::json::read_json;
+use super::stored_tensor::{Location, MAX_TENSORS, StoredTensor};
 use crate::error::{Error, Result};
 use crate::ggml::map::MappedFile;
 
-/// The most tensors accepted; a model of the most layers accepted has fewer.
-pub(super) const MAX_TENSORS: usize = 1 << 17;
-/// The longest name, or part of one, that is accepted from formats in which many tensors can share the
-/// bytes of a name.
-#[cfg(any(feature = "pickle", feature = "hdf5", feature = "msgpack"))]
-pub(super) const MAX_NAME_BYTES: usize = 256;
-
-/// Finds the tensors in the bytes of a file. Reads no elements.
-pub(super) type Parser = fn(&[u8]) -> Result<Vec<StoredTensor>>;
-
-/// A tensor as a parser finds it.
-pub(super) struct StoredTensor {
-    /// Its name, as a `PyTorch` checkpoint would have it.
-    pub name: String,
-    /// The type of its elements.
-    pub element: &'static ElementType,
-    /// Its shape as stored, slowest axis first.
-    pub shape: Vec<u64>,
-    /// See [`CheckpointTensor::swapped`].
-    pub swapped: bool,
-    /// Where its elements are.
-    pub place: Place,
-}
-
-/// Where the elements of a tensor are.
-pub(super) enum Place {
-    /// One after another in these bytes of the file.
-    Together(Range<usize>),
-    /// Elsewhere: they are put together when asked for.
-    #[cfg_attr(
-        not(any(feature = "pickle", feature = "msgpack")),
-        expect(dead_code, reason = "the formats that need it are left out")
-    )]
-    Apart(Box<dyn Gather>),
-}
-
-/// Elements that do not lie together.
-pub(super) trait Gather: Send + Sync {
-    /// The bytes of the file they come from, first to last.
-    fn range(&self) -> Range<usize>;
-
-    /// Puts the elements together.
-    ///
-    /// # Errors
-    /// [`Error::Format`] when the file does not hold what it announced; [`Error::Memory`].
-    fn gather(&self, file: &[u8]) -> Result<Vec<u8>>;
-}
-
-/// One or several files.
+/// The tensors of one or several mapped files.
 #[derive(Default)]
 pub(super) struct MappedCheckpoint {
     maps: Vec<MappedFile>,
     tensors: Vec<CheckpointTensor>,
-    /// For each tensor its file's number in `maps` and its place there.
-    places: Vec<(usize, Place)>,
+    /// For each tensor the index of its file in `maps` and its location there.
+    locations: Vec<(usize, Location)>,
 }
 
 /// The one part of an index file that matters: tensor to shard.
@@ -125,7 +78,10 @@ impl MappedCheckpoint {
                 ));
             }
             all.add(&path, &mut names, |name| {
-                index.weight_map.get(name).is_some_and(|home| home == shard)
+                index
+                    .weight_map
+                    .get(name)
+                    .is_some_and(|named| named == shard)
             })?;
         }
         for (name, shard) in &index.weight_map {
@@ -139,8 +95,8 @@ impl MappedCheckpoint {
         Ok(all)
     }
 
-    /// Adds the tensors of one file; `names` are those there already, `belongs` says whether a
-    /// tensor's home is this file.
+    /// Adds the tensors of one file. `names` has those of the files before; `belongs` says whether
+    /// the index puts a tensor into this file.
     fn add(
         &mut self,
         path: &Path,
@@ -162,10 +118,10 @@ impl MappedCheckpoint {
             if !belongs(&tensor.name) || !names.insert(tensor.name.clone()) {
                 return Err(Error::format(
                     tensor_place(),
-                    "is there a second time, or in a shard where the index does not have it",
+                    "appears twice, or in a shard other than the one in the index",
                 ));
             }
-            check_place(&tensor, map.as_ref().len())
+            check_location(&tensor, map.as_ref().len())
                 .map_err(|message| Error::format(tensor_place(), message))?;
             self.tensors.push(CheckpointTensor {
                 name: tensor.name,
@@ -174,26 +130,26 @@ impl MappedCheckpoint {
                 shape: tensor.shape,
                 swapped: tensor.swapped,
             });
-            self.places.push((self.maps.len(), tensor.place));
+            self.locations.push((self.maps.len(), tensor.location));
         }
         self.maps.push(map);
         Ok(())
     }
 
-    fn place(&self, index: usize) -> Option<(&MappedFile, &Place)> {
-        let (file, place) = self.places.get(index)?;
-        Some((self.maps.get(*file)?, place))
+    fn location(&self, index: usize) -> Option<(&MappedFile, &Location)> {
+        let (file, location) = self.locations.get(index)?;
+        Some((self.maps.get(*file)?, location))
     }
 }
 
-/// Whether a tensor lies in the file and is as long as its shape says.
-fn check_place(tensor: &StoredTensor, file_bytes: usize) -> Result<(), String> {
+/// Checks that a tensor is within the file and as long as its shape says.
+fn check_location(tensor: &StoredTensor, file_bytes: usize) -> Result<(), String> {
     let needed = tensor
         .element
         .tensor_bytes(&tensor.shape)
         .ok_or_else(|| format!("shape {:?} is too large", tensor.shape))?;
-    let range = match &tensor.place {
-        Place::Together(range) if range.len() as u64 != needed => {
+    let range = match &tensor.location {
+        Location::Contiguous(range) if range.len() as u64 != needed => {
             return Err(format!(
                 "shape {:?} of {} needs {needed} bytes, the file has {} for it",
                 tensor.shape,
@@ -201,8 +157,8 @@ fn check_place(tensor: &StoredTensor, file_bytes: usize) -> Result<(), String> {
                 range.len()
             ));
         }
-        Place::Together(range) => range.clone(),
-        Place::Apart(parts) => parts.range(),
+        Location::Contiguous(range) => range.clone(),
+        Location::Scattered(parts) => parts.range(),
     };
     if range.start > range.end || range.end > file_bytes {
         return Err(format!(
@@ -219,15 +175,15 @@ impl CheckpointReader for MappedCheckpoint {
     }
 
     fn data(&self, index: usize) -> Result<Cow<'_, [u8]>> {
-        let lost = || Error::Argument(format!("the checkpoint has no tensor number {index}"));
-        let (map, place) = self.place(index).ok_or_else(lost)?;
-        match place {
-            Place::Together(range) => map
+        let lost = || Error::Internal(format!("the checkpoint has no tensor {index}"));
+        let (map, location) = self.location(index).ok_or_else(lost)?;
+        match location {
+            Location::Contiguous(range) => map
                 .as_ref()
                 .get(range.clone())
                 .map(Cow::Borrowed)
                 .ok_or_else(lost),
-            Place::Apart(parts) => {
+            Location::Scattered(parts) => {
                 let name = self.tensors.get(index).map_or("", |tensor| &tensor.name);
                 parts
                     .gather(map.as_ref())
@@ -238,23 +194,11 @@ impl CheckpointReader for MappedCheckpoint {
     }
 
     fn release(&self, index: usize) {
-        if let Some((map, place)) = self.place(index) {
-            map.release(match place {
-                Place::Together(range) => range.clone(),
-                Place::Apart(parts) => parts.range(),
+        if let Some((map, location)) = self.location(index) {
+            map.release(match location {
+                Location::Contiguous(range) => range.clone(),
+                Location::Scattered(parts) => parts.range(),
             });
         }
     }
-}
-
-/// An empty vector with room for `bytes`.
-///
-/// # Errors
-/// [`Error::Memory`] when the system has not that much.
-#[cfg(any(feature = "pickle", feature = "msgpack"))]
-pub(super) fn room_for(bytes: usize) -> Result<Vec<u8>> {
-    let mut room = Vec::new();
-    room.try_reserve_exact(bytes)
-        .map_err(|error| Error::Memory(format!("{bytes} bytes for one tensor: {error}")))?;
-    Ok(room)
 }

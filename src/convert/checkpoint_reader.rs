@@ -1,0 +1,54 @@
+//! What every source of weights offers, whatever its format.
+
+use std::borrow::Cow;
+
+use crate::error::Result;
+use crate::gguf::{Gguf, TensorType};
+
+/// A tensor of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct CheckpointTensor {
+    /// Its name as the file has it.
+    pub name: String,
+    /// Its type as the file names it.
+    pub dtype: String,
+    /// The same as one of ggml's types, when there is one.
+    pub tensor_type: Option<TensorType>,
+    /// Its shape as stored, row-major: slowest axis first.
+    pub shape: Vec<u64>,
+    /// Whether its axes stand in the reverse of `PyTorch`'s order.
+    pub swapped: bool,
+}
+
+impl CheckpointTensor {
+    /// The shape `PyTorch` would give it.
+    pub(super) fn torch_shape(&self) -> Vec<u64> {
+        let mut shape = self.shape.clone();
+        if self.swapped {
+            shape.reverse();
+        }
+        shape
+    }
+}
+
+/// A file (or several) with weights. Reads nothing but names until data is asked for.
+pub(super) trait CheckpointReader: Send + Sync {
+    /// Every tensor, in a fixed order.
+    fn tensors(&self) -> &[CheckpointTensor];
+
+    /// The elements of tensor number `index`, row-major and little-endian: borrowed when the file
+    /// holds them so.
+    ///
+    /// # Errors
+    /// [`Error::Format`] when the file does not hold what it announced.
+    fn data(&self, index: usize) -> Result<Cow<'_, [u8]>>;
+
+    /// Says that tensor number `index` is not needed for now, so that its memory can go.
+    fn release(&self, index: usize);
+
+    /// The header of a source that is a GGUF file already: its metadata is carried over, and its
+    /// names and orientation are the output's own.
+    fn gguf(&self) -> Option<&Gguf> {
+        None
+    }
+}

@@ -1,0 +1,69 @@
+//! What a parser finds in a file: names, types, shapes and locations of tensors.
+
+use std::ops::Range;
+
+use super::element_type::ElementType;
+#[cfg(any(feature = "pickle", feature = "msgpack"))]
+use crate::error::Error;
+use crate::error::Result;
+
+/// The most tensors accepted; a model of the most layers accepted has fewer.
+pub(super) const MAX_TENSORS: usize = 1 << 17;
+/// The longest name, or part of one, accepted from formats in which many tensors can share the bytes
+/// of a name.
+#[cfg(any(feature = "pickle", feature = "hdf5", feature = "msgpack"))]
+pub(super) const MAX_NAME_BYTES: usize = 256;
+
+/// Finds the tensors in the bytes of a file. Reads no elements.
+pub(super) type Parser = fn(&[u8]) -> Result<Vec<StoredTensor>>;
+
+/// A tensor as a parser finds it.
+pub(super) struct StoredTensor {
+    /// Its name, as a `PyTorch` checkpoint would have it.
+    pub name: String,
+    /// The type of its elements.
+    pub element: &'static ElementType,
+    /// Its shape as stored, slowest axis first.
+    pub shape: Vec<u64>,
+    /// See [`CheckpointTensor::swapped`](super::checkpoint_reader::CheckpointTensor::swapped).
+    pub swapped: bool,
+    /// Where its elements are.
+    pub location: Location,
+}
+
+/// Where the elements of a tensor are.
+pub(super) enum Location {
+    /// In these bytes of the file, in order.
+    Contiguous(Range<usize>),
+    /// In pieces, or compressed: they are gathered when they are read.
+    #[cfg_attr(
+        not(any(feature = "pickle", feature = "msgpack")),
+        expect(dead_code, reason = "the formats that need it are not compiled in")
+    )]
+    Scattered(Box<dyn Gather>),
+}
+
+/// Elements that are not contiguous in the file.
+pub(super) trait Gather: Send + Sync {
+    /// The bytes of the file that hold them, from the first to the last.
+    fn range(&self) -> Range<usize>;
+
+    /// The elements in order.
+    ///
+    /// # Errors
+    /// [`Error::Format`] when the file does not hold what it announced; [`Error::Memory`].
+    fn gather(&self, file: &[u8]) -> Result<Vec<u8>>;
+}
+
+/// An empty vector with capacity for `bytes`.
+///
+/// # Errors
+/// [`Error::Memory`] when the allocation fails.
+#[cfg(any(feature = "pickle", feature = "msgpack"))]
+pub(super) fn with_capacity(bytes: usize) -> Result<Vec<u8>> {
+    let mut elements = Vec::new();
+    elements
+        .try_reserve_exact(bytes)
+        .map_err(|error| Error::Memory(format!("{bytes} bytes for one tensor: {error}")))?;
+    Ok(elements)
+}
