@@ -12,7 +12,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use gpt2::spec::Hyperparameters;
-use gpt2::spec::tensor_table::{Role, TensorSpec, tensors};
+use gpt2::spec::tensor_table::{Module, Part, TensorSpec, tensors};
 use serde_json::{Map, json};
 
 /// Name, layers, width and heads of the models that can be made.
@@ -108,7 +108,11 @@ fn write_weights(path: &Path, model: &Hyperparameters) -> Result<(), Box<dyn Err
     file.write_all(&json)?;
     let mut random = Random(0x0123_4567_89ab_cdef);
     for spec in tensors(model) {
-        let is_scale = spec.entry.role == Role::Vector && spec.name.ends_with("norm.weight");
+        let is_norm = matches!(
+            spec.id.module,
+            Module::AttnNorm | Module::FfnNorm | Module::OutputNorm
+        );
+        let is_scale = is_norm && spec.id.part == Part::Weight;
         let mean = if is_scale { 1.0 } else { 0.0 };
         for _ in 0..spec.elements().div_ceil(2) {
             for number in random.normal_pair() {

@@ -6,7 +6,7 @@
 
 use crate::error::{Error, Result};
 use crate::gguf::TensorType;
-use crate::spec::tensor_table::Role;
+use crate::spec::tensor_table::Module;
 
 /// A type of file: what `--type` names.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,10 +21,10 @@ pub struct FileType {
     rules: &'static [Rule],
 }
 
-/// Gives the matrices of a role another type in some of the layers.
+/// Gives the matrices of a module another type in some of the layers.
 #[derive(Debug, PartialEq, Eq)]
 struct Rule {
-    role: Role,
+    module: Module,
     layers: Layers,
     importance: Importance,
     tensor_type: TensorType,
@@ -67,12 +67,12 @@ impl Layers {
 
 use Importance::{Any, With, Without};
 use Layers::{All, Before, FirstPart, MoreBits};
-use Role::{AttentionOutput, AttentionQkv, FeedForwardDown};
+use Module::{AttnOutput, AttnQkv, FfnDown};
 use TensorType as T;
 
-const fn rule(role: Role, layers: Layers, importance: Importance, tensor_type: T) -> Rule {
+const fn rule(module: Module, layers: Layers, importance: Importance, tensor_type: T) -> Rule {
     Rule {
-        role,
+        module,
         layers,
         importance,
         tensor_type,
@@ -109,45 +109,45 @@ pub static FILE_TYPES: &[FileType] = &[
     plain(&["f16"], 1, T::F16),
     plain(&["bf16"], 32, T::BF16),
     plain(&["q8_0"], 7, T::Q8_0),
-    mix(&["q4_0"], 2, T::Q4_0, &[rule(FeedForwardDown, FirstPart(8), With, T::Q4_1)]),
+    mix(&["q4_0"], 2, T::Q4_0, &[rule(FfnDown, FirstPart(8), With, T::Q4_1)]),
     plain(&["q4_1"], 3, T::Q4_1),
-    mix(&["q5_0"], 8, T::Q5_0, &[rule(FeedForwardDown, FirstPart(8), With, T::Q5_1)]),
+    mix(&["q5_0"], 8, T::Q5_0, &[rule(FfnDown, FirstPart(8), With, T::Q5_1)]),
     plain(&["q5_1"], 9, T::Q5_1),
     mix(&["q2_k"], 10, T::Q2_K, &[
-        rule(AttentionQkv, All, Any, T::Q3_K),
-        rule(AttentionOutput, All, Any, T::Q3_K),
-        rule(FeedForwardDown, All, Any, T::Q3_K),
+        rule(AttnQkv, All, Any, T::Q3_K),
+        rule(AttnOutput, All, Any, T::Q3_K),
+        rule(FfnDown, All, Any, T::Q3_K),
     ]),
-    mix(&["q2_k_s"], 21, T::Q2_K, &[rule(FeedForwardDown, FirstPart(8), Any, T::Q4_K)]),
+    mix(&["q2_k_s"], 21, T::Q2_K, &[rule(FfnDown, FirstPart(8), Any, T::Q4_K)]),
     plain(&["q3_k_s"], 11, T::Q3_K),
     mix(&["q3_k", "q3_k_m"], 12, T::Q3_K, &[
-        rule(AttentionQkv, Before(2), Any, T::Q5_K),
-        rule(AttentionQkv, All, Any, T::Q4_K),
-        rule(AttentionOutput, All, Any, T::Q4_K),
-        rule(FeedForwardDown, FirstPart(16), Any, T::Q5_K),
-        rule(FeedForwardDown, All, Any, T::Q4_K),
+        rule(AttnQkv, Before(2), Any, T::Q5_K),
+        rule(AttnQkv, All, Any, T::Q4_K),
+        rule(AttnOutput, All, Any, T::Q4_K),
+        rule(FfnDown, FirstPart(16), Any, T::Q5_K),
+        rule(FfnDown, All, Any, T::Q4_K),
     ]),
     mix(&["q3_k_l"], 13, T::Q3_K, &[
-        rule(AttentionQkv, All, Any, T::Q5_K),
-        rule(AttentionOutput, All, Any, T::Q5_K),
-        rule(FeedForwardDown, All, Any, T::Q5_K),
+        rule(AttnQkv, All, Any, T::Q5_K),
+        rule(AttnOutput, All, Any, T::Q5_K),
+        rule(FfnDown, All, Any, T::Q5_K),
     ]),
     mix(&["q4_k_s"], 14, T::Q4_K, &[
-        rule(AttentionQkv, Before(4), Any, T::Q5_K),
-        rule(FeedForwardDown, FirstPart(8), Any, T::Q5_K),
+        rule(AttnQkv, Before(4), Any, T::Q5_K),
+        rule(FfnDown, FirstPart(8), Any, T::Q5_K),
     ]),
     mix(&["q4_k", "q4_k_m"], 15, T::Q4_K, &[
-        rule(AttentionQkv, MoreBits, Any, T::Q6_K),
-        rule(FeedForwardDown, MoreBits, Any, T::Q6_K),
+        rule(AttnQkv, MoreBits, Any, T::Q6_K),
+        rule(FfnDown, MoreBits, Any, T::Q6_K),
     ]),
     plain(&["q5_k_s"], 16, T::Q5_K),
     mix(&["q5_k", "q5_k_m"], 17, T::Q5_K, &[
-        rule(AttentionQkv, MoreBits, Any, T::Q6_K),
-        rule(FeedForwardDown, MoreBits, Any, T::Q6_K),
+        rule(AttnQkv, MoreBits, Any, T::Q6_K),
+        rule(FfnDown, MoreBits, Any, T::Q6_K),
     ]),
     plain(&["q6_k"], 18, T::Q6_K),
-    mix(&["iq4_nl"], 25, T::IQ4_NL, &[rule(FeedForwardDown, FirstPart(8), Without, T::Q5_K)]),
-    mix(&["iq4_xs"], 30, T::IQ4_XS, &[rule(FeedForwardDown, FirstPart(8), Without, T::Q5_K)]),
+    mix(&["iq4_nl"], 25, T::IQ4_NL, &[rule(FfnDown, FirstPart(8), Without, T::Q5_K)]),
+    mix(&["iq4_xs"], 30, T::IQ4_XS, &[rule(FfnDown, FirstPart(8), Without, T::Q5_K)]),
 ];
 
 impl FileType {
@@ -181,7 +181,7 @@ impl FileType {
     /// considered.
     pub(super) fn type_in_layer(
         &self,
-        role: Role,
+        module: Module,
         layer: usize,
         layers: usize,
         importance: bool,
@@ -189,7 +189,7 @@ impl FileType {
         self.rules
             .iter()
             .find(|rule| {
-                rule.role == role
+                rule.module == module
                     && rule.layers.contain(layer, layers)
                     && match rule.importance {
                         Any => true,
@@ -240,13 +240,13 @@ mod tests {
     /// The layers of a 12-layer model whose tensor gets `tensor_type`.
     fn layers_with(
         name: &str,
-        role: Role,
+        module: Module,
         importance: bool,
         tensor_type: TensorType,
     ) -> Vec<usize> {
         let file_type = FileType::from_name(name).unwrap();
         (0..12)
-            .filter(|layer| file_type.type_in_layer(role, *layer, 12, importance) == tensor_type)
+            .filter(|layer| file_type.type_in_layer(module, *layer, 12, importance) == tensor_type)
             .collect()
     }
 
@@ -254,35 +254,17 @@ mod tests {
     fn mixes_are_those_of_llama_cpp() {
         // What llama-quantize writes for gpt2's 12 layers.
         let more_bits = [0, 3, 6, 9, 10, 11];
-        assert_eq!(
-            layers_with("Q4_K_M", AttentionQkv, false, T::Q6_K),
-            more_bits
-        );
-        assert_eq!(
-            layers_with("q4_k", FeedForwardDown, false, T::Q6_K),
-            more_bits
-        );
-        assert_eq!(
-            layers_with("q5_k", FeedForwardDown, false, T::Q6_K),
-            more_bits
-        );
-        assert_eq!(
-            layers_with("q4_k", AttentionOutput, false, T::Q4_K).len(),
-            12
-        );
-        assert_eq!(layers_with("q3_k", AttentionQkv, false, T::Q5_K), [0, 1]);
-        assert_eq!(
-            layers_with("q3_k", FeedForwardDown, false, T::Q4_K).len(),
-            12
-        );
-        assert_eq!(
-            layers_with("q4_k_s", AttentionQkv, false, T::Q5_K),
-            [0, 1, 2, 3]
-        );
-        assert_eq!(layers_with("iq4_xs", FeedForwardDown, false, T::Q5_K), [0]);
-        assert!(layers_with("iq4_xs", FeedForwardDown, true, T::Q5_K).is_empty());
-        assert_eq!(layers_with("q4_0", FeedForwardDown, true, T::Q4_1), [0]);
-        assert!(layers_with("q4_0", FeedForwardDown, false, T::Q4_1).is_empty());
+        assert_eq!(layers_with("Q4_K_M", AttnQkv, false, T::Q6_K), more_bits);
+        assert_eq!(layers_with("q4_k", FfnDown, false, T::Q6_K), more_bits);
+        assert_eq!(layers_with("q5_k", FfnDown, false, T::Q6_K), more_bits);
+        assert_eq!(layers_with("q4_k", AttnOutput, false, T::Q4_K).len(), 12);
+        assert_eq!(layers_with("q3_k", AttnQkv, false, T::Q5_K), [0, 1]);
+        assert_eq!(layers_with("q3_k", FfnDown, false, T::Q4_K).len(), 12);
+        assert_eq!(layers_with("q4_k_s", AttnQkv, false, T::Q5_K), [0, 1, 2, 3]);
+        assert_eq!(layers_with("iq4_xs", FfnDown, false, T::Q5_K), [0]);
+        assert!(layers_with("iq4_xs", FfnDown, true, T::Q5_K).is_empty());
+        assert_eq!(layers_with("q4_0", FfnDown, true, T::Q4_1), [0]);
+        assert!(layers_with("q4_0", FfnDown, false, T::Q4_1).is_empty());
     }
 
     #[test]

@@ -10,7 +10,8 @@ use crate::gguf::TensorType;
 use crate::quant::can_dequantize;
 use crate::spec::Hyperparameters;
 use crate::spec::tensor_table::{
-    CHECKPOINT_PREFIX, Dimension, Orientation, Presence, Role, TensorSpec, is_buffer, tensors,
+    CHECKPOINT_PREFIX, Module, Orientation, Presence, TensorId, TensorSpec, checkpoint_paths_of,
+    is_buffer, tensors,
 };
 
 /// Where a tensor of the model comes from.
@@ -155,14 +156,14 @@ impl<'a> Names<'a> {
 
     /// The rows of the token embedding, or of a head that stands in for it.
     fn vocabulary(&self, hyperparameters: &Hyperparameters) -> Result<usize> {
-        let embedding = |spec: &TensorSpec| {
-            spec.entry.role == Role::TokenEmbedding
-                && spec.entry.shape.contains(&Dimension::Vocabulary)
-        };
         let candidates: Vec<String> = tensors(hyperparameters)
-            .filter(embedding)
+            .filter(|spec| spec.id == TensorId::TOKEN_EMBEDDING)
             .flat_map(|spec| self.candidates(&spec))
-            .chain(["lm_head.weight".to_owned()])
+            .chain(
+                checkpoint_paths_of(Module::Output)
+                    .first()
+                    .map(ToString::to_string),
+            )
             .collect();
         let tensor = candidates
             .iter()
@@ -220,14 +221,19 @@ fn settle_head(
     if !hyperparameters.class.has_language_head() {
         return Ok(());
     }
-    let head = ["lm_head.weight", "lm_head.decoder.weight"]
-        .into_iter()
-        .find_map(|path| names.by_path.get(path).map(|index| (path, *index)));
-    let embedding = names.by_path.get("wte.weight").copied();
+    let find = |names: &Names, module| {
+        let paths = checkpoint_paths_of(module).iter();
+        paths
+            .copied()
+            .find_map(|path| names.by_path.get(path).map(|index| (path, *index)))
+    };
+    let head = find(names, Module::Output);
+    let embedding = find(names, Module::TokenEmbedding).map(|(_, index)| index);
     match (head, embedding) {
         (Some((path, index)), None) if hyperparameters.tied_head => {
             names.by_path.remove(path);
-            names.by_path.insert("wte.weight", index);
+            let paths = checkpoint_paths_of(Module::TokenEmbedding).first();
+            names.by_path.extend(paths.map(|path| (*path, index)));
         }
         (Some((path, head)), Some(embedding)) => {
             if same_elements(reader, head, embedding)? {

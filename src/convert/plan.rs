@@ -12,7 +12,7 @@ use super::source::Source;
 use crate::error::Result;
 use crate::gguf::{GgufHeader, TensorType};
 use crate::spec::Hyperparameters;
-use crate::spec::tensor_table::{Role, TensorSpec};
+use crate::spec::tensor_table::{Module, TensorSpec};
 
 /// The type chosen for a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,21 +34,19 @@ pub(super) fn choose_type(
         tensor_type,
         fallback_from: None,
     };
-    let role = spec.entry.role;
-    // Vectors, positions and small heads are computed with as they are.
-    if matches!(
-        role,
-        Role::Vector | Role::PositionEmbedding | Role::TaskHead
-    ) {
+    let module = spec.id.module;
+    // Vectors, positions and the small heads are computed with in f32.
+    if spec.is_vector() || matches!(module, Module::PositionEmbedding | Module::TaskHead) {
         return exactly(TensorType::F32);
     }
     let embedding_is_head = hyperparameters.predicts_tokens() && hyperparameters.tied_head;
-    let is_head = role == Role::Head || (role == Role::TokenEmbedding && embedding_is_head);
+    let is_head =
+        module == Module::Output || (module == Module::TokenEmbedding && embedding_is_head);
     // llama.cpp's order: the option made for this tensor, then patterns, then the head's option for
     // an embedding that is the head.
-    let own_option = match role {
-        Role::TokenEmbedding => options.embedding_type,
-        Role::Head => options.output_type,
+    let own_option = match module {
+        Module::TokenEmbedding => options.embedding_type,
+        Module::Output => options.output_type,
         _ => None,
     };
     let asked = own_option
@@ -60,12 +58,12 @@ pub(super) fn choose_type(
         })
         .or(options.output_type.filter(|_| is_head));
     let base = options.file_type.base;
-    let wanted = asked.unwrap_or_else(|| match (is_head, spec.layer) {
+    let wanted = asked.unwrap_or_else(|| match (is_head, spec.id.layer) {
         (true, _) => head_type(base),
         (false, Some(layer)) => {
             options
                 .file_type
-                .type_in_layer(role, layer, hyperparameters.n_layer, importance)
+                .type_in_layer(module, layer, hyperparameters.n_layer, importance)
         }
         (false, None) => base,
     });

@@ -9,8 +9,7 @@ use crate::checksum::Checksum;
 use crate::error::{Error, Result};
 use crate::ggml::map::MappedFile;
 use crate::gguf::Gguf;
-use crate::spec::Hyperparameters;
-use crate::spec::in_gguf::find_in;
+use crate::spec::{Hyperparameters, ModelTensors};
 
 /// Opens the file as a reader would and compares it with the plan: size, keys, names, shapes, types
 /// and every tensor's bytes (through their checksum).
@@ -41,13 +40,10 @@ fn compare(map: &Arc<MappedFile>, prepared: &Prepared, measured: &[Measured]) ->
         }
     }
     let hyperparameters = Hyperparameters::from_gguf(&gguf)?;
-    let tensors = find_in(&gguf, &hyperparameters)?;
-    if tensors.len() != prepared.plan.tensors.len() || gguf.tensors().len() != tensors.len() {
-        return Err(differs(
-            "number of tensors",
-            prepared.plan.tensors.len(),
-            gguf.tensors().len(),
-        ));
+    let tensors = ModelTensors::find(&gguf, &hyperparameters)?;
+    let expected = prepared.plan.tensors.len();
+    if tensors.all().len() != expected || gguf.tensors().len() != expected {
+        return Err(differs("number of tensors", expected, gguf.tensors().len()));
     }
     for ((planned, measured), info) in prepared
         .plan

@@ -35,7 +35,7 @@ pub(crate) struct GraphShape {
     pub(crate) flash_attention: bool,
     /// Whether the small steps are computed by this library's kernels or by ggml's operations, whose
     /// roundings are those of other programs on ggml.
-    pub(crate) own_kernels: bool,
+    pub(crate) row_kernels: bool,
     /// Whether our GELU is looked up as ggml's is, or computed.
     pub(crate) gelu_by_table: bool,
     /// Whether a second embedding is added to each token's.
@@ -157,7 +157,7 @@ pub(crate) fn build(
         context: &context,
         hyperparameters,
         shape,
-        own_kernels: shape.own_kernels && device == devices.cpu(),
+        row_kernels: shape.row_kernels && device == devices.cpu(),
         elsewhere: device != devices.cpu(),
     };
     let steps = steps_on(devices.cpu());
@@ -172,8 +172,8 @@ pub(crate) fn build(
             ports.hidden_states.push(x.clone());
             graph.expand(&x)?;
         }
-        let normalized = steps.norm(&x, &layer.attention_norm)?;
-        let qkv = steps.linear(&normalized, &layer.attention_qkv, Epilogue::NONE)?;
+        let normalized = steps.norm(&x, &layer.attn_norm)?;
+        let qkv = steps.linear(&normalized, &layer.attn_qkv, Epilogue::NONE)?;
         steps.store(&mut graph, &qkv, cache, index, &ports)?;
 
         // The last layer works only for the tokens that come out.
@@ -200,7 +200,7 @@ pub(crate) fn build(
             probabilities.mark_output();
             ports.attentions.push(probabilities);
         }
-        x = steps.linear(&attended, &layer.attention_output, residual(&x))?;
+        x = steps.linear(&attended, &layer.attn_output, residual(&x))?;
         x = steps.feed_forward(&x, layer)?;
         graph.expand(&x)?;
         graph.end_section(devices.layer(index));
@@ -238,7 +238,7 @@ struct Steps<'a> {
     hyperparameters: &'a Hyperparameters,
     shape: GraphShape,
     /// Whether this library's kernels compute the small steps.
-    own_kernels: bool,
+    row_kernels: bool,
     /// Whether another device than the CPU computes, which has ggml's operations alone.
     elsewhere: bool,
 }
@@ -259,11 +259,11 @@ impl Steps<'_> {
     /// The rows of `matrix` that `tokens` names, and `others` added: `[width, tokens]`.
     fn add_embedding(&self, matrix: &Matrix, tokens: &Tensor, others: &Tensor) -> Result<Tensor> {
         match matrix {
-            Matrix::Tensor(matrix) => {
+            Matrix::Ggml(matrix) => {
                 let rows = self.context.get_rows(matrix, tokens)?;
                 self.context.add(&rows, others)
             }
-            Matrix::Own(matrix) => {
+            Matrix::Packed(matrix) => {
                 let shape = [matrix.columns(), tokens.elements()];
                 let kernel = Box::new(Embedding(Arc::clone(matrix)));
                 self.context.step(kernel, shape, &[tokens, others])
@@ -274,7 +274,7 @@ impl Steps<'_> {
     /// Layer normalization of each token: `[width, tokens]`.
     fn norm(&self, x: &Tensor, norm: &Norm) -> Result<Tensor> {
         let (context, epsilon) = (self.context, self.hyperparameters.layer_norm_epsilon);
-        if self.own_kernels {
+        if self.row_kernels {
             let kernel = Box::new(LayerNorm { epsilon });
             return context.row_kernel(kernel, x, &[&norm.weight, &norm.bias], false);
         }
@@ -290,7 +290,7 @@ impl Steps<'_> {
             ..epilogue
         };
         match &linear.weight {
-            Matrix::Own(matrix) => {
+            Matrix::Packed(matrix) => {
                 let mut inputs = vec![x];
                 let product = Product {
                     matrix: Arc::clone(matrix),
@@ -300,9 +300,9 @@ impl Steps<'_> {
                 let shape = [matrix.rows(), x.shape()[1]];
                 context.step(Box::new(product), shape, &inputs)
             }
-            Matrix::Tensor(weight) => {
+            Matrix::Ggml(weight) => {
                 let product = context.mul_mat(weight, x)?;
-                if !self.own_kernels {
+                if !self.row_kernels {
                     return self.ggml_epilogue(product, &epilogue);
                 }
                 let mut operands = Vec::new();
@@ -493,12 +493,12 @@ impl Steps<'_> {
 
     /// `x + W_down · activation(W_up · norm(x))`: `[width, tokens]`.
     fn feed_forward(&self, x: &Tensor, layer: &LayerWeights) -> Result<Tensor> {
-        let normalized = self.norm(x, &layer.feed_forward_norm)?;
+        let normalized = self.norm(x, &layer.ffn_norm)?;
         let activation = Epilogue {
             activation: Some(self.hyperparameters.activation_function),
             ..Epilogue::NONE
         };
-        let up = self.linear(&normalized, &layer.feed_forward_up, activation)?;
-        self.linear(&up, &layer.feed_forward_down, residual(x))
+        let up = self.linear(&normalized, &layer.ffn_up, activation)?;
+        self.linear(&up, &layer.ffn_down, residual(x))
     }
 }

@@ -27,8 +27,8 @@ pub(crate) fn product(
     batch_invariant: bool,
 ) -> Result<Tensor> {
     match weight {
-        Matrix::Tensor(weight) => context.mul_mat(weight, x),
-        Matrix::Own(matrix) => {
+        Matrix::Ggml(weight) => context.mul_mat(weight, x),
+        Matrix::Packed(matrix) => {
             let product = Product {
                 matrix: Arc::clone(matrix),
                 epilogue: Epilogue::NONE,

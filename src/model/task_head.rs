@@ -4,15 +4,14 @@
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 use crate::quant::dequantize_rows;
-use crate::spec::hyperparameters::Hyperparameters;
-use crate::spec::in_gguf::find_in;
-use crate::spec::tensor_table::Role;
+use crate::spec::tensor_table::Module;
+use crate::spec::{Hyperparameters, ModelTensor, ModelTensors};
 
 /// y = Wx + b for each row x of hidden states.
 #[derive(Debug)]
 pub(crate) struct TaskHead {
-    width: usize,
-    /// Row-major `[outputs, width]`.
+    n_embd: usize,
+    /// Row-major `[outputs, n_embd]`.
     weight: Vec<f32>,
     /// `[outputs]`; zeros for a head without.
     bias: Vec<f32>,
@@ -22,15 +21,19 @@ impl TaskHead {
     /// Reads the head of `gguf`, if its class has one.
     ///
     /// # Errors
-    /// [`Error::Format`] when a tensor of it is missing or of another shape; [`Error::Ggml`] for a type
-    /// that cannot be expanded.
-    pub(crate) fn load(gguf: &Gguf, hyperparameters: &Hyperparameters) -> Result<Option<Self>> {
+    /// [`Error::Format`] when a tensor is too large; [`Error::Ggml`] for a type that cannot be
+    /// dequantized.
+    pub(crate) fn load(
+        gguf: &Gguf,
+        tensors: &ModelTensors<'_>,
+        hyperparameters: &Hyperparameters,
+    ) -> Result<Option<Self>> {
         let (mut weight, mut bias) = (Vec::new(), vec![0.0; hyperparameters.head.outputs]);
-        let parts = find_in(gguf, hyperparameters)?;
-        let parts = parts
-            .into_iter()
-            .filter(|(spec, _)| spec.entry.role == Role::TaskHead);
-        for (spec, info) in parts {
+        let parts = tensors
+            .all()
+            .iter()
+            .filter(|tensor| tensor.spec.id.module == Module::TaskHead);
+        for ModelTensor { spec, info } in parts {
             let elements = usize::try_from(spec.elements())
                 .map_err(|_| Error::format(&*spec.name, "is too large"))?;
             let mut values = vec![0.0; elements];
@@ -41,27 +44,27 @@ impl TaskHead {
                 columns,
                 &mut values,
             )?;
-            if spec.shape.len() == 1 {
+            if spec.is_vector() {
                 bias = values;
             } else {
                 weight = values;
             }
         }
         let head = Self {
-            width: hyperparameters.n_embd,
+            n_embd: hyperparameters.n_embd,
             weight,
             bias,
         };
         Ok((!head.weight.is_empty()).then_some(head))
     }
 
-    /// Numbers it gives for a row.
+    /// Outputs for a row.
     pub(crate) fn outputs(&self) -> usize {
         self.bias.len()
     }
 
-    /// The outputs for `rows` (row-major `[n, width]`): row-major `[n, outputs]`. Sums are made in f64, so
-    /// that their order does not show.
+    /// The outputs for `rows` (row-major `[n, n_embd]`): row-major `[n, outputs]`. Sums are in f64, so
+    /// that their order does not matter.
     pub(crate) fn apply(&self, rows: &[f32]) -> Vec<f32> {
         let dot = |row: &[f32], weights: &[f32], bias: &f32| {
             let products = row
@@ -70,9 +73,9 @@ impl TaskHead {
                 .map(|(x, w)| f64::from(*x) * f64::from(*w));
             (products.sum::<f64>() + f64::from(*bias)) as f32
         };
-        rows.chunks_exact(self.width)
+        rows.chunks_exact(self.n_embd)
             .flat_map(|row| {
-                let matrix = self.weight.chunks_exact(self.width);
+                let matrix = self.weight.chunks_exact(self.n_embd);
                 matrix
                     .zip(&self.bias)
                     .map(move |(weights, bias)| dot(row, weights, bias))
@@ -86,9 +89,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_for_each_row() {
+    fn outputs_of_each_row() {
         let head = TaskHead {
-            width: 2,
+            n_embd: 2,
             weight: vec![1.0, 2.0, 3.0, 4.0, 0.5, 0.0],
             bias: vec![10.0, 0.0, -1.0],
         };

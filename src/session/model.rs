@@ -1,6 +1,7 @@
 //! A model file, opened: its description, its weights, its tokenizer.
 
 use std::io::ErrorKind;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -14,8 +15,9 @@ use crate::ggml::map::MappedFile;
 use crate::gguf::{Bytes, Gguf, TensorType};
 use crate::model::device_map::DeviceMap;
 use crate::model::task_head::TaskHead;
-use crate::model::weights::{Placement, Weights};
-use crate::spec::Hyperparameters;
+use crate::model::weights::{LoadOptions, Weights};
+use crate::spec::tensor_table::TensorId;
+use crate::spec::{Hyperparameters, ModelTensors};
 use crate::tokenizer::Tokenizer;
 
 /// How a model is brought into memory.
@@ -73,7 +75,9 @@ pub struct Model {
     devices: DeviceMap,
     weights: Weights,
     task_head: Option<TaskHead>,
-    own_kernels: bool,
+    /// Where the position embeddings are in the file.
+    position_embeddings: Range<usize>,
+    row_kernels: bool,
     tokenizer: OnceLock<Tokenizer>,
     limits: Limits,
 }
@@ -128,11 +132,12 @@ impl Model {
             options.gpu_layers,
             hyperparameters.n_layer,
         )?;
+        let tensors = ModelTensors::find(&gguf, &hyperparameters)?;
         let mapped = map.as_ref().map_or(0, |map| (**map).as_ref().len());
         let limits = Limits::now(options.memory, mapped);
         // What other devices hold is not planned.
         let repack = if devices.gpus().is_empty() {
-            plan::admit(&gguf, &hyperparameters, options, &limits)?
+            plan::admit(&gguf, &tensors, &hyperparameters, options, &limits)?
         } else {
             options.repack
         };
@@ -149,18 +154,23 @@ impl Model {
             .as_ptr()
             .addr()
             .is_multiple_of(64);
-        let placement = Placement {
+        let load = LoadOptions {
             in_place: options.map && aligned,
             repack,
-            own_kernels: options.own_kernels && repack,
+            pack: options.own_kernels && repack,
         };
-        let task_head = TaskHead::load(&gguf, &hyperparameters)?;
-        let weights = Weights::load(&gguf, &hyperparameters, &devices, placement, &release)?;
+        let task_head = TaskHead::load(&gguf, &tensors, &hyperparameters)?;
+        let weights = Weights::load(&gguf, &tensors, &hyperparameters, &devices, load, &release)?;
+        let positions = tensors.get(TensorId::POSITION_EMBEDDING);
+        let position_embeddings = positions.map_or(0..0, |tensor| {
+            let start = tensor.info.offset as usize;
+            start..start.saturating_add(tensor.info.bytes as usize)
+        });
         tracing::debug!(
-            "weights: {} bytes used where they lie, {} arranged for {} kernels",
+            "weights: {} bytes used in place, {} copied or packed for {} kernels",
             weights.mapped_bytes,
             weights.own_bytes,
-            if weights.own_kernels { "our" } else { "ggml's" }
+            if weights.all_packed { "our" } else { "ggml's" }
         );
         if options.lock {
             weights.lock()?;
@@ -173,7 +183,8 @@ impl Model {
             devices,
             weights,
             task_head,
-            own_kernels: options.own_kernels,
+            position_embeddings,
+            row_kernels: options.own_kernels,
             tokenizer: OnceLock::new(),
             limits,
         }))
@@ -236,10 +247,8 @@ impl Model {
     /// Gives back the mapped pages of the position embeddings. A token reads one row, which no other token of its sequence
     /// reads again; until then they would be memory in use.
     pub(super) fn release_positions(&self) {
-        let info = self.gguf.tensor("position_embd.weight");
-        if let (Some(map), Some(info)) = (&self.map, info) {
-            let start = info.offset as usize;
-            map.release(start..start.saturating_add(info.bytes as usize));
+        if let Some(map) = &self.map {
+            map.release(self.position_embeddings.clone());
         }
     }
 
@@ -247,13 +256,13 @@ impl Model {
     pub(super) fn matrix_type(&self) -> Result<TensorType> {
         let layer = self.weights.layers.first();
         layer.map_or(Ok(TensorType::F32), |layer| {
-            layer.attention_qkv.weight.tensor_type()
+            layer.attn_qkv.weight.tensor_type()
         })
     }
 
-    /// Whether the small steps are this library's kernels'.
-    pub(super) fn uses_own_kernels(&self) -> bool {
-        self.own_kernels
+    /// Whether this library's kernels compute the steps between products.
+    pub(super) fn uses_row_kernels(&self) -> bool {
+        self.row_kernels
     }
 
     /// What bounded the process's memory when the model was opened.

@@ -82,7 +82,7 @@ impl Session {
             settled.context,
             settled.cache_type.tensor_type(),
         )?;
-        let own = model.weights().own_kernels;
+        let own = model.weights().all_packed;
         let ggml_threads = if own { 1 } else { settled.threads };
         let backends = Backends::start(&devices.others(), devices.cpu(), ggml_threads)?;
         let pool = own.then(|| Arc::new(Pool::new(settled.threads)));
@@ -400,7 +400,7 @@ impl Session {
                 .min(self.settled.context),
             outputs: selected.len(),
             flash_attention: self.settled.flash_attention && !batch.attentions,
-            own_kernels: self.model.uses_own_kernels(),
+            row_kernels: self.model.uses_row_kernels(),
             gelu_by_table: self.settled.gelu_by_table,
             token_types: tokens.iter().any(|token| token.token_type.is_some()),
             logits: batch.logits,

@@ -6,12 +6,14 @@
 
 mod activation;
 mod class;
+pub mod gguf_keys;
 mod head_settings;
-pub mod hyperparameters;
-pub mod in_gguf;
+mod hyperparameters;
+mod model_tensors;
 pub mod tensor_table;
 
 pub use activation::Activation;
 pub use class::ModelClass;
 pub use head_settings::{HeadSettings, ProblemType, Summary, SummaryType};
 pub use hyperparameters::Hyperparameters;
+pub use model_tensors::{ModelTensor, ModelTensors};

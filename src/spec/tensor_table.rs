@@ -1,28 +1,127 @@
-//! The one table of a GPT-2's tensors: what a checkpoint calls each, what a GGUF file calls it, its
-//! shape, and how it lies in the checkpoint.
+//! The one table of a GPT-2's tensors: the module and part of each, its names in checkpoints and in
+//! GGUF files, its shape, and its orientation in a checkpoint.
 //!
-//! The converter, the loader and `info` all read it. It knows no file format and no bytes.
+//! The converter and the loader read it and use [`TensorId`]s for the rest. It knows no file format
+//! and no bytes.
 
 use std::fmt::Write as _;
 
 use crate::spec::{Hyperparameters, ModelClass};
 
-use Dimension::{HeadOutputs, Inner, Positions, ThreeWidths, Vocabulary, Width};
+use Dimension::{Embd, HeadOutputs, Inner, Positions, Qkv, VocabSize};
+use Module::{AttnNorm, AttnOutput, AttnQkv, FfnDown, FfnNorm, FfnUp, OutputNorm};
+use Part::{Bias, Weight};
+
+/// A module of a GPT-2 that has weights: an embedding, a layer normalization or a linear layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Module {
+    /// One row per token; the language-model head too when that is tied.
+    TokenEmbedding,
+    /// One row per position.
+    PositionEmbedding,
+    /// The normalization before attention.
+    AttnNorm,
+    /// The joint projection to queries, keys and values.
+    AttnQkv,
+    /// The projection after attention.
+    AttnOutput,
+    /// The normalization before the feed-forward part.
+    FfnNorm,
+    /// The first linear layer of the feed-forward part.
+    FfnUp,
+    /// The second linear layer of the feed-forward part.
+    FfnDown,
+    /// The normalization after the last layer.
+    OutputNorm,
+    /// The language-model head, when it is not the token embedding.
+    Output,
+    /// The head of another class, small and outside the graph.
+    TaskHead,
+}
+
+/// Which of a module's tensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// A matrix, or the scale of a normalization.
+    Weight,
+    /// A vector that is added.
+    Bias,
+}
+
+/// Identifies a tensor of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TensorId {
+    /// Its layer, counted from 0; `None` outside the layers.
+    pub layer: Option<usize>,
+    /// Its module.
+    pub module: Module,
+    /// Which of the module's tensors it is.
+    pub part: Part,
+}
+
+impl TensorId {
+    /// The token embedding, `[n_embd, vocab_size]`.
+    pub const TOKEN_EMBEDDING: Self = Self::weight(None, Module::TokenEmbedding);
+    /// The position embedding, `[n_embd, n_positions]`.
+    pub const POSITION_EMBEDDING: Self = Self::weight(None, Module::PositionEmbedding);
+    /// The language-model head when it is not tied, `[n_embd, vocab_size]`.
+    pub const OUTPUT: Self = Self::weight(None, Module::Output);
+    /// The matrix of the head of another class, `[n_embd, outputs]`.
+    pub const TASK_HEAD: Self = Self::weight(None, Module::TaskHead);
+
+    /// The weight of a module.
+    pub const fn weight(layer: Option<usize>, module: Module) -> Self {
+        Self {
+            layer,
+            module,
+            part: Part::Weight,
+        }
+    }
+
+    /// The bias of a module.
+    pub const fn bias(layer: Option<usize>, module: Module) -> Self {
+        Self {
+            layer,
+            module,
+            part: Part::Bias,
+        }
+    }
+
+    /// Its name in a GGUF file; empty for a tensor that no GPT-2 has.
+    pub fn gguf_name(self) -> String {
+        entry_of(self.module, self.part)
+            .map_or_else(String::new, |entry| fill(entry.gguf, self.layer))
+    }
+}
+
+/// The first line of the table for a tensor of `module`.
+fn entry_of(module: Module, part: Part) -> Option<&'static TensorEntry> {
+    [BEFORE_LAYERS, LAYER, AFTER_LAYERS, TASK_HEADS]
+        .into_iter()
+        .flatten()
+        .find(|entry| (entry.module, entry.part) == (module, part))
+}
+
+/// The paths of the weight of `module` in a checkpoint, the usual one first, without the prefix. For
+/// modules outside the layers.
+pub fn checkpoint_paths_of(module: Module) -> &'static [&'static str] {
+    entry_of(module, Part::Weight).map_or(&[], |entry| entry.checkpoint)
+}
 
 /// One axis of a tensor, in terms of the hyperparameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dimension {
-    /// Rows of the token embedding.
-    Vocabulary,
-    /// Rows of the position embedding.
+    /// `vocab_size`.
+    VocabSize,
+    /// `n_positions`.
     Positions,
-    /// Width of the residual stream, d.
-    Width,
-    /// 3d: queries, keys and values side by side.
-    ThreeWidths,
-    /// Width of the feed-forward part.
+    /// `n_embd`.
+    Embd,
+    /// 3 · `n_embd`: queries, keys and values side by side.
+    Qkv,
+    /// `n_inner`.
     Inner,
-    /// What the head of the class gives for a token: labels, or start and end.
+    /// Outputs of the head of the class: labels, or start and end.
     HeadOutputs,
 }
 
@@ -31,31 +130,8 @@ pub enum Dimension {
 pub enum Orientation {
     /// Row-major as in GGUF: `[rows, columns]`.
     AsStored,
-    /// A `Conv1D` weight, stored `[in, out]`; GGUF wants `[out, in]`.
+    /// A `Conv1D` weight, stored `[in, out]`; GGUF has `[out, in]`.
     Transposed,
-}
-
-/// What a tensor is for; the type plan goes by it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// One row per token; when the head is tied it is the head too.
-    TokenEmbedding,
-    /// One row per position.
-    PositionEmbedding,
-    /// Scale or shift of a `LayerNorm`, or the bias of a linear layer: a vector.
-    Vector,
-    /// Queries, keys and values in one matrix.
-    AttentionQkv,
-    /// The projection after attention.
-    AttentionOutput,
-    /// The first matrix of the feed-forward part.
-    FeedForwardUp,
-    /// The second matrix of the feed-forward part.
-    FeedForwardDown,
-    /// The language-model head, when it is not the token embedding.
-    Head,
-    /// The head of another class, small and outside the graph.
-    TaskHead,
 }
 
 /// Which models have a tensor.
@@ -63,7 +139,7 @@ pub enum Role {
 pub enum Presence {
     /// Every class.
     Always,
-    /// Language models whose head is a matrix of its own.
+    /// Language models whose head is not the token embedding.
     UntiedHead,
     /// Models of a class, when their head has outputs.
     HeadOf(ModelClass),
@@ -72,6 +148,10 @@ pub enum Presence {
 /// One line of the table. `{}` in a name stands for the layer, counted from 0.
 #[derive(Debug)]
 pub struct TensorEntry {
+    /// The module it is of.
+    pub module: Module,
+    /// Which of the module's tensors it is.
+    pub part: Part,
     /// Paths in a checkpoint, the usual one first, without the prefix `transformer.`.
     pub checkpoint: &'static [&'static str],
     /// Name in a GGUF file, the same as llama.cpp's.
@@ -80,158 +160,116 @@ pub struct TensorEntry {
     pub shape: &'static [Dimension],
     /// How the checkpoint's matrix lies.
     pub orientation: Orientation,
-    /// What the tensor is for.
-    pub role: Role,
     /// Which models have it.
     pub presence: Presence,
 }
 
-/// The prefix that files saved from a class with a head put before the paths of the table.
+/// The prefix of the table's paths in files that were saved from a class with a head.
 pub const CHECKPOINT_PREFIX: &str = "transformer.";
 
 const fn entry(
+    module: Module,
+    part: Part,
     checkpoint: &'static [&'static str],
     gguf: &'static str,
     shape: &'static [Dimension],
-    orientation: Orientation,
-    role: Role,
-    presence: Presence,
 ) -> TensorEntry {
     TensorEntry {
+        module,
+        part,
         checkpoint,
         gguf,
         shape,
-        orientation,
-        role,
-        presence,
+        orientation: Orientation::AsStored,
+        presence: Presence::Always,
     }
 }
 
-/// A vector every model has.
-const fn vector(
-    checkpoint: &'static [&'static str],
-    gguf: &'static str,
-    shape: &'static [Dimension],
-) -> TensorEntry {
-    entry(
-        checkpoint,
-        gguf,
-        shape,
-        Orientation::AsStored,
-        Role::Vector,
-        Presence::Always,
-    )
-}
-
-/// A `Conv1D` weight every model has.
+/// The weight of a `Conv1D`.
 const fn conv1d(
+    module: Module,
     checkpoint: &'static [&'static str],
     gguf: &'static str,
     shape: &'static [Dimension],
-    role: Role,
 ) -> TensorEntry {
-    entry(
-        checkpoint,
-        gguf,
-        shape,
-        Orientation::Transposed,
-        role,
-        Presence::Always,
-    )
+    let mut entry = entry(module, Weight, checkpoint, gguf, shape);
+    entry.orientation = Orientation::Transposed;
+    entry
 }
 
 /// A tensor of the head of a class. One class has one head, so all share their names in GGUF files.
 const fn task_head(
     class: ModelClass,
+    part: Part,
+    checkpoint: &'static [&'static str],
+) -> TensorEntry {
+    let (gguf, shape): (_, &[Dimension]) = match part {
+        Weight => ("cls.output.weight", &[Embd, HeadOutputs]),
+        Bias => ("cls.output.bias", &[HeadOutputs]),
+    };
+    let mut entry = entry(Module::TaskHead, part, checkpoint, gguf, shape);
+    entry.presence = Presence::HeadOf(class);
+    entry
+}
+
+/// The language-model head of a model that does not tie it to the token embedding.
+const fn untied_head(
     checkpoint: &'static [&'static str],
     gguf: &'static str,
     shape: &'static [Dimension],
 ) -> TensorEntry {
-    entry(
-        checkpoint,
-        gguf,
-        shape,
-        Orientation::AsStored,
-        Role::TaskHead,
-        Presence::HeadOf(class),
-    )
+    let mut entry = entry(Module::Output, Weight, checkpoint, gguf, shape);
+    entry.presence = Presence::UntiedHead;
+    entry
 }
 
-/// The names of a head's matrix and vector in GGUF files.
-pub const TASK_HEAD_WEIGHT: &str = "cls.output.weight";
-/// See [`TASK_HEAD_WEIGHT`].
-pub const TASK_HEAD_BIAS: &str = "cls.output.bias";
-
 /// Tensors outside the layers that come before them in a file.
-const BEFORE: &[TensorEntry] = &[
-    entry(
-        &["wte.weight"],
-        "token_embd.weight",
-        &[Width, Vocabulary],
-        Orientation::AsStored,
-        Role::TokenEmbedding,
-        Presence::Always,
-    ),
-    entry(
-        &["wpe.weight"],
-        "position_embd.weight",
-        &[Width, Positions],
-        Orientation::AsStored,
-        Role::PositionEmbedding,
-        Presence::Always,
-    ),
+#[rustfmt::skip]
+const BEFORE_LAYERS: &[TensorEntry] = &[
+    entry(Module::TokenEmbedding, Weight, &["wte.weight"], "token_embd.weight", &[Embd, VocabSize]),
+    entry(Module::PositionEmbedding, Weight, &["wpe.weight"], "position_embd.weight", &[Embd, Positions]),
 ];
 
 /// Tensors of one layer.
 #[rustfmt::skip]
 const LAYER: &[TensorEntry] = &[
-    vector(&["h.{}.ln_1.weight", "h.{}.ln_1.gamma"], "blk.{}.attn_norm.weight", &[Width]),
-    vector(&["h.{}.ln_1.bias", "h.{}.ln_1.beta"], "blk.{}.attn_norm.bias", &[Width]),
-    conv1d(&["h.{}.attn.c_attn.weight"], "blk.{}.attn_qkv.weight", &[Width, ThreeWidths], Role::AttentionQkv),
-    vector(&["h.{}.attn.c_attn.bias"], "blk.{}.attn_qkv.bias", &[ThreeWidths]),
-    conv1d(&["h.{}.attn.c_proj.weight"], "blk.{}.attn_output.weight", &[Width, Width], Role::AttentionOutput),
-    vector(&["h.{}.attn.c_proj.bias"], "blk.{}.attn_output.bias", &[Width]),
-    vector(&["h.{}.ln_2.weight", "h.{}.ln_2.gamma"], "blk.{}.ffn_norm.weight", &[Width]),
-    vector(&["h.{}.ln_2.bias", "h.{}.ln_2.beta"], "blk.{}.ffn_norm.bias", &[Width]),
-    conv1d(&["h.{}.mlp.c_fc.weight"], "blk.{}.ffn_up.weight", &[Width, Inner], Role::FeedForwardUp),
-    vector(&["h.{}.mlp.c_fc.bias"], "blk.{}.ffn_up.bias", &[Inner]),
-    conv1d(&["h.{}.mlp.c_proj.weight"], "blk.{}.ffn_down.weight", &[Inner, Width], Role::FeedForwardDown),
-    vector(&["h.{}.mlp.c_proj.bias"], "blk.{}.ffn_down.bias", &[Width]),
+    entry(AttnNorm, Weight, &["h.{}.ln_1.weight", "h.{}.ln_1.gamma"], "blk.{}.attn_norm.weight", &[Embd]),
+    entry(AttnNorm, Bias, &["h.{}.ln_1.bias", "h.{}.ln_1.beta"], "blk.{}.attn_norm.bias", &[Embd]),
+    conv1d(AttnQkv, &["h.{}.attn.c_attn.weight"], "blk.{}.attn_qkv.weight", &[Embd, Qkv]),
+    entry(AttnQkv, Bias, &["h.{}.attn.c_attn.bias"], "blk.{}.attn_qkv.bias", &[Qkv]),
+    conv1d(AttnOutput, &["h.{}.attn.c_proj.weight"], "blk.{}.attn_output.weight", &[Embd, Embd]),
+    entry(AttnOutput, Bias, &["h.{}.attn.c_proj.bias"], "blk.{}.attn_output.bias", &[Embd]),
+    entry(FfnNorm, Weight, &["h.{}.ln_2.weight", "h.{}.ln_2.gamma"], "blk.{}.ffn_norm.weight", &[Embd]),
+    entry(FfnNorm, Bias, &["h.{}.ln_2.bias", "h.{}.ln_2.beta"], "blk.{}.ffn_norm.bias", &[Embd]),
+    conv1d(FfnUp, &["h.{}.mlp.c_fc.weight"], "blk.{}.ffn_up.weight", &[Embd, Inner]),
+    entry(FfnUp, Bias, &["h.{}.mlp.c_fc.bias"], "blk.{}.ffn_up.bias", &[Inner]),
+    conv1d(FfnDown, &["h.{}.mlp.c_proj.weight"], "blk.{}.ffn_down.weight", &[Inner, Embd]),
+    entry(FfnDown, Bias, &["h.{}.mlp.c_proj.bias"], "blk.{}.ffn_down.bias", &[Embd]),
 ];
 
 /// Tensors outside the layers that come after them in a file.
-const AFTER: &[TensorEntry] = &[
-    vector(
-        &["ln_f.weight", "ln_f.gamma"],
-        "output_norm.weight",
-        &[Width],
-    ),
-    vector(&["ln_f.bias", "ln_f.beta"], "output_norm.bias", &[Width]),
-    entry(
-        &["lm_head.weight", "lm_head.decoder.weight"],
-        "output.weight",
-        &[Width, Vocabulary],
-        Orientation::AsStored,
-        Role::Head,
-        Presence::UntiedHead,
-    ),
+#[rustfmt::skip]
+const AFTER_LAYERS: &[TensorEntry] = &[
+    entry(OutputNorm, Weight, &["ln_f.weight", "ln_f.gamma"], "output_norm.weight", &[Embd]),
+    entry(OutputNorm, Bias, &["ln_f.bias", "ln_f.beta"], "output_norm.bias", &[Embd]),
+    untied_head(&["lm_head.weight", "lm_head.decoder.weight"], "output.weight", &[Embd, VocabSize]),
 ];
 
-/// Tensors of the heads.
+/// Tensors of the heads of the other classes.
 #[rustfmt::skip]
-const HEADS: &[TensorEntry] = &[
-    task_head(ModelClass::SequenceClassification, &["score.weight"], TASK_HEAD_WEIGHT, &[Width, HeadOutputs]),
-    task_head(ModelClass::TokenClassification, &["classifier.weight"], TASK_HEAD_WEIGHT, &[Width, HeadOutputs]),
-    task_head(ModelClass::TokenClassification, &["classifier.bias"], TASK_HEAD_BIAS, &[HeadOutputs]),
-    task_head(ModelClass::QuestionAnswering, &["qa_outputs.weight"], TASK_HEAD_WEIGHT, &[Width, HeadOutputs]),
-    task_head(ModelClass::QuestionAnswering, &["qa_outputs.bias"], TASK_HEAD_BIAS, &[HeadOutputs]),
-    task_head(ModelClass::DoubleHeads, &["multiple_choice_head.summary.weight"], TASK_HEAD_WEIGHT, &[Width, HeadOutputs]),
-    task_head(ModelClass::DoubleHeads, &["multiple_choice_head.summary.bias"], TASK_HEAD_BIAS, &[HeadOutputs]),
+const TASK_HEADS: &[TensorEntry] = &[
+    task_head(ModelClass::SequenceClassification, Weight, &["score.weight"]),
+    task_head(ModelClass::TokenClassification, Weight, &["classifier.weight"]),
+    task_head(ModelClass::TokenClassification, Bias, &["classifier.bias"]),
+    task_head(ModelClass::QuestionAnswering, Weight, &["qa_outputs.weight"]),
+    task_head(ModelClass::QuestionAnswering, Bias, &["qa_outputs.bias"]),
+    task_head(ModelClass::DoubleHeads, Weight, &["multiple_choice_head.summary.weight"]),
+    task_head(ModelClass::DoubleHeads, Bias, &["multiple_choice_head.summary.bias"]),
 ];
 
 /// The class whose head is called `path` (without the prefix) in a checkpoint.
 pub fn class_of_head(path: &str) -> Option<ModelClass> {
-    let entry = HEADS
+    let entry = TASK_HEADS
         .iter()
         .find(|entry| entry.checkpoint.contains(&path))?;
     match entry.presence {
@@ -240,11 +278,16 @@ pub fn class_of_head(path: &str) -> Option<ModelClass> {
     }
 }
 
-/// The matrix that is the head of `class` in a checkpoint.
+/// The path of the matrix that is the head of `class` in a checkpoint.
 pub fn head_matrix_of(class: ModelClass) -> Option<&'static str> {
     let is_matrix =
-        |entry: &&TensorEntry| entry.presence == Presence::HeadOf(class) && entry.shape.len() == 2;
-    HEADS.iter().find(is_matrix)?.checkpoint.first().copied()
+        |entry: &&TensorEntry| entry.presence == Presence::HeadOf(class) && entry.part == Weight;
+    TASK_HEADS
+        .iter()
+        .find(is_matrix)?
+        .checkpoint
+        .first()
+        .copied()
 }
 
 /// Paths of buffers that are in checkpoints and hold no weights: the causal mask and its constant.
@@ -258,10 +301,10 @@ const BUFFERS: &[&str] = &[
 /// A tensor of a particular model.
 #[derive(Debug, Clone)]
 pub struct TensorSpec {
+    /// Which tensor it is.
+    pub id: TensorId,
     /// The line of the table it comes from.
     pub entry: &'static TensorEntry,
-    /// Its layer, for tensors of a layer.
-    pub layer: Option<usize>,
     /// Its name in a GGUF file.
     pub name: String,
     /// Its shape in GGUF's order: columns (fastest) first.
@@ -275,8 +318,12 @@ impl TensorSpec {
         hyperparameters: &Hyperparameters,
     ) -> Self {
         Self {
+            id: TensorId {
+                layer,
+                module: entry.module,
+                part: entry.part,
+            },
             entry,
-            layer,
             name: fill(entry.gguf, layer),
             shape: entry
                 .shape
@@ -291,7 +338,7 @@ impl TensorSpec {
         self.entry
             .checkpoint
             .iter()
-            .map(|path| fill(path, self.layer))
+            .map(|path| fill(path, self.id.layer))
     }
 
     /// The shape a checkpoint stores it in: row-major, slowest axis first.
@@ -307,6 +354,11 @@ impl TensorSpec {
         self.shape.iter().product()
     }
 
+    /// Whether it is a vector: a bias, or the scale of a normalization.
+    pub fn is_vector(&self) -> bool {
+        self.entry.shape.len() == 1
+    }
+
     /// Elements of one row.
     pub fn columns(&self) -> u64 {
         self.shape.first().copied().unwrap_or(1)
@@ -317,10 +369,10 @@ impl Dimension {
     /// The size of the axis in a model.
     pub fn size(self, hyperparameters: &Hyperparameters) -> usize {
         match self {
-            Self::Vocabulary => hyperparameters.vocab_size,
+            Self::VocabSize => hyperparameters.vocab_size,
             Self::Positions => hyperparameters.n_positions,
-            Self::Width => hyperparameters.n_embd,
-            Self::ThreeWidths => 3 * hyperparameters.n_embd,
+            Self::Embd => hyperparameters.n_embd,
+            Self::Qkv => 3 * hyperparameters.n_embd,
             Self::Inner => hyperparameters.n_inner,
             Self::HeadOutputs => hyperparameters.head.outputs,
         }
@@ -331,11 +383,16 @@ impl Dimension {
 pub fn tensors(hyperparameters: &Hyperparameters) -> impl Iterator<Item = TensorSpec> + '_ {
     let layers = (0..hyperparameters.n_layer)
         .flat_map(|layer| LAYER.iter().map(move |entry| (entry, Some(layer))));
-    BEFORE
+    BEFORE_LAYERS
         .iter()
         .map(|entry| (entry, None))
         .chain(layers)
-        .chain(AFTER.iter().chain(HEADS).map(|entry| (entry, None)))
+        .chain(
+            AFTER_LAYERS
+                .iter()
+                .chain(TASK_HEADS)
+                .map(|entry| (entry, None)),
+        )
         .filter(|(entry, _)| match entry.presence {
             Presence::Always => true,
             Presence::UntiedHead => {
@@ -433,8 +490,8 @@ mod tests {
         assert_eq!(
             shapes,
             [
-                (TASK_HEAD_WEIGHT, &[768, 9][..]),
-                (TASK_HEAD_BIAS, &[9][..])
+                ("cls.output.weight", &[768, 9][..]),
+                ("cls.output.bias", &[9][..])
             ]
         );
         assert_eq!(last[0].checkpoint_shape(), [9, 768]);
@@ -451,7 +508,7 @@ mod tests {
         let spec = tensors(&gpt2())
             .find(|spec| spec.name == "blk.11.ffn_down.weight")
             .unwrap();
-        assert_eq!(spec.layer, Some(11));
+        assert_eq!(spec.id, TensorId::weight(Some(11), FfnDown));
         assert_eq!(spec.shape, [3072, 768]);
         // Conv1D keeps [in, out].
         assert_eq!(spec.checkpoint_shape(), [3072, 768]);
@@ -459,6 +516,33 @@ mod tests {
             spec.checkpoint_paths().collect::<Vec<_>>(),
             ["h.11.mlp.c_proj.weight"]
         );
+    }
+
+    #[test]
+    fn an_id_names_the_tensor_of_its_spec() {
+        let models = [
+            ModelClass::LanguageModel,
+            ModelClass::TokenClassification,
+            ModelClass::DoubleHeads,
+        ]
+        .map(|class| Hyperparameters {
+            class,
+            tied_head: false,
+            head: HeadSettings {
+                outputs: 2,
+                ..HeadSettings::default()
+            },
+            ..gpt2()
+        });
+        for model in &models {
+            let mut ids = std::collections::HashSet::new();
+            for spec in tensors(model) {
+                assert_eq!(spec.id.gguf_name(), spec.name);
+                assert!(ids.insert(spec.id), "{:?} is there twice", spec.id);
+            }
+        }
+        assert_eq!(TensorId::OUTPUT.gguf_name(), "output.weight");
+        assert_eq!(TensorId::bias(Some(0), Module::Output).gguf_name(), "");
     }
 
     #[test]

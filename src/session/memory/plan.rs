@@ -2,11 +2,10 @@
 
 use super::limits::{self, Limits, Need};
 use crate::gguf::{Gguf, TensorType};
-use crate::model::weights::have_kernels;
+use crate::model::weights::all_can_be_packed;
 use crate::session::{CacheType, Memory, Model, ModelOptions, SessionOptions};
-use crate::spec::Hyperparameters;
-use crate::spec::in_gguf::find_in;
-use crate::spec::tensor_table::Role;
+use crate::spec::tensor_table::{Module, TensorId};
+use crate::spec::{Hyperparameters, ModelTensors};
 use crate::{Error, MemoryShortage, MemorySuggestion, Result};
 
 /// Contexts are shortened to a multiple of this, and to no less.
@@ -96,11 +95,12 @@ impl Outline<'_> {
     /// they lie (`map`) or copied.
     pub(in crate::session) fn of_file<'a>(
         gguf: &Gguf,
+        tensors: &ModelTensors<'_>,
         hyperparameters: &'a Hyperparameters,
         file: usize,
         map: bool,
         repack: bool,
-    ) -> Result<Outline<'a>> {
+    ) -> Outline<'a> {
         let mut outline = Outline {
             hyperparameters,
             matrix_type: TensorType::F32,
@@ -109,26 +109,27 @@ impl Outline<'_> {
             own_weights: 0,
             held: held(gguf, file),
         };
-        let found = find_in(gguf, hyperparameters)?;
         let tied = hyperparameters.predicts_tokens() && hyperparameters.tied_head;
-        // The kernels' copy of a tied head serves as the embedding too.
-        let head_moves = repack && tied && have_kernels(&found, hyperparameters);
-        for (spec, info) in found.into_iter().rev() {
-            let stays = match spec.entry.role {
-                Role::TokenEmbedding => map && !head_moves,
-                Role::PositionEmbedding | Role::Vector => map,
+        // The packed copy of a tied head serves as the embedding too.
+        let head_moves = repack && tied && all_can_be_packed(tensors, hyperparameters);
+        for tensor in tensors.all() {
+            let stays = match tensor.spec.id.module {
+                Module::TokenEmbedding => map && !head_moves,
+                Module::PositionEmbedding => map,
+                Module::TaskHead => map && !repack,
+                _ if tensor.spec.is_vector() => map,
                 _ => map && !repack,
             };
-            let bytes = info.bytes as usize;
+            let bytes = tensor.info.bytes as usize;
             outline.weights = outline.weights.saturating_add(bytes);
             if !stays {
                 outline.own_weights = outline.own_weights.saturating_add(bytes);
             }
-            if spec.entry.role == Role::AttentionQkv {
-                outline.matrix_type = info.tensor_type; // in the end that of the first layer
-            }
         }
-        Ok(outline)
+        if let Some(first) = tensors.get(TensorId::weight(Some(0), Module::AttnQkv)) {
+            outline.matrix_type = first.info.tensor_type;
+        }
+        outline
     }
 
     /// What a session with `options` takes at most.
@@ -205,6 +206,7 @@ pub fn fit(model: &Model, options: &SessionOptions, limit: u64) -> Result<Sessio
 /// As [`fit`], before anything is allocated.
 pub(in crate::session) fn admit(
     gguf: &Gguf,
+    tensors: &ModelTensors<'_>,
     hyperparameters: &Hyperparameters,
     options: &ModelOptions,
     limits: &Limits,
@@ -212,7 +214,7 @@ pub(in crate::session) fn admit(
     let planned = &options.session;
     let plan = |repack: bool| {
         let (file, map) = (limits.mapped, options.map);
-        let outline = Outline::of_file(gguf, hyperparameters, file, map, repack)?;
+        let outline = Outline::of_file(gguf, tensors, hyperparameters, file, map, repack);
         choose(&outline, planned, limits)
     };
     let rearranged = plan(options.repack);

@@ -9,7 +9,7 @@ use super::limits::Limits;
 use super::plan::{Outline, refusal};
 use crate::gguf::Gguf;
 use crate::session::ModelOptions;
-use crate::spec::Hyperparameters;
+use crate::spec::{Hyperparameters, ModelTensors};
 use crate::{Error, Result};
 
 /// Where the address space has no room for the file at `path`: what would do, and when not even its header can be
@@ -19,7 +19,9 @@ pub(in crate::session) fn refuse(path: &Path, options: &ModelOptions, error: &Er
     let explain = || -> Result<Error> {
         let (gguf, length) = read_header(path)?;
         let hyperparameters = Hyperparameters::from_gguf(&gguf)?;
-        let outline = Outline::of_file(&gguf, &hyperparameters, length, options.map, false)?;
+        let tensors = ModelTensors::find(&gguf, &hyperparameters)?;
+        let map = options.map;
+        let outline = Outline::of_file(&gguf, &tensors, &hyperparameters, length, map, false);
         refusal(&outline, &options.session, &limits)
     };
     explain().unwrap_or_else(|_| Error::Memory(format!("mapping the file: {error}")))

@@ -1,13 +1,13 @@
-//! How a GGUF file carries a GPT-2: the keys of its hyperparameters, the names of its tensors.
+//! The keys under which a GGUF file has the hyperparameters of a GPT-2.
 //!
-//! Keys are llama.cpp's for the architecture `gpt2`; what llama.cpp has no key for stands under
+//! Keys are llama.cpp's for the architecture `gpt2`; what llama.cpp has no key for is under
 //! `gpt2_edge.` and has GPT-2's own value when it is absent.
 
 use crate::TokenId;
 use crate::error::{Error, Result};
-use crate::gguf::{Array, Gguf, GgufHeader, Metadata, TensorInfo};
+use crate::gguf::{Array, Gguf, GgufHeader, Metadata};
 use crate::spec::hyperparameters::{MAX_DIMENSION, MAX_LAYERS};
-use crate::spec::tensor_table::{TASK_HEAD_WEIGHT, TensorSpec, tensors};
+use crate::spec::tensor_table::TensorId;
 use crate::spec::{Activation, HeadSettings, Hyperparameters, ModelClass};
 
 /// The architecture's name in `general.architecture`, and the prefix of its keys.
@@ -17,10 +17,10 @@ pub const ARCHITECTURE: &str = "gpt2";
 mod key {
     pub(super) const ARCHITECTURE: &str = "general.architecture";
     pub(super) const POSITIONS: &str = "gpt2.context_length";
-    pub(super) const WIDTH: &str = "gpt2.embedding_length";
-    pub(super) const LAYERS: &str = "gpt2.block_count";
+    pub(super) const EMBD: &str = "gpt2.embedding_length";
+    pub(super) const LAYER: &str = "gpt2.block_count";
     pub(super) const INNER: &str = "gpt2.feed_forward_length";
-    pub(super) const HEADS: &str = "gpt2.attention.head_count";
+    pub(super) const HEAD: &str = "gpt2.attention.head_count";
     pub(super) const EPSILON: &str = "gpt2.attention.layer_norm_epsilon";
     pub(super) const ACTIVATION: &str = "gpt2_edge.activation_function";
     pub(super) const SCALE_ATTENTION: &str = "gpt2_edge.scale_attn_weights";
@@ -34,8 +34,8 @@ mod key {
 }
 
 impl Hyperparameters {
-    /// Reads them from a GGUF file. The vocabulary is the token embedding's row count, and the head
-    /// is tied when the file has no `output.weight`.
+    /// Reads them from a GGUF file. `vocab_size` is the number of rows of the token embedding, and the
+    /// head is tied when the file has no `output.weight`.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for another architecture, an unknown activation or class;
@@ -48,27 +48,27 @@ impl Hyperparameters {
                 "architecture '{architecture}'; this library runs '{ARCHITECTURE}'"
             )));
         }
+        let name = TensorId::TOKEN_EMBEDDING.gguf_name();
         let embedding = gguf
-            .tensor("token_embd.weight")
-            .ok_or_else(|| Error::format("tensor token_embd.weight", "missing"))?;
-        let [_, vocabulary] = embedding.shape[..] else {
+            .tensor(&name)
+            .ok_or_else(|| Error::format(format!("tensor {name}"), "missing"))?;
+        let [_, vocab_size] = embedding.shape[..] else {
             return Err(Error::format(
-                "tensor token_embd.weight",
+                format!("tensor {name}"),
                 format!("expected two axes, found shape {:?}", embedding.shape),
             ));
         };
         let outputs = gguf
-            .tensor(TASK_HEAD_WEIGHT)
+            .tensor(&TensorId::TASK_HEAD.gguf_name())
             .and_then(|head| usize::try_from(head.rows()).ok())
             .unwrap_or(0);
         let defaults = Self::default();
-        let width = dimension(metadata, key::WIDTH, MAX_DIMENSION)?;
         let hyperparameters = Self {
-            vocab_size: usize::try_from(vocabulary).unwrap_or(usize::MAX),
+            vocab_size: usize::try_from(vocab_size).unwrap_or(usize::MAX),
             n_positions: dimension(metadata, key::POSITIONS, MAX_DIMENSION)?,
-            n_embd: width,
-            n_layer: dimension(metadata, key::LAYERS, MAX_LAYERS)?,
-            n_head: dimension(metadata, key::HEADS, MAX_DIMENSION)?,
+            n_embd: dimension(metadata, key::EMBD, MAX_DIMENSION)?,
+            n_layer: dimension(metadata, key::LAYER, MAX_LAYERS)?,
+            n_head: dimension(metadata, key::HEAD, MAX_DIMENSION)?,
             n_inner: dimension(metadata, key::INNER, MAX_DIMENSION)?,
             layer_norm_epsilon: metadata.required_f32(key::EPSILON)?,
             activation_function: metadata
@@ -80,7 +80,7 @@ impl Hyperparameters {
             scale_attn_by_inverse_layer_idx: metadata
                 .bool(key::SCALE_BY_LAYER)?
                 .unwrap_or(defaults.scale_attn_by_inverse_layer_idx),
-            tied_head: gguf.tensor("output.weight").is_none()
+            tied_head: gguf.tensor(&TensorId::OUTPUT.gguf_name()).is_none()
                 && metadata.bool(key::TIED)?.unwrap_or(true),
             class: class(metadata)?,
             head: HeadSettings::from_metadata(metadata, outputs)?,
@@ -93,23 +93,23 @@ impl Hyperparameters {
     }
 
     /// Writes them into a header, under the keys [`Hyperparameters::from_gguf`] reads. Token ids
-    /// outside the vocabulary stay out.
+    /// outside the vocabulary are left out.
     ///
     /// # Errors
     /// [`Error::Argument`] when the header refuses a key.
     pub fn write_to(&self, header: &mut GgufHeader) -> Result<()> {
         header.set(key::ARCHITECTURE, ARCHITECTURE)?;
         header.set(key::POSITIONS, self.n_positions as u32)?;
-        header.set(key::WIDTH, self.n_embd as u32)?;
-        header.set(key::LAYERS, self.n_layer as u32)?;
+        header.set(key::EMBD, self.n_embd as u32)?;
+        header.set(key::LAYER, self.n_layer as u32)?;
         header.set(key::INNER, self.n_inner as u32)?;
-        header.set(key::HEADS, self.n_head as u32)?;
+        header.set(key::HEAD, self.n_head as u32)?;
         header.set(key::EPSILON, self.layer_norm_epsilon)?;
         header.set(key::ACTIVATION, self.activation_function.name())?;
         header.set(key::SCALE_ATTENTION, self.scale_attn_weights)?;
         header.set(key::SCALE_BY_LAYER, self.scale_attn_by_inverse_layer_idx)?;
         header.set(key::CLASS, self.class.name())?;
-        // An untied head is there to be seen, except in a class that has none.
+        // An untied head is seen from its tensor, except in a class that has none.
         if self.class == ModelClass::Base && !self.tied_head {
             header.set(key::TIED, false)?;
         }
@@ -130,41 +130,6 @@ impl Hyperparameters {
         }
         Ok(())
     }
-}
-
-/// Finds every tensor of the model in a GGUF file and checks its shape.
-///
-/// Yields the tensors in the table's order. Tensors of the file that no GPT-2 has are left alone.
-///
-/// # Errors
-/// [`Error::Format`] naming the first tensor that is missing or shaped otherwise.
-pub fn find_in<'file>(
-    gguf: &'file Gguf,
-    hyperparameters: &Hyperparameters,
-) -> Result<Vec<(TensorSpec, &'file TensorInfo)>> {
-    tensors(hyperparameters)
-        .map(|spec| {
-            let info = gguf
-                .tensor(&spec.name)
-                .ok_or_else(|| Error::format(format!("tensor {}", spec.name), "missing"))?;
-            if without_trailing_ones(&info.shape) != without_trailing_ones(&spec.shape) {
-                return Err(Error::format(
-                    format!("tensor {}", spec.name),
-                    format!("expected shape {:?}, found {:?}", spec.shape, info.shape),
-                ));
-            }
-            Ok((spec, info))
-        })
-        .collect()
-}
-
-/// A shape without its trailing axes of size 1: some writers keep them, some do not.
-fn without_trailing_ones(shape: &[u64]) -> &[u64] {
-    let significant = shape
-        .iter()
-        .rposition(|&size| size != 1)
-        .map_or(0, |last| last + 1);
-    shape.get(..significant).unwrap_or(shape)
 }
 
 /// A size in 1..=`limit`.
@@ -201,6 +166,7 @@ fn end_tokens(metadata: &Metadata) -> Result<Vec<TokenId>> {
 mod tests {
     use super::*;
     use crate::gguf::TensorType;
+    use crate::spec::tensor_table::tensors;
     use std::sync::Arc;
 
     fn small() -> Hyperparameters {
@@ -243,7 +209,6 @@ mod tests {
         let gguf = file_of(&small(), |_| {});
         let read = Hyperparameters::from_gguf(&gguf).unwrap();
         assert_eq!(read, small());
-        assert_eq!(find_in(&gguf, &read).unwrap().len(), 4 + 2 * 12 + 1);
     }
 
     #[test]
@@ -264,9 +229,9 @@ mod tests {
                 .unwrap_err()
                 .to_string()
         };
-        let heads = refusal(&|header| header.set(key::HEADS, 0_u32).unwrap());
-        assert!(heads.contains(key::HEADS), "{heads}");
-        let uneven = refusal(&|header| header.set(key::HEADS, 4_u32).unwrap());
+        let heads = refusal(&|header| header.set(key::HEAD, 0_u32).unwrap());
+        assert!(heads.contains(key::HEAD), "{heads}");
+        let uneven = refusal(&|header| header.set(key::HEAD, 4_u32).unwrap());
         assert!(uneven.contains("n_head 4"), "{uneven}");
         let other = refusal(&|header| header.set(key::ARCHITECTURE, "llama").unwrap());
         assert!(other.contains("'llama'"), "{other}");
@@ -274,23 +239,5 @@ mod tests {
         assert!(activation.contains("geglu"), "{activation}");
         let class = refusal(&|header| header.set(key::CLASS, "GPT3").unwrap());
         assert!(class.contains("GPT3"), "{class}");
-    }
-
-    #[test]
-    fn a_tensor_of_another_shape_is_named() {
-        let gguf = file_of(&small(), |_| {});
-        let wider = Hyperparameters {
-            n_inner: 16,
-            ..small()
-        };
-        let message = find_in(&gguf, &wider).unwrap_err().to_string();
-        assert!(message.contains("blk.0.ffn_up.weight"), "{message}");
-    }
-
-    #[test]
-    fn trailing_ones_do_not_count() {
-        assert_eq!(without_trailing_ones(&[768, 1, 1]), [768]);
-        assert_eq!(without_trailing_ones(&[1, 768]), [1, 768]);
-        assert!(without_trailing_ones(&[1]).is_empty());
     }
 }
