@@ -11,7 +11,7 @@ use crate::{files, project};
 const COLUMNS: usize = 100;
 
 /// Endings of code.
-const CODE: &[&str] = &[".rs", ".c", ".h", ".hpp", ".cpp", ".sh"];
+const CODE: &[&str] = &[".rs", ".c", ".h", ".hpp", ".cpp", ".sh", ".py"];
 
 /// A word that is not used, as a pattern; where; and what is written instead.
 struct Word {
