@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
-"""Speed beside llama.cpp and CTranslate2 on the same weights, alternated in one run, and beside the machine's limits.
+"""Speed beside llama.cpp and CTranslate2 on the same weights, alternated in one run, and beside
+the machine's limits.
 
-    benches/compare.py --llama-bench PATH [--checkpoint FOLDER] [--rounds 5] [--threads 2] MODEL.gguf...
+    benches/compare.py --llama-bench PATH [--checkpoint FOLDER] [--rounds 5] [--threads 2] \\
+        MODEL.gguf...
 
-Each round runs every program once on every test, so that a machine that slows down slows all of them. Medians are
-printed, and the median of the rounds' ratios. The roofline is the larger of two times: reading the weights once at the
-memory bandwidth that benches/probe.c measures, and computing the products at its arithmetic throughput; `reached` is
-the share of the roofline's speed.
+Each round runs every program once on every test, so that a machine that slows down slows all of
+them. Medians are printed, and the median of the rounds' ratios. The roofline is the larger of two
+times: reading the weights once at the memory bandwidth that benches/probe.c measures, and computing
+the products at its arithmetic throughput; `reached` is the share of the roofline's speed.
 
-llama-bench is built from the package that ggml comes from, see docs/convert.md. With --checkpoint (a Hugging Face folder
-of GPT-2's shape with model.safetensors) CTranslate2 runs as int8: pip install ctranslate2 numpy. A missing program is
-reported and left out.
+llama-bench is built from the package that ggml comes from, see docs/convert.md. With --checkpoint
+(a Hugging Face folder of GPT-2's shape with model.safetensors) CTranslate2 runs as int8:
+pip install ctranslate2 numpy. A missing program is reported and left out.
 """
 
 import argparse
@@ -26,20 +28,25 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 TESTS = {"prefill": (512, 0), "decode": (0, 128)}
 
 
+def output(command):
+    """What a command prints, which must succeed."""
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
 def ours(program, model, threads, test):
     """Tokens a second of `gpt2 bench`."""
     prompt, generated = TESTS[test]
-    command = [program, "bench", "-m", model, "-t", str(threads), "-r", "3", "-p", str(prompt), "-n", str(generated), "--json"]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return json.loads(output)["rows"][0]["tokens_per_s"]["mean"]
+    command = [program, "bench", "-m", model, "-t", str(threads), "-r", "3", "-p", str(prompt)]
+    result = json.loads(output(command + ["-n", str(generated), "--json"]))
+    return result["rows"][0]["tokens_per_s"]["mean"]
 
 
 def llama(program, model, threads, test):
     """Tokens a second of llama-bench."""
     prompt, generated = TESTS[test]
-    command = [program, "-m", model, "-t", str(threads), "-r", "3", "-p", str(prompt), "-n", str(generated), "-o", "json"]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return json.loads(output)[0]["avg_ts"]
+    command = [program, "-m", model, "-t", str(threads), "-r", "3", "-p", str(prompt)]
+    result = json.loads(output(command + ["-n", str(generated), "-o", "json"]))
+    return result[0]["avg_ts"]
 
 
 class CTranslate2:
@@ -50,7 +57,8 @@ class CTranslate2:
 
         self.folder = tempfile.TemporaryDirectory()
         specification(ctranslate2, checkpoint).save(self.folder.name)
-        self.generator = ctranslate2.Generator(self.folder.name, device="cpu", compute_type="int8", intra_threads=threads)
+        self.generator = ctranslate2.Generator(
+            self.folder.name, device="cpu", compute_type="int8", intra_threads=threads)
 
     def rate(self, test):
         """Tokens a second, the best of three as a warm run."""
@@ -60,8 +68,9 @@ class CTranslate2:
         best = None
         for _ in range(3):
             start = time.perf_counter()
-            self.generator.generate_batch([tokens], beam_size=1, sampling_topk=1, min_length=length, max_length=length,
-                                          include_prompt_in_result=False)
+            self.generator.generate_batch(
+                [tokens], beam_size=1, sampling_topk=1, min_length=length, max_length=length,
+                include_prompt_in_result=False)
             seconds = time.perf_counter() - start
             best = seconds if best is None else min(best, seconds)
         return max(prompt, generated) / best
@@ -86,10 +95,12 @@ def specification(ctranslate2, checkpoint):
         if entry["dtype"] != "F32":
             sys.exit(f"error: {path}: expected f32, found {entry['dtype']} in {name}")
         first, end = entry["data_offsets"]
-        weights[name.removeprefix("transformer.")] = data[first:end].view(numpy.float32).reshape(entry["shape"])
+        values = data[first:end].view(numpy.float32)
+        weights[name.removeprefix("transformer.")] = values.reshape(entry["shape"])
 
     spec = transformer_spec.TransformerDecoderModelSpec.from_config(
-        config["n_layer"], config["n_head"], pre_norm=True, activation=common_spec.Activation.GELUTanh)
+        config["n_layer"], config["n_head"], pre_norm=True,
+        activation=common_spec.Activation.GELUTanh)
     decoder = spec.decoder
     decoder.scale_embeddings = False
 
@@ -125,19 +136,20 @@ def measure_machine(threads):
     """What benches/probe.c finds, or None."""
     with tempfile.TemporaryDirectory() as folder:
         program = os.path.join(folder, "probe")
-        command = ["cc", "-O3", "-march=native", "-pthread", "-o", program, os.path.join(HERE, "probe.c")]
+        source = os.path.join(HERE, "probe.c")
+        command = ["cc", "-O3", "-march=native", "-pthread", "-o", program, source]
         if subprocess.run(command, check=False).returncode != 0:
             print("skipped: the roofline (benches/probe.c did not compile)")
             return None
-        output = subprocess.run([program, str(threads)], check=True, capture_output=True, text=True).stdout
-        return json.loads(output)
+        return json.loads(output([program, str(threads)]))
 
 
 def shape(program, model):
-    """Bytes of the weights that a token reads, and its products: all matrices but the position embeddings."""
-    output = subprocess.run([program, "info", "--json", model], check=True, capture_output=True, text=True).stdout
-    tensors = json.loads(output)["tensors"]
-    matrices = [tensor for tensor in tensors if len(tensor["shape"]) == 2 and "position" not in tensor["name"]]
+    """Bytes of the weights that a token reads, and its products: all matrices but the position
+    embeddings."""
+    tensors = json.loads(output([program, "info", "--json", model]))["tensors"]
+    matrices = [tensor for tensor in tensors if len(tensor["shape"]) == 2]
+    matrices = [tensor for tensor in matrices if "position" not in tensor["name"]]
     layers = [tensor for tensor in matrices if tensor["name"].startswith("blk.")]
     products = lambda list: sum(tensor["shape"][0] * tensor["shape"][1] for tensor in list)
     return {
@@ -163,7 +175,8 @@ def roofline(machine, shape, test):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", metavar="MODEL.gguf")
     parser.add_argument("--gpt2", default=os.path.join(HERE, "..", "target", "release", "gpt2"))
     parser.add_argument("--llama-bench")
@@ -172,23 +185,25 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
 
-    programs = {"gpt2-edge": lambda model, test: ours(arguments.gpt2, model, arguments.threads, test)}
+    threads = arguments.threads
+    programs = {"gpt2-edge": lambda model, test: ours(arguments.gpt2, model, threads, test)}
     if arguments.llama_bench:
-        programs["llama.cpp"] = lambda model, test: llama(arguments.llama_bench, model, arguments.threads, test)
+        bench = arguments.llama_bench
+        programs["llama.cpp"] = lambda model, test: llama(bench, model, threads, test)
     else:
         print("skipped: llama.cpp (--llama-bench names its program)")
     if arguments.checkpoint:
         try:
-            other = CTranslate2(arguments.checkpoint, arguments.threads)
+            other = CTranslate2(arguments.checkpoint, threads)
             programs["CTranslate2 int8"] = lambda _, test: other.rate(test)
         except ImportError as error:
             print(f"skipped: CTranslate2 ({error}: pip install ctranslate2 numpy)")
     else:
         print("skipped: CTranslate2 (--checkpoint names its weights)")
 
-    print(f"{arguments.threads} threads, {arguments.rounds} rounds, medians; tokens per second\n")
-    print("| file | test | " + " | ".join(programs) + " | " + " | ".join(f"/ {name}" for name in list(programs)[1:])
-          + " | limit | reached |")
+    print(f"{threads} threads, {arguments.rounds} rounds, medians; tokens per second\n")
+    head = ["file", "test", *programs, *(f"/ {name}" for name in list(programs)[1:])]
+    print("| " + " | ".join([*head, "limit", "reached"]) + " |")
     print("|---|---" + "|---:" * (2 * len(programs) + 1) + "|")
     for model in arguments.models:
         sizes = shape(arguments.gpt2, model)
@@ -198,16 +213,18 @@ def main():
             for _ in range(arguments.rounds):
                 for name, program in programs.items():
                     rates[name].append(program(model, test))
-                machines.append(measure_machine(arguments.threads))
+                machines.append(measure_machine(threads))
             cells = [os.path.basename(model), f"{test} {max(TESTS[test])}"]
             cells += [f"{statistics.median(values):.1f}" for values in rates.values()]
             mine, *others = rates.values()
-            cells += [f"{statistics.median(a / b for a, b in zip(mine, other)):.2f}" for other in others]
+            for other in others:
+                cells.append(f"{statistics.median(a / b for a, b in zip(mine, other)):.2f}")
             limits = [roofline(machine, sizes, test) for machine in machines if machine]
             limits = [limit for limit in limits if limit]
             if limits:
                 limit = statistics.median(rate for rate, _ in limits)
-                cells += [f"{limit:.0f} ({limits[0][1]})", f"{100 * statistics.median(mine) / limit:.0f} %"]
+                share = 100 * statistics.median(mine) / limit
+                cells += [f"{limit:.0f} ({limits[0][1]})", f"{share:.0f} %"]
             else:
                 cells += ["", ""]
             print("| " + " | ".join(cells) + " |", flush=True)

@@ -285,6 +285,26 @@ fn pickles_are_refused_and_never_run() {
     check_folders(pickle_cases());
 }
 
+/// The error that `docs/convert.md` shows.
+#[cfg(feature = "pickle")]
+#[test]
+fn a_program_in_a_pickle_is_refused_as_documented() {
+    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/convert.md");
+    let document = fs::read_to_string(document).expect("a document");
+    let (_, shown) = document
+        .split_once("```console\n$ gpt2-convert somewhere -o out.gguf --type q8_0\n")
+        .expect("a session");
+    let (shown, _) = shown.split_once("\n```").expect("the session ends");
+    let cases = pickle_cases();
+    let case = cases
+        .iter()
+        .find(|case| case.expect.contains("'os.system': "));
+    let folder = folder_of(&case.expect("a pickle that calls os.system").files);
+    let output = run(CONVERT, CONVERT_FOLDER, folder.path()).expect("the conversion ends");
+    let error = String::from_utf8(output.stderr).expect("stderr is UTF-8");
+    assert_eq!(error.lines().last(), Some(shown));
+}
+
 #[cfg(feature = "hdf5")]
 #[test]
 fn broken_hdf5_is_refused() {

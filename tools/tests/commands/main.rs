@@ -7,6 +7,7 @@ mod chat;
 mod checkpoints;
 mod decoding;
 mod devices;
+mod documents;
 mod generate;
 mod generation;
 #[cfg(target_os = "linux")]
