@@ -115,7 +115,7 @@ fn every_session_is_compared() {
             let sessions = blocks(text, &["console"]);
             sessions
                 .into_iter()
-                .map(|block| format!("{name}: {}", Session::of(block).command))
+                .map(move |block| format!("{name}: {}", Session::of(block).command))
         })
         .collect();
     let known = [
