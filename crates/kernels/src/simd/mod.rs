@@ -152,6 +152,22 @@ pub(crate) trait Simd: Token {
         }
     }
 
+    /// Prefetches `from[start..start + count]`, which may lie outside, into the first-level cache.
+    #[inline(always)]
+    fn prefetch<T>(self, from: &[T], start: usize, count: usize) {
+        const LINE: usize = 64;
+        let first = from.as_ptr().wrapping_add(start).cast::<u8>();
+        let bytes = count * size_of::<T>();
+        // Most heads are 64 f16: a loop would take longer than what it does.
+        prefetch_l1(first);
+        if bytes > LINE {
+            prefetch_l1(first.wrapping_add(LINE));
+        }
+        for offset in (2 * LINE..bytes).step_by(LINE) {
+            prefetch_l1(first.wrapping_add(offset));
+        }
+    }
+
     /// Up to a vector of elements, the other lanes 0.
     #[inline(always)]
     fn load_partial(self, from: &[f32]) -> Self::F32 {
@@ -305,22 +321,6 @@ pub(crate) trait AnySimdTask<R>:
 
 #[cfg(not(target_arch = "x86_64"))]
 impl<R, T> AnySimdTask<R> for T where T: Task<Baseline, Output = R> + Task<Widest, Output = R> {}
-
-/// Prefetches `from[start..start + count]`, which may lie outside, into the first-level cache.
-#[inline(always)]
-pub(crate) fn prefetch<T>(from: &[T], start: usize, count: usize) {
-    const LINE: usize = 64;
-    let first = from.as_ptr().wrapping_add(start).cast::<u8>();
-    let bytes = count * size_of::<T>();
-    // Most heads are 64 f16: a loop would take longer than what it does.
-    prefetch_l1(first);
-    if bytes > LINE {
-        prefetch_l1(first.wrapping_add(LINE));
-    }
-    for offset in (2 * LINE..bytes).step_by(LINE) {
-        prefetch_l1(first.wrapping_add(offset));
-    }
-}
 
 /// Prefetches the cache line of `address`, which may be any, into the first-level cache.
 #[inline(always)]

@@ -1,83 +1,83 @@
-//! Scores become weights, and weighted values are added: what rows have come to so far, a block of keys at a time. Knows no
-//! query and no mask.
+//! softmax · V: scores become weights, and values are added by weight, a block of keys at a time, with
+//! the running maximum of an online softmax. Knows no query and no mask.
 
-use super::table::{Head, Number};
-use crate::simd::{self, MAX_INTERLEAVE, Simd, Task};
+use super::kv_tensor::{Element, Head};
+use crate::simd::{MAX_INTERLEAVE, Simd, Task};
 
-/// Keys whose weights are computed together.
+/// Keys of a block, whose weights are computed together.
 pub(super) const KEYS: usize = 64;
 
-/// What rows of neighbouring heads have come to so far.
+/// An online softmax of neighbouring heads so far.
 pub(super) struct State<'a> {
-    /// `[heads]`: greatest scores.
-    pub(super) greatest: &'a mut [f32],
-    /// `[heads]`: sums of weights.
+    /// `[heads]`: running maxima of the scores.
+    pub(super) maxima: &'a mut [f32],
+    /// `[heads]`: sums of the weights.
     pub(super) totals: &'a mut [f32],
-    /// `[heads, padded]`: sums of weighted values, filled up to whole vectors.
-    pub(super) sums: &'a mut [f32],
-    /// See [`State::sums`].
+    /// `[heads, padded]`: sums of weighted values, padded to whole vectors.
+    pub(super) accumulators: &'a mut [f32],
+    /// See [`State::accumulators`].
     pub(super) padded: usize,
 }
 
-/// Cells and their scores in rows of neighbouring heads.
-pub(super) struct Scored<'a> {
+/// A block of cells and their scores in neighbouring heads.
+pub(super) struct Block<'a> {
     /// At most [`KEYS`].
     pub(super) cells: &'a [u32],
-    /// `[heads]`, of one head or [`Simd::INTERLEAVE`]: the cells' scores; −∞ behind them.
+    /// `[heads]`, of one head or [`Simd::INTERLEAVE`]: the cells' scores, and −∞ behind them.
     pub(super) scores: &'a mut [[f32; KEYS]],
-    /// Whether sums are corrected once for all cells, instead of whenever a score exceeds all before it.
-    pub(super) at_once: bool,
-    /// What the rows have come to before.
+    /// Whether sums are rescaled once for the block, instead of whenever a score exceeds all before it.
+    pub(super) rescale_once: bool,
+    /// What came of the blocks before.
     pub(super) state: State<'a>,
 }
 
-/// The work: adding values, weighted by scores. A task of its own, so that nothing else competes for registers. `HALF`: sums are
-/// rounded to half precision after each cell.
-pub(super) struct Weighing<'a, T, const HALF: bool> {
+/// The work: adding a block of values, weighted by scores. A task of its own, so that nothing else
+/// competes for registers. `F16`: accumulators are rounded to half precision after each cell.
+pub(super) struct SoftmaxV<'a, T, const F16: bool> {
     pub(super) values: Values<'a, T>,
-    pub(super) scored: Scored<'a>,
+    pub(super) block: Block<'a>,
 }
 
-impl<S: Simd, T: Number, const HALF: bool> Task<S> for Weighing<'_, T, HALF> {
+impl<S: Simd, T: Element, const F16: bool> Task<S> for SoftmaxV<'_, T, F16> {
     type Output = ();
 
     #[inline(always)]
     fn run(self, simd: S) {
-        if self.scored.at_once {
-            self.together(simd);
+        if self.block.rescale_once {
+            self.by_block(simd);
             return;
         }
-        if S::INTERLEAVE == MAX_INTERLEAVE && self.scored.scores.len() == MAX_INTERLEAVE {
-            self.one_by_one::<S, MAX_INTERLEAVE>(simd);
+        if S::INTERLEAVE == MAX_INTERLEAVE && self.block.scores.len() == MAX_INTERLEAVE {
+            self.by_cell::<S, MAX_INTERLEAVE>(simd);
         } else {
-            self.one_by_one::<S, 1>(simd);
+            self.by_cell::<S, 1>(simd);
         }
     }
 }
 
-impl<T: Number, const HALF: bool> Weighing<'_, T, HALF> {
-    /// As ggml does: one cell after the other.
+impl<T: Element, const F16: bool> SoftmaxV<'_, T, F16> {
+    /// As ggml does it: cell after cell, rescaling whenever a score exceeds the running maximum.
     #[inline(always)]
     #[expect(clippy::needless_range_loop, reason = "one index for several arrays")]
-    fn one_by_one<S: Simd, const N: usize>(self, simd: S) {
+    fn by_cell<S: Simd, const N: usize>(self, simd: S) {
         let values = self.values;
-        let Scored {
+        let Block {
             cells,
             scores,
             state,
             ..
-        } = self.scored;
-        let (Some(weights), Some(greatest), Some(totals)) = (
+        } = self.block;
+        let (Some(weights), Some(maxima), Some(totals)) = (
             scores.first_chunk_mut::<N>(),
-            state.greatest.first_chunk_mut::<N>(),
+            state.maxima.first_chunk_mut::<N>(),
             state.totals.first_chunk_mut::<N>(),
         ) else {
             unreachable!("attention: {N} heads");
         };
         let count = cells.len();
-        // A bit for each score that exceeds all before it: its weight is 1, and what is in its place
-        // becomes the factor for the sums so far.
-        let exceeding = less_the_greatest(weights, count, greatest);
+        // A bit for each score that exceeds all before it: its weight is 1, and in its place stands
+        // the factor that rescales the sums so far.
+        let exceeding = subtract_running_maxima(weights, count, maxima);
         for weights in &mut *weights {
             simd.exp_libm(&mut weights[..count]);
         }
@@ -90,8 +90,9 @@ impl<T: Number, const HALF: bool> Weighing<'_, T, HALF> {
             if any >> start & 1 == 1 {
                 for row in 0..N {
                     if exceeding[row] >> start & 1 == 1 {
-                        let sums = &mut state.sums[row * state.padded..][..state.padded];
-                        scale::<S, HALF>(simd, sums, weights[row][start]);
+                        let first = row * state.padded;
+                        let accumulators = &mut state.accumulators[first..][..state.padded];
+                        rescale::<S, F16>(simd, accumulators, weights[row][start]);
                         weights[row][start] = 1.0;
                     }
                 }
@@ -101,16 +102,17 @@ impl<T: Number, const HALF: bool> Weighing<'_, T, HALF> {
             }
             let cells = &cells[start..end];
             if N > 1 && values.head.width == 4 * S::LANES {
-                let (sums, padded) = (&mut *state.sums, state.padded);
-                values.add::<S, HALF, N, 4>(simd, cells, sums, padded, weights, start);
+                let (accumulators, padded) = (&mut *state.accumulators, state.padded);
+                values.add::<S, F16, N, 4>(simd, cells, accumulators, padded, weights, start);
             } else {
                 for row in 0..N {
-                    simd.vectorize(Adding::<_, HALF> {
+                    let first = row * state.padded;
+                    simd.vectorize(AddValues::<_, F16> {
                         values: values.of_head(row),
                         cells,
                         weights: &weights[row],
                         start,
-                        sums: &mut state.sums[row * state.padded..][..state.padded],
+                        accumulators: &mut state.accumulators[first..][..state.padded],
                     });
                 }
             }
@@ -118,71 +120,74 @@ impl<T: Number, const HALF: bool> Weighing<'_, T, HALF> {
         }
     }
 
-    /// Corrects once for the greatest score.
+    /// Rescales once, for the maximum of the block.
     #[inline(always)]
-    fn together<S: Simd>(self, simd: S) {
+    fn by_block<S: Simd>(self, simd: S) {
         let values = self.values;
-        let Scored {
+        let Block {
             cells,
             scores,
             state,
             ..
-        } = self.scored;
+        } = self.block;
         let State {
-            greatest,
+            maxima,
             totals,
-            sums,
+            accumulators,
             padded,
         } = state;
-        let rows = greatest
+        let rows = maxima
             .iter_mut()
             .zip(totals)
-            .zip(sums.chunks_exact_mut(padded));
-        for (row, (weights, ((greatest, total), sums))) in scores.iter_mut().zip(rows).enumerate() {
-            let highest = weights.iter().fold(*greatest, |a, &b| a.max(b));
-            if highest == f32::NEG_INFINITY {
+            .zip(accumulators.chunks_exact_mut(padded));
+        for (row, (weights, ((max, total), accumulators))) in
+            scores.iter_mut().zip(rows).enumerate()
+        {
+            let new_max = weights.iter().fold(*max, |a, &b| a.max(b));
+            if new_max == f32::NEG_INFINITY {
                 continue;
             }
-            let mut correction = [*greatest - highest];
+            let mut correction = [*max - new_max];
             simd.exp_libm(&mut correction);
             let [correction] = correction;
-            *greatest = highest;
-            let negative = simd.splat(-highest);
+            *max = new_max;
+            let negative_max = simd.splat(-new_max);
             let mut sum = simd.splat(0.0);
             for vector in weights.chunks_exact_mut(S::LANES) {
-                let exponentials = simd.exp(simd.add(simd.load(vector), negative));
+                let exponentials = simd.exp(simd.add(simd.load(vector), negative_max));
                 simd.store(exponentials, vector);
                 sum = simd.add(sum, exponentials);
             }
             *total = simd.fma_scalar(*total, correction, simd.reduce_add(sum));
             if correction != 1.0 {
-                scale::<S, false>(simd, sums, correction);
+                rescale::<S, false>(simd, accumulators, correction);
             }
-            simd.vectorize(Adding::<_, false> {
+            simd.vectorize(AddValues::<_, false> {
                 values: values.of_head(row),
                 cells,
                 weights,
                 start: 0,
-                sums,
+                accumulators,
             });
         }
     }
 }
 
-/// The work: adding weighted values of one head. A task of its own, since its code is large. `HALF` as in [`Weighing`].
-struct Adding<'a, T, const HALF: bool> {
+/// The work: adding weighted values of one head. A task of its own, since its code is large. `F16` as in
+/// [`SoftmaxV`].
+struct AddValues<'a, T, const F16: bool> {
     values: Values<'a, T>,
     cells: &'a [u32],
     weights: &'a [f32; KEYS],
     /// Where the first cell's weight is.
     start: usize,
-    sums: &'a mut [f32],
+    accumulators: &'a mut [f32],
 }
 
-impl<S: Simd, T: Number, const HALF: bool> Task<S> for Adding<'_, T, HALF> {
+impl<S: Simd, T: Element, const F16: bool> Task<S> for AddValues<'_, T, F16> {
     type Output = ();
 
-    /// As many columns at a time as sums fit into registers.
+    /// As many columns at a time as accumulators fit into registers.
     #[inline(always)]
     fn run(self, simd: S) {
         let Self {
@@ -190,15 +195,15 @@ impl<S: Simd, T: Number, const HALF: bool> Task<S> for Adding<'_, T, HALF> {
             cells,
             weights,
             start,
-            sums,
+            accumulators,
         } = self;
         let weights = std::array::from_ref(weights);
         let mut column = 0;
         macro_rules! add {
             ($vectors:literal, $width:expr) => {{
                 let part = values.part(column, $width);
-                let sums = &mut sums[column..];
-                part.add::<S, HALF, 1, $vectors>(simd, cells, sums, 0, weights, start);
+                let accumulators = &mut accumulators[column..];
+                part.add::<S, F16, 1, $vectors>(simd, cells, accumulators, 0, weights, start);
                 column += $width;
             }};
         }
@@ -214,39 +219,39 @@ impl<S: Simd, T: Number, const HALF: bool> Task<S> for Adding<'_, T, HALF> {
     }
 }
 
-/// Makes scores differences from the greatest so far, never positive, and gives a bit for each that is greater than all before
-/// it: there, the greatest before it is less by what is in its place.
+/// Subtracts the running maximum from each score, or a score that exceeds it from the maximum before:
+/// never positive. Gives a bit for each score that exceeds all before it.
 #[inline(always)]
 #[expect(
     clippy::needless_range_loop,
     reason = "one index for several arrays, the row within"
 )]
-fn less_the_greatest<const N: usize>(
+fn subtract_running_maxima<const N: usize>(
     scores: &mut [[f32; KEYS]; N],
     count: usize,
-    greatest: &mut [f32; N],
+    maxima: &mut [f32; N],
 ) -> [u64; N] {
     let mut exceeding = [0; N];
-    let mut highest = *greatest;
+    let mut running = *maxima;
     for index in 0..count {
         for row in 0..N {
             let score = scores[row][index];
-            let exceeds = score > highest[row];
+            let exceeds = score > running[row];
             exceeding[row] |= u64::from(exceeds) << index;
             scores[row][index] = if exceeds {
-                highest[row] - score
+                running[row] - score
             } else {
-                score - highest[row]
+                score - running[row]
             };
-            highest[row] = if exceeds { score } else { highest[row] };
+            running[row] = if exceeds { score } else { running[row] };
         }
     }
-    *greatest = highest;
+    *maxima = running;
     exceeding
 }
 
-/// Adds weights to their totals, in order; at an exceeding score, the total is multiplied by what is in the weight's place and
-/// the weight is 1.
+/// Adds weights to their totals, in order; at an exceeding score, the total is multiplied by what is in
+/// the weight's place, and the weight is 1.
 #[inline(always)]
 #[expect(
     clippy::needless_range_loop,
@@ -275,11 +280,11 @@ fn add_weights<S: Simd, const N: usize>(
 
 /// Multiplies whole vectors.
 #[inline(always)]
-fn scale<S: Simd, const HALF: bool>(simd: S, sums: &mut [f32], factor: f32) {
+fn rescale<S: Simd, const F16: bool>(simd: S, accumulators: &mut [f32], factor: f32) {
     let factor = simd.splat(factor);
-    for vector in sums.chunks_exact_mut(S::LANES) {
+    for vector in accumulators.chunks_exact_mut(S::LANES) {
         let mut scaled = simd.mul(simd.load(vector), factor);
-        if HALF {
+        if F16 {
             scaled = simd.round_to_f16(scaled);
         }
         simd.store(scaled, vector);
@@ -289,36 +294,37 @@ fn scale<S: Simd, const HALF: bool>(simd: S, sums: &mut [f32], factor: f32) {
 /// Columns of values of neighbouring heads.
 #[derive(Clone, Copy)]
 pub(super) struct Values<'a, T> {
-    numbers: &'a [T],
+    elements: &'a [T],
     /// The columns of the first head.
     head: Head,
     /// Elements from a head's columns to the next head's.
-    apart: usize,
+    head_stride: usize,
     /// See [`Values::new`].
-    until: usize,
+    prefetch_until: usize,
 }
 
-impl<'a, T: Number> Values<'a, T> {
-    /// Those of `head` and of its neighbours. Of cells below `until`, the values a block further on are asked for meanwhile.
+impl<'a, T: Element> Values<'a, T> {
+    /// Those of `head` and of its neighbours. For cells below `prefetch_until`, the values of the next
+    /// block are prefetched meanwhile.
     #[inline(always)]
-    pub(super) fn new(numbers: &'a [T], head: Head, until: usize) -> Self {
+    pub(super) fn new(elements: &'a [T], head: Head, prefetch_until: usize) -> Self {
         Self {
-            numbers,
+            elements,
             head,
-            apart: head.width,
-            until,
+            head_stride: head.width,
+            prefetch_until,
         }
     }
 
     /// Those of a later head.
     #[inline(always)]
     fn of_head(self, row: usize) -> Self {
-        let first = self.head.first + row * self.apart;
+        let first = self.head.first + row * self.head_stride;
         let head = Head { first, ..self.head };
         Self { head, ..self }
     }
 
-    /// So many of them.
+    /// `width` columns from `column` on.
     #[inline(always)]
     fn part(self, column: usize, width: usize) -> Self {
         let head = Head {
@@ -329,31 +335,33 @@ impl<'a, T: Number> Values<'a, T> {
         Self { head, ..self }
     }
 
-    /// Adds weighted values of `N` heads in `VECTORS` vectors of columns, of which a single one may be short.
+    /// Adds weighted values of `N` heads in `VECTORS` vectors of columns, of which a single one may be
+    /// partial.
     #[inline(always)]
-    fn add<S: Simd, const HALF: bool, const N: usize, const VECTORS: usize>(
+    fn add<S: Simd, const F16: bool, const N: usize, const VECTORS: usize>(
         self,
         simd: S,
         cells: &[u32],
-        sums: &mut [f32],
+        accumulators: &mut [f32],
         padded: usize,
         weights: &[[f32; KEYS]; N],
         start: usize,
     ) {
-        let mut held = [[simd.splat(0.0); VECTORS]; N];
+        let mut registers = [[simd.splat(0.0); VECTORS]; N];
         for row in 0..N {
             for vector in 0..VECTORS {
-                held[row][vector] = simd.load(&sums[row * padded + vector * S::LANES..]);
+                let from = &accumulators[row * padded + vector * S::LANES..];
+                registers[row][vector] = simd.load(from);
             }
         }
         for (index, &cell) in cells.iter().enumerate() {
             let cell = cell as usize;
-            if cell < self.until {
-                let place = (cell + KEYS) * self.head.row + self.head.first;
-                simd::prefetch(self.numbers, place, N * VECTORS * S::LANES);
+            if cell < self.prefetch_until {
+                let next = (cell + KEYS) * self.head.stride + self.head.first;
+                simd.prefetch(self.elements, next, N * VECTORS * S::LANES);
             }
             for row in 0..N {
-                let values = self.of_head(row).head.of(self.numbers, cell);
+                let values = self.of_head(row).head.of(self.elements, cell);
                 let weight = simd.splat(weights[row][start + index]);
                 for vector in 0..VECTORS {
                     let value = if VECTORS == 1 {
@@ -361,18 +369,18 @@ impl<'a, T: Number> Values<'a, T> {
                     } else {
                         T::load(simd, &values[vector * S::LANES..])
                     };
-                    let mut sum = simd.fma(value, weight, held[row][vector]);
-                    if HALF {
+                    let mut sum = simd.fma(value, weight, registers[row][vector]);
+                    if F16 {
                         sum = simd.round_to_f16(sum);
                     }
-                    held[row][vector] = sum;
+                    registers[row][vector] = sum;
                 }
             }
         }
         for row in 0..N {
             for vector in 0..VECTORS {
-                let to = &mut sums[row * padded + vector * S::LANES..];
-                simd.store(held[row][vector], to);
+                let to = &mut accumulators[row * padded + vector * S::LANES..];
+                simd.store(registers[row][vector], to);
             }
         }
     }
