@@ -120,9 +120,7 @@ impl<S: Simd> Task<S> for DecodeRows<'_> {
             *end = last.map_or(0, |last| last + 1);
         }
         let last_end = ends.into_iter().fold(0, usize::max);
-        for cell in 0..last_end.min(KEYS) {
-            keys.prefetch(self.attention.head(self.heads.start), cell);
-        }
+        keys.prefetch(self.attention.head(self.heads.start), 0..last_end.min(KEYS));
         let ggml_splits = matches!(
             (keys, values),
             (KvTensor::F32(_), KvTensor::F32(_)) | (KvTensor::F16(_), KvTensor::F16(_))

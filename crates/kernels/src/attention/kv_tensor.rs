@@ -1,5 +1,7 @@
 //! The tensors of a KV cache, and the columns of each that belong to a head.
 
+use std::ops::Range;
+
 use half::f16;
 
 use crate::simd::{
@@ -32,10 +34,9 @@ impl KvTensor<'_> {
         length >= needed && (!blocks || head_width.is_multiple_of(BLOCK))
     }
 
-    /// Prefetches a head's elements of `cell`, of any type of tensor. A call, which the prefetching of
-    /// whole blocks of cells can afford.
+    /// Prefetches a head's elements of `cells`.
     #[inline(never)]
-    pub(super) fn prefetch(self, head: Head, cell: usize) {
+    pub(super) fn prefetch(self, head: Head, cells: Range<usize>) {
         const LINE: usize = 64;
         let in_bytes = |bytes: usize| Head {
             stride: head.stride * bytes,
@@ -48,9 +49,11 @@ impl KvTensor<'_> {
             Self::Q8_0(data) => (data.as_ptr(), head.in_blocks(Q8_0_BYTES)),
             Self::Q4_0(data) => (data.as_ptr(), head.in_blocks(Q4_0_BYTES)),
         };
-        let first = data.wrapping_add(cell * head.stride + head.first);
-        for offset in (0..head.width).step_by(LINE) {
-            prefetch_l1(first.wrapping_add(offset));
+        for cell in cells {
+            let first = data.wrapping_add(cell * head.stride + head.first);
+            for offset in (0..head.width).step_by(LINE) {
+                prefetch_l1(first.wrapping_add(offset));
+            }
         }
     }
 }

@@ -120,10 +120,9 @@ impl<S: Simd> Task<S> for PrefillTile<'_> {
             simd.prefetch(attention.query(self.first + row, self.head), 0, width);
         }
         let prefetch = |start: usize| {
-            for cell in start..cells.min(start + KEYS) {
-                attention.keys.prefetch(head, cell);
-                attention.values.prefetch(head, cell);
-            }
+            let cells = start..cells.min(start + KEYS);
+            attention.keys.prefetch(head, cells.clone());
+            attention.values.prefetch(head, cells);
         };
         prefetch(0);
         let masks = self
