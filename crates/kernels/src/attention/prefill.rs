@@ -238,7 +238,7 @@ macro_rules! by_rows {
         by_rows!(@ <$simd>::MICROKERNEL_ROWS == 8, 8, rows, $row, $count, $call);
         by_rows!(@ <$simd>::MICROKERNEL_ROWS == 6, 6, rows, $row, $count, $call);
         by_rows!(@ true, 4, rows, $row, $count, $call);
-        by_rows!(@ true, 2, rows, $row, $count, $call);
+        by_rows!(@ !<$simd>::COMPACT, 2, rows, $row, $count, $call);
         by_rows!(@ true, 1, rows, $row, $count, $call);
     }};
     (@ $condition:expr, $size:literal, $rows:ident, $row:ident, $count:ident, $call:expr) => {

@@ -43,7 +43,7 @@ impl<S: Simd, T: Dot> Task<S> for DotKeys<'_, T> {
 
     #[inline(always)]
     fn run(self, simd: S) {
-        if self.head.width == GPT2_HEAD_WIDTH {
+        if !S::COMPACT && self.head.width == GPT2_HEAD_WIDTH {
             self.compute::<S, GPT2_HEAD_WIDTH>(simd);
         } else {
             self.compute::<S, 0>(simd);
@@ -67,7 +67,7 @@ impl<T: Dot> DotKeys<'_, T> {
         let width = if WIDTH == 0 { head.width } else { WIDTH };
         let head = Head { width, ..head };
         let query = &query[..width];
-        let whole = width.is_multiple_of(ACCUMULATORS * S::LANES);
+        let whole = !S::COMPACT && width.is_multiple_of(ACCUMULATORS * S::LANES);
         let in_fours = if whole { cells.len() / 4 * 4 } else { 0 };
         let (fours, rest) = cells.split_at(in_fours);
         let (to_fours, to_rest) = to.split_at_mut(in_fours);

@@ -75,14 +75,12 @@ impl<T: Element, const F16: bool> SoftmaxV<'_, T, F16> {
             unreachable!("attention: {N} heads");
         };
         let count = cells.len();
-        // A bit for each score that exceeds all before it: its weight is 1, and in its place stands
-        // the factor that rescales the sums so far.
-        let exceeding = subtract_running_maxima(weights, count, maxima);
-        for weights in &mut *weights {
-            simd.exp_libm(&mut weights[..count]);
-        }
-        add_weights(simd, weights, count, &exceeding, totals);
-
+        let exceeding = simd.vectorize(Weights {
+            scores: &mut *weights,
+            count,
+            maxima,
+            totals,
+        });
         let any = exceeding.iter().fold(0, |any, bits| any | bits);
         let mut start = 0;
         while start < count {
@@ -147,18 +145,12 @@ impl<T: Element, const F16: bool> SoftmaxV<'_, T, F16> {
             if new_max == f32::NEG_INFINITY {
                 continue;
             }
-            let mut correction = [*max - new_max];
-            simd.exp_libm(&mut correction);
-            let [correction] = correction;
-            *max = new_max;
-            let negative_max = simd.splat(-new_max);
-            let mut sum = simd.splat(0.0);
-            for vector in weights.chunks_exact_mut(S::LANES) {
-                let exponentials = simd.exp(simd.add(simd.load(vector), negative_max));
-                simd.store(exponentials, vector);
-                sum = simd.add(sum, exponentials);
-            }
-            *total = simd.fma_scalar(*total, correction, simd.reduce_add(sum));
+            let correction = simd.vectorize(BlockWeights {
+                scores: &mut *weights,
+                max,
+                new_max,
+                total,
+            });
             if correction != 1.0 {
                 rescale::<S, false>(simd, accumulators, correction);
             }
@@ -207,7 +199,7 @@ impl<S: Simd, T: Element, const F16: bool> Task<S> for AddValues<'_, T, F16> {
                 column += $width;
             }};
         }
-        while column + 8 * S::LANES <= values.head.width {
+        while !S::COMPACT && column + 8 * S::LANES <= values.head.width {
             add!(8, 8 * S::LANES);
         }
         while column + 4 * S::LANES <= values.head.width {
@@ -216,6 +208,63 @@ impl<S: Simd, T: Element, const F16: bool> Task<S> for AddValues<'_, T, F16> {
         while column < values.head.width {
             add!(1, S::LANES.min(values.head.width - column));
         }
+    }
+}
+
+/// The work: making weights of scores in `N` rows, cell by cell. A task of its own, since it is the same
+/// for values of every type.
+struct Weights<'a, const N: usize> {
+    scores: &'a mut [[f32; KEYS]; N],
+    /// How many cells there are.
+    count: usize,
+    maxima: &'a mut [f32; N],
+    totals: &'a mut [f32; N],
+}
+
+impl<S: Simd, const N: usize> Task<S> for Weights<'_, N> {
+    /// A bit for each score that exceeds all before it: its weight is 1, and in its place stands the
+    /// factor that rescales the sums so far.
+    type Output = [u64; N];
+
+    #[inline(always)]
+    fn run(self, simd: S) -> [u64; N] {
+        let exceeding = subtract_running_maxima(self.scores, self.count, self.maxima);
+        for scores in &mut *self.scores {
+            simd.exp_libm(&mut scores[..self.count]);
+        }
+        add_weights(simd, self.scores, self.count, &exceeding, self.totals);
+        exceeding
+    }
+}
+
+/// The work: making weights of a block's scores, of which the maximum so far is known. A task of its own
+/// like [`Weights`].
+struct BlockWeights<'a> {
+    scores: &'a mut [f32; KEYS],
+    max: &'a mut f32,
+    new_max: f32,
+    total: &'a mut f32,
+}
+
+impl<S: Simd> Task<S> for BlockWeights<'_> {
+    /// The factor that rescales the sums so far.
+    type Output = f32;
+
+    #[inline(always)]
+    fn run(self, simd: S) -> f32 {
+        let mut correction = [*self.max - self.new_max];
+        simd.exp_libm(&mut correction);
+        let [correction] = correction;
+        *self.max = self.new_max;
+        let negative_max = simd.splat(-self.new_max);
+        let mut sum = simd.splat(0.0);
+        for vector in self.scores.chunks_exact_mut(S::LANES) {
+            let exponentials = simd.exp(simd.add(simd.load(vector), negative_max));
+            simd.store(exponentials, vector);
+            sum = simd.add(sum, exponentials);
+        }
+        *self.total = simd.fma_scalar(*self.total, correction, simd.reduce_add(sum));
+        correction
     }
 }
 

@@ -54,6 +54,13 @@ pub(crate) trait Token: Copy {
     /// The token, if the processor has the instructions and they are allowed.
     fn detect() -> Option<Self>;
 
+    /// The token, for functions that are found by a pointer, which carries none.
+    ///
+    /// # Safety
+    /// [`Token::detect`] has given one in this process.
+    #[allow(dead_code, reason = "matrix products do not use tokens yet")]
+    unsafe fn assume() -> Self;
+
     /// Runs `task`, compiled for the instructions: a call of a function of its own.
     fn vectorize<T: Task<Self>>(self, task: T) -> T::Output;
 }
@@ -80,6 +87,9 @@ pub(crate) trait Simd: Token {
     /// Chains of dependent operations that are computed side by side, 1 or [`MAX_INTERLEAVE`]:
     /// code for more than one is large.
     const INTERLEAVE: usize;
+
+    /// Whether little code matters more than speed: loops are not compiled for several widths.
+    const COMPACT: bool = false;
 
     /// `value` in every lane.
     fn splat(self, value: f32) -> Self::F32;

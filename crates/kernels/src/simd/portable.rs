@@ -70,6 +70,11 @@ impl<const W: usize, const FUSED: bool> Token for Portable<W, FUSED> {
         Some(Self)
     }
 
+    #[inline(always)]
+    unsafe fn assume() -> Self {
+        Self
+    }
+
     #[inline(never)]
     fn vectorize<T: Task<Self>>(self, task: T) -> T::Output {
         task.run(self)
@@ -81,6 +86,7 @@ impl<const W: usize, const FUSED: bool> Simd for Portable<W, FUSED> {
     const LANES: usize = W;
     const MICROKERNEL_ROWS: usize = 4;
     const INTERLEAVE: usize = 1;
+    const COMPACT: bool = true;
 
     /// Nothing.
     #[inline(always)]
