@@ -8,7 +8,7 @@ use super::device::Device;
 use super::graph::{Allocator, Graph};
 use super::quantize::{dequantize_rows, quantize_rows};
 use crate::gguf::TensorType;
-use gpt2_kernels::attention::{Attention, InstructionSet, Queries, Table, attend_with};
+use gpt2_kernels::attention::{Attention, InstructionSet, KvTensor, Queries, attend_with};
 use gpt2_kernels::pool::Pool;
 
 /// Types of a cache.
@@ -70,12 +70,12 @@ impl Stored {
         }
     }
 
-    fn table(&self) -> Table<'_> {
+    fn table(&self) -> KvTensor<'_> {
         match self.tensor_type {
-            TensorType::F32 => Table::F32(&self.values),
-            TensorType::F16 => Table::F16(&self.f16),
-            TensorType::Q8_0 => Table::Q8_0(&self.bytes),
-            _ => Table::Q4_0(&self.bytes),
+            TensorType::F32 => KvTensor::F32(&self.values),
+            TensorType::F16 => KvTensor::F16(&self.f16),
+            TensorType::Q8_0 => KvTensor::Q8_0(&self.bytes),
+            _ => KvTensor::Q4_0(&self.bytes),
         }
     }
 }

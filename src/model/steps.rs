@@ -9,7 +9,7 @@ use crate::ggml::custom::{Elements, MAX_INPUTS, RowKernel, Rows, StepKernel};
 use crate::gguf::TensorType;
 use crate::quant::dequantize_rows;
 use gpt2_kernels::activation::Elementwise;
-use gpt2_kernels::attention::{Attention, Queries, Table, attend};
+use gpt2_kernels::attention::{Attention, KvTensor, Queries, attend};
 use gpt2_kernels::linear::{self, ElementwiseFn, Epilogue};
 use gpt2_kernels::pool::Pool;
 use gpt2_kernels::rows;
@@ -146,14 +146,14 @@ impl StepKernel for Embedding {
 const EMBEDDED_TOGETHER: usize = 16;
 
 /// A table of the cache as the kernels read it.
-fn table(elements: Elements<'_>) -> Table<'_> {
+fn table(elements: Elements<'_>) -> KvTensor<'_> {
     match elements {
-        Elements::F32(numbers) => Table::F32(numbers),
-        Elements::F16(numbers) => Table::F16(numbers),
-        Elements::Blocks(TensorType::Q4_0, bytes) => Table::Q4_0(bytes),
-        Elements::Blocks(_, bytes) => Table::Q8_0(bytes),
+        Elements::F32(numbers) => KvTensor::F32(numbers),
+        Elements::F16(numbers) => KvTensor::F16(numbers),
+        Elements::Blocks(TensorType::Q4_0, bytes) => KvTensor::Q4_0(bytes),
+        Elements::Blocks(_, bytes) => KvTensor::Q8_0(bytes),
         // The cache has no other type.
-        Elements::I32(_) => Table::Q8_0(&[]),
+        Elements::I32(_) => KvTensor::Q8_0(&[]),
     }
 }
 

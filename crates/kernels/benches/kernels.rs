@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use gpt2_kernels::attention::{Attention, Queries, Table, attend};
+use gpt2_kernels::attention::{Attention, KvTensor, Queries, attend};
 use gpt2_kernels::linear::{Arena, Epilogue, Format, Matrix, multiply};
 use gpt2_kernels::pool::Pool;
 use gpt2_kernels::rows::{LayerNorm, layer_norm};
@@ -130,8 +130,8 @@ fn attention(criterion: &mut Criterion) {
                 data: &queries,
                 stride: width,
             },
-            keys: Table::F16(&table),
-            values: Table::F16(&table),
+            keys: KvTensor::F16(&table),
+            values: KvTensor::F16(&table),
             mask: &mask,
             tokens,
             cells,

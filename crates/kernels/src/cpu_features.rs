@@ -1,22 +1,26 @@
-//! What the processor can do, and what of it may be used: the one place that our own code asks.
+//! What the processor can do, and what of it this project's own code may use: the one place that
+//! detects features.
 //!
-//! `GPT2_CPU` forces one of the CPU codes of a `dispatch` build, to compare or to find a fault; our kernels then keep
-//! to the instructions that it was compiled for. Knows no kernel and nothing of ggml.
+//! `GPT2_CPU` forces one of the CPU codes of a `dispatch` build, to compare or to find a fault; the
+//! kernels then keep to the instructions that it was compiled for ([`restrict_to`]).
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Bits of the features, in the order of [`FEATURES`], that must not be used.
-static FORBIDDEN: AtomicU32 = AtomicU32::new(0);
+/// Bits of the features that may be used, in the order of [`FEATURES`], and [`KNOWN`]; 0 before the first
+/// look.
+static ALLOWED: AtomicU32 = AtomicU32::new(0);
 
-/// Defines the list of features that are known and how they are asked for.
+/// Set in [`ALLOWED`] when it is filled in.
+const KNOWN: u32 = 1 << 31;
+
+/// Defines the list of known features and how they are detected.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! features {
     ($detected:ident: $($feature:tt)*) => {
-        /// The features that can be asked for, in the names of Rust's feature detection.
+        /// The known features, in the names of Rust's feature detection.
         const FEATURES: &[&str] = &[$($feature),*];
 
         /// Whether this processor, and the system on it, has `feature`.
-        #[inline]
         pub fn is_detected(feature: &str) -> bool {
             match feature {
                 $($feature => std::arch::$detected!($feature),)*
@@ -35,51 +39,123 @@ features! { is_x86_feature_detected:
 #[cfg(target_arch = "aarch64")]
 features! { is_aarch64_feature_detected: "crc" "lse" "rdm" "dotprod" "fp16" "i8mm" "bf16" "sve" }
 
-/// Nothing is detected on other processors, and nothing is asked for.
+/// Nothing is detected on other processors.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 const FEATURES: &[&str] = &[];
 
-/// Nothing is detected on other processors, and nothing is asked for.
+/// Nothing is detected on other processors.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub fn is_detected(_: &str) -> bool {
     false
 }
 
-/// Whether our own code may use `feature`: the processor has it, and no choice of the user's rules it out.
-#[inline]
+const _: () = assert!(FEATURES.len() < 31);
+
+/// From now on the kernels use none but `features`, and what every processor of the target has.
+pub fn restrict_to(features: &[&str]) {
+    let allowed = |feature: &str| features.contains(&feature) && is_detected(feature);
+    ALLOWED.store(KNOWN | bits(allowed), Ordering::Relaxed);
+}
+
+/// Features that are asked for together, by name: an unknown one does not compile.
 #[cfg_attr(
     not(any(target_arch = "x86_64", target_arch = "aarch64")),
     allow(dead_code, reason = "there are no kernels to choose from")
 )]
-pub fn is_allowed(feature: &str) -> bool {
-    let forbidden = FORBIDDEN.load(Ordering::Relaxed);
-    is_detected(feature) && (forbidden == 0 || forbidden & bit(feature) == 0)
+pub(crate) struct Features(u32);
+
+#[cfg_attr(
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
+    allow(dead_code, reason = "there are no kernels to choose from")
+)]
+impl Features {
+    /// Those of these names. For constants.
+    pub(crate) const fn new(names: &[&str]) -> Self {
+        let mut bits = 0;
+        let mut index = 0;
+        while index < names.len() {
+            bits |= 1 << position(names[index]);
+            index += 1;
+        }
+        Self(bits)
+    }
+
+    /// Whether all may be used: the processor has them, and [`restrict_to`] does not rule them out.
+    #[inline]
+    pub(crate) fn are_allowed(&self) -> bool {
+        let mut allowed = ALLOWED.load(Ordering::Relaxed);
+        if allowed == 0 {
+            allowed = detect_all();
+        }
+        allowed & self.0 == self.0
+    }
 }
 
-/// From now on [`is_allowed`] allows nothing but `features`, and what every processor of this kind has.
-pub fn restrict_to(features: &[&str]) {
-    let others = FEATURES.iter().filter(|name| !features.contains(name));
-    let forbidden = others.fold(0, |bits, name| bits | bit(name));
-    FORBIDDEN.store(forbidden, Ordering::Relaxed);
+/// Fills in [`ALLOWED`] with everything that is detected, unless it is filled in by now.
+#[cold]
+fn detect_all() -> u32 {
+    let all = KNOWN | bits(is_detected);
+    match ALLOWED.compare_exchange(0, all, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => all,
+        Err(current) => current,
+    }
 }
 
-/// The bit of `feature` in [`FORBIDDEN`]; none for what is not known.
-fn bit(feature: &str) -> u32 {
-    let position = FEATURES.iter().position(|known| *known == feature);
-    position.map_or(0, |position| 1 << position)
+/// A bit for each feature that is `included`.
+fn bits(included: impl Fn(&str) -> bool) -> u32 {
+    let names = FEATURES.iter().enumerate();
+    names.fold(0, |bits, (index, name)| {
+        bits | u32::from(included(name)) << index
+    })
 }
 
-#[cfg(test)]
+/// The place of a feature in [`FEATURES`].
+const fn position(name: &str) -> usize {
+    let mut index = 0;
+    while index < FEATURES.len() {
+        if equal(name.as_bytes(), FEATURES[index].as_bytes()) {
+            return index;
+        }
+        index += 1;
+    }
+    panic!("an unknown feature");
+}
+
+const fn equal(a: &[u8], b: &[u8]) -> bool {
+    let mut index = 0;
+    while index < a.len() && index < b.len() && a[index] == b[index] {
+        index += 1;
+    }
+    index == a.len() && index == b.len()
+}
+
+#[cfg(all(test, any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod tests {
     use super::*;
 
     #[test]
     fn every_feature_has_a_bit_of_its_own() {
         let mut seen = 0;
-        for bit in FEATURES.iter().map(|name| bit(name)) {
-            assert!(bit != 0 && seen & bit == 0);
+        for name in FEATURES {
+            let Features(bit) = Features::new(&[name]);
+            assert!(bit.is_power_of_two() && seen & bit == 0, "{name}");
             seen |= bit;
+            assert_eq!(bits(|other| other == *name), bit, "{name}");
         }
-        assert_eq!(bit("an unknown one"), 0);
+        assert_eq!(Features::new(FEATURES).0, seen);
+    }
+
+    #[test]
+    #[should_panic(expected = "an unknown feature")]
+    fn unknown_features_have_none() {
+        Features::new(&["avx3"]);
+    }
+
+    #[test]
+    fn what_is_detected_is_allowed() {
+        for name in FEATURES {
+            let allowed = Features::new(&[name]).are_allowed();
+            assert_eq!(allowed, is_detected(name), "{name}");
+        }
     }
 }

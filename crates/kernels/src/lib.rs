@@ -47,7 +47,7 @@ macro_rules! wide {
                 fn avx2($($argument: $type),*) $(-> $result)? {
                     $body($($argument),*)
                 }
-                if crate::cpu_features::is_allowed("avx2") {
+                if <crate::simd::Avx2 as crate::simd::Token>::detect().is_some() {
                     // SAFETY: the processor has AVX2, as just asked.
                     return unsafe { avx2($($argument),*) };
                 }

@@ -1,7 +1,7 @@
 //! Work on whole rows: layer normalization, and what is added to the results of a matrix product.
 
 #[cfg(target_arch = "x86_64")]
-use crate::cpu_features::is_allowed;
+use crate::cpu_features::Features;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512, Token};
 use crate::simd::{Task, autovectorize};
@@ -34,7 +34,8 @@ pub fn layer_norm(norm: &LayerNorm<'_>, output: &mut [f32]) {
 fn square_group() -> usize {
     #[cfg(target_arch = "x86_64")]
     {
-        if Avx512::detect().is_some() && is_allowed("avx512dq") {
+        const AVX512DQ: Features = Features::new(&["avx512dq"]);
+        if Avx512::detect().is_some() && AVX512DQ.are_allowed() {
             return 16;
         }
         if Avx2::detect().is_some() {

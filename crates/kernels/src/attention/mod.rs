@@ -1,17 +1,17 @@
-//! Attention over the cache.
+//! Attention over the KV cache.
 //!
-//! Up to 63 tokens each row is computed by itself (`rows`), more in tiles (`tiles`), at the same number as
-//! ggml, and on x86-64 with the same roundings as ggml compiled for the same instructions. Results
-//! depend neither on the number of threads nor on which thread does what.
+//! Up to 63 tokens each row is computed by itself ([`decode`]), more in tiles ([`prefill`]): from the
+//! same number on as in ggml, and on x86-64 bit-identical to ggml compiled for the same instruction set.
+//! Results depend neither on the number of threads nor on which thread computes what.
 
+mod decode;
+mod kv_tensor;
 mod output;
-mod products;
-mod rows;
+mod prefill;
+mod scores;
 mod scratch;
-mod table;
-mod tiles;
-mod turn;
-mod weighing;
+mod softmax;
+mod transpose;
 
 #[cfg(test)]
 mod tests;
@@ -21,17 +21,17 @@ use half::f16;
 use super::pool::Pool;
 pub use crate::simd::InstructionSet;
 use crate::simd::{Simd, Task};
+use kv_tensor::Head;
+pub use kv_tensor::KvTensor;
 use output::Output;
-use table::Head;
-pub use table::Table;
 
-/// Widest head that is computed.
+/// The widest head that is computed.
 pub const MAX_HEAD_WIDTH: usize = 256;
 
 /// Tokens from which on they are computed in tiles.
-const TILED: usize = 64;
+const PREFILL_TOKENS: usize = 64;
 
-/// Bits of −∞ as a half float: the cell is not seen.
+/// Bits of −∞ as f16: the cell is not visible.
 const MASKED: u16 = 0xfc00;
 
 #[inline(always)]
@@ -54,18 +54,18 @@ pub struct Attention<'a> {
     /// `[tokens, heads × head_width]`, at a stride.
     pub queries: Queries<'a>,
     /// `[cells, heads × head_width]`.
-    pub keys: Table<'a>,
+    pub keys: KvTensor<'a>,
     /// `[cells, heads × head_width]`.
-    pub values: Table<'a>,
+    pub values: KvTensor<'a>,
     /// `[tokens, cells]`: added to scores. 0 where a token sees a cell, −∞ elsewhere.
     pub mask: &'a [f16],
-    /// Queries; from [`TILED`] on, rows are computed in tiles.
+    /// Queries; with 64 or more, they are computed in tiles.
     pub tokens: usize,
-    /// Cells of the cache that are looked at.
+    /// Cells of the cache that are read.
     pub cells: usize,
     /// Attention heads.
     pub heads: usize,
-    /// Elements of a head: 1 to [`MAX_HEAD_WIDTH`]; a multiple of 32 where a table has blocks.
+    /// Elements of a head: 1 to [`MAX_HEAD_WIDTH`]; a multiple of 32 where a tensor has blocks.
     pub head_width: usize,
     /// What scores are multiplied by.
     pub scale: f32,
@@ -92,7 +92,7 @@ impl Attention<'_> {
     #[inline(always)]
     fn head(&self, head: usize) -> Head {
         Head {
-            row: self.heads * self.head_width,
+            stride: self.heads * self.head_width,
             first: head * self.head_width,
             width: self.head_width,
         }
@@ -103,7 +103,7 @@ impl Attention<'_> {
 /// A token that sees no cell gets zeros.
 ///
 /// # Panics
-/// Where something is shorter than its shape says, or a head's width is not one that is computed.
+/// When something is shorter than its shape says, or the head width is out of range.
 pub fn attend(attention: &Attention<'_>, pool: &Pool, output: &mut [f32]) {
     attend_with(InstructionSet::detect(), attention, pool, output);
 }
@@ -132,7 +132,7 @@ struct Schedule<'a> {
     /// Few tokens: groups that the heads are cut into.
     groups: usize,
     /// Many tokens: what each tile of queries sees.
-    views: Vec<tiles::Views>,
+    masks: Vec<prefill::TileMasks>,
 }
 
 impl<'a> Schedule<'a> {
@@ -145,16 +145,20 @@ impl<'a> Schedule<'a> {
             attention.is_consistent(),
             "attention: tensors shorter than their shapes"
         );
-        // Twice as many chunks as threads, so that one who is late delays the others less.
+        // Twice as many chunks as threads, so that a thread that is late delays the others less.
         let wanted = if threads == 1 { 1 } else { 2 * threads };
-        let turns = attention.tokens.div_ceil(rows::TOGETHER);
+        let turns = attention.tokens.div_ceil(decode::MAX_TOKENS);
         let groups = wanted.div_ceil(turns).min(attention.heads);
-        let tiles = attention.tokens.div_ceil(tiles::QUERIES);
-        let views = if attention.tokens >= TILED { tiles } else { 0 };
+        let tiles = attention.tokens.div_ceil(prefill::QUERIES);
+        let tiles = if attention.tokens >= PREFILL_TOKENS {
+            tiles
+        } else {
+            0
+        };
         Some(Self {
             attention,
             groups,
-            views: (0..views).map(|_| tiles::Views::new()).collect(),
+            masks: (0..tiles).map(|_| prefill::TileMasks::new()).collect(),
         })
     }
 
@@ -169,35 +173,35 @@ impl<'a> Schedule<'a> {
 
     fn chunks(&self) -> usize {
         let tokens = self.attention.tokens;
-        if tokens >= TILED {
-            self.views.len() * self.attention.heads
+        if tokens >= PREFILL_TOKENS {
+            self.masks.len() * self.attention.heads
         } else {
-            tokens.div_ceil(rows::TOGETHER) * self.groups
+            tokens.div_ceil(decode::MAX_TOKENS) * self.groups
         }
     }
 
     /// The work of a chunk.
     fn work<'w>(&'w self, chunk: usize, output: &'w Output<'w>) -> Work<'w> {
         let attention = self.attention;
-        if attention.tokens >= TILED {
-            // One head after the other, whose keys and values stay in the cache; of a head's queries the last see most and come
-            // first.
-            let tiles = self.views.len();
+        if attention.tokens >= PREFILL_TOKENS {
+            // One head after the other, whose keys and values stay in the cache; of a head's queries
+            // the last see most and come first.
+            let tiles = self.masks.len();
             let tile = tiles - 1 - chunk % tiles;
-            Work::Tile(tiles::Tile {
+            Work::Prefill(prefill::PrefillTile {
                 attention,
                 head: chunk / tiles,
-                first: tile * tiles::QUERIES,
-                views: &self.views[tile],
+                first: tile * prefill::QUERIES,
+                masks: &self.masks[tile],
                 output,
             })
         } else {
             let group = chunk % self.groups;
             let bound = |group: usize| group * attention.heads / self.groups;
-            let first = chunk / self.groups * rows::TOGETHER;
-            Work::Rows(rows::Rows {
+            let first = chunk / self.groups * decode::MAX_TOKENS;
+            Work::Decode(decode::DecodeRows {
                 attention,
-                tokens: first..attention.tokens.min(first + rows::TOGETHER),
+                tokens: first..attention.tokens.min(first + decode::MAX_TOKENS),
                 heads: bound(group)..bound(group + 1),
                 output,
             })
@@ -207,8 +211,8 @@ impl<'a> Schedule<'a> {
 
 /// A chunk of work.
 enum Work<'a> {
-    Rows(rows::Rows<'a>),
-    Tile(tiles::Tile<'a>),
+    Decode(decode::DecodeRows<'a>),
+    Prefill(prefill::PrefillTile<'a>),
 }
 
 impl<S: Simd> Task<S> for Work<'_> {
@@ -217,8 +221,8 @@ impl<S: Simd> Task<S> for Work<'_> {
     #[inline(always)]
     fn run(self, simd: S) {
         match self {
-            Self::Rows(rows) => rows.run(simd),
-            Self::Tile(tile) => tile.run(simd),
+            Self::Decode(rows) => rows.run(simd),
+            Self::Prefill(tile) => tile.run(simd),
         }
     }
 }

@@ -2,14 +2,14 @@
 
 use std::cell::Cell;
 
-/// Elements that begin at the boundary of a cache line.
+/// Elements of a cache line.
 const LINE: usize = 16;
 
 thread_local! {
     static KEPT: Cell<(Vec<f32>, Vec<u8>)> = const { Cell::new((Vec::new(), Vec::new())) };
 }
 
-/// Working memory; given back to its thread when dropped.
+/// Working memory; returned to its thread when dropped.
 pub(super) struct Scratch {
     floats: Vec<f32>,
     bytes: Vec<u8>,
@@ -22,7 +22,7 @@ impl Scratch {
         Self { floats, bytes }
     }
 
-    /// `count` floats from a cache line's boundary on, and `bytes` bytes. They hold anything.
+    /// `count` floats, which begin at a cache line, and `bytes` bytes. Their contents are arbitrary.
     pub(super) fn parts(&mut self, count: usize, bytes: usize) -> (&mut [f32], &mut [u8]) {
         if self.floats.len() < count + LINE {
             self.floats.resize(count + LINE, 0.0);
@@ -30,7 +30,7 @@ impl Scratch {
         if self.bytes.len() < bytes {
             self.bytes.resize(bytes, 0);
         }
-        // The boundary may be unknown (under an interpreter): then there is none.
+        // The alignment may be unknown (under an interpreter): then there is none.
         let start = self
             .floats
             .as_ptr()

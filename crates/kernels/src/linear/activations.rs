@@ -10,11 +10,11 @@ use super::matrix::Format;
 use super::rounded::Avx2;
 use super::rounded::{Portable, Round};
 use super::short_sums;
-#[cfg(target_arch = "x86_64")]
-use crate::cpu_features::is_allowed;
 use crate::f16_convert;
 use crate::pool::Pool;
 use crate::shared::Parts;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{self, Token};
 use crate::wide;
 
 /// Elements of a block of eight-bit activations.
@@ -236,7 +236,7 @@ macro_rules! rounding {
                     // SAFETY: AVX2 is there.
                     unsafe { $body::<Avx2>($($argument),*) };
                 }
-                if is_allowed("avx2") && is_allowed("f16c") {
+                if simd::Avx2::detect().is_some() {
                     // SAFETY: the processor has both, as just asked.
                     return unsafe { avx2($($argument),*) };
                 }

@@ -172,7 +172,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cpu_features::is_allowed;
+    use crate::simd::{self, Token};
 
     /// Any f32, and often such as activations are.
     fn number() -> impl Strategy<Value = f32> {
@@ -191,7 +191,7 @@ mod tests {
             x in prop::array::uniform32(number()),
             factor in prop_oneof![-1.0f32..1.0, Just(0.0), Just(f32::INFINITY)],
         ) {
-            if !is_allowed("avx2") {
+            if simd::Avx2::detect().is_none() {
                 println!("skipped: the processor has no AVX2");
                 return Ok(());
             }

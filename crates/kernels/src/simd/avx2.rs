@@ -14,7 +14,7 @@ use super::exp::{
     STEPS_PER_UNIT, TO_INTEGER, TO_INTEGER_F64,
 };
 use super::{BLOCK, Q4_0_BYTES, Q8_0_BYTES, Simd, Task, Token, block_scale};
-use crate::cpu_features::is_allowed;
+use crate::cpu_features::Features;
 
 /// Processors with AVX2, FMA and F16C.
 #[derive(Clone, Copy)]
@@ -23,7 +23,13 @@ pub(crate) struct Avx2(());
 impl Token for Avx2 {
     #[inline(always)]
     fn detect() -> Option<Self> {
-        (is_allowed("avx2") && is_allowed("fma") && is_allowed("f16c")).then_some(Self(()))
+        const NEEDED: Features = Features::new(&["avx2", "fma", "f16c"]);
+        NEEDED.are_allowed().then_some(Self(()))
+    }
+
+    #[inline(always)]
+    unsafe fn assume() -> Self {
+        Self(())
     }
 
     #[inline(always)]

@@ -15,7 +15,7 @@ use super::exp::{
     TO_INTEGER, TO_INTEGER_F64,
 };
 use super::{BLOCK, MAX_INTERLEAVE, Simd, Task, Token};
-use crate::cpu_features::is_allowed;
+use crate::cpu_features::Features;
 
 /// Processors with AVX-512F besides AVX2, FMA and F16C.
 #[derive(Clone, Copy)]
@@ -36,8 +36,15 @@ impl Avx512 {
 impl Token for Avx512 {
     #[inline(always)]
     fn detect() -> Option<Self> {
+        const NEEDED: Features = Features::new(&["avx512f"]);
         let avx2 = Avx2::detect()?;
-        is_allowed("avx512f").then_some(Self(avx2))
+        NEEDED.are_allowed().then_some(Self(avx2))
+    }
+
+    #[inline(always)]
+    unsafe fn assume() -> Self {
+        // SAFETY: the caller's condition; whoever detects this token detects that one first.
+        Self(unsafe { Avx2::assume() })
     }
 
     #[inline(always)]
@@ -55,9 +62,15 @@ impl Token for Avx512 {
 impl Token for Avx512Vnni {
     #[inline(always)]
     fn detect() -> Option<Self> {
+        const NEEDED: Features = Features::new(&["avx512bw", "avx512vl", "avx512vnni"]);
         let avx512 = Avx512::detect()?;
-        let others = ["avx512bw", "avx512vl", "avx512vnni"];
-        others.into_iter().all(is_allowed).then_some(Self(avx512))
+        NEEDED.are_allowed().then_some(Self(avx512))
+    }
+
+    #[inline(always)]
+    unsafe fn assume() -> Self {
+        // SAFETY: the caller's condition; whoever detects this token detects that one first.
+        Self(unsafe { Avx512::assume() })
     }
 
     #[inline(always)]

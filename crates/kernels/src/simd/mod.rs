@@ -54,6 +54,13 @@ pub(crate) trait Token: Copy {
     /// The token, if the processor has the instructions and they are allowed.
     fn detect() -> Option<Self>;
 
+    /// The token, for functions that are found by a pointer, which carries none.
+    ///
+    /// # Safety
+    /// [`Token::detect`] has given one in this process.
+    #[allow(dead_code, reason = "matrix products do not use tokens yet")]
+    unsafe fn assume() -> Self;
+
     /// Runs `task`, compiled for the instructions: a call of a function of its own.
     fn vectorize<T: Task<Self>>(self, task: T) -> T::Output;
 }
@@ -80,6 +87,9 @@ pub(crate) trait Simd: Token {
     /// Chains of dependent operations that are computed side by side, 1 or [`MAX_INTERLEAVE`]:
     /// code for more than one is large.
     const INTERLEAVE: usize;
+
+    /// Whether little code matters more than speed: loops are not compiled for several widths.
+    const COMPACT: bool = false;
 
     /// `value` in every lane.
     fn splat(self, value: f32) -> Self::F32;
@@ -149,6 +159,22 @@ pub(crate) trait Simd: Token {
     fn dequantize(self, integers: &[i8; BLOCK], scale: f32, to: &mut [f32]) {
         for (to, &integer) in to.iter_mut().zip(integers) {
             *to = f32::from(integer) * scale;
+        }
+    }
+
+    /// Prefetches `from[start..start + count]`, which may lie outside, into the first-level cache.
+    #[inline(always)]
+    fn prefetch<T>(self, from: &[T], start: usize, count: usize) {
+        const LINE: usize = 64;
+        let first = from.as_ptr().wrapping_add(start).cast::<u8>();
+        let bytes = count * size_of::<T>();
+        // Most heads are 64 f16: a loop would take longer than what it does.
+        prefetch_l1(first);
+        if bytes > LINE {
+            prefetch_l1(first.wrapping_add(LINE));
+        }
+        for offset in (2 * LINE..bytes).step_by(LINE) {
+            prefetch_l1(first.wrapping_add(offset));
         }
     }
 
@@ -305,22 +331,6 @@ pub(crate) trait AnySimdTask<R>:
 
 #[cfg(not(target_arch = "x86_64"))]
 impl<R, T> AnySimdTask<R> for T where T: Task<Baseline, Output = R> + Task<Widest, Output = R> {}
-
-/// Prefetches `from[start..start + count]`, which may lie outside, into the first-level cache.
-#[inline(always)]
-pub(crate) fn prefetch<T>(from: &[T], start: usize, count: usize) {
-    const LINE: usize = 64;
-    let first = from.as_ptr().wrapping_add(start).cast::<u8>();
-    let bytes = count * size_of::<T>();
-    // Most heads are 64 f16: a loop would take longer than what it does.
-    prefetch_l1(first);
-    if bytes > LINE {
-        prefetch_l1(first.wrapping_add(LINE));
-    }
-    for offset in (2 * LINE..bytes).step_by(LINE) {
-        prefetch_l1(first.wrapping_add(offset));
-    }
-}
 
 /// Prefetches the cache line of `address`, which may be any, into the first-level cache.
 #[inline(always)]

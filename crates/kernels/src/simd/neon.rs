@@ -16,7 +16,7 @@ use super::exp::{
     STEPS_PER_UNIT, TO_INTEGER, TO_INTEGER_F64,
 };
 use super::{BLOCK, MAX_INTERLEAVE, Q4_0_BYTES, Q8_0_BYTES, Simd, Task, Token, block_scale};
-use crate::cpu_features::is_allowed;
+use crate::cpu_features::Features;
 
 /// Processors with NEON: every 64-bit ARM.
 #[derive(Clone, Copy)]
@@ -36,6 +36,11 @@ impl Token for Neon {
         std::arch::is_aarch64_feature_detected!("neon").then_some(Self(()))
     }
 
+    #[inline(always)]
+    unsafe fn assume() -> Self {
+        Self(())
+    }
+
     /// NEON is in the baseline: nothing is compiled for it in particular.
     #[inline(never)]
     fn vectorize<T: Task<Self>>(self, task: T) -> T::Output {
@@ -46,8 +51,15 @@ impl Token for Neon {
 impl Token for NeonDotprod {
     #[inline(always)]
     fn detect() -> Option<Self> {
+        const NEEDED: Features = Features::new(&["dotprod"]);
         let neon = Neon::detect()?;
-        is_allowed("dotprod").then_some(Self(neon))
+        NEEDED.are_allowed().then_some(Self(neon))
+    }
+
+    #[inline(always)]
+    unsafe fn assume() -> Self {
+        // SAFETY: the caller's condition; whoever detects this token detects that one first.
+        Self(unsafe { Neon::assume() })
     }
 
     #[inline(always)]
@@ -65,8 +77,15 @@ impl Token for NeonDotprod {
 impl Token for NeonFp16 {
     #[inline(always)]
     fn detect() -> Option<Self> {
+        const NEEDED: Features = Features::new(&["fp16"]);
         let dotprod = NeonDotprod::detect()?;
-        is_allowed("fp16").then_some(Self(dotprod))
+        NEEDED.are_allowed().then_some(Self(dotprod))
+    }
+
+    #[inline(always)]
+    unsafe fn assume() -> Self {
+        // SAFETY: the caller's condition; whoever detects this token detects that one first.
+        Self(unsafe { NeonDotprod::assume() })
     }
 
     #[inline(always)]

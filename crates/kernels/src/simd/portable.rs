@@ -1,6 +1,10 @@
 //! Vectors without any instruction of a particular processor.
+//!
+//! What takes many instructions is a call here: the baseline need not be inlined into anything, and
+//! this version is there to be right on every processor, in little code.
 
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 
 use super::{BLOCK, Q4_0_BYTES, Q8_0_BYTES, Simd, Task, Token, block_scale, exp, q4_0_integers};
 
@@ -66,6 +70,11 @@ impl<const W: usize, const FUSED: bool> Token for Portable<W, FUSED> {
         Some(Self)
     }
 
+    #[inline(always)]
+    unsafe fn assume() -> Self {
+        Self
+    }
+
     #[inline(never)]
     fn vectorize<T: Task<Self>>(self, task: T) -> T::Output {
         task.run(self)
@@ -77,6 +86,11 @@ impl<const W: usize, const FUSED: bool> Simd for Portable<W, FUSED> {
     const LANES: usize = W;
     const MICROKERNEL_ROWS: usize = 4;
     const INTERLEAVE: usize = 1;
+    const COMPACT: bool = true;
+
+    /// Nothing.
+    #[inline(always)]
+    fn prefetch<T>(self, _: &[T], _: usize, _: usize) {}
 
     #[inline(always)]
     fn splat(self, value: f32) -> [f32; W] {
@@ -88,9 +102,11 @@ impl<const W: usize, const FUSED: bool> Simd for Portable<W, FUSED> {
         std::array::from_fn(|lane| from[lane])
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn load_f16(self, from: &[f16]) -> [f32; W] {
-        std::array::from_fn(|lane| from[lane].to_f32())
+        let mut vector = [0.0; W];
+        from[..W].convert_to_f32_slice(&mut vector);
+        vector
     }
 
     #[inline(always)]
@@ -123,12 +139,14 @@ impl<const W: usize, const FUSED: bool> Simd for Portable<W, FUSED> {
         zip(a, b, |a, b| if a > b { a } else { b })
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn round_to_f16(self, vector: [f32; W]) -> [f32; W] {
-        vector.map(|value| f16::from_f32(value).to_f32())
+        let mut rounded = [f16::ZERO; W];
+        rounded.convert_from_f32_slice(&vector);
+        self.load_f16(&rounded)
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn f16_to_f32(self, value: f16) -> f32 {
         value.to_f32()
     }
@@ -143,7 +161,7 @@ impl<const W: usize, const FUSED: bool> Simd for Portable<W, FUSED> {
         (quarter[0] + quarter[1]) + (quarter[2] + quarter[3])
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn add_in_f64(self, total: [f32; W], groups: &[[f32; W]]) -> [f32; W] {
         std::array::from_fn(|lane| {
             let mut sum = 0.0;
@@ -154,26 +172,26 @@ impl<const W: usize, const FUSED: bool> Simd for Portable<W, FUSED> {
         })
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn exp(self, x: [f32; W]) -> [f32; W] {
         x.map(|x| exp::exp(x, W == 16, |a, b, c| self.fma_scalar(a, b, c)))
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn exp_libm(self, values: &mut [f32]) {
         for value in values {
             *value = value.exp();
         }
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn dot_q8_0(self, x: &[u8], y: &[u8]) -> f32 {
         self.dot_blocks::<Q8_0_BYTES>(x, y, |block| {
             std::array::from_fn(|index| block[2 + index] as i8)
         })
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn dot_q4_0(self, x: &[u8], y: &[u8]) -> f32 {
         self.dot_blocks::<Q4_0_BYTES>(x, y, q4_0_integers)
     }

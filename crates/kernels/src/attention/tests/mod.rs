@@ -2,11 +2,11 @@ mod properties;
 
 use half::f16;
 
+use super::kv_tensor::QuantizeQ8_0;
 use super::output::Output;
-use super::table::quantize_q8_0;
-use super::{Attention, InstructionSet, Queries, Schedule, Table, attend_with};
+use super::{Attention, InstructionSet, KvTensor, Queries, Schedule, attend_with};
 use crate::pool::Pool;
-use crate::simd::{BLOCK, Q4_0_BYTES, Q8_0_BYTES, Simd};
+use crate::simd::{BLOCK, Q4_0_BYTES, Q8_0_BYTES, Simd, autovectorize};
 
 /// Types of a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,16 +21,16 @@ const KINDS: [Kind; 4] = [Kind::F32, Kind::F16, Kind::Q8_0, Kind::Q4_0];
 
 /// Which cells tokens see.
 #[derive(Debug, Clone, Copy)]
-enum Sight {
+enum Visibility {
     /// Token n of N sees all cells but the last N − n − 1.
     Causal,
     /// Each cell with a probability of a half, cell 0 always.
     Random,
-    /// As [`Sight::Causal`], with the last `.0` cells unused.
+    /// As [`Visibility::Causal`], with the last `.0` cells unused.
     Unfilled(usize),
 }
 
-/// Numbers that repeat.
+/// Repeatable pseudorandom values.
 struct Random(u64);
 
 impl Random {
@@ -47,13 +47,13 @@ impl Random {
         self.bits() as f32 / (1u32 << 30) as f32 - 1.0
     }
 
-    /// About a normal distribution's.
+    /// Roughly normally distributed.
     fn normal(&mut self) -> f32 {
         self.uniform() + self.uniform() + self.uniform()
     }
 }
 
-/// Elements of a table.
+/// Elements of keys or values.
 #[derive(Clone)]
 enum Elements {
     F32(Vec<f32>),
@@ -63,28 +63,26 @@ enum Elements {
 }
 
 impl Elements {
-    fn new(kind: Kind, numbers: &[f32]) -> Self {
+    fn new(kind: Kind, values: &[f32]) -> Self {
         match kind {
-            Kind::F32 => Self::F32(numbers.to_vec()),
-            Kind::F16 => Self::F16(
-                numbers
-                    .iter()
-                    .map(|&number| f16::from_f32(number))
-                    .collect(),
-            ),
+            Kind::F32 => Self::F32(values.to_vec()),
+            Kind::F16 => Self::F16(values.iter().map(|&value| f16::from_f32(value)).collect()),
             Kind::Q8_0 => {
-                let mut bytes = vec![0; numbers.len() / BLOCK * Q8_0_BYTES];
-                quantize_q8_0(numbers, &mut bytes);
+                let mut bytes = vec![0; values.len() / BLOCK * Q8_0_BYTES];
+                autovectorize(QuantizeQ8_0 {
+                    values,
+                    to: &mut bytes,
+                });
                 Self::Q8_0(bytes)
             }
             Kind::Q4_0 => {
                 let mut bytes = Vec::new();
-                for block in numbers.chunks_exact(BLOCK) {
-                    let greatest = block.iter().fold(0.0f32, |a, b| a.max(b.abs()));
-                    let scale = f16::from_f32(greatest / 7.5);
+                for block in values.chunks_exact(BLOCK) {
+                    let max = block.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+                    let scale = f16::from_f32(max / 7.5);
                     bytes.extend(scale.to_le_bytes());
-                    let integer = |number: f32| {
-                        (number / scale.to_f32().max(1e-9) + 8.0)
+                    let integer = |value: f32| {
+                        (value / scale.to_f32().max(1e-9) + 8.0)
                             .round()
                             .clamp(0.0, 15.0) as u8
                     };
@@ -100,20 +98,20 @@ impl Elements {
         }
     }
 
-    fn table(&self) -> Table<'_> {
+    fn tensor(&self) -> KvTensor<'_> {
         match self {
-            Self::F32(data) => Table::F32(data),
-            Self::F16(data) => Table::F16(data),
-            Self::Q8_0(data) => Table::Q8_0(data),
-            Self::Q4_0(data) => Table::Q4_0(data),
+            Self::F32(data) => KvTensor::F32(data),
+            Self::F16(data) => KvTensor::F16(data),
+            Self::Q8_0(data) => KvTensor::Q8_0(data),
+            Self::Q4_0(data) => KvTensor::Q4_0(data),
         }
     }
 
-    /// The numbers that the elements stand for.
-    fn numbers(&self) -> Vec<f64> {
+    /// The values of the elements.
+    fn values(&self) -> Vec<f64> {
         match self {
-            Self::F32(data) => data.iter().map(|&number| f64::from(number)).collect(),
-            Self::F16(data) => data.iter().map(|&number| f64::from(number)).collect(),
+            Self::F32(data) => data.iter().map(|&value| f64::from(value)).collect(),
+            Self::F16(data) => data.iter().map(|&value| f64::from(value)).collect(),
             Self::Q8_0(data) => data
                 .chunks_exact(Q8_0_BYTES)
                 .flat_map(|block| {
@@ -154,7 +152,7 @@ impl Case {
     fn new(
         kind: Kind,
         [tokens, cells, heads, head_width]: [usize; 4],
-        sight: Sight,
+        visibility: Visibility,
         seed: u64,
     ) -> Self {
         let mut random = Random(seed);
@@ -169,10 +167,10 @@ impl Case {
         let mut mask = vec![f16::NEG_INFINITY; tokens * cells];
         for (token, row) in mask.chunks_exact_mut(cells).enumerate() {
             let causal = |unused: usize| (cells - unused).saturating_sub(tokens - token - 1).max(1);
-            match sight {
-                Sight::Causal => row[..causal(0)].fill(f16::ZERO),
-                Sight::Unfilled(unused) => row[..causal(unused)].fill(f16::ZERO),
-                Sight::Random => {
+            match visibility {
+                Visibility::Causal => row[..causal(0)].fill(f16::ZERO),
+                Visibility::Unfilled(unused) => row[..causal(unused)].fill(f16::ZERO),
+                Visibility::Random => {
                     for cell in row.iter_mut() {
                         if random.bits() & 1 == 0 {
                             *cell = f16::ZERO;
@@ -204,8 +202,8 @@ impl Case {
                 data: &self.queries,
                 stride: 3 * self.width(),
             },
-            keys: self.keys.table(),
-            values: self.values.table(),
+            keys: self.keys.tensor(),
+            values: self.values.tensor(),
             mask: &self.mask,
             tokens: self.tokens,
             cells: self.cells,
@@ -240,7 +238,7 @@ impl Case {
 
     /// The formula in double precision.
     fn reference(&self) -> Vec<f64> {
-        let (keys, values) = (self.keys.numbers(), self.values.numbers());
+        let (keys, values) = (self.keys.values(), self.values.values());
         let width = self.width();
         let scale = f64::from(self.attention().scale);
         let mut output = vec![0.0; self.tokens * width];
@@ -256,10 +254,10 @@ impl Case {
                         scale * product + f64::from(self.mask[token * self.cells + cell])
                     })
                     .collect();
-                let greatest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                let total: f64 = scores.iter().map(|score| (score - greatest).exp()).sum();
+                let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let total: f64 = scores.iter().map(|score| (score - max).exp()).sum();
                 for (cell, score) in scores.iter().enumerate() {
-                    let weight = (score - greatest).exp() / total;
+                    let weight = (score - max).exp() / total;
                     if weight > 0.0 {
                         let output = &mut output[token * width..][columns.clone()];
                         let value = &values[cell * width..][columns.clone()];
@@ -286,7 +284,7 @@ fn available() -> Vec<InstructionSet> {
     all
 }
 
-/// The largest difference, as a part of the largest number.
+/// The largest difference, relative to the largest value.
 fn difference(found: &[f32], expected: &[f64]) -> f64 {
     let largest = expected.iter().fold(0.0f64, |a, b| a.max(b.abs()));
     let pairs = found.iter().zip(expected);

@@ -3,7 +3,7 @@
 use half::f16;
 
 use super::super::attend;
-use super::{Case, Elements, InstructionSet, KINDS, Kind, Pool, Sight, available, difference};
+use super::{Case, Elements, InstructionSet, KINDS, Kind, Pool, Visibility, available, difference};
 #[cfg(target_arch = "aarch64")]
 use crate::simd::Neon;
 #[cfg(target_arch = "x86_64")]
@@ -40,9 +40,14 @@ fn cases() -> impl Iterator<Item = (String, Kind, Case)> {
             matches!(kind, Kind::F32 | Kind::F16) || shape[3].is_multiple_of(32)
         });
         kinds.flat_map(move |kind| {
-            [Sight::Causal, Sight::Random, Sight::Unfilled(20)].map(|sight| {
-                let case = Case::new(kind, shape, sight, index as u64 + 1);
-                (format!("{kind:?} {shape:?} {sight:?}"), kind, case)
+            [
+                Visibility::Causal,
+                Visibility::Random,
+                Visibility::Unfilled(20),
+            ]
+            .map(|visibility| {
+                let case = Case::new(kind, shape, visibility, index as u64 + 1);
+                (format!("{kind:?} {shape:?} {visibility:?}"), kind, case)
             })
         })
     })
@@ -130,7 +135,12 @@ fn a_token_gets_the_same_bits_alone_and_among_others() {
     let (tokens, unused) = (20, 20);
     for kind in KINDS {
         for cells in [96, 480, 512, 544, 1024] {
-            let together = Case::new(kind, [tokens, cells, 3, 64], Sight::Unfilled(unused), 5);
+            let together = Case::new(
+                kind,
+                [tokens, cells, 3, 64],
+                Visibility::Unfilled(unused),
+                5,
+            );
             let found = together.result(InstructionSet::detect(), 1);
             let width = together.width();
             for token in 0..tokens {
@@ -156,18 +166,15 @@ fn a_token_gets_the_same_bits_alone_and_among_others() {
 fn a_token_that_sees_nothing_gets_zeros() {
     for kind in KINDS {
         for tokens in [1, 3, 70] {
-            let mut case = Case::new(kind, [tokens, 544, 2, 32], Sight::Causal, 9);
+            let mut case = Case::new(kind, [tokens, 544, 2, 32], Visibility::Causal, 9);
             let last = (tokens - 1) * case.cells;
             case.mask[last..].fill(f16::NEG_INFINITY);
             for instruction_set in available() {
                 let found = case.result(instruction_set, 1);
                 let (others, last) = found.split_at((tokens - 1) * case.width());
+                assert!(last.iter().all(|&value| value == 0.0), "{kind:?} {tokens}");
                 assert!(
-                    last.iter().all(|&number| number == 0.0),
-                    "{kind:?} {tokens}"
-                );
-                assert!(
-                    others.iter().all(|number| number.is_finite()),
+                    others.iter().all(|value| value.is_finite()),
                     "{kind:?} {tokens}"
                 );
             }
@@ -179,12 +186,12 @@ fn a_token_that_sees_nothing_gets_zeros() {
 #[test]
 fn hidden_cells_do_not_matter_and_seen_ones_do() {
     for tokens in [1, 70] {
-        let mut case = Case::new(Kind::F32, [tokens, 128, 2, 32], Sight::Unfilled(28), 3);
+        let mut case = Case::new(Kind::F32, [tokens, 128, 2, 32], Visibility::Unfilled(28), 3);
         let width = case.width();
         let before = case.result(InstructionSet::detect(), 1);
-        let fill = |elements: &mut Elements, cell: usize, number: f32| {
+        let fill = |elements: &mut Elements, cell: usize, value: f32| {
             if let Elements::F32(data) = elements {
-                data[cell * width..][..width].fill(number);
+                data[cell * width..][..width].fill(value);
             }
         };
         for cell in 100..128 {
@@ -197,10 +204,7 @@ fn hidden_cells_do_not_matter_and_seen_ones_do() {
         );
         fill(&mut case.values, 0, f32::NAN);
         let found = case.result(InstructionSet::detect(), 1);
-        assert!(
-            found.iter().all(|number| number.is_nan()),
-            "{tokens} tokens"
-        );
+        assert!(found.iter().all(|value| value.is_nan()), "{tokens} tokens");
     }
 }
 
@@ -210,14 +214,14 @@ fn extreme_scores_are_weighed_rightly() {
     for kind in KINDS {
         for tokens in [1, 4, 66] {
             for factor in [0.0, 40.0, 3000.0] {
-                let mut case = Case::new(kind, [tokens, 576, 2, 32], Sight::Causal, 17);
+                let mut case = Case::new(kind, [tokens, 576, 2, 32], Visibility::Causal, 17);
                 for query in &mut case.queries {
                     *query *= factor;
                 }
                 let expected = case.reference();
                 for instruction_set in available() {
                     let found = case.result(instruction_set, 1);
-                    let finite = found.iter().all(|number| number.is_finite());
+                    let finite = found.iter().all(|value| value.is_finite());
                     assert!(finite, "{instruction_set:?} {kind:?} {tokens} {factor}");
                     // Steep weights multiply the roundings of queries and scores.
                     let limit = if factor == 0.0 { 2e-3 } else { 1.5 };

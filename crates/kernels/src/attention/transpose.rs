@@ -1,29 +1,29 @@
-//! Rows that become columns, and the reverse, four at a time: squares of four, which the compiler turns round in registers.
+//! Transposing four rows at a time, in squares of four, which the compiler keeps in registers.
 
 use super::MAX_HEAD_WIDTH;
 
 /// Element c of row r goes to `columns[c * stride + r]`.
 #[inline(always)]
-pub(super) fn to_columns(rows: [&[f32]; 4], columns: &mut [f32], stride: usize) {
+pub(super) fn rows_to_columns(rows: [&[f32]; 4], columns: &mut [f32], stride: usize) {
     let [a, b, c, d] = rows;
     let width = a.len();
     let squares = a.as_chunks::<4>().0.iter().zip(b.as_chunks::<4>().0);
     let squares = squares.zip(c.as_chunks::<4>().0.iter().zip(d.as_chunks::<4>().0));
     for (((a, b), (c, d)), columns) in squares.zip(columns.chunks_mut(4 * stride)) {
         for column in 0..4 {
-            let turned = [a[column], b[column], c[column], d[column]];
-            columns[column * stride..][..4].copy_from_slice(&turned);
+            let transposed = [a[column], b[column], c[column], d[column]];
+            columns[column * stride..][..4].copy_from_slice(&transposed);
         }
     }
     for column in width / 4 * 4..width {
-        let turned = [a[column], b[column], c[column], d[column]];
-        columns[column * stride..][..4].copy_from_slice(&turned);
+        let transposed = [a[column], b[column], c[column], d[column]];
+        columns[column * stride..][..4].copy_from_slice(&transposed);
     }
 }
 
 /// Element r of each of `width` columns, which begin `stride` apart, goes to row r.
 #[inline(always)]
-pub(super) fn to_rows(
+pub(super) fn columns_to_rows(
     columns: &[f32],
     stride: usize,
     width: usize,
@@ -36,13 +36,13 @@ pub(super) fn to_rows(
         }
         let [a, b, c, d] = square;
         for (index, row) in rows.iter_mut().enumerate() {
-            let turned = [a[index], b[index], c[index], d[index]];
-            row[first..first + 4].copy_from_slice(&turned);
+            let transposed = [a[index], b[index], c[index], d[index]];
+            row[first..first + 4].copy_from_slice(&transposed);
         }
     }
     for column in width / 4 * 4..width {
-        for (row, &number) in rows.iter_mut().zip(&columns[column * stride..][..4]) {
-            row[column] = number;
+        for (row, &value) in rows.iter_mut().zip(&columns[column * stride..][..4]) {
+            row[column] = value;
         }
     }
 }
