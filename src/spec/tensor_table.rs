@@ -102,8 +102,8 @@ fn entry_of(module: Module, part: Part) -> Option<&'static TensorEntry> {
         .find(|entry| (entry.module, entry.part) == (module, part))
 }
 
-/// The paths of the weight of `module` in a checkpoint, the usual one first, without the prefix. For
-/// modules outside the layers.
+/// The paths of the weight of `module` in a checkpoint, the usual one first, without the prefix.
+/// For modules outside the layers.
 pub fn checkpoint_paths_of(module: Module) -> &'static [&'static str] {
     entry_of(module, Part::Weight).map_or(&[], |entry| entry.checkpoint)
 }
