@@ -69,9 +69,9 @@ impl StepKernel for Product {
     }
 }
 
-/// Attention over the first `cells` cells of the cache. The inputs are the queries (f32 `[n, tokens]`,
-/// of which the first `heads · head_width` are read), the keys and the values (`[heads · head_width,
-/// context]` each) and the mask (f16 `[cells, tokens]`).
+/// Attention over the first `cells` cells of the cache. The inputs are the queries (f32 `[n,
+/// tokens]`, of which the first `heads · head_width` are read), the keys and the values (`[heads ·
+/// head_width, context]` each) and the mask (f16 `[cells, tokens]`).
 pub(super) struct AttentionStep {
     pub(super) cells: usize,
     pub(super) heads: usize,
