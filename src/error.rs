@@ -108,8 +108,9 @@ pub enum Error {
 
 /// What sort of error it is: every error is of one kind.
 ///
-/// The enum is exhaustive on purpose. Whoever translates errors (to the codes of the C interface, to a
-/// status of HTTP, to an exception) writes one `match`, and the compiler says when a kind is missing.
+/// The enum is exhaustive on purpose. Whoever translates errors (to the codes of the C interface,
+/// to a status of HTTP, to an exception) writes one `match`, and the compiler says when a kind is
+/// missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
     /// The operating system refused a file.
@@ -183,8 +184,8 @@ impl Error {
         }
     }
 
-    /// Puts `outer` (usually the file's name) before the place of an [`Error::Format`]; leaves other
-    /// errors as they are.
+    /// Puts `outer` (usually the file's name) before the place of an [`Error::Format`]; leaves
+    /// other errors as they are.
     #[must_use]
     pub fn within(self, outer: impl AsRef<str>) -> Self {
         match self {

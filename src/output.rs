@@ -26,8 +26,8 @@ impl AtomicFile {
     /// (behind a symbolic link, the file it points to).
     ///
     /// # Errors
-    /// [`Error::Exists`] if `path` exists and `overwrite` is false; [`Error::Argument`] if it is no regular file;
-    /// [`Error::Io`] if the folder does not exist or cannot be written to.
+    /// [`Error::Exists`] if `path` exists and `overwrite` is false; [`Error::Argument`] if it is no
+    /// regular file; [`Error::Io`] if the folder does not exist or cannot be written to.
     pub fn create(path: impl AsRef<Path>, overwrite: bool) -> Result<Self> {
         let path = path.as_ref();
         let target = match fs::metadata(path) {

@@ -16,12 +16,12 @@ pub(super) struct CheckpointTensor {
     pub tensor_type: Option<TensorType>,
     /// Its shape as stored, row-major: slowest axis first.
     pub shape: Vec<u64>,
-    /// Whether its axes stand in the reverse of `PyTorch`'s order.
+    /// Whether its axes are in the reverse of `PyTorch`'s order.
     pub swapped: bool,
 }
 
 impl CheckpointTensor {
-    /// The shape `PyTorch` would give it.
+    /// Its shape in `PyTorch`'s order.
     pub(super) fn torch_shape(&self) -> Vec<u64> {
         let mut shape = self.shape.clone();
         if self.swapped {
@@ -31,19 +31,20 @@ impl CheckpointTensor {
     }
 }
 
-/// A file (or several) with weights. Reads nothing but names until data is asked for.
+/// One or several files with weights. Only names and shapes are read before [`Self::data`] is
+/// called.
 pub(super) trait CheckpointReader: Send + Sync {
     /// Every tensor, in a fixed order.
     fn tensors(&self) -> &[CheckpointTensor];
 
-    /// The elements of tensor number `index`, row-major and little-endian: borrowed when the file
-    /// holds them so.
+    /// The elements of tensor `index`, row-major and little-endian; borrowed when the file has them
+    /// in that form.
     ///
     /// # Errors
-    /// [`Error::Format`] when the file does not hold what it announced.
+    /// [`Error::Format`](crate::Error::Format) when the file does not contain what its header says.
     fn data(&self, index: usize) -> Result<Cow<'_, [u8]>>;
 
-    /// Says that tensor number `index` is not needed for now, so that its memory can go.
+    /// Releases the pages of tensor `index`.
     fn release(&self, index: usize);
 
     /// The header of a source that is a GGUF file already: its metadata is carried over, and its

@@ -1,19 +1,19 @@
-//! Which class a checkpoint is of, and how many outputs its head has: from what the configuration claims
-//! and the tensors that are there.
+//! Which class a checkpoint is of, and how many outputs its head has: from what the configuration
+//! claims and the tensors that are there.
 
 use crate::error::{Error, Result};
 use crate::spec::tensor_table::{class_of_head, head_matrix_of};
 use crate::spec::{Hyperparameters, ModelClass};
 
-/// How many numbers double heads give for a choice.
+/// The number of outputs of double heads for a choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SummaryOutputs {
     /// The hidden state itself (`summary_use_proj` false).
     NoProjection,
     /// One: `GPT2DoubleHeadsModel` has a single label (`summary_proj_to_labels`).
     One,
-    /// As many as the model is wide.
-    Width,
+    /// `n_embd`.
+    Embd,
 }
 
 /// What a configuration says of the class.
@@ -26,16 +26,17 @@ pub(super) struct Claim {
 }
 
 impl Claim {
-    /// Decides the class of a checkpoint that has the tensors `paths` (without the prefix); `shape_of` gives
-    /// the shape of one, in `PyTorch`'s order. Sets the model's class and its head's outputs.
+    /// Determines the class of a checkpoint that has the tensors `paths` (without the prefix);
+    /// `shape_of` returns the shape of one, in `PyTorch`'s order. Sets the model's class and its
+    /// head's outputs.
     ///
-    /// `architectures` is not reliable: fine-tuned checkpoints keep the names of what they were made from,
-    /// or have names of their own. So the tensors of a head count for more than a claim to have none; the
-    /// tensors of a head that is claimed and not there are missed later, by name.
+    /// `architectures` is not reliable: fine-tuned checkpoints keep the names of the model they
+    /// started from, or have names of their own. So tensors of a head override a claim to have
+    /// none; missing tensors of a head that is claimed are reported later, by name.
     ///
     /// # Errors
     /// [`Error::Format`] when there are not as many labels as outputs.
-    pub(super) fn settle(
+    pub(super) fn resolve(
         &self,
         paths: &[&str],
         shape_of: &dyn Fn(&str) -> Option<Vec<u64>>,
@@ -54,7 +55,7 @@ impl Claim {
             (claimed, Some(class)) => {
                 if let Some(claimed) = claimed {
                     warnings.push(format!(
-                        "config.json says {}, but the weights have the head of a {}, which counts",
+                        "config.json says {}, but the weights have the head of a {}, which is used",
                         claimed.name(),
                         class.name()
                     ));
@@ -100,10 +101,11 @@ impl Claim {
             ModelClass::DoubleHeads => match self.summary_outputs {
                 SummaryOutputs::NoProjection => 0,
                 SummaryOutputs::One => 1,
-                SummaryOutputs::Width => model.n_embd,
+                SummaryOutputs::Embd => model.n_embd,
             },
             ModelClass::QuestionAnswering => 2,
-            // The rows of the matrix count. Without one any number will do for missing it by name.
+            // The rows of the matrix decide. Without one any number will do: it is reported
+            // missing.
             ModelClass::SequenceClassification | ModelClass::TokenClassification => {
                 let shape = head_matrix_of(model.class).and_then(shape_of);
                 let rows = shape.and_then(|shape| shape.first().copied());
@@ -119,7 +121,7 @@ mod tests {
     use super::*;
 
     /// The class and outputs of a checkpoint, and the warnings.
-    fn settled(
+    fn resolved(
         architectures: &[&str],
         tensors: &[(&str, &[u64])],
         labels: usize,
@@ -136,7 +138,7 @@ mod tests {
             let found = tensors.iter().find(|(known, _)| *known == path);
             found.map(|(_, shape)| shape.to_vec())
         };
-        claim.settle(&paths, &shape_of, &mut model, &mut warnings)?;
+        claim.resolve(&paths, &shape_of, &mut model, &mut warnings)?;
         Ok((model.class, model.head.outputs, warnings))
     }
 
@@ -144,10 +146,10 @@ mod tests {
 
     #[test]
     fn a_head_that_is_there_counts() {
-        let (class, outputs, warnings) = settled(&["GPT2LMHeadModel"], &[SCORE], 0).unwrap();
+        let (class, outputs, warnings) = resolved(&["GPT2LMHeadModel"], &[SCORE], 0).unwrap();
         assert_eq!((class, outputs), (ModelClass::SequenceClassification, 3));
         assert_eq!(warnings.len(), 1);
-        let (class, outputs, warnings) = settled(&[], &[SCORE], 3).unwrap();
+        let (class, outputs, warnings) = resolved(&[], &[SCORE], 3).unwrap();
         assert_eq!((class, outputs), (ModelClass::SequenceClassification, 3));
         assert!(warnings.is_empty());
     }
@@ -156,7 +158,7 @@ mod tests {
     fn a_head_that_is_claimed_is_missed_later() {
         for (labels, expected) in [(0, 1), (2, 2)] {
             let (class, outputs, _) =
-                settled(&["GPT2ForSequenceClassification"], &[], labels).unwrap();
+                resolved(&["GPT2ForSequenceClassification"], &[], labels).unwrap();
             assert_eq!(class, ModelClass::SequenceClassification);
             assert_eq!(outputs, expected);
         }
@@ -164,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_bare_model_with_a_language_head_is_a_language_model() {
-        let class = |tensors: &[(&str, &[u64])]| settled(&["GPT2Model"], tensors, 0).unwrap().0;
+        let class = |tensors: &[(&str, &[u64])]| resolved(&["GPT2Model"], tensors, 0).unwrap().0;
         assert_eq!(class(&[]), ModelClass::Base);
         assert_eq!(
             class(&[("lm_head.weight", &[9, 4])]),
@@ -174,7 +176,7 @@ mod tests {
 
     #[test]
     fn unknown_architectures_are_told() {
-        let (class, _, warnings) = settled(&["GPT2LMAndValueHeadModel"], &[], 0).unwrap();
+        let (class, _, warnings) = resolved(&["GPT2LMAndValueHeadModel"], &[], 0).unwrap();
         assert_eq!(class, ModelClass::LanguageModel);
         assert!(
             warnings[0].contains("GPT2LMAndValueHeadModel"),
@@ -184,7 +186,7 @@ mod tests {
 
     #[test]
     fn labels_are_as_many_as_outputs() {
-        let message = settled(&[], &[SCORE], 2).unwrap_err().to_string();
+        let message = resolved(&[], &[SCORE], 2).unwrap_err().to_string();
         assert!(
             message.contains("id2label") && message.contains('3'),
             "{message}"

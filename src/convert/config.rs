@@ -15,7 +15,7 @@ use crate::spec::{
 /// The configuration of a checkpoint.
 #[derive(Debug)]
 pub(super) struct Config {
-    /// What it says of the model; `vocabulary` is what the file claims until the embedding is seen.
+    /// What it says of the model; `vocab_size` is what the file claims until the embedding is read.
     pub hyperparameters: Hyperparameters,
     /// What it says of the class.
     pub claim: Claim,
@@ -50,16 +50,16 @@ impl Config {
                 return Err(Error::Unsupported(format!("{place}: {name} ({what})")));
             }
         }
-        let width = fields.size(field::WIDTH)?.unwrap_or(768);
+        let n_embd = fields.size(field::EMBD)?.unwrap_or(768);
         let hyperparameters = Hyperparameters {
-            vocab_size: fields.size(field::VOCABULARY)?.unwrap_or(50257),
+            vocab_size: fields.size(field::VOCAB_SIZE)?.unwrap_or(50257),
             n_positions: fields.size(field::POSITIONS)?.unwrap_or(1024),
-            n_embd: width,
-            n_layer: fields.size(field::LAYERS)?.unwrap_or(12),
-            n_head: fields.size(field::HEADS)?.unwrap_or(12),
+            n_embd,
+            n_layer: fields.size(field::LAYER)?.unwrap_or(12),
+            n_head: fields.size(field::HEAD)?.unwrap_or(12),
             n_inner: fields
                 .size(field::INNER)?
-                .unwrap_or(width.saturating_mul(4)),
+                .unwrap_or(n_embd.saturating_mul(4)),
             layer_norm_epsilon: fields.number(field::EPSILON)?.unwrap_or(1e-5) as f32,
             activation_function: fields
                 .string(field::ACTIVATION)?
@@ -115,7 +115,7 @@ impl Config {
                 summary_outputs: match (projection, to_labels) {
                     (false, _) => SummaryOutputs::NoProjection,
                     (true, true) => SummaryOutputs::One,
-                    (true, false) => SummaryOutputs::Width,
+                    (true, false) => SummaryOutputs::Embd,
                 },
             },
             hyperparameters,
@@ -154,8 +154,8 @@ pub(super) fn token_ids(
     }
 }
 
-/// A line for each of a model's own tokens that is outside its vocabulary. Configurations keep GPT-2's
-/// ids beside smaller vocabularies; the ids are left out.
+/// A line for each of a model's own tokens that is outside its vocabulary. Configurations keep
+/// GPT-2's ids beside smaller vocabularies; the ids are left out.
 pub(super) fn outside_vocabulary(model: &Hyperparameters) -> Vec<String> {
     let named = |name: &'static str, ids: &[TokenId]| {
         ids.iter()
@@ -261,9 +261,9 @@ impl<'a> Fields<'a> {
         Ok(list.unwrap_or_default())
     }
 
-    /// The labels by id, from `id2label`, else as many as `num_labels` says; an id without a name gets
-    /// transformers' `LABEL_n`. transformers takes the number of names for the number of outputs, so
-    /// names of ids beyond it name nothing.
+    /// The labels by id, from `id2label`, else as many as `num_labels` says; an id without a name
+    /// gets transformers' `LABEL_n`. transformers takes the number of names for the number of
+    /// outputs, so names of ids beyond it name nothing.
     fn labels(&self) -> Result<Vec<String>> {
         let named = self.typed(field::LABELS, "a map from ids to labels", |value| {
             let entries = value.as_object()?.iter();

@@ -1,7 +1,7 @@
-//! The fields of a `config.json`: mapped, carried along, refused, or known to be without effect. A field
-//! in none of these tables is warned about.
+//! The fields of a `config.json`: mapped, carried along, refused, or known to be without effect. A
+//! field in none of these tables is warned about.
 
-/// Fields that say nothing about the result of a forward pass in f32: training, storage, task
+/// Fields without effect on the result of a forward pass in f32: training, storage, task
 /// labels, the library's own bookkeeping.
 const WITHOUT_EFFECT: &[&str] = &[
     "_attn_implementation",
@@ -103,11 +103,11 @@ pub(super) const REFUSED: &[(&str, &str)] = &[
 
 /// The fields that are mapped, each with the other name it may have.
 pub(super) mod field {
-    pub(in super::super) const VOCABULARY: &[&str] = &["vocab_size"];
+    pub(in super::super) const VOCAB_SIZE: &[&str] = &["vocab_size"];
     pub(in super::super) const POSITIONS: &[&str] = &["n_positions", "max_position_embeddings"];
-    pub(in super::super) const WIDTH: &[&str] = &["n_embd", "hidden_size"];
-    pub(in super::super) const LAYERS: &[&str] = &["n_layer", "num_hidden_layers"];
-    pub(in super::super) const HEADS: &[&str] = &["n_head", "num_attention_heads"];
+    pub(in super::super) const EMBD: &[&str] = &["n_embd", "hidden_size"];
+    pub(in super::super) const LAYER: &[&str] = &["n_layer", "num_hidden_layers"];
+    pub(in super::super) const HEAD: &[&str] = &["n_head", "num_attention_heads"];
     pub(in super::super) const INNER: &[&str] = &["n_inner"];
     pub(in super::super) const EPSILON: &[&str] = &["layer_norm_epsilon"];
     pub(in super::super) const ACTIVATION: &[&str] = &["activation_function"];
@@ -130,11 +130,11 @@ pub(super) mod field {
 
 /// All mapped fields, for telling the unknown ones.
 const MAPPED: &[&[&str]] = &[
-    field::VOCABULARY,
+    field::VOCAB_SIZE,
     field::POSITIONS,
-    field::WIDTH,
-    field::LAYERS,
-    field::HEADS,
+    field::EMBD,
+    field::LAYER,
+    field::HEAD,
     field::INNER,
     field::EPSILON,
     field::ACTIVATION,

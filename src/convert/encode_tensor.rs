@@ -1,5 +1,5 @@
-//! One tensor from its source to the output: rows in parallel, a bounded part at a time, the error of
-//! each block measured while its source is still in the cache.
+//! One tensor from its source to the output: rows in parallel, a bounded part at a time, the error
+//! of each block measured while its source is still in the cache.
 
 use rayon::prelude::*;
 

@@ -1,14 +1,13 @@
-//! The types a file can be asked for: single types and llama.cpp's mixes, which give the tensors of
-//! a file different types.
+//! The types of files: single types, and llama.cpp's mixes, in which tensors have different types.
 //!
-//! Which tensor gets what follows llama.cpp's quantizer for the architecture `gpt2`, so that files
-//! compare. The rules are facts of its file format's practice, kept here as a table.
+//! The rules are those of llama.cpp's quantizer for the architecture `gpt2`, so that files of the
+//! same name compare. They are a table.
 
 use crate::error::{Error, Result};
 use crate::gguf::TensorType;
 use crate::spec::tensor_table::Module;
 
-/// A type of file: what `--type` names.
+/// A type of file, such as `q8_0` or the mix `q4_k_m`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct FileType {
     /// Names it goes by, lower case, the usual one first.
@@ -201,8 +200,7 @@ impl FileType {
     }
 }
 
-/// A type a single tensor may be asked for with `--tensor-type`, `--output-type` or
-/// `--embedding-type`: any that is the base of a file type.
+/// A type that a single tensor may get: any that is the base of a file type.
 ///
 /// # Errors
 /// [`Error::Argument`] listing the names there are.
@@ -219,7 +217,8 @@ pub fn tensor_type_from_name(name: &str) -> Result<TensorType> {
         })
 }
 
-/// What stands in for a type whose blocks do not divide the columns; `F16` when nothing does.
+/// The type used instead of one whose block size does not divide the columns; `F16` when there is
+/// none.
 pub(super) fn fit_to_columns(wanted: TensorType, columns: u64) -> TensorType {
     let fits = |candidate: &TensorType| columns.is_multiple_of(candidate.block_size() as u64);
     let smaller = match wanted {

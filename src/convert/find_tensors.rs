@@ -19,7 +19,7 @@ use crate::spec::tensor_table::{
 pub(super) struct Found {
     /// The tensor of the model.
     pub spec: TensorSpec,
-    /// Its number in the checkpoint.
+    /// Its index in the checkpoint.
     pub index: usize,
     /// Whether the checkpoint's matrix must be transposed.
     pub transposed: bool,
@@ -28,16 +28,17 @@ pub(super) struct Found {
 /// Parts of a layer that only models with cross-attention have.
 const CROSS_ATTENTION: &[&str] = &[".crossattention.", ".ln_cross_attn."];
 
-/// Numbers compared at a time.
+/// Elements compared at a time.
 const ELEMENTS_COMPARED: usize = 1 << 16;
 
 /// Finds every tensor of the model.
 ///
-/// Sets `vocabulary` to the rows of the token embedding, and the class and `tied_head` to what `claim` (none
-/// for a GGUF file, which knows) and the weights say. Gives warnings for tensors that were left behind.
+/// Sets `vocab_size` to the rows of the token embedding, and the class and `tied_head` from `claim`
+/// (`None` for a GGUF file, which has them) and the weights. Returns warnings for tensors that are
+/// left out.
 ///
 /// # Errors
-/// [`Error::Format`] for a tensor that is missing, there twice, or of another shape;
+/// [`Error::Format`] for a tensor that is missing, appears twice, or has another shape;
 /// [`Error::Unsupported`] for parts that are not converted.
 pub(super) fn find_tensors(
     reader: &dyn CheckpointReader,
@@ -49,8 +50,8 @@ pub(super) fn find_tensors(
     hyperparameters.vocab_size = names.vocabulary(hyperparameters)?;
     let mut warnings = Vec::new();
     if let Some(claim) = claim {
-        names.settle_class(claim, hyperparameters, &mut warnings)?;
-        settle_head(reader, &mut names, hyperparameters, &mut warnings)?;
+        names.resolve_class(claim, hyperparameters, &mut warnings)?;
+        resolve_head(reader, &mut names, hyperparameters, &mut warnings)?;
     }
     let mut all = Vec::new();
     for spec in tensors(hyperparameters) {
@@ -91,7 +92,7 @@ impl<'a> Names<'a> {
             if by_path.insert(path, index).is_some() {
                 return Err(Error::format(
                     format!("tensor '{}'", tensor.name),
-                    format!("is there with and without the prefix '{CHECKPOINT_PREFIX}'"),
+                    format!("appears with and without the prefix '{CHECKPOINT_PREFIX}'"),
                 ));
             }
         }
@@ -111,7 +112,7 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// The number of the tensor, which is crossed off.
+    /// Removes the tensor from the names and returns its index.
     fn take(&mut self, spec: &TensorSpec, hyperparameters: &Hyperparameters) -> Result<usize> {
         let candidates = self.candidates(spec);
         let mut found = candidates
@@ -121,7 +122,7 @@ impl<'a> Names<'a> {
             (Some(index), None) => Ok(index),
             (Some(_), Some(_)) => Err(Error::format(
                 format!("tensor '{}'", candidates.join("' or '")),
-                "is there under both names",
+                "appears under both names",
             )),
             (None, _) => {
                 let class = match spec.entry.presence {
@@ -138,8 +139,8 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// Decides the class, by what is there.
-    fn settle_class(
+    /// Determines the class from the claim and the tensors.
+    fn resolve_class(
         &self,
         claim: &Claim,
         hyperparameters: &mut Hyperparameters,
@@ -151,10 +152,10 @@ impl<'a> Names<'a> {
             let tensor = self.tensors.get(*self.by_path.get(path)?)?;
             Some(tensor.torch_shape())
         };
-        claim.settle(&paths, &shape_of, hyperparameters, warnings)
+        claim.resolve(&paths, &shape_of, hyperparameters, warnings)
     }
 
-    /// The rows of the token embedding, or of a head that stands in for it.
+    /// The rows of the token embedding, or of the head when that is all there is.
     fn vocabulary(&self, hyperparameters: &Hyperparameters) -> Result<usize> {
         let candidates: Vec<String> = tensors(hyperparameters)
             .filter(|spec| spec.id == TensorId::TOKEN_EMBEDDING)
@@ -183,7 +184,8 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// What is left: buffers are fine, other layers are refused, the rest is told.
+    /// Checks the tensors that are left: buffers are ignored, other layers are refused, the rest is
+    /// reported in warnings.
     fn leftovers(&self) -> Result<Vec<String>> {
         let mut left: Vec<&str> = self
             .by_path
@@ -211,8 +213,8 @@ impl<'a> Names<'a> {
     }
 }
 
-/// Decides whether the head is the token embedding, from the configuration and the weights.
-fn settle_head(
+/// Determines from the configuration and the weights whether the head is the token embedding.
+fn resolve_head(
     reader: &dyn CheckpointReader,
     names: &mut Names,
     hyperparameters: &mut Hyperparameters,
@@ -255,7 +257,7 @@ fn settle_head(
     Ok(())
 }
 
-/// Whether two matrices are equal, number for number.
+/// Whether two matrices have equal elements.
 fn same_elements(reader: &dyn CheckpointReader, first: usize, second: usize) -> Result<bool> {
     let (a, b) = (tensor_at(reader, first)?, tensor_at(reader, second)?);
     if a.torch_shape() != b.torch_shape() {
@@ -269,14 +271,14 @@ fn same_elements(reader: &dyn CheckpointReader, first: usize, second: usize) -> 
         return Ok(false);
     };
     let at_once = (ELEMENTS_COMPARED / a.columns.max(1)).clamp(1, a.rows.max(1));
-    let mut numbers = (
+    let mut values = (
         vec![0.0; at_once * a.columns],
         vec![0.0; at_once * a.columns],
     );
     let mut strip = Vec::new();
     for row in (0..a.rows).step_by(at_once) {
         let count = at_once.min(a.rows - row) * a.columns;
-        let (left, right) = (&mut numbers.0, &mut numbers.1);
+        let (left, right) = (&mut values.0, &mut values.1);
         left.truncate(count);
         right.truncate(count);
         a.read_rows(row, left, &mut strip)?;
@@ -323,8 +325,8 @@ fn check(spec: &TensorSpec, tensor: &CheckpointTensor, gguf_names: bool) -> Resu
         shape.get(leading_ones..).unwrap_or_default().to_vec()
     };
     if trimmed(&tensor.shape) != trimmed(&expected) {
-        let turned: Vec<u64> = tensor.shape.iter().rev().copied().collect();
-        let hint = if turned == expected
+        let reversed: Vec<u64> = tensor.shape.iter().rev().copied().collect();
+        let hint = if reversed == expected
             && spec.entry.orientation == Orientation::Transposed
             && !tensor.swapped
         {

@@ -58,7 +58,7 @@ const FORMATS: &[Format] = &[
     },
 ];
 
-/// Files that hold a folder's weights, or the index of their shards. The first four stand in
+/// Files that hold a folder's weights, or the index of their shards. The first four are in
 /// transformers' order; the last two, which it reads on request, come when nothing else is there.
 const WEIGHTS: &[&str] = &[
     "model.safetensors",

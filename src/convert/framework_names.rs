@@ -1,12 +1,12 @@
-//! What other frameworks call the parts of a model and how they store them, next to `PyTorch`.
+//! How other frameworks than `PyTorch` name the tensors of a model and orient its matrices.
 //!
-//! The modules have the same names everywhere; what differs is how levels are parted, what the last
-//! name of a path is, and whether a matrix under that name lies the other way round. So a framework is
-//! a table, and the model's own table (`model/tensor_table.rs`) needs none of it.
+//! The modules have the same names in all of them. The separator of levels, the last name of a path
+//! and the orientation of the matrix under it differ. So a framework is a table here, and the
+//! model's own table (`spec/tensor_table.rs`) needs none of it.
 
-/// A framework's way with names and matrices.
+/// A framework's names and orientations.
 pub(super) struct Convention {
-    /// What stands for the dot between a list and its element, when both are one level here.
+    /// The separator of a list and its element, when both are one level here.
     list: Option<&'static str>,
     /// The last names of paths.
     leaves: &'static [Leaf],
@@ -14,12 +14,12 @@ pub(super) struct Convention {
 
 /// The last name of a path.
 struct Leaf {
-    /// The name here.
+    /// The framework's name.
     theirs: &'static str,
     /// `PyTorch`'s name.
     ours: &'static str,
-    /// Whether a matrix has its axes in the reverse of `PyTorch`'s order, whatever that is for the layer
-    /// in question.
+    /// Whether a matrix has its axes in the reverse of `PyTorch`'s order, whatever that is for the
+    /// layer in question.
     swapped: bool,
 }
 
@@ -46,8 +46,8 @@ pub(super) const TENSORFLOW: Convention = Convention {
     ],
 };
 
-/// Flax. Its `Conv1D` stores `kernel` as `[out, in]` and `Dense` as `[in, out]`: each the reverse of
-/// `PyTorch`'s.
+/// Flax. Its `Conv1D` stores `kernel` as `[out, in]` and `Dense` as `[in, out]`: each the reverse
+/// of `PyTorch`'s.
 #[cfg(feature = "msgpack")]
 pub(super) const FLAX: Convention = Convention {
     list: None,
@@ -60,8 +60,8 @@ pub(super) const FLAX: Convention = Convention {
 };
 
 impl Convention {
-    /// The name `PyTorch` has for the tensor at `path`, and whether its matrix is swapped. A last name
-    /// that is not known stays as it is.
+    /// `PyTorch`'s name for the tensor at `path`, and whether its matrix is swapped. An unknown
+    /// last name is kept.
     pub(super) fn translate(&self, path: &[&str]) -> (String, bool) {
         let Some((last, levels)) = path.split_last() else {
             return (String::new(), false);

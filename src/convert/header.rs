@@ -19,11 +19,11 @@ const GENERATION_CONFIG: &str = "gpt2_edge.generation_config";
 /// Keys of a split model, which the output is not.
 const SPLIT_PREFIX: &str = "split.";
 
-/// What a source says about its model.
+/// The description of a model in its source.
 pub(super) struct Description {
     /// The model.
     pub hyperparameters: Hyperparameters,
-    /// What a configuration says of its class; a GGUF file knows.
+    /// The class that a configuration claims; a GGUF file has the class.
     pub claim: Option<Claim>,
     /// Settings for generation, when there are any.
     generation: Map<String, Json>,
@@ -57,7 +57,7 @@ impl Description {
         let mut generation = config.generation;
         if let Some(json) = read_json_if_present::<Json>(&path)? {
             generation = object(&place, json)?;
-            // What generation is told goes before what the model says of itself.
+            // `generation_config.json` overrides `config.json`.
             let eos = token_ids(&place, &generation, "eos_token_id")?;
             if !eos.is_empty() {
                 config.hyperparameters.eos = eos;
@@ -97,7 +97,7 @@ impl Description {
         }
         if self.claimed_vocabulary != self.hyperparameters.vocab_size {
             warnings.push(format!(
-                "config.json says vocab_size {}, the embedding has {} rows; the rows count",
+                "config.json says vocab_size {}, the embedding has {} rows, which is used",
                 self.claimed_vocabulary, self.hyperparameters.vocab_size
             ));
         }

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::ggml::map::MappedFile;
 use crate::gguf::{Gguf, TensorInfo, TensorType};
 
-/// What `general.type` says in such a file.
+/// `general.type` of such a file.
 const FILE_KIND: &str = "imatrix";
 
 /// One weight for each column of each matrix.
@@ -22,7 +22,7 @@ impl ImportanceMatrix {
     /// Reads a file written by `gpt2 imatrix` or llama.cpp's `llama-imatrix`.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Format`] for a file that is no importance matrix, or holds a number
+    /// [`Error::Io`], [`Error::Format`] for a file that is no importance matrix, or has a value
     /// that is negative or not finite.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let place = path.display().to_string();
@@ -49,7 +49,7 @@ impl ImportanceMatrix {
             let counts = gguf
                 .tensor(&counts_name)
                 .ok_or_else(|| Error::format(format!("tensor '{counts_name}'"), "missing"))?;
-            let count = match numbers(gguf, counts)?[..] {
+            let count = match values(gguf, counts)?[..] {
                 [count] => count,
                 ref other => {
                     return Err(Error::format(
@@ -59,7 +59,7 @@ impl ImportanceMatrix {
                 }
             };
             // A matrix nothing passed through has no preference.
-            let weights = numbers(gguf, sums)?
+            let weights = values(gguf, sums)?
                 .into_iter()
                 .map(|sum| if count > 0.0 { sum / count } else { 1.0 })
                 .collect();
@@ -88,7 +88,7 @@ impl ImportanceMatrix {
 }
 
 /// The elements of an f32 tensor, all finite and not negative.
-fn numbers(gguf: &Gguf, info: &TensorInfo) -> Result<Vec<f32>> {
+fn values(gguf: &Gguf, info: &TensorInfo) -> Result<Vec<f32>> {
     let place = || format!("tensor '{}'", info.name);
     if info.tensor_type != TensorType::F32 {
         return Err(Error::format(
@@ -101,13 +101,13 @@ fn numbers(gguf: &Gguf, info: &TensorInfo) -> Result<Vec<f32>> {
         .0
         .iter()
         .map(|bytes| {
-            let number = f32::from_le_bytes(*bytes);
-            if number.is_finite() && number >= 0.0 {
-                Ok(number)
+            let value = f32::from_le_bytes(*bytes);
+            if value.is_finite() && value >= 0.0 {
+                Ok(value)
             } else {
                 Err(Error::format(
                     place(),
-                    format!("expected numbers from 0 up, found {number}"),
+                    format!("expected values from 0 up, found {value}"),
                 ))
             }
         })

@@ -10,8 +10,8 @@ use crate::input::read_small;
 /// Reads a JSON file into `T`.
 ///
 /// # Errors
-/// [`Error::Io`] when it cannot be read; [`Error::Format`] when it is too large, no UTF-8, no JSON or
-/// not of the expected form.
+/// [`Error::Io`] when it cannot be read; [`Error::Format`] when it is too large, no UTF-8, no JSON
+/// or not of the expected form.
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let bytes = read_small(path)?;
     serde_json::from_slice(&bytes)

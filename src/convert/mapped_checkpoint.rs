@@ -1,8 +1,8 @@
 //! Weights in one or several mapped files of the same or of different formats.
 //!
 //! A [`Parser`] knows one format: it finds names, shapes and locations in the bytes of a file. What
-//! all formats share is here: mapping, shards with an index, duplicate names, access to the elements,
-//! releasing pages.
+//! all formats share is here: mapping, shards with an index, duplicate names, access to the
+//! elements, releasing pages.
 //!
 //! [`Parser`]: super::stored_tensor::Parser
 

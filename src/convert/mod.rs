@@ -1,8 +1,8 @@
 //! A checkpoint becomes a GGUF file.
 //!
-//! [`plan`] says what will happen; [`convert`] does it in one pass over the source, a bounded part of
-//! one tensor at a time, and then reads its own file back. This room knows checkpoint formats, the
-//! types tensors can get and ggml's quantizers. It knows nothing of graphs and of running a model.
+//! [`plan`] says what will be written; [`convert`] writes it in one pass over the source, a bounded
+//! part of one tensor at a time, and then reads its own file back. This room knows checkpoint
+//! formats and which types tensors get. It knows nothing of graphs, sessions and running a model.
 
 mod checkpoint_reader;
 mod class;
@@ -49,13 +49,13 @@ use encode_tensor::{EncodeJob, Measured};
 use plan::Prepared;
 use source_rows::SourceTensor;
 
-/// Is told how far a conversion is. Every method may be left as it is.
+/// Receives the progress of a conversion. Every method has a default.
 pub trait Progress: Sync {
     /// The plan is made and work begins.
     fn begin(&self, _plan: &Plan) {}
     /// A tensor is about to be converted.
     fn tensor(&self, _name: &str) {}
-    /// So many more bytes of the output are written.
+    /// `bytes` more of the output are written.
     fn written(&self, _bytes: u64) {}
     /// Whether to go on; `false` ends the conversion with [`Error::Stopped`] and leaves no file.
     fn proceed(&self) -> bool {
@@ -63,7 +63,7 @@ pub trait Progress: Sync {
     }
 }
 
-/// Progress nobody looks at.
+/// Ignores the progress.
 impl Progress for () {}
 
 /// What a conversion did.
@@ -72,14 +72,14 @@ pub struct Report {
     /// What was planned, and is now in the file.
     pub plan: Plan,
     /// For each tensor of the plan the root mean square of the differences to the source, relative
-    /// to the source's own.
+    /// to that of the source.
     pub relative_errors: Vec<f64>,
     /// Time it took, reading back included.
     pub seconds: f64,
 }
 
-/// Says which type each tensor would get and how large the file would be. Reads names and shapes, no
-/// weights except those of a head that may equal the embedding.
+/// Determines which type each tensor gets and how large the file will be. Reads names and shapes,
+/// and no weights but those of a head that may equal the embedding.
 ///
 /// # Errors
 /// Whatever is wrong with source or options that can be known without reading the weights.
@@ -95,9 +95,10 @@ const STACK: usize = 2 << 20;
 /// model's size.
 ///
 /// # Errors
-/// [`Error::Argument`] for options that do not fit; [`Error::Format`] and [`Error::Unsupported`] for
-/// sources that are broken or not converted, values that are not finite among them;
-/// [`Error::Stopped`] when `progress` says so; [`Error::Io`]. In all of them there is no output.
+/// [`Error::Argument`] for options that cannot be used; [`Error::Format`] and
+/// [`Error::Unsupported`] for sources that are broken or not converted, values that are not finite
+/// among them; [`Error::Stopped`] when `progress` says so; [`Error::Io`]. In all of them there is
+/// no output.
 pub fn convert(
     source: &Path,
     output: &Path,
@@ -178,8 +179,8 @@ fn convert_tensor(
     Err(Error::format(
         format!("tensor '{}'", described.name),
         format!(
-            "as {} its relative error is {:.3}, expected at most {bound}; give it a larger type with \
-             --tensor-type",
+            "as {} its relative error is {:.3}, expected at most {bound}; choose a larger type \
+             for it",
             planned.tensor_type.name(),
             measured.relative_error
         ),

@@ -1,11 +1,11 @@
 //! Weights that Flax wrote: `flax_model.msgpack`.
 //!
-//! One msgpack value: maps in maps, whose keys make a tensor's path. An array is an extension value of
-//! code 1 (3 for a scalar) that holds a msgpack array of shape, the element type's numpy name, and the
-//! bytes, little-endian in C order. An array above 2^30 bytes is a map with a marker, the shape as a map
-//! `{"0": n, …}`, and flat pieces of it as a map `{"0": array, …}`.
+//! One msgpack value: maps in maps, whose keys make a tensor's path. An array is an extension value
+//! of code 1 (3 for a scalar) that holds a msgpack array of shape, the element type's numpy name,
+//! and the bytes, little-endian in C order. An array above 2^30 bytes is a map with a marker, the
+//! shape as a map `{"0": n, …}`, and flat pieces of it as a map `{"0": array, …}`.
 //!
-//! Only what is said above is read; all else is refused. Depth and number of values are bounded.
+//! Only the above is read; everything else is refused. Depth and number of values are bounded.
 
 use std::ops::Range;
 
@@ -21,12 +21,12 @@ use crate::error::{Error, Result};
 
 /// Levels of maps accepted; a GPT-2's weights need six, pieces of an array one more.
 const MAX_DEPTH: usize = 16;
-/// Values accepted: each tensor, the maps it lies in, pieces of large ones.
+/// Values accepted: each tensor, the maps it is in, pieces of large ones.
 const MAX_VALUES: usize = 4 * MAX_TENSORS;
 /// Axes of an array accepted.
 const MAX_AXES: u32 = 8;
 
-/// The key that says a map is an array in pieces.
+/// The key of a map that is an array in pieces.
 const IN_PIECES: &str = "__msgpack_chunked_array__";
 /// Codes of the extension values that are arrays.
 const ARRAY_CODES: &[i8] = &[1, 3];
@@ -77,7 +77,7 @@ enum Node<'a> {
     Flag,
 }
 
-/// An array that lies together.
+/// A contiguous array.
 struct Array {
     shape: Vec<u64>,
     element: &'static ElementType,
@@ -110,7 +110,7 @@ impl<'a> Reader<'a> {
             .ok_or_else(|| self.broken("the file ends inside a value; it is truncated"))
     }
 
-    /// Reads the value at hand; maps in it go `MAX_DEPTH` deep.
+    /// Reads the next value; maps in it are at most `MAX_DEPTH` deep.
     fn node(&mut self, depth: usize) -> Result<Node<'a>> {
         self.values += 1;
         if self.values > MAX_VALUES || depth > MAX_DEPTH {
@@ -296,7 +296,7 @@ fn in_pieces(entries: &[(&str, Node)]) -> Result<(Array, Pieces), String> {
         let Some((_, Node::Map(part))) = part else {
             return Err(format!("an array in pieces without '{name}'"));
         };
-        // The keys count from 0, but stand in the order of their texts.
+        // The keys count from 0, but are sorted as strings.
         let mut ordered = part
             .iter()
             .map(|(key, node)| Some((key.parse::<usize>().ok()?, node)))

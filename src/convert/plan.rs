@@ -19,7 +19,7 @@ use crate::spec::tensor_table::{Module, TensorSpec};
 pub(super) struct Choice {
     /// The type it gets.
     pub tensor_type: TensorType,
-    /// The type it would have had, had its columns been whole blocks of it.
+    /// The type it would have had if its columns were a multiple of the block size.
     pub fallback_from: Option<TensorType>,
 }
 
@@ -116,7 +116,7 @@ pub struct PlannedTensor {
     pub source_dtype: String,
     /// The type it gets.
     pub tensor_type: TensorType,
-    /// The type it would have got, had its columns been whole blocks of it.
+    /// The type it would have got if its columns were a multiple of the block size.
     pub fallback_from: Option<TensorType>,
     /// Bytes of its data.
     pub bytes: u64,
@@ -132,7 +132,7 @@ pub(super) struct Prepared {
     pub importance: ImportanceMatrix,
     /// The header of the output.
     pub header: GgufHeader,
-    /// The plan shown to the user; its tensors stand in the order of `found`.
+    /// The plan shown to the user; its tensors are in the order of `found`.
     pub plan: Plan,
 }
 
@@ -223,8 +223,9 @@ fn fallback_warnings(tensors: &[PlannedTensor]) -> Vec<String> {
         .into_iter()
         .map(|((wanted, instead, columns), count)| {
             format!(
-                "{count} tensor(s) become {} instead of {}: {columns} columns are no multiple of its \
-                 block of {}",
+                "{count} tensor(s) become {} instead of {}: {columns} columns are not a multiple \
+                 of \
+                 its block size {}",
                 instead.name(),
                 wanted.name(),
                 wanted.block_size()
@@ -245,7 +246,8 @@ fn requantized_warning(source: &Source, tensors: &[PlannedTensor]) -> Option<Str
         .count();
     (count > 0).then(|| {
         format!(
-            "{count} tensor(s) of the source are quantized already; quantizing from f32 or f16 loses \
+            "{count} tensor(s) of the source are quantized already; quantizing from f32 or f16 \
+             loses \
              less"
         )
     })

@@ -1,4 +1,4 @@
-//! Reading the finished file back: what is on the disk is what was meant.
+//! Reads the finished file back and compares it with the plan.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -23,7 +23,7 @@ struct HeaderEntry {
     data_offsets: (u64, u64),
 }
 
-/// The header, in file order. Unlike a map it can tell that a name stands there twice.
+/// The header, in file order. Unlike a map it shows that a name appears twice.
 struct Header(Vec<(String, HeaderEntry)>);
 
 impl<'de> Deserialize<'de> for Header {
@@ -52,8 +52,8 @@ impl<'de> Deserialize<'de> for Header {
     }
 }
 
-/// The tensors of a file, in its order. Every range is inside the data and as long as shape and type
-/// say, and none overlap.
+/// The tensors of a file, in its order. Every range is inside the data and as long as shape and
+/// type say, and none overlap.
 pub(super) fn parse(bytes: &[u8]) -> Result<Vec<StoredTensor>> {
     let header_error = |message: String| Error::format("safetensors header", message);
     let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
@@ -65,7 +65,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<StoredTensor>> {
     let length = u64::from_le_bytes(*length);
     if length > MAX_HEADER_BYTES || length > rest.len() as u64 {
         return Err(header_error(format!(
-            "announces {length} bytes, at most {} can be there; the file is truncated or no safetensors",
+            "announces {length} bytes, at most {} can be there; the file is truncated or no \
+             safetensors",
             MAX_HEADER_BYTES.min(rest.len() as u64)
         )));
     }

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::gguf::TensorType;
 use crate::quant::dequantize_rows;
 
-/// A tensor's elements as the checkpoint holds them.
+/// A tensor's elements as stored in the checkpoint.
 #[derive(Clone, Copy)]
 pub(super) struct SourceTensor<'a> {
     /// Row-major elements.
@@ -15,7 +15,7 @@ pub(super) struct SourceTensor<'a> {
     pub rows: usize,
     /// Columns in GGUF's orientation.
     pub columns: usize,
-    /// Whether the elements lie as `[columns, rows]`.
+    /// Whether the elements are stored as `[columns, rows]`.
     pub transposed: bool,
 }
 
@@ -84,7 +84,7 @@ impl<'a> SourceTensor<'a> {
             );
         }
         // `count` rows of the result are a strip of `count` columns of what is stored; it is taken
-        // TILE stored rows at a time, each of which gives one column of the result.
+        // TILE stored rows at a time, each of which is one column of the result.
         let element = self.tensor_type.block_bytes();
         strip.resize(TILE * count, 0.0);
         let mut column = 0;

@@ -9,8 +9,8 @@ use crate::error::Result;
 
 /// The most tensors accepted; a model of the most layers accepted has fewer.
 pub(super) const MAX_TENSORS: usize = 1 << 17;
-/// The longest name, or part of one, accepted from formats in which many tensors can share the bytes
-/// of a name.
+/// The longest name, or part of one, accepted from formats in which many tensors can share the
+/// bytes of a name.
 #[cfg(any(feature = "pickle", feature = "hdf5", feature = "msgpack"))]
 pub(super) const MAX_NAME_BYTES: usize = 256;
 
@@ -51,7 +51,8 @@ pub(super) trait Gather: Send + Sync {
     /// The elements in order.
     ///
     /// # Errors
-    /// [`Error::Format`] when the file does not hold what it announced; [`Error::Memory`].
+    /// [`Error::Format`](crate::Error::Format) when the file does not contain what its header says;
+    /// [`Error::Memory`](crate::Error::Memory).
     fn gather(&self, file: &[u8]) -> Result<Vec<u8>>;
 }
 

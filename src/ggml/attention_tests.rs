@@ -46,7 +46,7 @@ impl Random {
     }
 }
 
-/// Keys or values as the cache stores them, and the values they stand for.
+/// Keys or values as the cache stores them, and dequantized.
 struct Stored {
     tensor_type: TensorType,
     f16: Vec<f16>,
@@ -305,18 +305,20 @@ fn results_are_those_of_ggml() {
                     .zip(&expected)
                     .filter(|(found, expected)| found.to_bits() != expected.to_bits())
                     .count();
-                let wide: Vec<f64> = expected.iter().map(|&number| f64::from(number)).collect();
+                let wide: Vec<f64> = expected.iter().map(|&value| f64::from(value)).collect();
                 let largest = difference(&found, &wide);
                 println!(
-                    "{instruction_set:?} {kind:?} {shape:?} {sight:?}: {} (largest difference {largest:.1e})",
+                    "{instruction_set:?} {kind:?} {shape:?} {sight:?}: {} (largest difference \
+                     {largest:.1e})",
                     if unlike == 0 {
                         "bit-identical".to_owned()
                     } else {
                         format!("{unlike} of {} unlike", found.len())
                     },
                 );
-                // Where the processor computes with f16 ggml's scores have another error, beside that of sums in
-                // half precision, which ours have too: on the whole it is further from the formula.
+                // Where the processor computes with f16 ggml's scores have another error, beside
+                // that of sums in half precision, which ours have too: on the whole it is further
+                // from the formula.
                 if kind == TensorType::F16 && shape[0] < 64 && scores_in_halves {
                     let exact = case.exact();
                     let (ours, theirs) = (squares(&found, &exact), squares(&expected, &exact));

@@ -33,8 +33,9 @@ impl Handle {
     }
 }
 
-// SAFETY: a backend is used by one thread at a time (`Backends::run` takes `&mut self`, and a scheduler runs
-// only with the backends it was made for) and is not tied to the thread that made it.
+// SAFETY: a backend is used by one thread at a time (`Backends::run` takes `&mut self`, and a
+// scheduler runs only with the backends it was made for) and is not tied to the thread that made
+// it.
 unsafe impl Send for Handle {}
 // SAFETY: shared references offer only the pointer, used as above.
 unsafe impl Sync for Handle {}
@@ -78,7 +79,8 @@ type FreePool = unsafe extern "C" fn(*mut sys::ggml_threadpool);
 type SetPool = unsafe extern "C" fn(*mut sys::ggml_backend, *mut sys::ggml_threadpool);
 type SetAbort = unsafe extern "C" fn(*mut sys::ggml_backend, sys::ggml_abort_callback, *mut c_void);
 
-/// Starts `count` threads at once and ends them: ggml ends the process when it does not get its own.
+/// Starts `count` threads at once and ends them: ggml ends the process when it does not get its
+/// own.
 fn threads_to_be_had(count: usize) -> std::io::Result<()> {
     let stack = super::system::thread_stack_bytes();
     let barrier = Arc::new(std::sync::Mutex::new(()));
@@ -92,18 +94,19 @@ fn threads_to_be_had(count: usize) -> std::io::Result<()> {
         })
         .collect();
     drop(all_there);
-    // Without waiting for them, their stacks might still be in use; a panic is not possible in them.
+    // Without waiting for them, their stacks might still be in use; a panic is not possible in
+    // them.
     started?.into_iter().for_each(|thread| drop(thread.join()));
     Ok(())
 }
 
 impl Backend {
     /// Starts `device` with `threads` threads, the calling one included (devices without threads of
-    /// their own ignore the number).
+    /// their own ignore it).
     ///
     /// # Errors
-    /// [`Error::Argument`] when `threads` is 0 or more than [`MAX_THREADS`]; [`Error::Ggml`] when the
-    /// device does not start.
+    /// [`Error::Argument`] when `threads` is 0 or more than [`MAX_THREADS`]; [`Error::Ggml`] when
+    /// the device does not start.
     pub(crate) fn start(device: Device, threads: usize) -> Result<Self> {
         if threads == 0 || threads > MAX_THREADS {
             return Err(Error::Argument(format!(
@@ -162,7 +165,7 @@ impl Handle {
             return Ok(());
         };
         threads_to_be_had(threads - 1)
-            .map_err(|error| format!("{threads} threads: {error}; ask for fewer (-t)"))?;
+            .map_err(|error| format!("{threads} threads: {error}; use fewer"))?;
         // SAFETY: the parameters are a plain struct that ggml fills for a valid thread count and
         // reads during the call.
         let pool = unsafe {
@@ -177,7 +180,7 @@ impl Handle {
     }
 }
 
-/// The devices that compute together: any number of others, in order of preference, and the CPU last.
+/// The devices that compute a graph: any others in order of preference, and the CPU last.
 pub(crate) struct Backends {
     all: Vec<Backend>,
 }
@@ -211,8 +214,8 @@ impl Backends {
         (self.all.len() == 1).then(|| self.cpu().device())
     }
 
-    /// Set to true, it ends the running computation, and each later one until it is false again. Other
-    /// devices than the CPU end what they are at first.
+    /// Set to true, it ends the running computation, and each later one until it is false again.
+    /// Other devices than the CPU end what they are at first.
     pub(crate) fn stop_flag(&self) -> &Arc<AtomicBool> {
         &self.cpu().stop
     }
@@ -226,7 +229,7 @@ impl Backends {
         outcome(status)
     }
 
-    /// Refuses to begin when a stop was asked for.
+    /// Refuses to begin when a stop was requested.
     pub(super) fn check_running(&self) -> Result<()> {
         if self.stop_flag().load(Ordering::Relaxed) {
             return Err(Error::Stopped);

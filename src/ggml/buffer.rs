@@ -20,7 +20,7 @@ pub(crate) struct Buffer {
 }
 
 /// Who owns a buffer's bytes; kept for as long as the buffer.
-#[expect(dead_code, reason = "held, never read")]
+#[expect(dead_code, reason = "kept alive, never read")]
 enum Memory {
     Device,
     Shared(Bytes),
@@ -34,7 +34,8 @@ unsafe impl Sync for Buffer {}
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        // SAFETY: `raw` is owned and freed once; contexts whose tensors point into it hold it alive.
+        // SAFETY: `raw` is owned and freed once; contexts whose tensors point into it hold it
+        // alive.
         unsafe { sys::ggml_backend_buffer_free(self.raw.as_ptr()) }
     }
 }
@@ -73,18 +74,18 @@ impl Buffer {
                 message: format!("the bytes must begin at a multiple of {HOST_ALIGNMENT}"),
             });
         }
-        // ggml takes a mutable pointer but writes only where an operation's result is placed, and nothing
-        // here places results in a borrowed buffer.
+        // ggml takes a mutable pointer but writes only where an operation's result is placed, and
+        // nothing here places results in a borrowed buffer.
         let (start, length) = (slice.as_ptr().cast_mut(), slice.len());
-        // SAFETY: the bytes stay where they are for as long as `bytes` is held.
+        // SAFETY: the bytes stay where they are for as long as `bytes` lives.
         unsafe { Self::over(device, start, length, Memory::Shared(bytes)) }
     }
 
     /// A buffer over host memory that `memory` keeps in place.
     ///
     /// # Safety
-    /// `start` begins `length` readable bytes, at a multiple of [`HOST_ALIGNMENT`], that live as long as
-    /// `memory`; they are writable if operations' results are placed in the buffer.
+    /// `start` begins `length` readable bytes, at a multiple of [`HOST_ALIGNMENT`], that live as
+    /// long as `memory`; they are writable if operations' results are placed in the buffer.
     unsafe fn over(
         device: Device,
         start: *mut u8,
@@ -107,17 +108,17 @@ impl Buffer {
         }))
     }
 
-    /// A buffer of zeros in host memory, for which the system gives pages as they are written.
+    /// A buffer of zeros in host memory, whose pages the system provides as they are written.
     ///
     /// # Errors
-    /// [`Error::Memory`] when the address space cannot be had; [`Error::Ggml`] when the device cannot
-    /// use host memory.
+    /// [`Error::Memory`] when the address space cannot be had; [`Error::Ggml`] when the device
+    /// cannot use host memory.
     pub(crate) fn zeroed(device: Device, bytes: usize) -> Result<Arc<Self>> {
         let mut pages = memmap2::MmapMut::map_anon(bytes.max(1))
             .map_err(|source| Error::Memory(format!("{bytes} bytes: {source}")))?;
         let (start, length) = (pages.as_mut_ptr(), pages.len());
-        // SAFETY: whole pages, readable and writable, that live as long as `pages`; nothing else uses
-        // them.
+        // SAFETY: whole pages, readable and writable, that live as long as `pages`; nothing else
+        // uses them.
         unsafe { Self::over(device, start, length, Memory::Pages(pages)) }
     }
 
@@ -154,7 +155,7 @@ impl Buffer {
         unsafe { sys::ggml_backend_buffer_get_alloc_size(self.raw.as_ptr(), tensor.raw()) }
     }
 
-    /// Places `tensor` behind the tensors placed before it.
+    /// Places `tensor` after the tensors placed before it.
     ///
     /// # Errors
     /// [`Error::Ggml`] when it has data already or the buffer is full.
@@ -233,7 +234,8 @@ pub(crate) fn bytes_for<'a>(
 }
 
 impl Tensor {
-    /// Sets all of the tensor's data, in the layout of its buffer (a repacking buffer rearranges it).
+    /// Sets all of the tensor's data, in the layout of its buffer (a repacking buffer rearranges
+    /// it).
     ///
     /// # Errors
     /// [`Error::Ggml`] when the tensor has no data yet or `bytes` is not exactly its size.
@@ -256,7 +258,7 @@ impl Tensor {
             ));
         }
         // SAFETY: the tensor has data in a live buffer, and the size is exact, which is also what
-        // repacking buffers ask for.
+        // repacking buffers need.
         unsafe {
             sys::ggml_backend_tensor_set(self.raw(), bytes.as_ptr().cast(), 0, bytes.len());
         }

@@ -15,8 +15,8 @@ const NAME_BYTES: usize = sys::GGML_MAX_NAME as usize - 1;
 
 /// An arena of tensor descriptions (shapes, types, operations); it never holds tensor data.
 ///
-/// A context keeps alive what its tensors point at: the buffers they were placed in and the contexts
-/// of the tensors their operations read.
+/// A context keeps alive what its tensors point at: the buffers they were placed in and the
+/// contexts of the tensors their operations read.
 pub(crate) struct Context {
     raw: NonNull<sys::ggml_context>,
     bytes: usize,
@@ -32,9 +32,10 @@ struct Kept {
     operations: Vec<Arc<super::custom::Operation>>,
 }
 
-// SAFETY: the arena is plain memory owned by this value. Descriptions are added only while one thread
-// builds a graph or loads a model (both hold the only handle that builds); afterwards they are only
-// read, except for the data pointers that the allocator of the owning graph sets under `&mut`.
+// SAFETY: the arena is plain memory owned by this value. Descriptions are added only while one
+// thread builds a graph or loads a model (both hold the only handle that builds); afterwards they
+// are only read, except for the data pointers that the allocator of the owning graph sets under
+// `&mut`.
 unsafe impl Send for Context {}
 // SAFETY: as above; shared use is reading finished descriptions.
 unsafe impl Sync for Context {}
@@ -69,7 +70,7 @@ impl Context {
                 })
         };
         let bytes = bytes.ok_or_else(|| Error::Memory(format!("{tensors} tensor descriptions")))?;
-        // SAFETY: the parameters are valid: no memory is handed over, and no data is allocated.
+        // SAFETY: the parameters are valid: no memory is passed, and no data is allocated.
         let raw = unsafe {
             sys::ggml_init(sys::ggml_init_params {
                 mem_size: bytes,
@@ -185,8 +186,8 @@ impl Context {
     /// Describes a new tensor of `shape` (columns first, at most four dimensions) without data.
     ///
     /// # Errors
-    /// [`Error::Ggml`] when a dimension is zero or too large, the columns are not whole blocks of the
-    /// type, or the arena is full.
+    /// [`Error::Ggml`] when a dimension is zero or too large, the columns are not a multiple of the
+    /// block size of the type, or the arena is full.
     pub(crate) fn tensor(
         self: &Arc<Self>,
         name: &str,
@@ -234,7 +235,8 @@ pub(crate) struct Tensor {
     context: Arc<Context>,
 }
 
-// SAFETY: a tensor is a pointer into its context, which is Send and Sync and kept alive by the handle.
+// SAFETY: a tensor is a pointer into its context, which is Send and Sync and kept alive by the
+// handle.
 unsafe impl Send for Tensor {}
 // SAFETY: as above.
 unsafe impl Sync for Tensor {}
@@ -266,7 +268,8 @@ impl Tensor {
     /// The element type.
     ///
     /// # Errors
-    /// Never for tensors made here; [`Error::Ggml`] if ggml made a type this library has no name for.
+    /// Never for tensors made here; [`Error::Ggml`] if ggml made a type this library has no name
+    /// for.
     pub(crate) fn tensor_type(&self) -> Result<TensorType> {
         super::types::from_raw(self.get().type_)
     }

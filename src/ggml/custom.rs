@@ -1,8 +1,8 @@
 //! Steps of a graph that this library computes itself, on the CPU device.
 //!
-//! A kernel sees numbers and nothing of ggml; the unsafe crossing is here, once. In a context with a pool of
-//! threads ggml calls every step on one thread, and the step shares its work out in the pool; without one, ggml's
-//! own threads share the rows.
+//! A kernel sees slices and nothing of ggml; the unsafe conversion is here, once. In a context with
+//! a pool of threads ggml calls every step on one thread, and the step shares its work out in the
+//! pool; without one, ggml's own threads share the rows.
 
 use std::ffi::{c_int, c_void};
 use std::panic::AssertUnwindSafe;
@@ -51,7 +51,8 @@ pub(crate) trait StepKernel: Send + Sync {
     /// What error messages call it.
     fn name(&self) -> &'static str;
 
-    /// Computes the whole result from the whole of each tensor that is read, in the order they were given.
+    /// Computes the whole result from the whole of each tensor that is read, in the order they were
+    /// given.
     fn compute(&self, inputs: [Elements<'_>; MAX_INPUTS], output: &mut [f32], pool: &Pool);
 }
 
@@ -66,7 +67,7 @@ pub(crate) enum Elements<'a> {
 }
 
 impl<'a> Elements<'a> {
-    /// The numbers of an f32 tensor, and nothing of another.
+    /// The values of an f32 tensor; empty for another type.
     pub(crate) fn f32(self) -> &'a [f32] {
         match self {
             Self::F32(numbers) => numbers,
@@ -74,7 +75,7 @@ impl<'a> Elements<'a> {
         }
     }
 
-    /// The numbers of an i32 tensor, and nothing of another.
+    /// The values of an i32 tensor; empty for another type.
     pub(crate) fn i32(self) -> &'a [i32] {
         match self {
             Self::I32(numbers) => numbers,
@@ -82,7 +83,7 @@ impl<'a> Elements<'a> {
         }
     }
 
-    /// The numbers of an f16 tensor, and nothing of another.
+    /// The values of an f16 tensor; empty for another type.
     pub(crate) fn f16(self) -> &'a [f16] {
         match self {
             Self::F16(numbers) => numbers,
@@ -116,7 +117,7 @@ impl Operation {
         let message = match self.state.swap(FINE, Ordering::Relaxed) {
             FINE => return None,
             NOT_FINITE => {
-                "expected a finite number, found NaN or infinity; the model's weights are broken"
+                "expected a finite value, found NaN or infinity; the model's weights are broken"
             }
             _ => "the kernel panicked; its result is not valid",
         };
@@ -141,7 +142,8 @@ impl Kernel {
 /// # Safety
 /// `tensor` is live, has data in host memory, is contiguous, and nothing writes to it meanwhile.
 unsafe fn elements<'a>(tensor: *const sys::ggml_tensor) -> Elements<'a> {
-    // SAFETY: the caller's condition: there are so many elements, aligned by the allocator, or so many bytes.
+    // SAFETY: the caller's condition: there are that many elements, aligned by the allocator, or
+    // that many bytes.
     unsafe {
         let data = (*tensor).data;
         let count = sys::ggml_nelements(tensor) as usize;
@@ -172,7 +174,8 @@ unsafe extern "C" fn run(
     threads: c_int,
     user_data: *mut c_void,
 ) {
-    // SAFETY: `user_data` is the operation that `bind` stored in the graph's context, which outlives every run.
+    // SAFETY: `user_data` is the operation that `bind` stored in the graph's context, which
+    // outlives every run.
     let operation = unsafe { &*user_data.cast::<Operation>() };
     // SAFETY: ggml passes a live tensor that `bind` made: f32 and contiguous.
     let tensor = unsafe { &*result };
@@ -190,9 +193,9 @@ unsafe extern "C" fn run(
         if source.is_null() {
             break;
         }
-        // SAFETY: `bind` accepts only contiguous tensors; ggml runs one operation at a time, so nothing writes to
-        // the sources, and they do not overlap the result: ggml's allocator never reuses a source's memory for a
-        // custom operation.
+        // SAFETY: `bind` accepts only contiguous tensors; ggml runs one operation at a time, so
+        // nothing writes to the sources, and they do not overlap the result: ggml's allocator never
+        // reuses a source's memory for a custom operation.
         *input = unsafe { elements(source) };
     }
     // SAFETY: rows `first..last` belong to this thread alone.
@@ -207,8 +210,8 @@ unsafe extern "C" fn run(
         operation.state.store(PANICKED, Ordering::Relaxed);
         return;
     }
-    // A weight that is no number is in every row, and one row costs nothing. Later it may be too
-    // late: ggml quantizes activations, which turns NaN into some number.
+    // A weight that is NaN affects every row, and checking one row costs nothing. Later it may be
+    // too late: ggml quantizes activations, which turns NaN into some finite value.
     let last_row = &output[(last - first - 1) * columns..];
     if !rows::all_finite(last_row) {
         operation.state.store(NOT_FINITE, Ordering::Relaxed);
@@ -226,7 +229,7 @@ impl Operation {
     ) {
         match (&self.kernel, &self.pool) {
             (Kernel::Step(kernel), Some(pool)) => kernel.compute(inputs, output, pool),
-            (Kernel::Step(_), None) => unreachable!("`step` asks for a pool"),
+            (Kernel::Step(_), None) => unreachable!("`step` requires a pool"),
             (Kernel::Rows(kernel), pool) => {
                 let inputs = inputs.map(Elements::f32);
                 let compute = |start: usize, output: &mut [f32]| {
@@ -288,8 +291,8 @@ impl Context {
     /// Adds a step computed by `kernel` from `inputs`, with a result of its own: f32 of `shape`.
     ///
     /// # Errors
-    /// [`Error::Ggml`] when the context has no pool, a tensor is not contiguous, there are more than
-    /// [`MAX_INPUTS`], or the arena is full.
+    /// [`Error::Ggml`] when the context has no pool, a tensor is not contiguous, there are more
+    /// than [`MAX_INPUTS`], or the arena is full.
     pub(crate) fn step(
         self: &Arc<Self>,
         kernel: Box<dyn StepKernel>,
@@ -346,8 +349,8 @@ impl Context {
         let mut arguments: Vec<*mut sys::ggml_tensor> =
             inputs.iter().map(|tensor| tensor.raw()).collect();
         let count = arguments.len() as c_int;
-        // SAFETY: the arena has room, there are fewer arguments than ggml's limit, and the operation
-        // stays at its address for the life of the context.
+        // SAFETY: the arena has room, there are fewer arguments than ggml's limit, and the
+        // operation stays at its address for the life of the context.
         let raw = unsafe {
             match place {
                 Place::Of(operand) => sys::ggml_custom_inplace(

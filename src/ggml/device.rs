@@ -8,8 +8,8 @@ use super::{log, sys, types, variant};
 use crate::error::{Error, Result};
 use crate::gguf::TensorType;
 
-/// A device of the registry: the CPU, or a GPU of a compiled backend. Registered for the life of the
-/// process.
+/// A device of the registry: the CPU, or a GPU of a compiled backend. Registered for the life of
+/// the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Device {
     raw: NonNull<sys::ggml_backend_device>,
@@ -72,7 +72,7 @@ impl Device {
     /// The CPU.
     ///
     /// # Errors
-    /// When no variant of the CPU backend runs on this processor, or not the one asked for.
+    /// When no variant of the CPU backend runs on this processor, or not the requested one.
     pub(crate) fn cpu() -> Result<Self> {
         log::forward();
         variant::register()?;
@@ -117,7 +117,7 @@ impl Device {
     /// Bytes of its memory: free now, and in all; 0 when it does not say.
     pub(crate) fn memory(self) -> (usize, usize) {
         let (mut free, mut total) = (0, 0);
-        // SAFETY: the device is live; both numbers are written during the call.
+        // SAFETY: the device is live; both values are written during the call.
         unsafe { sys::ggml_backend_dev_memory(self.raw(), &raw mut free, &raw mut total) };
         (free, total)
     }
@@ -140,8 +140,8 @@ impl Device {
         Ok(self.supports(&context.set_rows(&table, &rows, &places)?))
     }
 
-    /// Whether the device has attention without a score matrix, over a cache of `tensor_type` with `heads`
-    /// heads of `width` elements.
+    /// Whether the device has attention without a score matrix, over a cache of `tensor_type` with
+    /// `heads` heads of `width` elements.
     ///
     /// # Errors
     /// [`Error::Memory`] or [`Error::Ggml`] when the question cannot be put.
@@ -196,7 +196,8 @@ impl Device {
         NonNull::new(raw)
     }
 
-    /// Further kinds of memory, in which weights are kept in a layout that is faster for some types.
+    /// Further kinds of memory, in which weights are kept in a layout that is faster for some
+    /// types.
     pub(crate) fn repacking_buffer_types(self) -> Vec<BufferType> {
         let Some(function) = self.function(c"ggml_backend_dev_get_extra_bufts") else {
             return Vec::new();
@@ -222,8 +223,8 @@ impl Device {
         types
     }
 
-    /// Whether the device multiplies a `tensor_type` matrix of `shape` held in `buffer_type` with f32
-    /// activations.
+    /// Whether the device multiplies a `tensor_type` matrix of `shape` in memory of `buffer_type`
+    /// with f32 activations.
     ///
     /// # Errors
     /// [`Error::Memory`] or [`Error::Ggml`] when the question cannot be put.
@@ -253,7 +254,8 @@ impl Device {
         }
     }
 
-    /// The instruction sets and options that the backend was compiled with and uses, such as `AVX2`.
+    /// The instruction sets and options that the backend was compiled with and uses, such as
+    /// `AVX2`.
     pub(crate) fn features(self) -> Vec<String> {
         let Some(function) = self.function(c"ggml_backend_get_features") else {
             return Vec::new();

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 const REMOTE: &str = "rpc://";
 
 impl Device {
-    /// The name to ask for the device by: `cpu`, `cuda0`, `vulkan0`, `metal`, `blas`.
+    /// The name that selects the device: `cpu`, `cuda0`, `vulkan0`, `metal`, `blas`.
     pub(crate) fn argument(self) -> String {
         let name = self.name().to_lowercase();
         // ggml numbers Apple's GPU, of which there is one.
@@ -19,11 +19,13 @@ impl Device {
         }
     }
 
-    /// The devices called `name`: one of this machine, or all that a worker at `rpc://HOST:PORT` serves.
+    /// The devices called `name`: one of this machine, or all that a worker at `rpc://HOST:PORT`
+    /// serves.
     ///
     /// # Errors
-    /// [`Error::Argument`] when there is none, listing those there are; [`Error::Unsupported`] for a remote
-    /// device in a build without the feature `rpc`; [`Error::Io`] when the other machine does not answer.
+    /// [`Error::Argument`] when there is none, listing those there are; [`Error::Unsupported`] for
+    /// a remote device in a build without the feature `rpc`; [`Error::Io`] when the other machine
+    /// does not answer.
     pub(crate) fn called(name: &str) -> Result<Vec<Self>> {
         if let Some(address) = name.strip_prefix(REMOTE) {
             return remote::devices(address);
@@ -43,7 +45,8 @@ impl Device {
             ""
         };
         Err(Error::Argument(format!(
-            "device {name}: expected one of {}{remote}; found none of that name on this machine and in this build",
+            "device {name}: expected one of {}{remote}; found none of that name on this machine \
+             and in this build",
             known.join(", ")
         )))
     }

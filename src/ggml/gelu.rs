@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::gguf::TensorType;
 use gpt2_kernels::f16_table::ENTRIES;
 
-/// GELU of every half float in the order of their bits, as ggml on the CPU computes it. Asked of ggml
+/// GELU of every f16 in the order of their bits, as ggml on the CPU computes it. Computed by ggml
 /// itself, since its values depend on the compiler and the mathematical library it was built with.
 ///
 /// # Errors
@@ -28,7 +28,7 @@ pub(crate) fn gelu_table() -> Result<&'static [f16; ENTRIES]> {
         .collect();
     let context = Context::new(2)?;
     let mut graph = Graph::new(&context)?;
-    let input = context.tensor("half floats", TensorType::F32, &[ENTRIES])?;
+    let input = context.tensor("f16 values", TensorType::F32, &[ENTRIES])?;
     input.mark_input();
     let output = context.gelu(&input)?;
     output.mark_output();

@@ -28,7 +28,7 @@ struct Planner {
 
 // SAFETY: owned memory, used by one thread at a time (`allocate` consumes it).
 unsafe impl Send for Planner {}
-// SAFETY: shared use only asks for sizes.
+// SAFETY: shared use only reads sizes.
 unsafe impl Sync for Planner {}
 
 impl Drop for Planner {
@@ -55,7 +55,7 @@ impl Allocator {
         Ok(Self(Memory::One(Planner { raw }, device)))
     }
 
-    /// Bytes of the memory held now, on each device.
+    /// Bytes of memory allocated now, on each device.
     pub(crate) fn bytes(&self) -> Vec<(Device, usize)> {
         match &self.0 {
             // SAFETY: live; there is one buffer, number 0.
@@ -132,8 +132,8 @@ impl Graph {
         unsafe { sys::ggml_graph_n_nodes(self.raw.as_ptr()) as usize }
     }
 
-    /// Declares that `device` is to compute what was added since this was last called. Counts only where
-    /// several devices work together; what is in no section is the CPU's.
+    /// Declares that `device` is to compute what was added since this was last called. Counts only
+    /// where several devices work together; what is in no section is computed by the CPU.
     pub(crate) fn end_section(&mut self, device: Device) {
         self.sections.push((self.nodes(), device));
     }
@@ -161,8 +161,9 @@ impl Graph {
                 message: format!("{} belongs to another context", result.describe()),
             });
         }
-        // SAFETY: the graph has a place for every tensor its context can describe, and leaves of other
-        // contexts (weights, caches) are counted in the context's capacity by whoever made it.
+        // SAFETY: the graph has a place for every tensor its context can describe, and leaves of
+        // other contexts (weights, caches) are counted in the context's capacity by whoever made
+        // it.
         unsafe { sys::ggml_build_forward_expand(self.raw.as_ptr(), result.raw()) };
         Ok(())
     }
@@ -261,7 +262,7 @@ impl AllocatedGraph {
     /// # Errors
     /// [`Error::Ggml`] when the tensor is not this graph's, not f32, or smaller than `values`.
     pub(crate) fn read(&self, tensor: &Tensor, values: &mut [f32]) -> Result<()> {
-        // SAFETY: the same places; `fill` writes numbers into them and nothing else.
+        // SAFETY: the same places; `fill` writes values into them and nothing else.
         let places = unsafe { &mut *(std::ptr::from_mut(values) as *mut [MaybeUninit<f32>]) };
         self.fill(tensor, places)
     }
@@ -283,7 +284,8 @@ impl AllocatedGraph {
         Ok(())
     }
 
-    /// Writes elements of an output tensor, from its first one on, to all `places`; to none of them after an error.
+    /// Writes elements of an output tensor, from its first one on, to all `places`; to none of them
+    /// after an error.
     fn fill(&self, tensor: &Tensor, places: &mut [MaybeUninit<f32>]) -> Result<()> {
         const OPERATION: &str = "read tensor";
         let bytes = size_of_val(places);
@@ -305,7 +307,7 @@ impl AllocatedGraph {
     }
 }
 
-/// Numbers that can be copied to a device byte by byte.
+/// Types whose values can be copied to a device byte by byte.
 pub(crate) trait Plain: Copy + private::Sealed {}
 impl Plain for i32 {}
 impl Plain for i64 {}

@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 
 /// A whole file, mapped read-only.
 ///
-/// The file must not be shortened while it is mapped: reading past its new end ends the process with
-/// a bus error. That is the one promise a caller gives by opening a map.
+/// The file must not be shortened while it is mapped: reading past its new end ends the process
+/// with a bus error. That is the one promise a caller gives by opening a map.
 #[derive(Debug)]
 pub struct MappedFile {
     map: Mmap,
@@ -23,8 +23,8 @@ impl MappedFile {
     /// Maps `path`.
     ///
     /// # Errors
-    /// [`Error::Io`] when the file cannot be opened or mapped; [`Error::Format`] when it is empty or
-    /// not a regular file.
+    /// [`Error::Io`] when the file cannot be opened or mapped; [`Error::Format`] when it is empty
+    /// or not a regular file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let file = File::open(path).map_err(|source| Error::io(path, source))?;
@@ -39,14 +39,15 @@ impl MappedFile {
         if metadata.len() == 0 {
             return Err(Error::format(place(), "the file is empty"));
         }
-        // SAFETY: the map is private to this process and never written; that nobody shortens the file
-        // meanwhile is the documented condition of this type.
+        // SAFETY: the map is private to this process and never written; that nobody shortens the
+        // file meanwhile is the documented condition of this type.
         let map = unsafe { MmapOptions::new().map(&file) };
         let map = map.map_err(|source| Error::io(path, source))?;
         #[cfg(target_os = "linux")]
         {
-            // Where the system keeps the file in large pages, reading a bias would map two megabytes of weights around
-            // it, which were given back. Systems without large pages refuse.
+            // Where the system keeps the file in large pages, reading a bias would map two
+            // megabytes of weights around it, which were released. Systems without large pages
+            // refuse.
             let _ = map.advise(Advice::NoHugePage);
         }
         Ok(Self { map })
@@ -58,8 +59,8 @@ impl MappedFile {
         let _ = self.map.advise(Advice::WillNeed);
     }
 
-    /// Gives the memory of `range` back to the system. The bytes stay readable: the next access reads
-    /// them from the file again. Partial pages at the ends are kept.
+    /// Gives the memory of `range` back to the system. The bytes stay readable: the next access
+    /// reads them from the file again. Partial pages at the ends are kept.
     pub fn release(&self, range: Range<usize>) {
         let Some((offset, length)) = whole_pages(range, self.map.len(), page_size()) else {
             return;
@@ -72,9 +73,9 @@ impl MappedFile {
         };
     }
 
-    /// Keeps what is read of the file resident. Pages that were given back with
-    /// [`MappedFile::release`] are not read again for it (except where the system is not Linux, which
-    /// locks the whole file).
+    /// Keeps what is read of the file resident. Pages that were released with
+    /// [`MappedFile::release`] are not read again for it (except where the system is not Linux,
+    /// which locks the whole file).
     ///
     /// # Errors
     /// [`Error::Memory`] when the system refuses, usually because of `ulimit -l`.
@@ -122,7 +123,7 @@ fn whole_pages(range: Range<usize>, file_bytes: usize, page: usize) -> Option<(u
 mod tests {
     use super::*;
 
-    /// Whole pages everywhere: 4 KiB mostly, up to 64 KiB on aarch64.
+    /// Whole pages: 4 KiB mostly, up to 64 KiB on aarch64.
     const UNIT: usize = 1 << 16;
 
     #[test]

@@ -1,8 +1,8 @@
 //! ggml, made safe: devices, memory, tensors, graphs and quantization.
 //!
-//! This room knows nothing of GPT-2. ggml ends the process when it is misused, so everything it would
-//! assert is checked here first and comes back as an error that names the operation and the shapes.
-//! With `kernels` and the C interface, this is the only place with unsafe code.
+//! This room knows nothing of GPT-2. ggml ends the process when it is misused, so everything it
+//! would assert is checked here first and comes back as an error that names the operation and the
+//! shapes. With `kernels` and the C interface, this is the only place with unsafe code.
 #![allow(unsafe_code, reason = "this module is where C is called")]
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::{sys, types};
 use crate::error::{Error, Result};
 use crate::gguf::TensorType;
 
-/// Functions of a single number that ggml has on every device, under its names.
+/// Functions of a single value that ggml has on every device, under its names.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum ElementFunction {
     GeluErf,
@@ -42,8 +42,8 @@ impl Context {
     /// `weight` are repeated to those of `activations`.
     ///
     /// # Errors
-    /// [`Error::Ggml`] when the shapes do not fit, `weight` is transposed, or `activations` is not f32
-    /// in contiguous rows.
+    /// [`Error::Ggml`] when the shapes do not fit, `weight` is transposed, or `activations` is not
+    /// f32 in contiguous rows.
     pub(crate) fn mul_mat(
         self: &Arc<Self>,
         weight: &Tensor,
@@ -69,7 +69,7 @@ impl Context {
         unsafe {
             let raw = sys::ggml_mul_mat(arena, weight.raw(), activations.raw());
             if !raw.is_null() {
-                // GPUs would add up in halves; the CPU never does.
+                // GPUs would accumulate in f16; the CPU never does.
                 sys::ggml_prec_set_acc(raw, sys::GGML_PREC_F32);
             }
             self.adopt(OPERATION, raw, &[weight, activations])
@@ -134,7 +134,7 @@ impl Context {
         unsafe { self.adopt(OPERATION, sys::ggml_norm(arena, x.raw(), epsilon), &[x]) }
     }
 
-    /// ggml's GELU, `½x(1 + tanh(√(2/π)(x + 0.044715x³)))` from a table of half floats, of each element.
+    /// ggml's GELU, `½x(1 + tanh(√(2/π)(x + 0.044715x³)))` from a table of f16, of each element.
     ///
     /// # Errors
     /// [`Error::Ggml`] when `x` is not contiguous f32.
@@ -148,7 +148,8 @@ impl Context {
         unsafe { self.adopt(OPERATION, sys::ggml_gelu(arena, x.raw()), &[x]) }
     }
 
-    /// One of ggml's functions of a single number, of each element. Devices other than the CPU have them too.
+    /// One of ggml's functions of a single value, applied to each element. Devices other than the
+    /// CPU have them too.
     ///
     /// # Errors
     /// [`Error::Ggml`] when `x` is not contiguous f32.
@@ -162,7 +163,7 @@ impl Context {
             return refuse(OPERATION, "contiguous f32", &[x]);
         }
         let arena = self.room(OPERATION)?;
-        // SAFETY: the arena has room; the operand is contiguous f32, which is all that these ask for.
+        // SAFETY: the arena has room; the operand is contiguous f32, which is all that these need.
         unsafe {
             let raw = match function {
                 ElementFunction::GeluErf => sys::ggml_gelu_erf(arena, x.raw()),
@@ -182,8 +183,8 @@ impl Context {
         }
     }
 
-    /// Rows of a `[columns, rows]` table chosen by `indices` (`[count]`, i32, each below `rows` when
-    /// the graph runs): `[columns, count]` in f32.
+    /// Rows of a `[columns, rows]` table chosen by `indices` (`[count]`, i32, each below `rows`
+    /// when the graph runs): `[columns, count]` in f32.
     ///
     /// # Errors
     /// [`Error::Ggml`] when the shapes or the type of the indices do not fit.
@@ -206,9 +207,9 @@ impl Context {
         }
     }
 
-    /// Writes `rows` (`[columns, count]`, f32) to the rows of `table` that `indices` (`[count]`, i64,
-    /// each below the table's rows when the graph runs) name, converting to the table's type. The
-    /// result stands for the changed table.
+    /// Writes `rows` (`[columns, count]`, f32) to the rows of `table` that `indices` (`[count]`,
+    /// i64, each below the table's rows when the graph runs) name, converting to the table's type.
+    /// The result is the changed table.
     ///
     /// # Errors
     /// [`Error::Ggml`] when the shapes or types do not fit.
@@ -237,8 +238,8 @@ impl Context {
         }
     }
 
-    /// A window into `source`: `shape` elements from byte `offset` on, `strides` bytes apart along the
-    /// second and third dimension.
+    /// A window into `source`: `shape` elements from byte `offset` on, `strides` bytes apart along
+    /// the second and third dimension.
     ///
     /// # Errors
     /// [`Error::Ggml`] when the window is not inside the source.
@@ -404,9 +405,9 @@ impl Context {
         }
     }
 
-    /// Attention without the score matrix in memory: queries `[head size, queries, heads]` f32, keys
-    /// and values `[head size, keys, heads]`, mask `[keys, queries]` f16 →
-    /// `[head size, heads, queries]` f32.
+    /// Attention without the score matrix in memory: queries `[head size, queries, heads]` f32,
+    /// keys and values `[head size, keys, heads]`, mask `[keys, queries]` f16 → `[head size, heads,
+    /// queries]` f32.
     ///
     /// # Errors
     /// [`Error::Ggml`] when the shapes or types do not fit.
@@ -433,8 +434,8 @@ impl Context {
             );
         }
         let arena = self.room(OPERATION)?;
-        // SAFETY: the arena has room; shapes, types and contiguity are what ggml asserts here and when
-        // the graph runs.
+        // SAFETY: the arena has room; shapes, types and contiguity are what ggml asserts here and
+        // when the graph runs.
         unsafe {
             let raw = sys::ggml_flash_attn_ext(
                 arena,

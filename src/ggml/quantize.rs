@@ -45,8 +45,8 @@ const NOT_QUANTIZED_TO: &[TensorType] = &[
 /// [`crate::quant::quantize_rows`].
 ///
 /// # Errors
-/// [`Error::Ggml`] when lengths do not match, `columns` is not a multiple of the block size, or ggml
-/// does not quantize to the type, or not without an importance matrix.
+/// [`Error::Ggml`] when lengths do not match, `columns` is not a multiple of the block size, or
+/// ggml does not quantize to the type, or not without an importance matrix.
 pub(crate) fn quantize_rows(
     tensor_type: TensorType,
     source: &[f32],
@@ -76,7 +76,7 @@ pub(crate) fn quantize_rows(
             importance.len()
         ));
     }
-    // ggml aborts when it is asked for one of these.
+    // ggml aborts on these.
     if NOT_QUANTIZED_TO.contains(&tensor_type) {
         return refuse(format!(
             "{} rows cannot be made from f32",
@@ -107,8 +107,8 @@ fn quantize_by_ggml(
     target: &mut [u8],
 ) -> usize {
     // SAFETY: source and target were checked to hold exactly `rows` rows of `columns` elements in
-    // their types, and importance, when given, one value for each column. ggml guards its lazily made
-    // tables with a lock of its own.
+    // their types, and importance, when given, one value for each column. ggml guards its lazily
+    // made tables with a lock of its own.
     unsafe {
         sys::ggml_quantize_chunk(
             raw,

@@ -1,7 +1,7 @@
 //! Devices of other machines, through ggml's RPC.
 //!
-//! ggml ends the process when nobody answers at an address, or somebody else. So the first words of the
-//! conversation are spoken here, and only then is ggml told of the address.
+//! ggml ends the process when nothing answers at an address, or something else than an RPC server.
+//! So the first messages are exchanged here, and only then does ggml get the address.
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char};
@@ -95,7 +95,7 @@ pub(super) fn devices(address: &str) -> Result<Vec<Device>> {
 /// The devices of every worker that was greeted.
 static KNOWN: Mutex<BTreeMap<String, Vec<Device>>> = Mutex::new(BTreeMap::new());
 
-/// The places that `address` stands for, of the only family that ggml connects to.
+/// The socket addresses of `address`, of the only family that ggml connects to.
 fn resolve(address: &str) -> Result<Vec<SocketAddr>> {
     let mut places: Vec<SocketAddr> = address
         .to_socket_addrs()
@@ -129,7 +129,8 @@ fn greet(address: &str) -> Result<SocketAddr> {
             }
             Ok((major, minor)) => {
                 problem = format!(
-                    "expected RPC version {}.{}, found {major}.{minor}; both machines need the same ggml",
+                    "expected RPC version {}.{}, found {major}.{minor}; both machines need the \
+                     same ggml",
                     PROTOCOL.0, PROTOCOL.1
                 );
             }
@@ -146,7 +147,8 @@ fn failure(address: &str, problem: &str) -> Error {
     Error::Ggml {
         operation: "remote device",
         message: format!(
-            "rpc://{address}: expected a worker (gpt2 worker on that machine), found none that can be used: {problem}"
+            "rpc://{address}: expected a worker (gpt2 worker on that machine), found none that \
+             can be used: {problem}"
         ),
     }
 }

@@ -1,4 +1,4 @@
-//! Graphs that several devices compute together, each its part.
+//! Graphs that several devices compute, a part each.
 
 use std::collections::BTreeSet;
 use std::ffi::{CStr, c_int};
@@ -11,8 +11,8 @@ use super::graph::Graph;
 use super::sys;
 use crate::error::{Error, Result};
 
-/// ggml's scheduler: it cuts a graph where the device changes, copies what crosses the cuts, and owns the
-/// memory of intermediate tensors on each device.
+/// ggml's scheduler: it cuts a graph where the device changes, copies what crosses the cuts, and
+/// owns the memory of intermediate tensors on each device.
 pub(super) struct Scheduler {
     raw: NonNull<sys::ggml_backend_sched>,
     /// In the scheduler's order, the CPU last. Kept until the scheduler is freed.
@@ -23,7 +23,7 @@ pub(super) struct Scheduler {
 
 // SAFETY: owned, and used by one thread at a time: everything that changes it takes `&mut self`.
 unsafe impl Send for Scheduler {}
-// SAFETY: shared use only asks for sizes.
+// SAFETY: shared use only reads sizes.
 unsafe impl Sync for Scheduler {}
 
 impl Drop for Scheduler {
@@ -37,7 +37,8 @@ impl Scheduler {
     /// A scheduler for graphs of as many tensors as `graph` may have.
     ///
     /// # Errors
-    /// [`Error::Memory`] when it cannot be made; [`Error::Argument`] for more devices than ggml takes.
+    /// [`Error::Memory`] when it cannot be made; [`Error::Argument`] for more devices than ggml
+    /// takes.
     pub(super) fn new(backends: &Backends, graph: &Graph) -> Result<Self> {
         let all = backends.all().iter();
         let parts: Vec<(Device, Arc<Handle>)> = all
@@ -52,8 +53,8 @@ impl Scheduler {
         // Leaves (weights, caches, inputs) are no more than nodes.
         let capacity = 2 * graph.capacity();
         let mut raw: Vec<_> = parts.iter().map(|(_, handle)| handle.raw()).collect();
-        // SAFETY: the backends are live and stay so while `parts` is held; the last is the CPU; each uses its
-        // own default memory.
+        // SAFETY: the backends are live and stay so while `parts` lives; the last is the CPU; each
+        // uses its own default memory.
         let raw = unsafe {
             sys::ggml_backend_sched_new(
                 raw.as_mut_ptr(),
@@ -83,12 +84,12 @@ impl Scheduler {
         self.parts.iter().map(size).collect()
     }
 
-    /// Cuts the graph where its sections change device, and gives every tensor its place. An operation that
-    /// its section's device lacks goes to the CPU, which is said once.
+    /// Cuts the graph where its sections change device, and gives every tensor its place. An
+    /// operation that its section's device lacks goes to the CPU, which is said once.
     ///
     /// # Errors
-    /// [`Error::Memory`] when a device has not enough; [`Error::Ggml`] when the graph is larger than what the
-    /// scheduler was made for.
+    /// [`Error::Memory`] when a device has not enough; [`Error::Ggml`] when the graph is larger
+    /// than what the scheduler was made for.
     pub(super) fn allocate(&mut self, graph: &Graph) -> Result<()> {
         if 2 * graph.capacity() > self.capacity {
             return Err(Error::Ggml {
@@ -100,7 +101,8 @@ impl Scheduler {
                 ),
             });
         }
-        // SAFETY: live; what was allocated for an earlier graph is let go, whose tensors nobody uses any more.
+        // SAFETY: live; what was allocated for an earlier graph is let go, whose tensors nobody
+        // uses any more.
         unsafe { sys::ggml_backend_sched_reset(self.raw.as_ptr()) };
         for (node, device) in graph.nodes_with_devices() {
             self.assign(node, device);
@@ -188,7 +190,8 @@ impl Scheduler {
             });
         }
         backends.check_running()?;
-        // SAFETY: the graph was allocated by this scheduler; `&mut` keeps other threads out of the backends.
+        // SAFETY: the graph was allocated by this scheduler; `&mut` keeps other threads out of the
+        // backends.
         outcome(unsafe { sys::ggml_backend_sched_graph_compute(self.raw.as_ptr(), graph.raw()) })
     }
 }
@@ -196,11 +199,11 @@ impl Scheduler {
 /// `GGML_SCHED_MAX_BACKENDS`.
 const MOST_BACKENDS: usize = 16;
 
-/// Says once a process what is computed elsewhere than asked.
+/// Warns once per process of what is computed on another device than requested.
 fn tell(what: &str) {
-    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
-    if told.insert(what.to_owned()) {
+    static WARNED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
+    if warned.insert(what.to_owned()) {
         tracing::warn!("{what} is not there; the CPU computes it, and data is copied to and fro");
     }
 }

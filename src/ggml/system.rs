@@ -62,14 +62,14 @@ const SMALL_STACK: usize = 1 << 20;
 /// Whether [`save_address_space`] took effect.
 static SMALL_STACKS: AtomicBool = AtomicBool::new(false);
 
-/// Makes this process spare with addresses, for which `ulimit -v` counts them: threads started from now on
-/// have small stacks, unless they ask for larger ones, and share one heap. For programs, at their start;
-/// does nothing where the system has no such settings.
+/// Makes this process spare with addresses, for which `ulimit -v` counts them: threads started from
+/// now on have small stacks, unless they request larger ones, and share one heap. For programs, at
+/// their start; does nothing where the system has no such settings.
 pub fn save_address_space() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        // SAFETY: both calls set process-wide defaults of the C library; the attributes are initialized
-        // before they are used and destroyed after.
+        // SAFETY: both calls set process-wide defaults of the C library; the attributes are
+        // initialized before they are used and destroyed after.
         let done = unsafe {
             libc::mallopt(libc::M_ARENA_MAX, 1);
             let mut attributes: libc::pthread_attr_t = std::mem::zeroed();

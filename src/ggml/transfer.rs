@@ -1,4 +1,4 @@
-//! Bytes in and out of tensors that stand outside any graph.
+//! Copies bytes into and out of tensors outside any graph.
 
 use super::context::Tensor;
 use super::sys;
@@ -8,11 +8,11 @@ impl Tensor {
     /// Copies the bytes from `offset` on into `target`.
     ///
     /// # Errors
-    /// [`Error::Ggml`] when the tensor has no memory or not so many bytes.
+    /// [`Error::Ggml`] when the tensor has no memory or another number of bytes.
     pub(crate) fn read_bytes(&self, offset: usize, target: &mut [u8]) -> Result<()> {
         self.check_range("read bytes", offset, target.len())?;
         if !target.is_empty() {
-            // SAFETY: the tensor has memory, and the range lies within it, as just checked.
+            // SAFETY: the tensor has memory, and the range is within it, as just checked.
             unsafe {
                 let to = target.as_mut_ptr().cast();
                 sys::ggml_backend_tensor_get(self.raw(), to, offset, target.len());
@@ -21,14 +21,15 @@ impl Tensor {
         Ok(())
     }
 
-    /// Copies `source` over the bytes from `offset` on. Nothing may compute with the tensor meanwhile.
+    /// Copies `source` over the bytes from `offset` on. Nothing may compute with the tensor
+    /// meanwhile.
     ///
     /// # Errors
-    /// [`Error::Ggml`] when the tensor has no memory or not so many bytes.
+    /// [`Error::Ggml`] when the tensor has no memory or another number of bytes.
     pub(crate) fn write_bytes(&self, offset: usize, source: &[u8]) -> Result<()> {
         self.check_range("write bytes", offset, source.len())?;
         if !source.is_empty() {
-            // SAFETY: the tensor has memory, and the range lies within it, as just checked.
+            // SAFETY: the tensor has memory, and the range is within it, as just checked.
             unsafe {
                 let from = source.as_ptr().cast();
                 sys::ggml_backend_tensor_set(self.raw(), from, offset, source.len());

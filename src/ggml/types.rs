@@ -24,7 +24,8 @@ pub(crate) fn to_raw(tensor_type: TensorType) -> Result<sys::ggml_type> {
         unsafe { (sys::ggml_blck_size(raw) as usize, sys::ggml_type_size(raw)) };
     if (block_size, block_bytes) != (tensor_type.block_size(), tensor_type.block_bytes()) {
         return refuse(format!(
-            "{}: expected blocks of {} elements in {} bytes, this ggml has {block_size} in {block_bytes}",
+            "{}: expected blocks of {} elements in {} bytes, this ggml has {block_size} in \
+             {block_bytes}",
             tensor_type.name(),
             tensor_type.block_size(),
             tensor_type.block_bytes()

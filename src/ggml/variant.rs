@@ -1,8 +1,8 @@
-//! The CPU backend: compiled for one instruction set or for several, of which the best one that this
-//! processor runs is registered with ggml at start.
+//! The CPU backend: compiled for one instruction set or for several, of which the best one that
+//! this processor runs is registered with ggml at start.
 //!
-//! Everything of ggml that is compiled for an instruction set is reached through here, so that a program
-//! built for another processor says so instead of ending with an illegal instruction.
+//! Everything of ggml that is compiled for an instruction set is reached through here, so that a
+//! program built for another processor says so instead of ending with an illegal instruction.
 
 use std::sync::OnceLock;
 
@@ -37,12 +37,13 @@ pub struct CpuVariant {
     pub available: Vec<&'static str>,
 }
 
-/// The variant that runs: the one that the environment variable `GPT2_CPU` names, otherwise the most
-/// demanding that this processor runs. It is chosen once in a process. Our own kernels keep to a named one's instructions.
+/// The variant that runs: the one that the environment variable `GPT2_CPU` names, otherwise the
+/// most demanding that this processor runs. It is chosen once in a process. Our own kernels keep to
+/// a named one's instructions.
 ///
 /// # Errors
-/// [`Error::Argument`] when `GPT2_CPU` names a variant that this build does not have, [`Error::Unsupported`]
-/// when the processor does not run it, or none of this build.
+/// [`Error::Argument`] when `GPT2_CPU` names a variant that this build does not have,
+/// [`Error::Unsupported`] when the processor does not run it, or none of this build.
 pub fn cpu_variant() -> Result<CpuVariant> {
     Ok(CpuVariant {
         name: chosen()?.name,
@@ -70,7 +71,7 @@ pub(super) fn register() -> Result<()> {
 /// As [`cpu_variant`].
 pub(super) fn multiplies(raw: sys::ggml_type) -> Result<bool> {
     let variant = chosen()?;
-    // SAFETY: the caller's number is one of ggml's types; gives a pointer into a constant table.
+    // SAFETY: the caller's number is one of ggml's types; returns a pointer into a constant table.
     let traits = unsafe { &*(variant.type_traits)(raw) };
     Ok(traits.vec_dot.is_some())
 }
@@ -140,8 +141,8 @@ fn choose<'a>(
     }
 }
 
-/// Whether `name` means `variant`: its name, with or without the family before and the extension behind:
-/// `v3` is `x86-64-v3`, `v8.2` is `armv8.2-dotprod`.
+/// Whether `name` means `variant`: its name, with or without the family before and the extension
+/// behind: `v3` is `x86-64-v3`, `v8.2` is `armv8.2-dotprod`.
 fn is_called(variant: &Variant, name: &str) -> bool {
     let (own, name) = (variant.name, name.to_ascii_lowercase());
     let short = own.trim_start_matches("x86-64-").trim_start_matches("arm");
@@ -178,7 +179,8 @@ mod tests {
         assert_eq!(name(None, &["sse4.2", "avx2", "avx512f"]), "x86-64-v4-vnni");
         assert_eq!(
             name(None, &[]),
-            "unsupported: code for x86-64-v2 on this processor, which lacks sse4.2; there is no lesser"
+            "unsupported: code for x86-64-v2 on this processor, which lacks sse4.2; there is no \
+             lesser"
         );
     }
 

@@ -15,14 +15,15 @@ type StartServer = unsafe extern "C" fn(
     *mut *mut sys::ggml_backend_device,
 );
 
-/// Serves a device at `address` until the process ends: anybody who can connect reads and writes its memory
-/// and computes on it, unasked and unencrypted.
+/// Serves a device at `address` until the process ends: anybody who can connect reads and writes
+/// its memory and computes on it, unasked and unencrypted.
 ///
 /// `device` is a name as `--device` takes it; `threads` are those of the CPU.
 ///
 /// # Errors
-/// [`Error::Unsupported`] in a build without the feature `rpc`; [`Error::Argument`] when there is no such
-/// device, or the address is not of this machine or in use. Otherwise only when serving fails later.
+/// [`Error::Unsupported`] in a build without the feature `rpc`; [`Error::Argument`] when there is
+/// no such device, or the address is not of this machine or in use. Otherwise only when serving
+/// fails later.
 pub fn serve(address: SocketAddr, device: &str, threads: usize) -> Result<()> {
     let start = remote::function(c"ggml_backend_rpc_start_server")?;
     let [device] = Device::called(device)?[..] else {

@@ -36,7 +36,8 @@ impl<'a> Cursor<'a> {
             .and_then(|end| Some((end, self.bytes.get(self.position..end)?)));
         let Some((end, taken)) = taken else {
             return Err(self.error(format!(
-                "{what} needs {count} bytes, {} are left; the file is truncated or this length is wrong",
+                "{what} needs {count} bytes, {} are left; the file is truncated or this length is \
+                 wrong",
                 self.remaining()
             )));
         };
@@ -63,8 +64,8 @@ impl<'a> Cursor<'a> {
         self.take(length, what)
     }
 
-    /// Steps over `count` strings. Vocabularies have 100,000 of them in all, so the way without errors
-    /// is short.
+    /// Steps over `count` strings. Vocabularies have 100,000 of them in all, so the way without
+    /// errors is short.
     pub(super) fn skip_strings(&mut self, count: usize) -> Result<()> {
         for place in 0..count {
             let rest = self.bytes.get(self.position..).unwrap_or_default();

@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 /// overflow.
 const MAX_DATA_BYTES: u64 = 1 << 62;
 
-/// The header of a file to be written, valid at every moment: what cannot be written is refused when
-/// it is added.
+/// The header of a file to be written, valid at every moment: what cannot be written is refused
+/// when it is added.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct GgufHeader {
     pairs: Vec<(String, Value)>,
@@ -76,9 +76,9 @@ impl GgufHeader {
     /// Adds a tensor behind those already there. `shape` has the columns first.
     ///
     /// # Errors
-    /// [`Error::Argument`] if the name is empty, longer than 63 bytes, contains NUL or is taken, the
-    /// shape has not one to four dimensions or a dimension of 0, the columns are not a multiple of
-    /// the type's block size, or the data's size is beyond 2^62 bytes.
+    /// [`Error::Argument`] if the name is empty, longer than 63 bytes, contains NUL or is taken,
+    /// the shape has not one to four dimensions or a dimension of 0, the columns are not a multiple
+    /// of the type's block size, or the data's size is beyond 2^62 bytes.
     pub fn tensor(
         &mut self,
         name: impl Into<String>,

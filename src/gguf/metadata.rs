@@ -28,7 +28,8 @@ pub struct Metadata {
 struct Entry {
     key: String,
     form: Form,
-    /// The value's bytes in the file; of a string without its length, of an array its elements only.
+    /// The value's bytes in the file; of a string without its length, of an array its elements
+    /// only.
     payload: Range<usize>,
 }
 

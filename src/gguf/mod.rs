@@ -39,8 +39,8 @@ const READABLE_VERSIONS: std::ops::RangeInclusive<u32> = 2..=3;
 const ALIGNMENT_KEY: &str = "general.alignment";
 /// The alignment without that key.
 const DEFAULT_ALIGNMENT: u64 = 32;
-/// The alignments allowed: the specification wants a multiple of 8; the upper bound is ours, so that
-/// padding cannot be made to dwarf the data.
+/// The alignments allowed: the specification wants a multiple of 8; the upper bound is ours, so
+/// that padding cannot be made to dwarf the data.
 const ALIGNMENTS: std::ops::RangeInclusive<u64> = 8..=1 << 20;
 /// The longest key in bytes, from the specification.
 const MAX_KEY_BYTES: u64 = 65_535;

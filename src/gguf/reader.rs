@@ -69,8 +69,8 @@ impl Gguf {
         Self::parse_beginning(bytes, length)
     }
 
-    /// Reads the header of a file of `length` bytes of which `bytes` is only the beginning; what lies
-    /// beyond has no data.
+    /// Reads the header of a file of `length` bytes of which `bytes` is only the beginning; what
+    /// lies beyond has no data.
     ///
     /// # Errors
     /// As [`Gguf::parse`], also when the header is longer than `bytes`.
@@ -117,8 +117,8 @@ impl Gguf {
         self.alignment
     }
 
-    /// Where the tensors' data begins, in bytes from the beginning of the file. Without tensors this
-    /// may be beyond the end.
+    /// Where the tensors' data begins, in bytes from the beginning of the file. Without tensors
+    /// this may be beyond the end.
     pub fn data_start(&self) -> u64 {
         self.data_start
     }

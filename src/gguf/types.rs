@@ -4,7 +4,10 @@ use crate::error::{Error, Result};
 
 /// Declares [`TensorType`] and its table from one list, so that they cannot disagree.
 macro_rules! tensor_types {
-    ($($variant:ident $id:literal $name:literal $block_size:literal $block_bytes:literal $about:literal)*) => {
+    ($(
+        $variant:ident $id:literal $name:literal
+        $block_size:literal $block_bytes:literal $about:literal
+    )*) => {
         /// How the elements of a tensor are stored. Rows are cut into blocks of
         /// [`block_size`](Self::block_size) elements which take
         /// [`block_bytes`](Self::block_bytes) bytes each.
@@ -39,8 +42,8 @@ struct Layout {
     block_bytes: usize,
 }
 
-// From `ggml_type` in ggml.h and the block structures in ggml-common.h of ggml 0.28. Ids 4, 5, 31-33
-// and 36-38 were types that ggml has removed.
+// From `ggml_type` in ggml.h and the block structures in ggml-common.h of ggml 0.28. Ids 4, 5,
+// 31-33 and 36-38 were types that ggml has removed.
 tensor_types! {
     // variant id name     elements bytes
     F32      0 "f32"       1   4 "32-bit IEEE 754 float."
@@ -128,8 +131,8 @@ impl TensorType {
     /// Bytes of a row of `columns` elements.
     ///
     /// # Errors
-    /// [`Error::Argument`] if `columns` is not a multiple of the block size or the product is beyond
-    /// 64 bits.
+    /// [`Error::Argument`] if `columns` is not a multiple of the block size or the product is
+    /// beyond 64 bits.
     pub fn row_bytes(self, columns: u64) -> Result<u64> {
         self.tensor_bytes(&[columns])
     }
@@ -149,7 +152,8 @@ impl TensorType {
         let columns = shape.first().copied().unwrap_or(1);
         if columns % block_size != 0 {
             return Err(format!(
-                "{} stores rows in blocks of {block_size} elements, {columns} columns are not a multiple",
+                "{} stores rows in blocks of {block_size} elements, {columns} columns are not a \
+                 multiple",
                 self.name()
             ));
         }

@@ -204,8 +204,8 @@ macro_rules! numbers {
                 }
             }
 
-            /// The number, truth value or text of type `value_type` that `payload` is; `None` if the
-            /// length is not that type's, or a bool is neither 0 nor 1.
+            /// The number, truth value or text of type `value_type` that `payload` is; `None` if
+            /// the length is not that type's, or a bool is neither 0 nor 1.
             pub(super) fn decode(value_type: ValueType, payload: &'a [u8]) -> Option<Self> {
                 Some(match value_type {
                     $(ValueType::$variant => {
@@ -395,8 +395,8 @@ impl ValueRef<'_> {
     }
 }
 
-/// An array as it lies in a file. Its bounds were checked when the file was read, its texts were not
-/// checked to be UTF-8, nor its bools to be 0 or 1.
+/// An array as it lies in a file. Its bounds were checked when the file was read, its texts were
+/// not checked to be UTF-8, nor its bools to be 0 or 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ArrayRef<'a> {
     pub(super) element_type: ValueType,

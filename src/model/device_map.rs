@@ -3,13 +3,13 @@
 use crate::error::Result;
 use crate::ggml::device::{Device, Kind};
 
-/// The device of each layer and of the head. Lookups of embeddings are the CPU's.
+/// The device of each layer and of the head. The CPU looks up embeddings.
 #[derive(Debug, Clone)]
 pub(crate) struct DeviceMap {
     cpu: Device,
-    /// Of each layer, and last of what follows them (final layer norm and head).
+    /// Of each layer, and last of the final layer norm and the head.
     parts: Vec<Device>,
-    /// Helpers of the CPU.
+    /// Accelerators of the CPU, such as BLAS libraries.
     accelerators: Vec<Device>,
 }
 
@@ -27,9 +27,9 @@ impl DeviceMap {
         })
     }
 
-    /// Puts the last `on_gpu` of the layers, the head counted as the last of them, on the GPUs called by
-    /// `names`, each getting a share as large as its free memory; by default all of them. A number without a
-    /// name means the GPUs of this machine.
+    /// Puts the last `on_gpu` layers, all by default, on the GPUs called `names`; the head counts
+    /// as the last layer. Each GPU gets a share in proportion to its free memory. Without names,
+    /// `on_gpu` means the GPUs of this machine.
     ///
     /// # Errors
     /// As [`Device::called`].
@@ -44,13 +44,13 @@ impl DeviceMap {
         }
         let mut gpus: Vec<Device> = named.clone();
         gpus.retain(|device| device.kind() == Kind::Gpu);
-        if let Some(asked @ 1..) = on_gpu {
+        if let Some(requested @ 1..) = on_gpu {
             if named.is_empty() {
                 gpus = Device::gpus();
             }
             if gpus.is_empty() {
                 let found = if named.is_empty() { "found" } else { "named" };
-                tracing::warn!("{asked} layers on GPUs has no effect: no GPU is {found}");
+                tracing::warn!("{requested} layers on GPUs has no effect: no GPU is {found}");
             }
         }
         let mut map = Self::cpu_alone(layers)?;
@@ -58,7 +58,7 @@ impl DeviceMap {
         map.accelerators
             .retain(|device| device.kind() == Kind::Accelerator);
         let free: Vec<usize> = gpus.iter().map(|gpu| gpu.memory().0).collect();
-        let shares = spread(layers + 1, on_gpu.unwrap_or(layers + 1), &free);
+        let shares = distribute(layers + 1, on_gpu.unwrap_or(layers + 1), &free);
         for (part, share) in map.parts.iter_mut().zip(shares) {
             if let Some(index) = share {
                 *part = gpus[index];
@@ -77,12 +77,13 @@ impl DeviceMap {
         self.parts.get(index).copied().unwrap_or(self.cpu)
     }
 
-    /// The device of what follows the layers.
+    /// The device of the final layer norm and the head.
     pub(crate) fn head(&self) -> Device {
         self.parts.last().copied().unwrap_or(self.cpu)
     }
 
-    /// Whether the CPU's products may be computed by a helper, which reads matrices as they are in the file.
+    /// Whether an accelerator may compute the CPU's products. It reads matrices in the layout of
+    /// the file.
     pub(crate) fn has_accelerator(&self) -> bool {
         !self.accelerators.is_empty()
     }
@@ -98,7 +99,7 @@ impl DeviceMap {
         gpus
     }
 
-    /// Every device beside the CPU.
+    /// Every device but the CPU.
     pub(crate) fn others(&self) -> Vec<Device> {
         let mut others = self.gpus();
         others.extend(&self.accelerators);
@@ -106,10 +107,9 @@ impl DeviceMap {
     }
 }
 
-/// The GPU of each of `parts`, the first of which stay without one when not all are asked for. Consecutive
-/// parts go to the GPUs in their order, as many to each as its part of the free memory; where none says how
-/// much it has, to all alike.
-fn spread(parts: usize, on_gpu: usize, free: &[usize]) -> Vec<Option<usize>> {
+/// The GPU of each of `parts`; the last `on_gpu` parts get one. Consecutive parts go to the GPUs in
+/// order, in proportion to their free memory; in equal shares when no GPU reports its memory.
+fn distribute(parts: usize, on_gpu: usize, free: &[usize]) -> Vec<Option<usize>> {
     let on_gpu = if free.is_empty() {
         0
     } else {
@@ -122,15 +122,15 @@ fn spread(parts: usize, on_gpu: usize, free: &[usize]) -> Vec<Option<usize>> {
     };
     let total: f64 = weights.iter().sum();
     let mut shares = vec![None; parts - on_gpu];
-    for place in 0..on_gpu {
-        // The middle of the part on a scale of all the memory there is.
-        let middle = (place as f64 + 0.5) / on_gpu as f64 * total;
+    for index in 0..on_gpu {
+        // The middle of the part on a scale of all free memory.
+        let middle = (index as f64 + 0.5) / on_gpu as f64 * total;
         let mut end = 0.0;
-        let index = weights.iter().position(|weight| {
+        let gpu = weights.iter().position(|weight| {
             end += weight;
             middle < end
         });
-        shares.push(Some(index.unwrap_or(free.len() - 1)));
+        shares.push(Some(gpu.unwrap_or(free.len() - 1)));
     }
     shares
 }
@@ -142,24 +142,24 @@ mod tests {
     #[test]
     fn the_last_parts_go_to_gpus() {
         let on = Some(0);
-        assert_eq!(spread(4, 2, &[100]), [None, None, on, on]);
-        assert_eq!(spread(3, 99, &[0]), [on, on, on]);
-        assert_eq!(spread(3, 0, &[100]), [None; 3]);
-        assert_eq!(spread(3, 3, &[]), [None; 3]);
+        assert_eq!(distribute(4, 2, &[100]), [None, None, on, on]);
+        assert_eq!(distribute(3, 99, &[0]), [on, on, on]);
+        assert_eq!(distribute(3, 0, &[100]), [None; 3]);
+        assert_eq!(distribute(3, 3, &[]), [None; 3]);
     }
 
     #[test]
     fn several_gpus_share_by_their_memory() {
         let count =
             |shares: &[Option<usize>], gpu| shares.iter().filter(|s| **s == Some(gpu)).count();
-        let shares = spread(12, 12, &[300, 100]);
+        let shares = distribute(12, 12, &[300, 100]);
         assert_eq!((count(&shares, 0), count(&shares, 1)), (9, 3));
         assert!(
             shares.is_sorted(),
             "consecutive parts stay together: {shares:?}"
         );
-        let alike = spread(12, 6, &[0, 0, 0]);
-        assert_eq!([0, 1, 2].map(|gpu| count(&alike, gpu)), [2, 2, 2]);
-        assert_eq!(count(&spread(12, 12, &[0, 50]), 1), 12);
+        let equal = distribute(12, 6, &[0, 0, 0]);
+        assert_eq!([0, 1, 2].map(|gpu| count(&equal, gpu)), [2, 2, 2]);
+        assert_eq!(count(&distribute(12, 12, &[0, 50]), 1), 12);
     }
 }

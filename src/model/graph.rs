@@ -1,14 +1,15 @@
 //! GPT-2's forward pass as a graph, written once in named steps.
 //!
-//! A step that has a kernel of this library's own uses it, unless ggml's operations are asked for; the
-//! rest of the pass does not notice which.
+//! A step uses a kernel of this library where there is one, unless ggml's operations are requested;
+//! the rest of the pass does not depend on which.
 
 use std::sync::Arc;
 
 use super::device_map::DeviceMap;
 use super::kv_cache::KvCache;
-use super::steps::{
-    Apart, AttentionStep, Embedding, InPlaceEpilogue, LayerNorm, Product, StepEpilogue, product,
+use super::ops::{
+    AttentionStep, Embedding, InPlaceEpilogue, LayerNorm, OutOfPlaceActivation, Product,
+    StepEpilogue, product,
 };
 use super::weights::{LayerWeights, Linear, Matrix, Norm, Weights};
 use crate::error::Result;
@@ -22,44 +23,44 @@ use gpt2_kernels::f16_table;
 use gpt2_kernels::linear::{ElementwiseFn, Epilogue};
 use gpt2_kernels::pool::Pool;
 
-/// What a graph is built for; one with an equal shape can be used again.
+/// What a graph is built for; a graph of an equal shape is reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GraphShape {
-    /// Tokens that go in together.
+    /// Tokens in the batch.
     pub(crate) tokens: usize,
     /// Cells of the cache that attention looks at.
     pub(crate) keys: usize,
-    /// Tokens whose logits (or last hidden states) come out.
+    /// Tokens whose logits (or last hidden states) are output.
     pub(crate) outputs: usize,
     /// Attention without the score matrix in memory.
     pub(crate) flash_attention: bool,
-    /// Whether the small steps are computed by this library's kernels or by ggml's operations, whose
-    /// roundings are those of other programs on ggml.
+    /// Whether the steps between products are computed by this library's kernels or by ggml's
+    /// operations, which round as other programs on ggml do.
     pub(crate) row_kernels: bool,
-    /// Whether our GELU is looked up as ggml's is, or computed.
+    /// Whether GELU is looked up in a table of f16, as in ggml, or computed.
     pub(crate) gelu_by_table: bool,
     /// Whether a second embedding is added to each token's.
     pub(crate) token_types: bool,
-    /// Whether logits come out.
+    /// Whether logits are output.
     pub(crate) logits: bool,
-    /// Whether what the final layer norm gives comes out.
+    /// Whether the output of the final layer norm is.
     pub(crate) last_hidden_state: bool,
-    /// Whether the residual stream before each layer comes out too.
+    /// Whether the residual stream before each layer is.
     pub(crate) hidden_states: bool,
-    /// Whether the probabilities of attention come out; not with flash attention, which has none.
+    /// Whether the attention probabilities are; flash attention has none.
     pub(crate) attentions: bool,
-    /// Whether products are batch-invariant: each token gets the bits that it has when it is computed alone.
+    /// Whether products are batch-invariant: each token gets the bits that it gets alone.
     pub(crate) batch_invariant: bool,
 }
 
-/// A graph with the tensors that are written before it runs and read after.
+/// A graph with its inputs and outputs.
 pub(crate) struct ForwardGraph {
     pub(crate) graph: Graph,
-    pub(crate) ports: Ports,
+    pub(crate) io: GraphIo,
 }
 
-/// The tensors through which a forward graph is used.
-pub(crate) struct Ports {
+/// The inputs and outputs of a forward graph.
+pub(crate) struct GraphIo {
     /// Token ids, i32 `[tokens]`.
     pub(crate) tokens: Tensor,
     /// Positions, i32 `[tokens]`.
@@ -68,23 +69,24 @@ pub(crate) struct Ports {
     pub(crate) token_types: Option<Tensor>,
     /// The cache's cell for each token, i64 `[tokens]`.
     pub(crate) cells: Tensor,
-    /// 0 where a token (row) sees a cell (column), −∞ elsewhere; f16 `[keys, tokens]`.
+    /// 0 where a token (row) sees a cell (column), otherwise −∞; f16 `[keys, tokens]`.
     pub(crate) mask: Tensor,
-    /// When only some tokens come out: which, and the mask's rows for them.
+    /// When only some tokens are output: which, and the rows of the mask for them.
     pub(crate) selection: Option<Selection>,
-    /// Embeddings and the output of each layer but the last, f32 `[width, tokens]`, when asked for.
+    /// Embeddings and the output of each layer but the last, f32 `[n_embd, tokens]`, when
+    /// requested.
     pub(crate) hidden_states: Vec<Tensor>,
-    /// Probabilities in each layer, f32 `[keys, tokens, heads]` (in the last one `[keys, outputs, heads]`),
-    /// when asked for.
+    /// Attention probabilities of each layer, f32 `[keys, tokens, heads]` (of the last one `[keys,
+    /// outputs, heads]`), when requested.
     pub(crate) attentions: Vec<Tensor>,
-    /// After the final layer norm, f32 `[width, outputs]`, when asked for.
+    /// After the final layer norm, f32 `[n_embd, outputs]`, when requested.
     pub(crate) last_hidden_state: Option<Tensor>,
-    /// f32 `[vocabulary, outputs]`, when asked for.
+    /// f32 `[vocab_size, outputs]`, when requested.
     pub(crate) logits: Option<Tensor>,
 }
 
-impl Ports {
-    /// The inputs of a graph of `shape`; its outputs come as they are made.
+impl GraphIo {
+    /// The inputs of a graph of `shape`; the outputs are added as the graph is built.
     fn describe(context: &Arc<Context>, shape: GraphShape) -> Result<Self> {
         let input = |name: &str, tensor_type, shape: &[usize]| -> Result<Tensor> {
             let tensor = context.tensor(name, tensor_type, shape)?;
@@ -122,25 +124,25 @@ impl Ports {
     }
 }
 
-/// The inputs that pick the tokens which come out.
+/// The inputs that select the tokens which are output.
 pub(crate) struct Selection {
-    /// Their places among the tokens, i32 `[outputs]`.
+    /// Their indices among the tokens, i32 `[outputs]`.
     pub(crate) rows: Tensor,
     /// Their rows of the mask, f16 `[keys, outputs]`.
     pub(crate) mask: Tensor,
 }
 
-/// Descriptions a layer needs at most (views, results and the weights it reads).
+/// Tensors that a layer needs at most: views, results and the weights it reads.
 const TENSORS_PER_LAYER: usize = 64;
-/// Descriptions outside the layers.
+/// Tensors outside the layers.
 const TENSORS_OUTSIDE: usize = 64;
 
-/// Describes the forward pass of `shape` over `weights` and `cache`; the threads of `pool` compute this library's own
-/// steps, and ggml's where there is none.
+/// Describes the forward pass of `shape` over `weights` and `cache`; the threads of `pool` compute
+/// this library's own steps, and ggml's where there is none.
 ///
 /// # Errors
-/// [`crate::Error::Ggml`] when shapes do not fit each other, which checked hyperparameters rule out;
-/// [`crate::Error::Memory`] when the description does not fit in memory.
+/// [`crate::Error::Ggml`] when shapes do not fit each other, which checked hyperparameters rule
+/// out; [`crate::Error::Memory`] when the description does not fit in memory.
 pub(crate) fn build(
     weights: &Weights,
     hyperparameters: &Hyperparameters,
@@ -152,33 +154,33 @@ pub(crate) fn build(
     let tensors = TENSORS_OUTSIDE + TENSORS_PER_LAYER * hyperparameters.n_layer;
     let context = Context::with_pool(tensors, pool.cloned())?;
     let mut graph = Graph::new(&context)?;
-    let mut ports = Ports::describe(&context, shape)?;
+    let mut io = GraphIo::describe(&context, shape)?;
     let steps_on = |device| Steps {
         context: &context,
         hyperparameters,
         shape,
         row_kernels: shape.row_kernels && device == devices.cpu(),
-        elsewhere: device != devices.cpu(),
+        other_device: device != devices.cpu(),
     };
     let steps = steps_on(devices.cpu());
 
-    let mut x = steps.embedding(weights, &ports)?;
+    let mut x = steps.embedding(weights, &io)?;
     graph.expand(&x)?;
     graph.end_section(devices.cpu());
     for (index, layer) in weights.layers.iter().enumerate() {
         let steps = steps_on(devices.layer(index));
         if shape.hidden_states {
             x.mark_output();
-            ports.hidden_states.push(x.clone());
+            io.hidden_states.push(x.clone());
             graph.expand(&x)?;
         }
         let normalized = steps.norm(&x, &layer.attn_norm)?;
         let qkv = steps.linear(&normalized, &layer.attn_qkv, Epilogue::NONE)?;
-        steps.store(&mut graph, &qkv, cache, index, &ports)?;
+        steps.store(&mut graph, &qkv, cache, index, &io)?;
 
-        // The last layer works only for the tokens that come out.
+        // The last layer is computed only for the tokens that are output.
         let last = index + 1 == weights.layers.len();
-        let (queries, mask) = match &ports.selection {
+        let (queries, mask) = match &io.selection {
             Some(selection) if last => {
                 x = context.get_rows(&x, &selection.rows)?;
                 let queries = steps.columns(&qkv, 0)?;
@@ -189,16 +191,16 @@ pub(crate) fn build(
             }
             _ if last && shape.outputs == 0 => {
                 graph.end_section(devices.layer(index));
-                return Ok(ForwardGraph { graph, ports });
+                return Ok(ForwardGraph { graph, io });
             }
-            // The kernel finds the queries in the joint projection.
-            _ if steps.attends_itself() => (qkv, &ports.mask),
-            _ => (steps.columns(&qkv, 0)?, &ports.mask),
+            // The kernel reads the queries from the joint projection.
+            _ if steps.uses_attention_kernel() => (qkv, &io.mask),
+            _ => (steps.columns(&qkv, 0)?, &io.mask),
         };
         let (attended, probabilities) = steps.attention(&queries, cache, index, mask)?;
         if let (true, Some(probabilities)) = (shape.attentions, probabilities) {
             probabilities.mark_output();
-            ports.attentions.push(probabilities);
+            io.attentions.push(probabilities);
         }
         x = steps.linear(&attended, &layer.attn_output, residual(&x))?;
         x = steps.feed_forward(&x, layer)?;
@@ -212,14 +214,14 @@ pub(crate) fn build(
         let logits = product(&context, head, &normalized, shape.batch_invariant)?;
         logits.mark_output();
         graph.expand(&logits)?;
-        ports.logits = Some(logits);
+        io.logits = Some(logits);
     }
     if shape.last_hidden_state || shape.hidden_states {
         normalized.mark_output();
-        ports.last_hidden_state = Some(normalized);
+        io.last_hidden_state = Some(normalized);
     }
     graph.end_section(devices.head());
-    Ok(ForwardGraph { graph, ports })
+    Ok(ForwardGraph { graph, io })
 }
 
 /// What follows the product of a linear step.
@@ -237,26 +239,26 @@ struct Steps<'a> {
     context: &'a Arc<Context>,
     hyperparameters: &'a Hyperparameters,
     shape: GraphShape,
-    /// Whether this library's kernels compute the small steps.
+    /// Whether this library's kernels compute the steps between products.
     row_kernels: bool,
-    /// Whether another device than the CPU computes, which has ggml's operations alone.
-    elsewhere: bool,
+    /// Whether another device than the CPU computes, for which there are only ggml's operations.
+    other_device: bool,
 }
 
 impl Steps<'_> {
-    /// Token, position and, where asked for, token type embeddings: `[width, tokens]`.
-    fn embedding(&self, weights: &Weights, ports: &Ports) -> Result<Tensor> {
+    /// Token, position and, when requested, token type embeddings: `[n_embd, tokens]`.
+    fn embedding(&self, weights: &Weights, io: &GraphIo) -> Result<Tensor> {
         let positions = self
             .context
-            .get_rows(&weights.position_embedding, &ports.positions)?;
-        let sum = self.add_embedding(&weights.token_embedding, &ports.tokens, &positions)?;
-        match &ports.token_types {
+            .get_rows(&weights.position_embedding, &io.positions)?;
+        let sum = self.add_embedding(&weights.token_embedding, &io.tokens, &positions)?;
+        match &io.token_types {
             Some(types) => self.add_embedding(&weights.token_embedding, types, &sum),
             None => Ok(sum),
         }
     }
 
-    /// The rows of `matrix` that `tokens` names, and `others` added: `[width, tokens]`.
+    /// The rows `tokens` of `matrix` plus `others`: `[n_embd, tokens]`.
     fn add_embedding(&self, matrix: &Matrix, tokens: &Tensor, others: &Tensor) -> Result<Tensor> {
         match matrix {
             Matrix::Ggml(matrix) => {
@@ -271,7 +273,7 @@ impl Steps<'_> {
         }
     }
 
-    /// Layer normalization of each token: `[width, tokens]`.
+    /// Layer normalization of each token: `[n_embd, tokens]`.
     fn norm(&self, x: &Tensor, norm: &Norm) -> Result<Tensor> {
         let (context, epsilon) = (self.context, self.hyperparameters.layer_norm_epsilon);
         if self.row_kernels {
@@ -356,8 +358,10 @@ impl Steps<'_> {
         x = match epilogue.activation {
             None => x,
             Some(Activation::GeluNew) => context.gelu(&x)?,
-            Some(activation) if self.elsewhere => self.activate_elsewhere(&x, activation)?,
-            // The functions GPT-2 itself does not use have one home.
+            Some(activation) if self.other_device => {
+                self.activate_on_other_device(&x, activation)?
+            }
+            // Functions that GPT-2 itself does not use have one implementation.
             Some(activation) => {
                 let kernel = InPlaceEpilogue(Epilogue {
                     activation: Some(self.function(activation)?),
@@ -372,11 +376,11 @@ impl Steps<'_> {
         }
     }
 
-    /// The activation by operations that every device has, or else by our kernel on the CPU. That one gives
-    /// a result of its own: it cannot work in place in another device's memory.
-    fn activate_elsewhere(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
+    /// The activation in operations that every device has, or else by our kernel on the CPU. The
+    /// kernel is not in place: the input is in another device's memory.
+    fn activate_on_other_device(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
         let Some(chain) = activation.as_ggml() else {
-            let kernel = Box::new(Apart(activation.kernel()));
+            let kernel = Box::new(OutOfPlaceActivation(activation.kernel()));
             return self.context.row_kernel(kernel, x, &[], false);
         };
         chain.iter().try_fold(x.clone(), |x, &function| {
@@ -384,46 +388,47 @@ impl Steps<'_> {
         })
     }
 
-    /// Part 0, 1 or 2 (queries, keys, values) of the joint projection: `[width, tokens]`.
+    /// Part 0, 1 or 2 (queries, keys, values) of the joint projection: `[n_embd, tokens]`.
     fn columns(&self, qkv: &Tensor, part: usize) -> Result<Tensor> {
-        let width = self.hyperparameters.n_embd;
+        let n_embd = self.hyperparameters.n_embd;
         let strides = qkv.strides();
-        let shape = [width, self.shape.tokens, 1];
+        let shape = [n_embd, self.shape.tokens, 1];
         self.context.view(
             qkv,
             shape,
             [strides[1], strides[2]],
-            part * width * strides[0],
+            part * n_embd * strides[0],
         )
     }
 
-    /// Puts the keys and values of the tokens into their cells.
+    /// Stores the keys and values of the tokens in their cells.
     fn store(
         &self,
         graph: &mut Graph,
         qkv: &Tensor,
         cache: &KvCache,
         layer: usize,
-        ports: &Ports,
+        io: &GraphIo,
     ) -> Result<()> {
         for (part, table) in [(1, &cache.keys[layer]), (2, &cache.values[layer])] {
             let rows = self.columns(qkv, part)?;
-            // Added to the graph at once: attention reads the cells through views that do not depend
-            // on this step, so its place in the order is what makes them up to date.
-            graph.expand(&self.context.set_rows(table, &rows, &ports.cells)?)?;
+            // Added to the graph now: attention reads the cells through views that do not depend on
+            // this step, so only the order of the steps makes it read the new values.
+            graph.expand(&self.context.set_rows(table, &rows, &io.cells)?)?;
         }
         Ok(())
     }
 
-    /// Whether attention is a step of this library's.
-    fn attends_itself(&self) -> bool {
+    /// Whether this library's kernel computes attention.
+    fn uses_attention_kernel(&self) -> bool {
         self.shape.flash_attention
             && self.context.has_pool()
             && self.hyperparameters.head_size() <= MAX_HEAD_WIDTH
     }
 
-    /// Attention of `queries` (`[width, n]`; a kernel of our own skips what else is in a column) over the cache: `[width, n]`, and its probabilities
-    /// (`[keys, n, heads]`) where they are computed.
+    /// Attention of `queries` over the cache: `[n_embd, n]`, and its probabilities (`[keys, n,
+    /// heads]`) where they are computed. The queries are `[n_embd, n]`; our kernel also takes them
+    /// from the joint projection, `[3 · n_embd, n]`.
     fn attention(
         &self,
         queries: &Tensor,
@@ -438,7 +443,7 @@ impl Steps<'_> {
         );
         let count = queries.shape()[1];
         let scale = self.hyperparameters.attention_scale(layer);
-        if self.attends_itself() {
+        if self.uses_attention_kernel() {
             let kernel = Box::new(AttentionStep {
                 cells: self.shape.keys,
                 heads,
@@ -468,15 +473,15 @@ impl Steps<'_> {
             let probabilities = context.soft_max(&scores, mask, scale)?;
             let values = context.cast(&values, TensorType::F32)?;
             let values = context.contiguous(&context.permute(&values, [1, 0, 2, 3])?)?;
-            let mixed = context.mul_mat(&values, &probabilities)?;
-            let merged = context.contiguous(&context.permute(&mixed, [0, 2, 1, 3])?)?;
+            let weighted = context.mul_mat(&values, &probabilities)?;
+            let merged = context.contiguous(&context.permute(&weighted, [0, 2, 1, 3])?)?;
             (merged, Some(probabilities))
         };
         let merged = context.reshape(&merged, [self.hyperparameters.n_embd, count, 1])?;
         Ok((merged, probabilities))
     }
 
-    /// The cells that attention looks at, one head after the other: `[head width, keys, heads]`.
+    /// The cells that attention reads, head by head: `[head_size, keys, heads]`.
     fn cached(&self, table: &Tensor) -> Result<Tensor> {
         let (head, heads) = (
             self.hyperparameters.head_size(),
@@ -491,7 +496,7 @@ impl Steps<'_> {
         )
     }
 
-    /// `x + W_down · activation(W_up · norm(x))`: `[width, tokens]`.
+    /// `x + W_down · activation(W_up · norm(x))`: `[n_embd, tokens]`.
     fn feed_forward(&self, x: &Tensor, layer: &LayerWeights) -> Result<Tensor> {
         let normalized = self.norm(x, &layer.ffn_norm)?;
         let activation = Epilogue {

@@ -1,4 +1,4 @@
-//! The KV cache: the keys and values of tokens that were processed, and which sequences they are of.
+//! The KV cache: the keys and values of the tokens of each sequence.
 
 use crate::error::{Error, Result};
 use crate::ggml::buffer::{self, Buffer};
@@ -73,13 +73,13 @@ impl SequenceSet {
     }
 }
 
-/// What a cell of the cache holds: nothing when it is of no sequence.
+/// A cell of the cache: one token of some sequences. Free when it is of no sequence.
 #[derive(Debug, Clone, Copy, Default)]
 struct Cell {
     token: TokenId,
     position: usize,
     sequences: SequenceSet,
-    /// Whether attention passes it over.
+    /// Whether attention skips it.
     masked: bool,
 }
 
@@ -90,7 +90,7 @@ pub(crate) struct Cells {
     all: Vec<Cell>,
     /// Every cell from here on is free.
     end: usize,
-    /// Every cell below is taken.
+    /// Every cell below is in use.
     first_free: usize,
 }
 
@@ -120,25 +120,25 @@ impl Cells {
 
     /// The tokens of `sequence` in the order of their positions.
     pub(crate) fn tokens(&self, sequence: SequenceId) -> Vec<TokenId> {
-        let held = self.of(sequence).into_iter();
-        held.map(|cell| self.all[cell].token).collect()
+        let cells = self.of(sequence).into_iter();
+        cells.map(|cell| self.all[cell].token).collect()
     }
 
     /// The cells of `sequence` in the order of their positions.
     pub(crate) fn of(&self, sequence: SequenceId) -> Vec<usize> {
-        let mut held: Vec<usize> = (0..self.end)
+        let mut cells: Vec<usize> = (0..self.end)
             .filter(|&cell| self.all[cell].sequences.contains(sequence))
             .collect();
-        held.sort_by_key(|&cell| self.all[cell].position);
-        held
+        cells.sort_by_key(|&cell| self.all[cell].position);
+        cells
     }
 
-    /// The position that `cell` holds.
+    /// The position of `cell`.
     pub(crate) fn position(&self, cell: usize) -> usize {
         self.all[cell].position
     }
 
-    /// Cells that hold nothing.
+    /// The number of free cells.
     pub(crate) fn free(&self) -> usize {
         let used = self.all[..self.end]
             .iter()
@@ -147,7 +147,7 @@ impl Cells {
         self.all.len() - used
     }
 
-    /// Takes a free cell for `token` at `position` of `sequences`; `None` when all are taken.
+    /// Allocates a free cell for `token` at `position` of `sequences`; `None` when there is none.
     pub(crate) fn take(
         &mut self,
         token: TokenId,
@@ -169,7 +169,7 @@ impl Cells {
         Some(index)
     }
 
-    /// Keeps attention from `cell` from now on.
+    /// Makes attention skip `cell` from now on.
     pub(crate) fn mask(&mut self, cell: usize) {
         self.all[cell].masked = true;
     }
@@ -182,10 +182,10 @@ impl Cells {
         self.trim();
     }
 
-    /// How many of `tokens` the first positions of `sequence` hold, with no gap and none masked.
+    /// How many of `tokens` equal the first tokens of `sequence`, without a gap and none masked.
     pub(crate) fn common_prefix(&self, sequence: SequenceId, tokens: &[TokenId]) -> usize {
-        let held = self.of(sequence);
-        let pairs = held.into_iter().zip(tokens).enumerate();
+        let cells = self.of(sequence);
+        let pairs = cells.into_iter().zip(tokens).enumerate();
         let equal = pairs.take_while(|(position, (cell, token))| {
             let cell = self.all[*cell];
             cell.position == *position && cell.token == **token && !cell.masked
@@ -193,7 +193,7 @@ impl Cells {
         equal.count()
     }
 
-    /// Lets go of the positions of `sequence` from `length` on.
+    /// Removes the positions of `sequence` from `length` on.
     pub(crate) fn truncate(&mut self, sequence: SequenceId, length: usize) {
         for cell in &mut self.all[..self.end] {
             if cell.position >= length {
@@ -203,7 +203,7 @@ impl Cells {
         self.trim();
     }
 
-    /// Finds the ends of what is in use.
+    /// Updates the ends of what is in use.
     fn trim(&mut self) {
         let used = |cell: &Cell| !cell.sequences.is_empty();
         self.end = self.all[..self.end]
@@ -240,8 +240,8 @@ impl Cells {
 
     /// Whether `cell` is of all of `sequences`.
     pub(crate) fn is_of(&self, cell: usize, sequences: SequenceSet) -> bool {
-        let held = self.all[cell].sequences;
-        !held.is_empty() && held.includes(sequences)
+        let of_cell = self.all[cell].sequences;
+        !of_cell.is_empty() && of_cell.includes(sequences)
     }
 
     /// Whether a token at `position` of `sequences` attends to `cell`.
@@ -251,8 +251,8 @@ impl Cells {
     }
 }
 
-/// The cache's tensors. One layout for every way of attention: a row a cell, `[width, cells]` for the
-/// keys and for the values of each layer.
+/// The tensors of the cache. One layout for every kind of attention: a row for each cell, `[n_embd,
+/// cells]` for the keys and for the values of each layer.
 pub(crate) struct KvCache {
     pub(crate) keys: Vec<Tensor>,
     pub(crate) values: Vec<Tensor>,
@@ -261,12 +261,12 @@ pub(crate) struct KvCache {
 }
 
 impl KvCache {
-    /// A cache of `cells` rows of `tensor_type` for each layer, on the layer's device. The CPU's memory is
-    /// taken from the system as rows are written.
+    /// A cache of `cells` rows of `tensor_type` for each layer, on the layer's device. On the CPU
+    /// the system provides the memory as rows are written.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] when a head is not whole blocks of the type, [`Error::Memory`] when the
-    /// memory cannot be had.
+    /// [`Error::Unsupported`] when `head_size` is not a multiple of the type's block size,
+    /// [`Error::Memory`] when the memory cannot be allocated.
     pub(crate) fn new(
         devices: &DeviceMap,
         hyperparameters: &Hyperparameters,
@@ -276,7 +276,7 @@ impl KvCache {
         let head = hyperparameters.head_size();
         if !head.is_multiple_of(tensor_type.block_size()) {
             return Err(Error::Unsupported(format!(
-                "a {} cache needs heads of a multiple of {} elements, this model's have {head}; \
+                "a {} cache needs a head size that is a multiple of {}, this model's is {head}; \
                  use f16 or f32",
                 tensor_type.name(),
                 tensor_type.block_size()
@@ -291,18 +291,23 @@ impl KvCache {
                 .collect()
         };
         let (keys, values) = (describe("keys")?, describe("values")?);
-        let mut homes = Vec::with_capacity(layers);
+        let mut cache_devices = Vec::with_capacity(layers);
         for layer in 0..layers {
-            homes.push(home(devices, layer, tensor_type, hyperparameters.n_embd)?);
+            cache_devices.push(device_of(
+                devices,
+                layer,
+                tensor_type,
+                hyperparameters.n_embd,
+            )?);
         }
         let mut bytes = Vec::new();
         for device in devices.gpus().into_iter().chain([devices.cpu()]) {
-            let there = |tensors: &[Tensor]| -> Vec<Tensor> {
-                let tensors = tensors.iter().zip(&homes);
-                let there = tensors.filter(|(_, home)| **home == device);
-                there.map(|(tensor, _)| tensor.clone()).collect()
+            let on_device = |tensors: &[Tensor]| -> Vec<Tensor> {
+                let tensors = tensors.iter().zip(&cache_devices);
+                let tensors = tensors.filter(|(_, of)| **of == device);
+                tensors.map(|(tensor, _)| tensor.clone()).collect()
             };
-            let (keys, values) = (there(&keys), there(&values));
+            let (keys, values) = (on_device(&keys), on_device(&values));
             let memory = device.buffer_type()?;
             let size = buffer::bytes_for(memory, keys.iter().chain(&values));
             if size == 0 {
@@ -312,7 +317,7 @@ impl KvCache {
                 Buffer::zeroed(device, size)?
             } else {
                 let buffer = Buffer::allocate(memory, size)?;
-                // What was never written is masked, and 0 times what is no number is none either.
+                // Cells that were never written are masked, but 0 · NaN would be NaN.
                 buffer.clear();
                 buffer
             };
@@ -342,22 +347,22 @@ impl KvCache {
     }
 }
 
-/// The device whose memory holds the cache of `layer`: the layer's own, unless it cannot write rows of that
+/// The device that has the cache of `layer`: the layer's own, unless it cannot write rows of that
 /// type.
-fn home(
+fn device_of(
     devices: &DeviceMap,
     layer: usize,
     tensor_type: TensorType,
-    width: usize,
+    n_embd: usize,
 ) -> Result<Device> {
     let device = devices.layer(layer);
-    if device == devices.cpu() || device.stores(tensor_type, width)? {
+    if device == devices.cpu() || device.stores(tensor_type, n_embd)? {
         return Ok(device);
     }
     tracing::warn!(
-        "a {} cache on {} is not there; that of layer {layer} is the CPU's",
-        tensor_type.name(),
-        device.name()
+        "{} does not support a {} cache; that of layer {layer} is on the CPU",
+        device.name(),
+        tensor_type.name()
     );
     Ok(devices.cpu())
 }

@@ -1,11 +1,14 @@
-//! A GPT-2 in memory: its weights, its KV cache, the devices they are on, and the graph that computes it.
+//! A GPT-2 in memory: its weights, its KV cache, the devices they are on, and the graph that
+//! computes it.
 //!
-//! This room knows [`crate::spec`] and ggml. It knows nothing of tokens' texts, of sampling, or of checkpoints.
+//! This room knows [`crate::spec`], ggml and the kernels. It knows nothing of texts, of sampling or
+//! of checkpoints.
 
-pub(crate) mod activation_kernels;
+pub(crate) mod activation;
 pub(crate) mod device_map;
 pub(crate) mod graph;
 pub mod kv_cache;
-pub(crate) mod steps;
+pub(crate) mod ops;
+
 pub(crate) mod task_head;
 pub(crate) mod weights;

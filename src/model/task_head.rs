@@ -1,5 +1,5 @@
-//! The head of a classifier, of question answering or of double heads: a small linear layer, computed in
-//! f32 from hidden states, outside the graph.
+//! The head of a classifier, of question answering or of double heads: a small linear layer,
+//! computed in f32 from hidden states, outside the graph.
 
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
@@ -63,8 +63,8 @@ impl TaskHead {
         self.bias.len()
     }
 
-    /// The outputs for `rows` (row-major `[n, n_embd]`): row-major `[n, outputs]`. Sums are in f64, so
-    /// that their order does not matter.
+    /// The outputs for `rows` (row-major `[n, n_embd]`): row-major `[n, outputs]`. Sums are in f64,
+    /// so that their order does not matter.
     pub(crate) fn apply(&self, rows: &[f32]) -> Vec<f32> {
         let dot = |row: &[f32], weights: &[f32], bias: &f32| {
             let products = row

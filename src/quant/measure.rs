@@ -2,8 +2,8 @@
 
 use crate::gguf::TensorType;
 
-/// Sums of squares over elements, from which the relative error follows. Sums of parts add up to that
-/// of the whole.
+/// Sums of squares over elements, from which the relative error follows. Sums of parts add up to
+/// that of the whole.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct SquaredError {
     /// Σ(source − result)².

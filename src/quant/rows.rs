@@ -17,9 +17,10 @@ const KERNELS: &[(TensorType, Quantizer)] = &[
 
 /// Quantizes rows of `columns` finite values from `source` into `target`.
 ///
-/// `importance` holds one non-negative weight for each column (a row of an importance matrix), which
-/// the quantizers of the small types use. May be called from many threads at once, on any whole rows
-/// of a tensor: rows do not depend on each other. The bytes are those of ggml's quantizers.
+/// `importance` holds one non-negative weight for each column (a row of an importance matrix),
+/// which the quantizers of the small types use. May be called from many threads at once, on any
+/// whole rows of a tensor: rows do not depend on each other. The bytes are those of ggml's
+/// quantizers.
 ///
 /// # Errors
 /// [`Error::Argument`] when lengths do not match or `columns` is not a multiple of the type's block
@@ -119,8 +120,8 @@ fn check_lengths(
 mod tests {
     use super::*;
 
-    /// Rows with what makes a quantizer take another branch: zeros, one sign only, one large value, equal
-    /// values, tiny and large ones.
+    /// Rows with what makes a quantizer take another branch: zeros, one sign only, one large value,
+    /// equal values, tiny and large ones.
     fn rows() -> Vec<f32> {
         let mut state = 7u32;
         let mut uniform = move || {

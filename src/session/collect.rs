@@ -12,19 +12,15 @@ impl Session {
         tokens: &[BatchToken],
         selected: &[usize],
     ) -> Result<()> {
-        let ReadyGraph {
-            shape,
-            graph,
-            ports,
-        } = ready;
+        let ReadyGraph { shape, graph, io } = ready;
         let width = self.model().hyperparameters().n_embd;
         let output = &mut self.output;
-        if let Some(logits) = &ports.logits {
+        if let Some(logits) = &io.logits {
             let count = selected.len() * output.vocabulary;
             graph.append(logits, count, &mut output.logits)?;
         }
         let mut last = vec![0.0; selected.len() * width];
-        if let Some(port) = &ports.last_hidden_state {
+        if let Some(port) = &io.last_hidden_state {
             graph.read(port, &mut last)?;
         }
         if shape.last_hidden_state {
@@ -33,9 +29,9 @@ impl Session {
         if shape.hidden_states {
             output
                 .hidden_states
-                .resize(ports.hidden_states.len() + 1, Vec::new());
+                .resize(io.hidden_states.len() + 1, Vec::new());
             let mut rows = vec![0.0; tokens.len() * width];
-            for (states, to) in ports.hidden_states.iter().zip(&mut output.hidden_states) {
+            for (states, to) in io.hidden_states.iter().zip(&mut output.hidden_states) {
                 graph.read(states, &mut rows)?;
                 for &index in selected {
                     to.extend_from_slice(&rows[index * width..(index + 1) * width]);
@@ -46,15 +42,15 @@ impl Session {
             }
         }
         if shape.attentions {
-            output.attentions.resize(ports.attentions.len(), Vec::new());
+            output.attentions.resize(io.attentions.len(), Vec::new());
         }
-        let layers = ports.attentions.iter().zip(&mut output.attentions);
+        let layers = io.attentions.iter().zip(&mut output.attentions);
         for (number, (probabilities, to)) in layers.enumerate() {
             let [keys, queries, heads, _] = probabilities.shape();
             let mut rows = vec![0.0; probabilities.elements()];
             graph.read(probabilities, &mut rows)?;
             // The last layer works only for the tokens that come out.
-            let only_selected = ports.selection.is_some() && number + 1 == ports.attentions.len();
+            let only_selected = io.selection.is_some() && number + 1 == io.attentions.len();
             for (place, &index) in selected.iter().enumerate() {
                 let query = if only_selected { place } else { index };
                 for head in 0..heads {

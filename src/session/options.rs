@@ -121,7 +121,7 @@ impl Default for SessionOptions {
 
 /// Options with every default filled in and every limit checked.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Settled {
+pub(super) struct ResolvedOptions {
     pub(super) context: usize,
     pub(super) cache_type: CacheType,
     pub(super) flash_attention: bool,
@@ -146,16 +146,16 @@ impl SessionOptions {
     ///
     /// # Errors
     /// [`Error::OutOfRange`] naming the option that is out of its range.
-    pub(super) fn settle(
+    pub(super) fn resolve(
         &self,
         hyperparameters: &Hyperparameters,
         matrix_type: TensorType,
-    ) -> Result<Settled> {
+    ) -> Result<ResolvedOptions> {
         let sequences = within("sequences", self.sequences, MAX_SEQUENCES)?;
         let most = hyperparameters.n_positions.saturating_mul(sequences);
         let context = within("context size", self.context.unwrap_or(most), most)?;
         let threads = self.threads.unwrap_or_else(default_threads);
-        Ok(Settled {
+        Ok(ResolvedOptions {
             context,
             cache_type: self.cache_type_for(matrix_type),
             flash_attention: self.flash_attention != FlashAttention::Off,
@@ -198,18 +198,21 @@ mod tests {
             n_positions: 64,
             ..Hyperparameters::default()
         };
-        let settle = |options: SessionOptions| options.settle(&hyperparameters, TensorType::F16);
-        let settled = settle(SessionOptions::default()).unwrap();
-        assert_eq!((settled.context, settled.cache_type), (64, CacheType::F16));
+        let resolve = |options: SessionOptions| options.resolve(&hyperparameters, TensorType::F16);
+        let resolved = resolve(SessionOptions::default()).unwrap();
+        assert_eq!(
+            (resolved.context, resolved.cache_type),
+            (64, CacheType::F16)
+        );
         let exact = SessionOptions::default()
-            .settle(&hyperparameters, TensorType::F32)
+            .resolve(&hyperparameters, TensorType::F32)
             .unwrap();
         assert_eq!(exact.cache_type, CacheType::F32);
         let two = SessionOptions {
             sequences: 2,
             ..SessionOptions::default()
         };
-        assert_eq!(settle(two).unwrap().context, 128);
+        assert_eq!(resolve(two).unwrap().context, 128);
         for (options, name) in [
             (
                 SessionOptions {
@@ -247,7 +250,7 @@ mod tests {
                 "sequences",
             ),
         ] {
-            assert!(settle(options).unwrap_err().to_string().starts_with(name));
+            assert!(resolve(options).unwrap_err().to_string().starts_with(name));
         }
     }
 }

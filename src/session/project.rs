@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::ggml::context::Context;
 use crate::ggml::graph::{Allocator, Graph};
 use crate::gguf::TensorType;
-use crate::model::steps::product;
+use crate::model::ops::product;
 
 /// The head, its input and its output.
 const TENSORS: usize = 8;

@@ -8,14 +8,14 @@ use half::f16;
 use super::batch::{Batch, BatchToken, DeviceMemory, Memory, Output};
 use super::memory::plan::fit;
 use super::model::Model;
-use super::options::{CacheType, FlashAttention, SessionOptions, Settled};
+use super::options::{CacheType, FlashAttention, ResolvedOptions, SessionOptions};
 use crate::TokenId;
 use crate::error::{Error, Result};
 use crate::ggml::backend::Backends;
 use crate::ggml::context::Tensor;
 use crate::ggml::device::Device;
 use crate::ggml::graph::{AllocatedGraph, Allocator};
-use crate::model::graph::{self, GraphShape, Ports};
+use crate::model::graph::{self, GraphIo, GraphShape};
 use crate::model::kv_cache::{Cells, KvCache, SequenceId, SequenceSet};
 use gpt2_kernels::pool::Pool;
 
@@ -26,7 +26,7 @@ const KEYS_STEP: usize = 32;
 /// other.
 pub struct Session {
     model: Arc<Model>,
-    settled: Settled,
+    resolved: ResolvedOptions,
     pub(super) backends: Backends,
     /// The threads of this library's kernels, where they compute all steps; ggml then has one.
     pub(super) pool: Option<Arc<Pool>>,
@@ -46,7 +46,7 @@ impl std::fmt::Debug for Session {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("Session")
-            .field("settled", &self.settled)
+            .field("resolved", &self.resolved)
             .finish_non_exhaustive()
     }
 }
@@ -55,7 +55,7 @@ impl std::fmt::Debug for Session {
 pub(super) struct ReadyGraph {
     pub(super) shape: GraphShape,
     pub(super) graph: AllocatedGraph,
-    pub(super) ports: Ports,
+    pub(super) io: GraphIo,
 }
 
 impl Session {
@@ -68,28 +68,28 @@ impl Session {
     pub fn new(model: Arc<Model>, options: SessionOptions) -> Result<Self> {
         let devices = model.devices();
         let options = fit(&model, &options, u64::MAX)?;
-        let mut settled = options.settle(model.hyperparameters(), model.matrix_type()?)?;
+        let mut resolved = options.resolve(model.hyperparameters(), model.matrix_type()?)?;
         if options.flash_attention == FlashAttention::Auto {
-            let (hyperparameters, cache) = (model.hyperparameters(), settled.cache_type);
+            let (hyperparameters, cache) = (model.hyperparameters(), resolved.cache_type);
             let (width, heads) = (hyperparameters.head_size(), hyperparameters.n_head);
             for device in devices.gpus() {
-                settled.flash_attention &= device.attends(cache.tensor_type(), width, heads)?;
+                resolved.flash_attention &= device.attends(cache.tensor_type(), width, heads)?;
             }
         }
         let cache = KvCache::new(
             devices,
             model.hyperparameters(),
-            settled.context,
-            settled.cache_type.tensor_type(),
+            resolved.context,
+            resolved.cache_type.tensor_type(),
         )?;
         let own = model.weights().all_packed;
-        let ggml_threads = if own { 1 } else { settled.threads };
+        let ggml_threads = if own { 1 } else { resolved.threads };
         let backends = Backends::start(&devices.others(), devices.cpu(), ggml_threads)?;
-        let pool = own.then(|| Arc::new(Pool::new(settled.threads)));
+        let pool = own.then(|| Arc::new(Pool::new(resolved.threads)));
         Ok(Self {
-            cells: Cells::new(settled.context),
+            cells: Cells::new(resolved.context),
             model,
-            settled,
+            resolved,
             backends,
             pool,
             cache,
@@ -106,22 +106,22 @@ impl Session {
 
     /// Positions that the cache holds, of all sequences together.
     pub fn context_size(&self) -> usize {
-        self.settled.context
+        self.resolved.context
     }
 
     /// Sequences that the cache tells apart.
     pub fn sequences(&self) -> usize {
-        self.settled.sequences
+        self.resolved.sequences
     }
 
     /// The type of the cache.
     pub fn cache_type(&self) -> CacheType {
-        self.settled.cache_type
+        self.resolved.cache_type
     }
 
     /// Threads that compute.
     pub fn threads(&self) -> usize {
-        self.settled.threads
+        self.resolved.threads
     }
 
     /// Positions of `sequence` in the cache.
@@ -190,7 +190,7 @@ impl Session {
 
     /// Empties the cache.
     pub fn clear(&mut self) {
-        self.cells = Cells::new(self.settled.context);
+        self.cells = Cells::new(self.resolved.context);
     }
 
     /// Set to true, it ends the running computation with [`Error::Stopped`], and each later one until
@@ -290,7 +290,7 @@ impl Session {
         };
         self.output.logits.clear();
         let mut taken = Vec::with_capacity(batch.tokens.len());
-        for tokens in batch.tokens.chunks(self.settled.batch_size) {
+        for tokens in batch.tokens.chunks(self.resolved.batch_size) {
             if let Err(error) = self.run_chunk(tokens, batch, &mut taken) {
                 self.cells.free_again(&taken);
                 return Err(error);
@@ -304,12 +304,12 @@ impl Session {
     /// # Errors
     /// [`Error::Argument`] with the number of those it has.
     pub fn check_sequence(&self, sequence: SequenceId) -> Result<()> {
-        if sequence < self.settled.sequences {
+        if sequence < self.resolved.sequences {
             return Ok(());
         }
         Err(Error::Argument(format!(
             "expected a sequence below the session's {}, found {sequence}",
-            self.settled.sequences
+            self.resolved.sequences
         )))
     }
 
@@ -344,14 +344,14 @@ impl Session {
         let positions = position_ids
             .map(|id| id + 1)
             .fold(end_of(&batch.tokens), usize::max);
-        let cells = self.settled.context - self.cells.free() + batch.tokens.len();
+        let cells = self.resolved.context - self.cells.free() + batch.tokens.len();
         let (needed, available) = if positions > hyperparameters.n_positions {
             (
                 positions,
-                hyperparameters.n_positions.min(self.settled.context),
+                hyperparameters.n_positions.min(self.resolved.context),
             )
         } else {
-            (cells, self.settled.context)
+            (cells, self.resolved.context)
         };
         if needed > available {
             let model_limit = hyperparameters.n_positions;
@@ -378,8 +378,8 @@ impl Session {
                 .cells
                 .take(token.token, token.position, token.sequences);
             let cell = cell.ok_or_else(|| Error::ContextFull {
-                needed: self.settled.context + 1,
-                available: self.settled.context,
+                needed: self.resolved.context + 1,
+                available: self.resolved.context,
                 model_limit: self.model.hyperparameters().n_positions,
             })?;
             if token.masked {
@@ -397,11 +397,11 @@ impl Session {
                 .cells
                 .end()
                 .next_multiple_of(KEYS_STEP)
-                .min(self.settled.context),
+                .min(self.resolved.context),
             outputs: selected.len(),
-            flash_attention: self.settled.flash_attention && !batch.attentions,
+            flash_attention: self.resolved.flash_attention && !batch.attentions,
             row_kernels: self.model.uses_row_kernels(),
-            gelu_by_table: self.settled.gelu_by_table,
+            gelu_by_table: self.resolved.gelu_by_table,
             token_types: tokens.iter().any(|token| token.token_type.is_some()),
             logits: batch.logits,
             last_hidden_state: batch.last_hidden_state,
@@ -436,7 +436,7 @@ impl Session {
         Ok(ReadyGraph {
             shape,
             graph: built.graph.allocate(allocator)?,
-            ports: built.ports,
+            io: built.io,
         })
     }
 
@@ -447,11 +447,7 @@ impl Session {
         cells: &[i64],
         selected: &[usize],
     ) -> Result<()> {
-        let ReadyGraph {
-            shape,
-            graph,
-            ports,
-        } = ready;
+        let ReadyGraph { shape, graph, io } = ready;
         let ids: Vec<i32> = tokens.iter().map(|token| token.token as i32).collect();
         let positions: Vec<i32> = tokens
             .iter()
@@ -459,15 +455,15 @@ impl Session {
             .collect();
         let all: Vec<usize> = (0..tokens.len()).collect();
         let mask = self.mask(tokens, cells, &all, shape.keys);
-        write(graph, &ports.tokens, &ids)?;
-        write(graph, &ports.positions, &positions)?;
-        write(graph, &ports.cells, cells)?;
-        write(graph, &ports.mask, &mask)?;
-        if let Some(port) = &ports.token_types {
+        write(graph, &io.tokens, &ids)?;
+        write(graph, &io.positions, &positions)?;
+        write(graph, &io.cells, cells)?;
+        write(graph, &io.mask, &mask)?;
+        if let Some(port) = &io.token_types {
             let types = tokens.iter().filter_map(|token| token.token_type);
             write(graph, port, &types.map(|id| id as i32).collect::<Vec<_>>())?;
         }
-        if let Some(selection) = &ports.selection {
+        if let Some(selection) = &io.selection {
             let rows: Vec<i32> = selected.iter().map(|&index| index as i32).collect();
             let mask = self.mask(tokens, cells, selected, shape.keys);
             write(graph, &selection.rows, &rows)?;

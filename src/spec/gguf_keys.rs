@@ -34,8 +34,8 @@ mod key {
 }
 
 impl Hyperparameters {
-    /// Reads them from a GGUF file. `vocab_size` is the number of rows of the token embedding, and the
-    /// head is tied when the file has no `output.weight`.
+    /// Reads them from a GGUF file. `vocab_size` is the number of rows of the token embedding, and
+    /// the head is tied when the file has no `output.weight`.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for another architecture, an unknown activation or class;

@@ -1,4 +1,5 @@
-//! What the head of a class is like: how many outputs, what they are called, how a text is summed up.
+//! What the head of a class is like: how many outputs, what they are called, how a text is summed
+//! up.
 
 use crate::error::{Error, Result};
 use crate::gguf::{GgufHeader, Metadata};
@@ -44,8 +45,8 @@ const PROBLEM_TYPES: &[(&str, ProblemType)] = &[
 
 /// Which hidden states double heads look at (`summary_type`).
 ///
-/// Apart from `cls_index` they work on the axis after the batch's, which for a batch of choices is the
-/// choices' own, as in transformers' `SequenceSummary`.
+/// Apart from `cls_index` they work on the axis after the batch's, which for a batch of choices is
+/// the choices' own, as in transformers' `SequenceSummary`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum SummaryType {
     /// The token at an index of its own for each choice; the last one unless it is given.
@@ -118,8 +119,8 @@ impl HeadSettings {
     /// Reads what a GGUF file says of its head; `outputs` are the rows of the head's matrix.
     ///
     /// # Errors
-    /// [`Error::Format`] for values of the wrong type, or names that are not as many as the outputs;
-    /// [`Error::Unsupported`] for unknown names of settings.
+    /// [`Error::Format`] for values of the wrong type, or names that are not as many as the
+    /// outputs; [`Error::Unsupported`] for unknown names of settings.
     pub(super) fn from_metadata(metadata: &Metadata, outputs: usize) -> Result<Self> {
         let labels = match metadata.strings(key::LABELS)? {
             // Without outputs they are not this head's.

@@ -72,8 +72,8 @@ impl Default for Hyperparameters {
 }
 
 impl Hyperparameters {
-    /// Whether the model predicts tokens. A bare transformer does with its embedding for a head, unless
-    /// its configuration says that they are not tied.
+    /// Whether the model predicts tokens. A bare transformer does with its embedding for a head,
+    /// unless its configuration says that they are not tied.
     pub fn predicts_tokens(&self) -> bool {
         self.class.has_language_head() || (self.class == ModelClass::Base && self.tied_head)
     }
@@ -98,8 +98,8 @@ impl Hyperparameters {
         }
     }
 
-    /// Checks what no single key can: ranges, and that `n_head` divides `n_embd`. `place` begins the
-    /// messages.
+    /// Checks what no single key can: ranges, and that `n_head` divides `n_embd`. `place` begins
+    /// the messages.
     ///
     /// # Errors
     /// [`Error::Format`] saying which value is wrong and what it should be.

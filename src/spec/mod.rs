@@ -1,8 +1,8 @@
-//! What a GPT-2 is: hyperparameters, class, settings of its heads, activation, the one table of its tensors, and
-//! the keys under which a GGUF file carries them.
+//! What a GPT-2 is: hyperparameters, class, settings of its heads, activation, the one table of its
+//! tensors, and the keys under which a GGUF file carries them.
 //!
-//! The room is pure: it imports `gguf` and errors alone. It knows nothing of how a model is run, of texts, of
-//! sampling, or of the checkpoint formats a model may come from.
+//! The room is pure: it imports `gguf` and errors alone. It knows nothing of how a model is run, of
+//! texts, of sampling, or of the checkpoint formats a model may come from.
 
 mod activation;
 mod class;

@@ -21,7 +21,8 @@ pub struct ModelTensors<'file> {
 }
 
 impl<'file> ModelTensors<'file> {
-    /// Finds the tensors and checks their shapes. Tensors of the file that no GPT-2 has are ignored.
+    /// Finds the tensors and checks their shapes. Tensors of the file that no GPT-2 has are
+    /// ignored.
     ///
     /// # Errors
     /// [`Error::Format`] naming the first tensor that is missing or has another shape.

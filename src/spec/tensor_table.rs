@@ -9,7 +9,10 @@ use std::fmt::Write as _;
 use crate::spec::{Hyperparameters, ModelClass};
 
 use Dimension::{Embd, HeadOutputs, Inner, Positions, Qkv, VocabSize};
-use Module::{AttnNorm, AttnOutput, AttnQkv, FfnDown, FfnNorm, FfnUp, OutputNorm};
+use Module::{
+    AttnNorm, AttnOutput, AttnQkv, FfnDown, FfnNorm, FfnUp, OutputNorm, PositionEmbedding,
+    TokenEmbedding,
+};
 use Part::{Bias, Weight};
 
 /// A module of a GPT-2 that has weights: an embedding, a layer normalization or a linear layer.
@@ -102,8 +105,8 @@ fn entry_of(module: Module, part: Part) -> Option<&'static TensorEntry> {
         .find(|entry| (entry.module, entry.part) == (module, part))
 }
 
-/// The paths of the weight of `module` in a checkpoint, the usual one first, without the prefix. For
-/// modules outside the layers.
+/// The paths of the weight of `module` in a checkpoint, the usual one first, without the prefix.
+/// For modules outside the layers.
 pub fn checkpoint_paths_of(module: Module) -> &'static [&'static str] {
     entry_of(module, Part::Weight).map_or(&[], |entry| entry.checkpoint)
 }
@@ -226,21 +229,25 @@ const fn untied_head(
 /// Tensors outside the layers that come before them in a file.
 #[rustfmt::skip]
 const BEFORE_LAYERS: &[TensorEntry] = &[
-    entry(Module::TokenEmbedding, Weight, &["wte.weight"], "token_embd.weight", &[Embd, VocabSize]),
-    entry(Module::PositionEmbedding, Weight, &["wpe.weight"], "position_embd.weight", &[Embd, Positions]),
+    entry(TokenEmbedding, Weight, &["wte.weight"], "token_embd.weight", &[Embd, VocabSize]),
+    entry(PositionEmbedding, Weight, &["wpe.weight"], "position_embd.weight", &[Embd, Positions]),
 ];
 
 /// Tensors of one layer.
 #[rustfmt::skip]
 const LAYER: &[TensorEntry] = &[
-    entry(AttnNorm, Weight, &["h.{}.ln_1.weight", "h.{}.ln_1.gamma"], "blk.{}.attn_norm.weight", &[Embd]),
-    entry(AttnNorm, Bias, &["h.{}.ln_1.bias", "h.{}.ln_1.beta"], "blk.{}.attn_norm.bias", &[Embd]),
+    entry(AttnNorm, Weight, &["h.{}.ln_1.weight", "h.{}.ln_1.gamma"],
+        "blk.{}.attn_norm.weight", &[Embd]),
+    entry(AttnNorm, Bias, &["h.{}.ln_1.bias", "h.{}.ln_1.beta"],
+        "blk.{}.attn_norm.bias", &[Embd]),
     conv1d(AttnQkv, &["h.{}.attn.c_attn.weight"], "blk.{}.attn_qkv.weight", &[Embd, Qkv]),
     entry(AttnQkv, Bias, &["h.{}.attn.c_attn.bias"], "blk.{}.attn_qkv.bias", &[Qkv]),
     conv1d(AttnOutput, &["h.{}.attn.c_proj.weight"], "blk.{}.attn_output.weight", &[Embd, Embd]),
     entry(AttnOutput, Bias, &["h.{}.attn.c_proj.bias"], "blk.{}.attn_output.bias", &[Embd]),
-    entry(FfnNorm, Weight, &["h.{}.ln_2.weight", "h.{}.ln_2.gamma"], "blk.{}.ffn_norm.weight", &[Embd]),
-    entry(FfnNorm, Bias, &["h.{}.ln_2.bias", "h.{}.ln_2.beta"], "blk.{}.ffn_norm.bias", &[Embd]),
+    entry(FfnNorm, Weight, &["h.{}.ln_2.weight", "h.{}.ln_2.gamma"],
+        "blk.{}.ffn_norm.weight", &[Embd]),
+    entry(FfnNorm, Bias, &["h.{}.ln_2.bias", "h.{}.ln_2.beta"],
+        "blk.{}.ffn_norm.bias", &[Embd]),
     conv1d(FfnUp, &["h.{}.mlp.c_fc.weight"], "blk.{}.ffn_up.weight", &[Embd, Inner]),
     entry(FfnUp, Bias, &["h.{}.mlp.c_fc.bias"], "blk.{}.ffn_up.bias", &[Inner]),
     conv1d(FfnDown, &["h.{}.mlp.c_proj.weight"], "blk.{}.ffn_down.weight", &[Inner, Embd]),

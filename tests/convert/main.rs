@@ -239,7 +239,7 @@ fn a_head_is_stored_once_or_kept_apart_as_the_weights_say() {
     let output = folder.path().join("out.gguf");
     let (_, gguf) = converted(folder.path(), &output, &options("q4_0"));
     assert_eq!(type_of(&gguf, "token_embd.weight"), TensorType::Q4_0);
-    // 64 columns are no multiple of q6_k's block.
+    // 64 columns are not a multiple of q6_k's block size.
     assert_eq!(type_of(&gguf, "output.weight"), TensorType::Q8_0);
     assert!(!Hyperparameters::from_gguf(&gguf).unwrap().tied_head);
 

@@ -196,7 +196,7 @@ pub(super) fn archives() -> Vec<FolderCase> {
         (
             "a deflated member that is shorter than said",
             file(bomb),
-            "does not give the 67108863 bytes",
+            "does not inflate to the 67108863 bytes",
         ),
         ("a member longer than the file", file(far), "zip archive"),
         ("more members than there are", file(count), "zip archive"),

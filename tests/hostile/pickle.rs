@@ -159,11 +159,7 @@ fn programs() -> Vec<FolderCase> {
             raw(b"NN\x87."),
             "the stack is empty",
         ),
-        (
-            "a memory of nothing",
-            raw(b"h\x05."),
-            "nothing is kept as 5",
-        ),
+        ("a memory of nothing", raw(b"h\x05."), "the memo has no 5"),
         (
             "a memory far away",
             raw(b"Nr\xff\xff\xff\xff0j\xfe\xff\xff\xff."),
@@ -189,7 +185,7 @@ fn programs() -> Vec<FolderCase> {
         (
             "a text not in UTF-8",
             raw(b"X\x02\0\0\0\xff\xfe."),
-            "a text is no UTF-8",
+            "a string is not UTF-8",
         ),
         (
             "a number of 2 GB",
@@ -252,12 +248,12 @@ fn state_dicts() -> Vec<FolderCase> {
         (
             "a number for a state dict",
             raw(b"K\x01."),
-            "the pickle holds a number",
+            "the pickle is a number",
         ),
         (
             "a list for a state dict",
             raw(b"]."),
-            "the pickle holds a list",
+            "the pickle is a list",
         ),
         (
             "an empty state dict",

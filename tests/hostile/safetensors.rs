@@ -343,7 +343,7 @@ fn tensors() -> Vec<FolderCase> {
         (
             "a name twice by its old form",
             added("ln_f.gamma", &[32]),
-            "is there under both names",
+            "appears under both names",
         ),
         (
             "a layer too many",

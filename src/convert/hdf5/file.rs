@@ -34,14 +34,15 @@ impl<'a> File<'a> {
         let version = file.unsigned(8, 1)?;
         if version != 0 {
             return Err(Error::Unsupported(format!(
-                "HDF5 superblock version {version}; expected 0, which h5py writes when not told otherwise"
+                "HDF5 superblock version {version}; expected 0, which h5py writes by default"
             )));
         }
         let sizes = (file.unsigned(13, 1)?, file.unsigned(14, 1)?);
         let base = file.unsigned(24, 8)?;
         if sizes != (8, 8) || base != 0 {
             return Err(Error::Unsupported(format!(
-                "HDF5 with addresses and lengths of {sizes:?} bytes from {base}; expected (8, 8) from 0"
+                "HDF5 with addresses and lengths of {sizes:?} bytes from {base}; expected (8, 8) \
+                 from 0"
             )));
         }
         let end = file.unsigned(40, 8)?;
@@ -99,7 +100,7 @@ impl<'a> File<'a> {
         Ok(self.bytes.get(range).unwrap_or_default())
     }
 
-    /// The little-endian number in at most 8 bytes at `address`.
+    /// The little-endian integer of at most 8 bytes at `address`.
     pub(super) fn unsigned(&self, address: u64, bytes: u64) -> Result<u64> {
         self.take(address, bytes).map(little_endian)
     }
@@ -118,7 +119,7 @@ pub(super) fn broken(address: u64, message: impl Into<String>) -> Error {
     Error::format(format!("HDF5, byte {address}"), message)
 }
 
-/// A little-endian number of at most 8 bytes.
+/// A little-endian integer of at most 8 bytes.
 pub(super) fn little_endian(bytes: &[u8]) -> u64 {
     bytes
         .iter()

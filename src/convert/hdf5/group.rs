@@ -1,4 +1,4 @@
-//! Groups: members by name, in a tree of tables whose names stand in a heap.
+//! Groups: members by name, in a tree of tables whose names are in a heap.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -53,7 +53,7 @@ fn members<'a>(file: &File<'a>, address: u64) -> Result<HashMap<&'a str, u64>> {
     let length = file.unsigned(heap + 8, 8)?;
     let names = file.take(file.unsigned(heap + 24, 8)?, length)?;
     let mut members = HashMap::new();
-    // Nodes to visit, each with the level it must have; the root's own is taken as it is.
+    // Nodes to visit, each with the level it must have; the root's own is not checked.
     let mut nodes = vec![(tree, None)];
     while let Some((node, level)) = nodes.pop() {
         file.spend(1)?;

@@ -1,4 +1,4 @@
-//! The global heap, in which texts of variable length stand.
+//! The global heap, which has the strings of variable length.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -43,7 +43,7 @@ fn collection<'a>(file: &File<'a>, address: u64) -> Result<HashMap<u64, &'a [u8]
     while end.saturating_sub(next) >= HEAD {
         file.spend(1)?;
         let number = file.unsigned(next, 2)?;
-        // Number 0 is the room that is left.
+        // Object 0 is the free space.
         if number == 0 {
             break;
         }

@@ -1,4 +1,4 @@
-//! What the messages of a header hold: types, shapes, attributes.
+//! The messages of a header: types, shapes, attributes.
 
 use super::file::{File, broken, little_endian};
 use super::heap::Heaps;
@@ -20,8 +20,8 @@ mod class {
     pub(super) const VARIABLE: u8 = 9;
 }
 
-/// The floats of IEEE 754, little-endian: the name, bytes, and how the format describes the bits: sign;
-/// offset, precision, exponent at, bits of it, mantissa at, bits of it; bias.
+/// The floats of IEEE 754, little-endian: the name, bytes, and how the format describes the bits:
+/// sign; offset, precision, exponent at, bits of it, mantissa at, bits of it; bias.
 #[rustfmt::skip]
 const FLOATS: &[(&str, u64, u8, [u8; 12])] = &[
     ("F16", 2, 15, [0, 0, 16, 0, 10, 5, 0, 10, 15, 0, 0, 0]),
@@ -55,7 +55,7 @@ impl<'a> Datatype<'a> {
     /// The type of float it is.
     pub(super) fn float(&self) -> Result<&'static ElementType> {
         let [order, sign, _] = self.bits;
-        // Bits 0 and 6 say the order of bytes.
+        // Bits 0 and 6 are the byte order.
         let little = order & 0b0100_0001 == 0;
         FLOATS
             .iter()
@@ -69,7 +69,8 @@ impl<'a> Datatype<'a> {
             .and_then(|(name, ..)| ElementType::from_name(name))
             .ok_or_else(|| {
                 Error::Unsupported(format!(
-                    "HDF5 elements of class {} and {} bytes; expected little-endian floats of 2, 4 or 8",
+                    "HDF5 elements of class {} and {} bytes; expected little-endian floats of 2, \
+                     4 or 8",
                     self.class, self.size
                 ))
             })
@@ -104,7 +105,7 @@ impl<'a> Attribute<'a> {
     pub(super) fn parse(address: u64, bytes: &'a [u8]) -> Result<Self> {
         let short = || broken(address, "an attribute is too short");
         let [version, _, sizes @ ..] = bytes.first_chunk::<8>().ok_or_else(short)?;
-        // Version 1 pads each part; version 3 says the name's characters in one more byte.
+        // Version 1 pads each part; version 3 has the character set of the name in one more byte.
         let (unit, mut position) = match version {
             1 => (8, 8),
             2 => (1, 8),
@@ -154,7 +155,7 @@ impl<'a> Attribute<'a> {
         data.chunks_exact(width)
             .map(|element| {
                 let text = if variable {
-                    // Length, address of the heap, number in it.
+                    // Length, address of the heap, index in it.
                     let (length, rest) = element.split_at(4);
                     let (heap, number) = rest.split_at(8);
                     let object = heaps.object(file, little_endian(heap), little_endian(number))?;

@@ -1,16 +1,16 @@
 //! Weights that Keras wrote: `tf_model.h5`.
 //!
-//! HDF5 is a large format of which h5py, told nothing special, writes a small part: superblock 0, groups
-//! as symbol tables, data sets in one piece. That part is read here and the rest is refused by name. No
-//! crate was found that gives away where in the file a data set lies, so that its pages can be mapped
-//! and given back, without reading a hundred structures no checkpoint has.
+//! HDF5 is a large format of which h5py writes a small part by default: superblock 0, groups as
+//! symbol tables, contiguous data sets. That part is read here and the rest is refused by name. No
+//! crate was found that tells where in the file a data set is, so that its pages can be mapped and
+//! released, without reading a hundred structures that no checkpoint has.
 //!
-//! An HDF5 file is a graph of addresses. Each is checked against the file before it is followed, and
-//! every structure looked at costs something of a fixed budget, so that cycles end.
+//! An HDF5 file is a graph of addresses. Each is checked against the file before it is followed,
+//! and every structure that is read takes from a fixed budget, so that cycles end.
 //!
-//! Format: "HDF5 File Format Specification Version 2.0"; Keras's use of it: `layer_names` of the root
-//! lists groups, `weight_names` of each lists paths of data sets in it, in both cases split into
-//! `…_names0`, `…_names1` and so on when too long for one attribute.
+//! Format: "HDF5 File Format Specification Version 2.0"; Keras's use of it: `layer_names` of the
+//! root lists groups, `weight_names` of each lists paths of data sets in it, in both cases split
+//! into `…_names0`, `…_names1` and so on when too long for one attribute.
 
 mod file;
 mod group;
@@ -29,8 +29,8 @@ use object::Object;
 /// The tensors of a file.
 ///
 /// # Errors
-/// [`Error::Format`] naming byte or path; [`Error::Unsupported`] for parts of HDF5 that Keras does not
-/// use.
+/// [`Error::Format`] naming byte or path; [`Error::Unsupported`] for parts of HDF5 that Keras does
+/// not use.
 pub(super) fn parse(bytes: &[u8]) -> Result<Vec<StoredTensor>> {
     let file = File::new(bytes)?;
     let mut groups = Groups::default();
@@ -40,7 +40,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<StoredTensor>> {
     let layers = names(&file, &mut heaps, &root, "layer_names")?.ok_or_else(|| {
         Error::format(
             "HDF5, '/'",
-            "has no attribute layer_names; was it saved by save_pretrained or Keras's save_weights?",
+            "has no attribute layer_names; was it saved by save_pretrained or Keras's \
+             save_weights?",
         )
     })?;
     let mut tensors = Vec::new();

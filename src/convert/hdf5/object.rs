@@ -8,7 +8,7 @@ use super::message::{Attribute, Datatype, dataspace};
 use crate::convert::element_type::ElementType;
 use crate::error::{Error, Result};
 
-/// Messages that are read; all others say nothing about names and numbers.
+/// Messages that are read; the others do not concern names and values.
 mod message_type {
     pub(super) const DATASPACE: u64 = 0x01;
     pub(super) const DATATYPE: u64 = 0x03;
@@ -18,7 +18,7 @@ mod message_type {
     pub(super) const SYMBOL_TABLE: u64 = 0x11;
 }
 
-/// The flag of a message that stands elsewhere in the file.
+/// The flag of a message that is in another place of the file.
 const SHARED: u64 = 1 << 1;
 
 /// A message: its place and bytes.
@@ -29,7 +29,7 @@ struct Message<'a> {
     bytes: &'a [u8],
 }
 
-/// What a header says.
+/// The header of an object.
 pub(super) struct Object<'a> {
     address: u64,
     messages: Vec<Message<'a>>,
@@ -40,8 +40,7 @@ impl<'a> Object<'a> {
     pub(super) fn read(file: &File<'a>, address: u64) -> Result<Self> {
         if file.take(address, 4)? == b"OHDR" {
             return Err(Error::Unsupported(
-                "HDF5 in its newer form (libver='latest'); expected the one h5py writes when not told \
-                 otherwise"
+                "HDF5 in its newer form (libver='latest'); expected the one h5py writes by default"
                     .to_owned(),
             ));
         }
@@ -132,7 +131,7 @@ impl<'a> Object<'a> {
             ))
         };
         let range = match layout.bytes {
-            // Version 3, class 1: together.
+            // Version 3, class 1: contiguous.
             [3, 1, rest @ ..] if rest.len() >= 16 => {
                 let (address, length) = two_words(layout.address + 2, rest)?;
                 if length == 0 {

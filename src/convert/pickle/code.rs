@@ -1,4 +1,4 @@
-//! Reading the bytes of a pickle: numbers, texts, lines, each checked against what is left.
+//! Reads the bytes of a pickle: integers, strings, lines, each checked against what is left.
 
 use crate::error::{Error, Result};
 
@@ -23,7 +23,7 @@ impl<'a> Code<'a> {
         )
     }
 
-    /// So many bytes.
+    /// The next `count` bytes.
     pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8]> {
         let end = self.position.checked_add(count);
         let taken = end.and_then(|end| self.bytes.get(self.position..end));
@@ -36,22 +36,22 @@ impl<'a> Code<'a> {
         Ok(taken)
     }
 
-    /// A little-endian unsigned number of at most 8 bytes.
+    /// A little-endian unsigned integer of `bytes` bytes, at most 8.
     pub(super) fn unsigned(&mut self, bytes: usize) -> Result<u64> {
         Ok(little_endian(self.take(bytes)?))
     }
 
-    /// A length that takes so many bytes.
+    /// A length, stored in `bytes` bytes.
     pub(super) fn length(&mut self, bytes: usize) -> Result<usize> {
         let length = self.unsigned(bytes)?;
         usize::try_from(length).map_err(|_| self.broken(format!("a length of {length}")))
     }
 
-    /// A text after its length, which takes so many bytes.
+    /// A string after its length, which is stored in `length_bytes` bytes.
     pub(super) fn text(&mut self, length_bytes: usize) -> Result<&'a str> {
         let length = self.length(length_bytes)?;
         let bytes = self.take(length)?;
-        std::str::from_utf8(bytes).map_err(|_| self.broken("a text is no UTF-8"))
+        std::str::from_utf8(bytes).map_err(|_| self.broken("a string is not UTF-8"))
     }
 
     /// A text up to the end of its line.

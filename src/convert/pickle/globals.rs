@@ -1,6 +1,6 @@
 //! The names from Python a state dict needs: all there are.
 
-/// What a name stands for.
+/// What a name refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Global {
     /// A dictionary.
@@ -38,7 +38,7 @@ const GLOBALS: &[(&str, &str, Global)] = &[
 ];
 
 impl Global {
-    /// What `module.name` stands for; `None` for everything a state dict does without.
+    /// What `module.name` refers to; `None` for everything a state dict does not need.
     pub(super) fn find(module: &str, name: &str) -> Option<Self> {
         GLOBALS
             .iter()

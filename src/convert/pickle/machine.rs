@@ -1,8 +1,8 @@
 //! The pickle machine, without the parts that can run anything.
 //!
-//! Values live in arenas and are referred to by number, so nothing recurses and nothing is freed in a
-//! chain. Every value made is counted, and texts are parts of the file, so memory is bounded whatever
-//! the file says.
+//! Values are in arenas and are referred to by index, so nothing recurses and nothing is freed in a
+//! chain. Every value is counted, and strings are slices of the file, so memory is bounded for any
+//! file.
 
 use std::collections::HashMap;
 
@@ -18,13 +18,13 @@ const MAX_AXES: usize = 8;
 /// The longest name of a global shown.
 const MAX_NAME_BYTES: usize = 200;
 
-/// A value; the numbers refer to the [`Machine`]'s arenas.
+/// A value; the indices refer to the [`Machine`]'s arenas.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Value<'a> {
     None,
     Bool(bool),
     Integer(i64),
-    /// A number that is of no use here: a fraction, or one of more than 64 bits.
+    /// A number that is not used here: a fraction, or one of more than 64 bits.
     Number,
     Text(&'a str),
     /// A tuple or list.
@@ -51,13 +51,13 @@ pub(super) struct Storage<'a> {
 /// A tensor as a pickle describes it.
 #[derive(Debug, Clone)]
 pub(super) struct Tensor {
-    /// The number of its storage.
+    /// The index of its storage.
     pub storage: usize,
     /// Its first element in the storage.
     pub offset: u64,
     /// Its sizes, slowest axis first.
     pub shape: Vec<u64>,
-    /// For each axis, how many elements of the storage its neighbours are apart.
+    /// For each axis, the distance of neighbours in elements of the storage.
     pub strides: Vec<u64>,
 }
 
@@ -76,7 +76,7 @@ pub(super) struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    /// Runs the pickle at the start of `bytes`. Gives its value and the bytes it took.
+    /// Runs the pickle at the start of `bytes`. Returns its value and its length in bytes.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for a global or an instruction that no state dict has;
@@ -133,7 +133,7 @@ impl<'a> Machine<'a> {
         &self.storages
     }
 
-    /// Numbers, texts and empty containers. Says whether the instruction is one of these.
+    /// Numbers, texts and empty containers. Returns whether the instruction is one of these.
     fn push_constant(&mut self, instruction: u8, code: &mut Code<'a>) -> Result<bool> {
         let value = match instruction {
             // PROTO and FRAME say how the pickle was written.
@@ -165,7 +165,7 @@ impl<'a> Machine<'a> {
         Ok(true)
     }
 
-    /// Containers from what is on the stack. Says whether the instruction is one of these.
+    /// Containers from what is on the stack. Returns whether the instruction is one of these.
     fn build(&mut self, instruction: u8, code: &Code<'a>) -> Result<bool> {
         match instruction {
             b'(' => {
@@ -212,7 +212,7 @@ impl<'a> Machine<'a> {
         Ok(true)
     }
 
-    /// The memo. Says whether the instruction is one of its.
+    /// The memo. Returns whether the instruction is one of its.
     fn remember(&mut self, instruction: u8, code: &mut Code<'a>) -> Result<bool> {
         let number = match instruction {
             b'q' | b'h' => code.unsigned(1)? as u32,
@@ -222,7 +222,7 @@ impl<'a> Machine<'a> {
         };
         if matches!(instruction, b'h' | b'j') {
             let value = self.memo.get(&number).copied();
-            let value = value.ok_or_else(|| code.broken(format!("nothing is kept as {number}")))?;
+            let value = value.ok_or_else(|| code.broken(format!("the memo has no {number}")))?;
             self.push(value, code)?;
         } else {
             let value = self.pop(code)?;
@@ -233,7 +233,8 @@ impl<'a> Machine<'a> {
         Ok(true)
     }
 
-    /// Globals, and the calls of them that a state dict has. Says whether the instruction is one.
+    /// Globals, and the calls of them that a state dict has. Returns whether the instruction is
+    /// one.
     fn call(&mut self, instruction: u8, code: &mut Code<'a>) -> Result<bool> {
         match instruction {
             // INST names a class as GLOBAL does; none of ours is made so.
@@ -284,7 +285,8 @@ impl<'a> Machine<'a> {
             let full = format!("{module}.{name}");
             let shown: String = full.escape_debug().take(MAX_NAME_BYTES).collect();
             Error::Unsupported(format!(
-                "the pickle asks for '{shown}': not a state dict of tensors, and nothing of it was run"
+                "the pickle asks for '{shown}': not a state dict of tensors, and nothing of it \
+                 was run"
             ))
         })?;
         self.push(Value::Global(global), code)
@@ -415,7 +417,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Where the topmost `count` values begin; a mark must not lie among them.
+    /// Where the topmost `count` values begin; a mark must not be among them.
     fn above_mark(&self, count: usize, code: &Code<'a>) -> Result<usize> {
         let floor = self.marks.last().copied().unwrap_or(0);
         self.stack

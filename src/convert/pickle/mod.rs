@@ -1,10 +1,10 @@
 //! Weights that `PyTorch` saved: `pytorch_model.bin`.
 //!
-//! A pickle is a program for a small machine with a stack. [`machine`] runs only what a state dict is
-//! made of: containers, numbers, texts, and the few calls that say "this tensor is that part of that
-//! storage", which it notes down and never makes. Whatever else a file asks for is refused by its name.
-//! The numbers themselves stand outside the pickle: in members of a zip archive ([`archive`], since
-//! `PyTorch` 1.6) or behind it ([`stream`], before).
+//! A pickle is a program for a small stack machine. [`machine`] runs only what a state dict
+//! consists of: containers, numbers, strings, and the few calls that mean "this tensor is that part
+//! of that storage", which it records and never makes. Any other global is refused by name. The
+//! elements are outside the pickle: in members of a zip archive ([`archive`], since `PyTorch` 1.6)
+//! or behind it ([`stream`], before).
 //!
 //! Formats as in `PyTorch`'s `torch/serialization.py` and Python's `pickletools.py`.
 
@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 const ZIP: &[u8] = b"PK\x03\x04";
 /// How the stream before `PyTorch` 1.6 begins: a pickle of protocol 2 with an integer of 10 bytes.
 const STREAM: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
-/// Where a tar archive says what it is; `PyTorch` before 0.1.10 wrote those.
+/// The magic bytes of a tar archive; `PyTorch` before 0.1.10 wrote those.
 const TAR: (usize, &[u8]) = (257, b"ustar");
 
 /// The tensors of a file.
@@ -47,7 +47,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<StoredTensor>> {
     }
     Err(Error::format(
         "pickle",
-        "expected a zip archive or PyTorch's older stream, found neither; the file is broken or was \
+        "expected a zip archive or PyTorch's older stream, found neither; the file is broken or \
+         was \
          not made by torch.save",
     ))
 }

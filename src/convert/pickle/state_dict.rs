@@ -1,4 +1,4 @@
-//! From what a pickle says to tensors: the root must be a dictionary of tensors by name.
+//! The tensors of a pickle: its root must be a dictionary of tensors by name.
 
 use super::machine::{Machine, Value};
 use super::view::{Packed, location};
@@ -17,7 +17,7 @@ pub(super) fn tensors<'p>(
 ) -> Result<Vec<StoredTensor>> {
     let entries = machine.dictionary(root).ok_or_else(|| {
         Error::Unsupported(format!(
-            "the pickle holds {}; expected a state dict of tensors",
+            "the pickle is {}; expected a state dict of tensors",
             kind(root)
         ))
     })?;
@@ -33,7 +33,8 @@ pub(super) fn tensors<'p>(
             Value::Text(name) if name.len() <= MAX_NAME_BYTES => name,
             other => {
                 return Err(Error::Unsupported(format!(
-                    "the state dict has {} for a name; expected a text of at most {MAX_NAME_BYTES} bytes",
+                    "the state dict has {} for a name; expected a text of at most \
+                     {MAX_NAME_BYTES} bytes",
                     kind(*other)
                 )));
             }

@@ -1,6 +1,6 @@
-//! What `PyTorch` wrote before 1.6: five pickles one after another (a magic number, the version, the
-//! system, the state dict, the keys of the storages), then each storage as its number of elements (i64)
-//! and the elements.
+//! What `PyTorch` wrote before 1.6: five pickles one after another (a magic number, the version,
+//! the system, the state dict, the keys of the storages), then each storage as its number of
+//! elements (i64) and the elements.
 
 use std::collections::HashMap;
 

@@ -41,7 +41,7 @@ impl Packed {
             Ok(length) if length as u64 == self.bytes => Ok(all),
             Ok(_) => Err(Error::format(
                 "deflated member",
-                format!("does not give the {} bytes it announces", self.bytes),
+                format!("does not inflate to the {} bytes of its header", self.bytes),
             )),
             Err(error) => Err(Error::format("deflated member", error.to_string())),
         }
@@ -96,7 +96,8 @@ pub(super) fn location(
     let stored = packed.bytes / width;
     let (Some(first), Some(_)) = (first, end.filter(|end| *end <= stored)) else {
         return Err(format!(
-            "shape {shape:?} with strides {strides:?} from element {offset} is outside its storage of \
+            "shape {shape:?} with strides {strides:?} from element {offset} is outside its \
+             storage of \
              {stored} elements"
         ));
     };
@@ -132,10 +133,10 @@ fn is_contiguous(shape: &[u64], strides: &[u64]) -> bool {
     })
 }
 
-/// Elements that lie apart, or that are deflated.
+/// Elements that are not contiguous, or are deflated.
 struct View {
     packed: Packed,
-    /// Whether the tensor is the storage as it stands.
+    /// Whether the tensor is the whole storage in order.
     is_whole: bool,
     /// The first byte in the storage.
     start: usize,
@@ -143,7 +144,7 @@ struct View {
     bytes: usize,
     /// Bytes of an element.
     width: usize,
-    /// For each axis its size, and how many bytes neighbours are apart.
+    /// For each axis its size, and the distance of neighbours in bytes.
     axes: Vec<(usize, usize)>,
 }
 

@@ -1,5 +1,5 @@
-//! The weights of a model in memory: used in place in the mapped file, copied to the memory of their
-//! device, or packed for this library's kernels.
+//! The weights of a model in memory: used in place in the mapped file, copied to the memory of
+//! their device, or packed for this library's kernels.
 
 mod own;
 mod pack;
@@ -74,10 +74,11 @@ pub(crate) struct Weights {
     pub(crate) position_embedding: Tensor,
     pub(crate) layers: Vec<LayerWeights>,
     pub(crate) output_norm: Norm,
-    /// `[n_embd, vocab_size]`, in models that predict tokens; the token embedding itself when the head
-    /// is tied.
+    /// `[n_embd, vocab_size]`, in models that predict tokens; the token embedding itself when the
+    /// head is tied.
     pub(crate) head: Option<Matrix>,
-    /// Whether every matrix that is multiplied is packed, so that the kernels' pool computes all steps.
+    /// Whether every matrix that is multiplied is packed, so that the kernels' pool computes all
+    /// steps.
     pub(crate) all_packed: bool,
     /// The packed matrices.
     arena: Option<Arc<linear::Arena>>,
@@ -107,8 +108,8 @@ impl Weights {
     /// Brings the `tensors` of `gguf` into the memory of their devices.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] when a device cannot compute with a tensor's type, [`Error::Memory`] when
-    /// a copy does not fit.
+    /// [`Error::Unsupported`] when a device cannot compute with a tensor's type, [`Error::Memory`]
+    /// when a copy does not fit.
     pub(crate) fn load(
         gguf: &Gguf,
         tensors: &ModelTensors<'_>,
@@ -237,7 +238,8 @@ impl<'p, 'f> ById<'p, 'f> {
         })
     }
 
-    /// The language-model head. A tied one is the token embedding, unless another device has a copy.
+    /// The language-model head. A tied one is the token embedding, unless another device has a
+    /// copy.
     fn head(&self, hyperparameters: &Hyperparameters) -> Result<Option<Matrix>> {
         if !hyperparameters.predicts_tokens() {
             return Ok(None);

@@ -11,8 +11,8 @@ use crate::gguf::Gguf;
 use crate::machine::parallel;
 use crate::quant::dequantize_rows;
 
-/// Copies the tensors that are planned for `memory` into as few buffers of it as its limit allows, in
-/// parallel where the CPU writes them, and releases their bytes in the file. Returns the bytes
+/// Copies the tensors that are planned for `memory` into as few buffers of it as its limit allows,
+/// in parallel where the CPU writes them, and releases their bytes in the file. Returns the bytes
 /// allocated.
 ///
 /// # Errors

@@ -54,8 +54,8 @@ pub(crate) fn all_can_be_packed(
     })
 }
 
-/// Bytes of a file that are packed together: the pages of the original are released piece by piece, so
-/// that there is hardly more than one copy in memory at any time.
+/// Bytes of a file that are packed together: the pages of the original are released piece by piece,
+/// so that there is hardly more than one copy in memory at any time.
 const PIECE: usize = 1 << 20;
 
 /// Rows of a matrix that are packed together.
@@ -69,8 +69,8 @@ struct Piece<'a> {
     packed: &'a mut [u8],
 }
 
-/// Packs the matrices that are planned so, in parallel, and releases their bytes in the file. Returns
-/// the memory they are in; `None` when there are none.
+/// Packs the matrices that are planned so, in parallel, and releases their bytes in the file.
+/// Returns the memory they are in; `None` when there are none.
 ///
 /// # Errors
 /// [`Error::Memory`] when the memory cannot be allocated.
@@ -143,7 +143,8 @@ pub(super) fn pack(
         let matrix = linear::Matrix::new(*format, rows, columns, Arc::clone(&arena), range.clone());
         packed.push(matrix);
     }
-    // The table has the order of the forward pass, but for a tied head, which is first and used last.
+    // The table has the order of the forward pass, but for a tied head, which is first and used
+    // last.
     linear::Matrix::put_in_order(&mut packed);
     for ((planned, ..), matrix) in matrices.into_iter().zip(packed) {
         planned.packed = Some(Arc::new(matrix));

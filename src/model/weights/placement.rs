@@ -43,7 +43,8 @@ enum Use {
     Elementwise,
     /// Its rows are looked up.
     Lookup,
-    /// Its rows are looked up, and activations are multiplied with it: the embedding of a tied head.
+    /// Its rows are looked up, and activations are multiplied with it: the embedding of a tied
+    /// head.
     LookupAndProduct,
     /// Activations are multiplied with it.
     Product,
@@ -235,8 +236,8 @@ impl<'d> Planner<'d> {
             && (!spec.is_vector() || info.tensor_type == TensorType::F32)
     }
 
-    /// A copy of a tied head for the device that has the head; the token embedding's rows are looked
-    /// up on the CPU. `None` when the CPU has the head too.
+    /// A copy of a tied head for the device that has the head; the token embedding's rows are
+    /// looked up on the CPU. `None` when the CPU has the head too.
     fn copy_of_tied_head<'a>(
         &self,
         context: &Arc<Context>,

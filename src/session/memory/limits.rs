@@ -1,4 +1,4 @@
-//! What bounds a model and its sessions, and what they need of it.
+//! What bounds the memory of a model and its sessions, and what they need.
 
 use crate::error::MemoryLimit;
 use crate::machine::memory::{Counts, Limit, limits, resident};
@@ -6,19 +6,19 @@ use crate::machine::{default_threads, parallel};
 use crate::session::Memory;
 use crate::spec::Hyperparameters;
 
-/// What bounded this process before the weights were brought into memory.
+/// The limits of this process's memory before the weights are loaded.
 #[derive(Debug, Clone, Default)]
 pub(in crate::session) struct Limits {
     all: Vec<Limit>,
     /// Bytes of the mapped file.
     pub(in crate::session) mapped: usize,
-    /// What of the process was in memory then.
+    /// Bytes of the process that were resident then.
     resident: u64,
 }
 
 impl Limits {
-    /// The limits of this process, now but for the `mapped` bytes of the model's file, and `stated` as one
-    /// more.
+    /// The limits of this process now, without the `mapped` bytes of the model's file, and `stated`
+    /// as one more.
     pub(in crate::session) fn now(stated: Option<u64>, mapped: usize) -> Self {
         let mut all = limits();
         for limit in &mut all {
@@ -34,8 +34,8 @@ impl Limits {
         stated.map_or_else(|| found.clone(), |total| found.and(total))
     }
 
-    /// These and one more, of `total` bytes ([`u64::MAX`] for none). Whoever states one knows better than
-    /// what happens to be free.
+    /// These and one more, of `total` bytes ([`u64::MAX`] for none). A stated limit replaces what
+    /// happens to be free.
     pub(in crate::session) fn and(&self, total: u64) -> Self {
         let mut more = self.clone();
         if total < u64::MAX {
@@ -51,8 +51,8 @@ impl Limits {
         more
     }
 
-    /// These with a little less available: what is recommended must still fit in the next process, whose
-    /// memory is never the same to the byte.
+    /// These with a margin: what is recommended must still fit in the next process, whose memory is
+    /// never exactly the same.
     pub(in crate::session) fn with_margin(&self) -> Self {
         const MARGIN: u64 = 1 << 20;
         let mut less = self.clone();
@@ -62,13 +62,13 @@ impl Limits {
         less
     }
 
-    /// Whether addresses are bounded, so that copies of mapped files count beside these.
+    /// Whether the address space is bounded, where a mapped file and a copy of it both count.
     pub(in crate::session) fn bound_addresses(&self) -> bool {
         let bounds = |limit: &Limit| limit.counts != Counts::Resident;
         self.all.iter().any(bounds)
     }
 
-    /// The limit that `need` exceeds most.
+    /// The limit that `need` exceeds by most.
     pub(in crate::session) fn exceeded(&self, need: &Need) -> Option<&Limit> {
         let short = |limit: &&Limit| need.of(limit).saturating_sub(limit.available);
         let exceeded = self.all.iter().filter(|limit| short(limit) > 0);
@@ -76,23 +76,23 @@ impl Limits {
     }
 }
 
-/// Bytes that a model with one session takes beyond what the process has before.
+/// Bytes that a model with one session takes beyond what the process has already.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::session) struct Need {
     /// Weights, cache and computation.
     pub(in crate::session) parts: Memory,
     /// The file, when it is mapped.
     pub(in crate::session) file: usize,
-    /// Of the weights, what is copied or rearranged into memory of its own.
+    /// The part of the weights that is copied or packed.
     pub(in crate::session) own_weights: usize,
-    /// Everything else that is written to: the tokenizer, descriptions of tensors, working memory.
+    /// Everything else that is allocated: the tokenizer, descriptions of tensors, working memory.
     pub(in crate::session) other: usize,
     /// Address space of the threads' stacks.
     pub(in crate::session) stacks: usize,
 }
 
 impl Need {
-    /// What the weights count for `limit`, in bytes.
+    /// Bytes of the weights that count towards `limit`.
     pub(in crate::session) fn of_weights(&self, limit: &Limit) -> usize {
         match limit.counts {
             Counts::Resident => self.parts.weights,
@@ -101,7 +101,7 @@ impl Need {
         }
     }
 
-    /// What everything counts for `limit`, in bytes.
+    /// Bytes that count towards `limit` in total.
     pub(in crate::session) fn of(&self, limit: &Limit) -> u64 {
         let stacks = match limit.counts {
             Counts::Resident => 0,
@@ -115,22 +115,22 @@ impl Need {
     }
 }
 
-/// Address space of the stacks of `threads` threads that compute, and of those that arrange the weights.
+/// Address space of the stacks of `threads` computing threads and of those that pack the weights.
 pub(in crate::session) fn stacks(threads: usize) -> usize {
     let computing = threads.saturating_sub(1);
     let computing = computing.saturating_mul(crate::ggml::system::thread_stack_bytes());
     computing.saturating_add(default_threads() * parallel::STACK)
 }
 
-/// What is allocated beside weights, cache and computation, measured with GPT-2's vocabulary of 50,257:
-/// the tokenizer's tables, the logits, the descriptions of the graphs; and ggml's working memory, in which
-/// it keeps the activations as the kernels want them.
+/// What is allocated beside weights, cache and computation, measured with GPT-2's vocabulary of
+/// 50,257: the tokenizer's tables, the logits, the descriptions of the graphs; and ggml's working
+/// memory, in which it quantizes the activations.
 pub(in crate::session) fn other(hyperparameters: &Hyperparameters, tokens: usize) -> usize {
     const FIXED: usize = 5 << 20;
-    const A_TOKEN_OF_THE_VOCABULARY: usize = 100;
+    const PER_VOCABULARY_TOKEN: usize = 100;
     let vocabulary = hyperparameters
         .vocab_size
-        .saturating_mul(A_TOKEN_OF_THE_VOCABULARY);
+        .saturating_mul(PER_VOCABULARY_TOKEN);
     let widest = hyperparameters.n_inner.max(hyperparameters.n_embd);
     let working = widest.saturating_mul(tokens).saturating_mul(4);
     FIXED.saturating_add(vocabulary).saturating_add(working)

@@ -1,4 +1,4 @@
-//! What a session will need, known before it starts.
+//! The memory a session will need, computed before it starts.
 
 use super::limits::{self, Limits, Need};
 use crate::gguf::{Gguf, TensorType};
@@ -11,8 +11,8 @@ use crate::{Error, MemoryShortage, MemorySuggestion, Result};
 /// Contexts are shortened to a multiple of this, and to no less.
 const CONTEXT_STEP: usize = 32;
 
-/// Bytes of the KV cache for `positions`: keys and values of every layer, a row of the model's width
-/// each. `None` when the model's heads are no whole blocks of the type.
+/// Bytes of the KV cache for `positions`: keys and values of every layer, a row of `n_embd`
+/// elements each. `None` when `head_size` is not a multiple of the type's block size.
 pub fn kv_bytes(
     hyperparameters: &Hyperparameters,
     positions: usize,
@@ -30,41 +30,42 @@ pub fn kv_bytes(
         .checked_mul(2 * hyperparameters.n_layer as u64)
 }
 
-/// Most bytes of intermediate results for `tokens` computed together over a context of `positions`.
+/// Upper bound of the bytes of intermediate results for `tokens` in a batch over a context of
+/// `positions`.
 ///
-/// The widest place of a layer holds the residual stream, the normalized input and the queries, keys
-/// and values, or the two feed-forward widths, all f32; attention adds its mask (f16) and, unless
-/// it is flash attention, its scores and the values turned round (f32).
+/// The largest step of a layer has the residual stream, the normalized input and the queries, keys
+/// and values, or the input and output of the feed-forward part, all f32. Attention adds its mask
+/// (f16) and, unless it is flash attention, its scores and the transposed values (f32).
 fn compute_bytes(
     hyperparameters: &Hyperparameters,
     tokens: usize,
     positions: usize,
     flash_attention: bool,
 ) -> Option<usize> {
-    let (width, inner) = (hyperparameters.n_embd, hyperparameters.n_inner);
-    let values = width
+    let (n_embd, n_inner) = (hyperparameters.n_embd, hyperparameters.n_inner);
+    let values = n_embd
         .checked_mul(7)?
-        .max(width.checked_mul(3)?.checked_add(inner)?);
-    let (scores, turned) = if flash_attention {
+        .max(n_embd.checked_mul(3)?.checked_add(n_inner)?);
+    let (scores, transposed) = if flash_attention {
         (0, 0)
     } else {
         let scores = positions.checked_mul(hyperparameters.n_head)?;
-        (scores, positions.checked_mul(width)?)
+        (scores, positions.checked_mul(n_embd)?)
     };
-    let a_token = values
+    let per_token = values
         .checked_add(scores)?
         .checked_mul(4)?
         .checked_add(2 * positions)?;
-    a_token.checked_mul(tokens)?.checked_add(
+    per_token.checked_mul(tokens)?.checked_add(
         hyperparameters
             .vocab_size
-            .checked_add(turned)?
+            .checked_add(transposed)?
             .checked_mul(4)?,
     )
 }
 
-/// What is known of a model, whether or not its weights are in memory.
-pub(in crate::session) struct Outline<'a> {
+/// What a model takes of memory, whether or not its weights are loaded.
+pub(in crate::session) struct ModelFootprint<'a> {
     pub(in crate::session) hyperparameters: &'a Hyperparameters,
     /// The type that most of the model's work is done in.
     pub(in crate::session) matrix_type: TensorType,
@@ -72,27 +73,27 @@ pub(in crate::session) struct Outline<'a> {
     pub(in crate::session) weights: usize,
     /// Bytes of the file, when it is mapped.
     pub(in crate::session) file: usize,
-    /// Bytes of the weights that are copied or rearranged into memory of their own.
+    /// Bytes of the weights that are copied or packed.
     pub(in crate::session) own_weights: usize,
-    /// Bytes of a file that is in memory and not mapped: they stay there beside the copies.
-    pub(in crate::session) held: usize,
+    /// Bytes of a file that is in memory and not mapped: it stays there beside the copies.
+    pub(in crate::session) unmapped_file: usize,
 }
 
-impl Outline<'_> {
-    pub(in crate::session) fn of(model: &Model) -> Result<Outline<'_>> {
+impl ModelFootprint<'_> {
+    pub(in crate::session) fn of(model: &Model) -> Result<ModelFootprint<'_>> {
         let (mapped, own) = model.weight_bytes();
-        Ok(Outline {
+        Ok(ModelFootprint {
             hyperparameters: model.hyperparameters(),
             matrix_type: model.matrix_type()?,
             weights: mapped + own,
             file: model.limits().mapped,
             own_weights: own,
-            held: held(model.gguf(), model.limits().mapped),
+            unmapped_file: unmapped_file(model.gguf(), model.limits().mapped),
         })
     }
 
-    /// Of a file whose matrices are rearranged (`repack`) or not, and whose other tensors are used where
-    /// they lie (`map`) or copied.
+    /// Of a file whose matrices are packed (`repack`) or not, and whose other tensors are used in
+    /// place (`map`) or copied.
     pub(in crate::session) fn of_file<'a>(
         gguf: &Gguf,
         tensors: &ModelTensors<'_>,
@@ -100,53 +101,53 @@ impl Outline<'_> {
         file: usize,
         map: bool,
         repack: bool,
-    ) -> Outline<'a> {
-        let mut outline = Outline {
+    ) -> ModelFootprint<'a> {
+        let mut footprint = ModelFootprint {
             hyperparameters,
             matrix_type: TensorType::F32,
             weights: 0,
             file,
             own_weights: 0,
-            held: held(gguf, file),
+            unmapped_file: unmapped_file(gguf, file),
         };
         let tied = hyperparameters.predicts_tokens() && hyperparameters.tied_head;
         // The packed copy of a tied head serves as the embedding too.
-        let head_moves = repack && tied && all_can_be_packed(tensors, hyperparameters);
+        let head_is_packed = repack && tied && all_can_be_packed(tensors, hyperparameters);
         for tensor in tensors.all() {
-            let stays = match tensor.spec.id.module {
-                Module::TokenEmbedding => map && !head_moves,
+            let in_place = match tensor.spec.id.module {
+                Module::TokenEmbedding => map && !head_is_packed,
                 Module::PositionEmbedding => map,
                 Module::TaskHead => map && !repack,
                 _ if tensor.spec.is_vector() => map,
                 _ => map && !repack,
             };
             let bytes = tensor.info.bytes as usize;
-            outline.weights = outline.weights.saturating_add(bytes);
-            if !stays {
-                outline.own_weights = outline.own_weights.saturating_add(bytes);
+            footprint.weights = footprint.weights.saturating_add(bytes);
+            if !in_place {
+                footprint.own_weights = footprint.own_weights.saturating_add(bytes);
             }
         }
         if let Some(first) = tensors.get(TensorId::weight(Some(0), Module::AttnQkv)) {
-            outline.matrix_type = first.info.tensor_type;
+            footprint.matrix_type = first.info.tensor_type;
         }
-        outline
+        footprint
     }
 
     /// What a session with `options` takes at most.
     fn need(&self, options: &SessionOptions) -> Result<Need> {
         let hyperparameters = self.hyperparameters;
-        let settled = options.settle(hyperparameters, self.matrix_type)?;
-        let kv = kv_bytes(hyperparameters, settled.context, settled.cache_type);
+        let resolved = options.resolve(hyperparameters, self.matrix_type)?;
+        let kv = kv_bytes(hyperparameters, resolved.context, resolved.cache_type);
         let kv = kv.ok_or_else(|| {
             Error::Unsupported(format!(
                 "a {} cache does not fit this model's heads of {}",
-                settled.cache_type.name(),
+                resolved.cache_type.name(),
                 hyperparameters.head_size()
             ))
         })?;
-        let tokens = settled.batch_size.min(settled.context);
-        let flash = settled.flash_attention;
-        let compute = compute_bytes(hyperparameters, tokens, settled.context, flash);
+        let tokens = resolved.batch_size.min(resolved.context);
+        let flash = resolved.flash_attention;
+        let compute = compute_bytes(hyperparameters, tokens, resolved.context, flash);
         let too_large = || Error::Memory("the computation's size is out of range".to_owned());
         let parts = Memory {
             weights: self.weights,
@@ -157,14 +158,14 @@ impl Outline<'_> {
             parts,
             file: self.file,
             own_weights: self.own_weights,
-            other: limits::other(hyperparameters, tokens).saturating_add(self.held),
-            stacks: limits::stacks(settled.threads),
+            other: limits::other(hyperparameters, tokens).saturating_add(self.unmapped_file),
+            stacks: limits::stacks(resolved.threads),
         })
     }
 }
 
-/// Bytes of a file of which nothing is mapped.
-fn held(gguf: &Gguf, mapped: usize) -> usize {
+/// Bytes of a file that is not mapped.
+fn unmapped_file(gguf: &Gguf, mapped: usize) -> usize {
     if mapped == 0 {
         (**gguf.file_bytes()).as_ref().len()
     } else {
@@ -172,7 +173,8 @@ fn held(gguf: &Gguf, mapped: usize) -> usize {
     }
 }
 
-/// What a session with `options` occupies at most; the true figures are [`Session::memory`]'s.
+/// Upper bound of the memory of a session with `options`; [`Session::memory`] has the exact
+/// figures.
 ///
 /// [`Session::memory`]: super::Session::memory
 ///
@@ -180,27 +182,32 @@ fn held(gguf: &Gguf, mapped: usize) -> usize {
 /// [`Error::Argument`] when an option is out of its range, [`Error::Unsupported`] when the cache
 /// type does not fit the model's heads.
 pub fn estimate(model: &Model, options: &SessionOptions) -> Result<Memory> {
-    Ok(Outline::of(model)?.need(options)?.parts)
+    Ok(ModelFootprint::of(model)?.need(options)?.parts)
 }
 
-/// Makes `options` such that the process stays within `limit` bytes ([`u64::MAX`] for none) and within what
-/// bounded its memory when the model was opened: free memory, memory cgroups, `ulimit -v` and `-d`.
+/// Adjusts `options` so that the process stays within `limit` bytes ([`u64::MAX`] for none) and
+/// within what bounded its memory when the model was opened: free memory, memory cgroups, `ulimit
+/// -v` and `-d`.
 ///
-/// What was not asked for gives way: first the number of tokens computed together, then the length of the
-/// context, then the type of the cache.
+/// What was left to defaults is reduced: first the batch size, then the context, then the type of
+/// the cache.
 ///
 /// # Errors
 /// [`Error::Memory`] with the sum when it cannot be done, and what would fit; as [`estimate`].
 pub fn fit(model: &Model, options: &SessionOptions, limit: u64) -> Result<SessionOptions> {
-    // What other devices hold is not planned.
+    // The memory of other devices is not planned.
     if !model.devices().gpus().is_empty() {
         return Ok(*options);
     }
-    choose(&Outline::of(model)?, options, &model.limits().and(limit))
+    choose(
+        &ModelFootprint::of(model)?,
+        options,
+        &model.limits().and(limit),
+    )
 }
 
-/// Whether a file that was just mapped can be a model with a session of `options`, and how: gives whether
-/// its matrices may be rearranged. Where addresses are bounded, the copy would count beside the file.
+/// Checks that a file that was just mapped fits with a session of `options`; returns whether its
+/// matrices may be packed. Where the address space is bounded, the copy counts beside the file.
 ///
 /// # Errors
 /// As [`fit`], before anything is allocated.
@@ -214,15 +221,15 @@ pub(in crate::session) fn admit(
     let planned = &options.session;
     let plan = |repack: bool| {
         let (file, map) = (limits.mapped, options.map);
-        let outline = Outline::of_file(gguf, tensors, hyperparameters, file, map, repack);
-        choose(&outline, planned, limits)
+        let footprint = ModelFootprint::of_file(gguf, tensors, hyperparameters, file, map, repack);
+        choose(&footprint, planned, limits)
     };
-    let rearranged = plan(options.repack);
+    let packed = plan(options.repack);
     if !options.repack || !limits.bound_addresses() {
-        return rearranged.map(|_| options.repack);
+        return packed.map(|_| options.repack);
     }
     let wish = |found: &SessionOptions| (found.context, found.cache_type);
-    if rearranged
+    if packed
         .as_ref()
         .is_ok_and(|found| wish(found) == wish(planned))
     {
@@ -233,14 +240,14 @@ pub(in crate::session) fn admit(
 
 /// [`fit`] for a model that may not be in memory yet.
 pub(in crate::session) fn choose(
-    outline: &Outline<'_>,
+    footprint: &ModelFootprint<'_>,
     options: &SessionOptions,
     limits: &Limits,
 ) -> Result<SessionOptions> {
-    if fits(outline, options, limits)? {
+    if fits(footprint, options, limits)? {
         return Ok(*options);
     }
-    // Fewer tokens at once cost little time and change nothing else.
+    // A smaller batch costs little time and changes nothing else.
     for batch_size in BATCH_SIZES
         .into_iter()
         .filter(|&size| size < options.batch_size)
@@ -249,7 +256,7 @@ pub(in crate::session) fn choose(
             batch_size,
             ..*options
         };
-        if fits(outline, &smaller, limits)? {
+        if fits(footprint, &smaller, limits)? {
             return Ok(smaller);
         }
     }
@@ -257,7 +264,7 @@ pub(in crate::session) fn choose(
         batch_size: options.batch_size.min(BATCH_SIZES[BATCH_SIZES.len() - 1]),
         ..*options
     };
-    let mut candidates = vec![longest(outline, &smallest, limits)?];
+    let mut candidates = vec![longest(footprint, &smallest, limits)?];
     if options.cache_type.is_none() {
         let quantized = SessionOptions {
             cache_type: Some(CacheType::Q8_0),
@@ -265,45 +272,45 @@ pub(in crate::session) fn choose(
         };
         let comfortable = |found: &SessionOptions| found.context >= Some(COMFORTABLE_CONTEXT);
         let enough = candidates[0].as_ref().is_some_and(comfortable);
-        if !enough && allows(outline, CacheType::Q8_0) {
-            candidates.insert(0, longest(outline, &quantized, limits)?);
+        if !enough && allows(footprint, CacheType::Q8_0) {
+            candidates.insert(0, longest(footprint, &quantized, limits)?);
         }
     }
     let Some(found) = candidates.into_iter().flatten().next() else {
-        return Err(refusal(outline, options, limits)?);
+        return Err(refusal(footprint, options, limits)?);
     };
-    // What is left goes to the batch.
+    // The rest goes to the batch.
     let sizes = [options.batch_size].into_iter().chain(BATCH_SIZES);
     for batch_size in sizes.filter(|&size| size <= options.batch_size) {
         let larger = SessionOptions {
             batch_size,
             ..found
         };
-        if fits(outline, &larger, limits)? {
+        if fits(footprint, &larger, limits)? {
             return Ok(larger);
         }
     }
     Ok(found)
 }
 
-/// Sizes of batches to try when memory is short.
+/// Batch sizes to try when memory is short.
 const BATCH_SIZES: [usize; 2] = [128, 32];
 
-/// Contexts of this length keep the type of their cache.
+/// From this context on, the type of the cache is kept.
 const COMFORTABLE_CONTEXT: usize = 256;
 
-fn fits(outline: &Outline<'_>, options: &SessionOptions, limits: &Limits) -> Result<bool> {
-    Ok(limits.exceeded(&outline.need(options)?).is_none())
+fn fits(footprint: &ModelFootprint<'_>, options: &SessionOptions, limits: &Limits) -> Result<bool> {
+    Ok(limits.exceeded(&footprint.need(options)?).is_none())
 }
 
-/// Whether the model's heads are whole blocks of the type.
-fn allows(outline: &Outline<'_>, cache_type: CacheType) -> bool {
-    kv_bytes(outline.hyperparameters, 1, cache_type).is_some()
+/// Whether `head_size` is a multiple of the type's block size.
+fn allows(footprint: &ModelFootprint<'_>, cache_type: CacheType) -> bool {
+    kv_bytes(footprint.hyperparameters, 1, cache_type).is_some()
 }
 
-/// `options` with the longest context that fits; a context that was asked for is not changed.
+/// `options` with the longest context that fits; a context that was given is not changed.
 fn longest(
-    outline: &Outline<'_>,
+    footprint: &ModelFootprint<'_>,
     options: &SessionOptions,
     limits: &Limits,
 ) -> Result<Option<SessionOptions>> {
@@ -312,21 +319,21 @@ fn longest(
         ..*options
     };
     if options.context.is_some() {
-        return Ok(fits(outline, options, limits)?.then_some(*options));
+        return Ok(fits(footprint, options, limits)?.then_some(*options));
     }
-    let most = outline.hyperparameters.n_positions * options.sequences;
+    let most = footprint.hyperparameters.n_positions * options.sequences;
     let shortest = CONTEXT_STEP.min(most);
-    if !fits(outline, &with(shortest), limits)? {
+    if !fits(footprint, &with(shortest), limits)? {
         return Ok(None);
     }
-    if fits(outline, &with(most), limits)? {
+    if fits(footprint, &with(most), limits)? {
         return Ok(Some(with(most)));
     }
     // Memory grows with the context: halve the range between one that fits and one that does not.
     let (mut fitting, mut steps) = (1, most.div_ceil(CONTEXT_STEP));
     while fitting + 1 < steps {
         let middle = usize::midpoint(fitting, steps);
-        if fits(outline, &with(middle * CONTEXT_STEP), limits)? {
+        if fits(footprint, &with(middle * CONTEXT_STEP), limits)? {
             fitting = middle;
         } else {
             steps = middle;
@@ -337,18 +344,18 @@ fn longest(
 
 /// Why `options` do not fit, and what would.
 pub(in crate::session) fn refusal(
-    outline: &Outline<'_>,
+    footprint: &ModelFootprint<'_>,
     options: &SessionOptions,
     limits: &Limits,
 ) -> Result<Error> {
-    // What was asked for, or the least that would have been chosen.
-    let shortest = CONTEXT_STEP.min(outline.hyperparameters.n_positions * options.sequences);
+    // What was requested, or the least that would have been chosen.
+    let shortest = CONTEXT_STEP.min(footprint.hyperparameters.n_positions * options.sequences);
     let wanted = SessionOptions {
         context: Some(options.context.unwrap_or(shortest)),
         batch_size: options.batch_size.min(BATCH_SIZES[BATCH_SIZES.len() - 1]),
         ..*options
     };
-    let need = outline.need(&wanted)?;
+    let need = footprint.need(&wanted)?;
     let Some(limit) = limits.exceeded(&need) else {
         return Ok(Error::Memory("the cache's type does not fit".to_owned()));
     };
@@ -364,22 +371,22 @@ pub(in crate::session) fn refusal(
         available: limit.available,
         total: limit.total,
         limit: limit.source,
-        suggestion: suggestion(outline, &wanted, &limits.with_margin())?,
+        suggestion: suggestion(footprint, &wanted, &limits.with_margin())?,
     })))
 }
 
 /// What would fit instead of `wanted`: another context or cache, a larger limit, a smaller model.
 fn suggestion(
-    outline: &Outline<'_>,
+    footprint: &ModelFootprint<'_>,
     wanted: &SessionOptions,
     limits: &Limits,
 ) -> Result<Option<MemorySuggestion>> {
-    let own_type = wanted.cache_type_for(outline.matrix_type);
+    let own_type = wanted.cache_type_for(footprint.matrix_type);
     let types = [own_type, CacheType::Q8_0, CacheType::Q4_0];
     let context = wanted.context.unwrap_or(CONTEXT_STEP);
     for cache_type in types
         .into_iter()
-        .filter(|&cache_type| allows(outline, cache_type))
+        .filter(|&cache_type| allows(footprint, cache_type))
     {
         let free = SessionOptions {
             context: None,
@@ -389,10 +396,10 @@ fn suggestion(
         if let Some(SessionOptions {
             context: Some(found),
             ..
-        }) = longest(outline, &free, limits)?
+        }) = longest(footprint, &free, limits)?
         {
             return Ok(Some(MemorySuggestion {
-                // The context asked for may fit with this type of cache.
+                // The requested context may fit with this type of cache.
                 context: found.min(context),
                 cache_type: cache_type.name(),
                 limit: None,
@@ -402,43 +409,43 @@ fn suggestion(
     }
     let smallest_type = types
         .into_iter()
-        .rfind(|&cache_type| allows(outline, cache_type));
+        .rfind(|&cache_type| allows(footprint, cache_type));
     let least = SessionOptions {
-        context: Some(CONTEXT_STEP.min(outline.hyperparameters.n_positions * wanted.sequences)),
+        context: Some(CONTEXT_STEP.min(footprint.hyperparameters.n_positions * wanted.sequences)),
         cache_type: smallest_type.or(wanted.cache_type),
         ..*wanted
     };
-    let need = outline.need(&least)?;
+    let need = footprint.need(&least)?;
     let Some(limit) = limits.exceeded(&need) else {
         return Ok(None);
     };
     let short = need.of(limit).saturating_sub(limit.available);
     Ok(Some(MemorySuggestion {
         context: least.context.unwrap_or_default(),
-        cache_type: least.cache_type_for(outline.matrix_type).name(),
+        cache_type: least.cache_type_for(footprint.matrix_type).name(),
         limit: Some(limit.total.saturating_add(short)),
-        model_type: smaller_model(outline, &least, limits)?,
+        model_type: smaller_model(footprint, &least, limits)?,
     }))
 }
 
-/// The best type that the model could be converted to so as to fit; nothing when there is none.
+/// The best type that the model could be converted to in order to fit; empty when there is none.
 fn smaller_model(
-    outline: &Outline<'_>,
+    footprint: &ModelFootprint<'_>,
     least: &SessionOptions,
     limits: &Limits,
 ) -> Result<Option<&'static str>> {
     let bits = |tensor_type: TensorType| {
         tensor_type.block_bytes() as f64 * 8.0 / tensor_type.block_size() as f64
     };
-    let own = bits(outline.matrix_type);
+    let own = bits(footprint.matrix_type);
     for tensor_type in SMALLER_TYPES.into_iter().filter(|&other| bits(other) < own) {
         let scaled = |bytes: usize| (bytes as f64 * bits(tensor_type) / own) as usize;
-        let smaller = Outline {
-            weights: scaled(outline.weights),
-            file: scaled(outline.file),
-            own_weights: scaled(outline.own_weights),
+        let smaller = ModelFootprint {
+            weights: scaled(footprint.weights),
+            file: scaled(footprint.file),
+            own_weights: scaled(footprint.own_weights),
             matrix_type: tensor_type,
-            ..*outline
+            ..*footprint
         };
         if fits(&smaller, least, limits)? {
             return Ok(Some(tensor_type.name()));
@@ -447,7 +454,7 @@ fn smaller_model(
     Ok(None)
 }
 
-/// Types worth recommending, the largest first.
+/// Types to recommend, the largest first.
 const SMALLER_TYPES: [TensorType; 6] = [
     TensorType::Q8_0,
     TensorType::Q6_K,
@@ -475,7 +482,7 @@ mod tests {
             kv_bytes(&gpt2, 1024, CacheType::Q8_0),
             Some(37_748_736 / 64 * 34)
         );
-        // Heads of 24 elements are no whole blocks of 32.
+        // 24 is not a multiple of the block size, 32.
         gpt2.n_head = 32;
         assert_eq!(kv_bytes(&gpt2, 1024, CacheType::Q4_0), None);
     }

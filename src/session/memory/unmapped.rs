@@ -6,14 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::limits::Limits;
-use super::plan::{Outline, refusal};
+use super::plan::{ModelFootprint, refusal};
 use crate::gguf::Gguf;
 use crate::session::ModelOptions;
 use crate::spec::{Hyperparameters, ModelTensors};
 use crate::{Error, Result};
 
-/// Where the address space has no room for the file at `path`: what would do, and when not even its header can be
-/// read, that there is no room.
+/// The error for a file at `path` that the address space has no room for: what would fit, or, when
+/// not even its header can be read, that there is no room.
 pub(in crate::session) fn refuse(path: &Path, options: &ModelOptions, error: &Error) -> Error {
     let limits = Limits::now(options.memory, 0);
     let explain = || -> Result<Error> {
@@ -21,16 +21,18 @@ pub(in crate::session) fn refuse(path: &Path, options: &ModelOptions, error: &Er
         let hyperparameters = Hyperparameters::from_gguf(&gguf)?;
         let tensors = ModelTensors::find(&gguf, &hyperparameters)?;
         let map = options.map;
-        let outline = Outline::of_file(&gguf, &tensors, &hyperparameters, length, map, false);
-        refusal(&outline, &options.session, &limits)
+        let footprint =
+            ModelFootprint::of_file(&gguf, &tensors, &hyperparameters, length, map, false);
+        refusal(&footprint, &options.session, &limits)
     };
     explain().unwrap_or_else(|_| Error::Memory(format!("mapping the file: {error}")))
 }
 
-/// The header of a file and the file's length. Not more is read than twice the header: there is little memory.
+/// The header of a file and the file's length. At most twice the header is read: there is little
+/// memory.
 fn read_header(path: &Path) -> Result<(Gguf, usize)> {
     const FIRST: u64 = 1 << 20;
-    /// Headers are as large as their vocabulary: a few megabytes.
+    /// Headers are about as large as their vocabulary: a few megabytes.
     const ENOUGH: u64 = 16 << 20;
     let fail = |source| Error::io(path, source);
     let length = path.metadata().map_err(fail)?.len();

@@ -1,4 +1,5 @@
-//! The steps of the forward pass that this library computes itself, as a graph binds them to its kernels.
+//! The operations of the forward pass that this library's kernels compute, as nodes of a ggml
+//! graph.
 
 use std::sync::Arc;
 
@@ -15,11 +16,12 @@ use gpt2_kernels::pool::Pool;
 use gpt2_kernels::rows;
 use gpt2_kernels::shared::in_chunks;
 
-/// `weight · x`, without a bias: `[out, tokens]`; `batch_invariant` as in a batch.
+/// `weight · x` without an epilogue: `[out, tokens]`. See [`linear::Options`] for
+/// `batch_invariant`.
 ///
 /// # Errors
-/// [`crate::Error::Ggml`] when the shapes do not fit, or a matrix of this library's kernels meets a context without
-/// their threads.
+/// [`crate::Error::Ggml`] when the shapes do not match, or the matrix is packed and the context has
+/// no pool.
 pub(crate) fn product(
     context: &Arc<Context>,
     weight: &Matrix,
@@ -39,7 +41,7 @@ pub(crate) fn product(
     }
 }
 
-/// A product of activations (the first input, f32 `[columns, tokens]`) with a matrix of this library's kernels.
+/// The product of activations (input 0, f32 `[columns, tokens]`) with a packed matrix.
 pub(super) struct Product {
     pub(super) matrix: Arc<linear::Matrix>,
     pub(super) epilogue: StepEpilogue,
@@ -47,7 +49,7 @@ pub(super) struct Product {
     pub(super) batch_invariant: bool,
 }
 
-/// What follows a product; an operand is the index of the step's input that it is.
+/// What follows a product. The operands are indices of the step's inputs.
 pub(super) type StepEpilogue = Epilogue<usize, Box<ElementwiseFn>>;
 
 impl StepKernel for Product {
@@ -67,8 +69,9 @@ impl StepKernel for Product {
     }
 }
 
-/// Attention over the first `cells` cells of the cache; the inputs are the queries (f32 `[at least heads · head_width,
-/// tokens]`), the keys and the values (`[heads · head_width, context]` each) and the mask (f16 `[cells, tokens]`).
+/// Attention over the first `cells` cells of the cache. The inputs are the queries (f32 `[n,
+/// tokens]`, of which the first `heads · head_width` are read), the keys and the values (`[heads ·
+/// head_width, context]` each) and the mask (f16 `[cells, tokens]`).
 pub(super) struct AttentionStep {
     pub(super) cells: usize,
     pub(super) heads: usize,
@@ -103,8 +106,8 @@ impl StepKernel for AttentionStep {
     }
 }
 
-/// Rows of a matrix of this library's kernels (the first input, i32 `[tokens]`, says which), to which those of the second
-/// (f32 `[columns, tokens]`) are added.
+/// Rows of a packed matrix (input 0, i32 `[tokens]`, has their indices) plus those of input 1 (f32
+/// `[columns, tokens]`).
 pub(super) struct Embedding(pub(super) Arc<linear::Matrix>);
 
 impl StepKernel for Embedding {
@@ -121,16 +124,16 @@ impl StepKernel for Embedding {
         in_chunks(
             pool,
             output,
-            EMBEDDED_TOGETHER * columns,
+            TOKENS_PER_CHUNK * columns,
             &|start, output| {
                 let first = start / columns;
                 let others = others[start..].chunks_exact(columns);
                 let outputs = output.chunks_exact_mut(columns);
                 let mut row = vec![0; matrix.row_bytes()];
                 for ((output, &token), other) in outputs.zip(&tokens[first..]).zip(others) {
-                    // A session checks tokens before it computes, and every type of the kernels can be expanded: a mistake
-                    // there must not go unnoticed.
-                    let index = usize::try_from(token).expect("a token is no negative number");
+                    // The session has checked the tokens, and every packed type can be
+                    // dequantized.
+                    let index = usize::try_from(token).expect("token ids are not negative");
                     matrix.copy_row(index, &mut row);
                     dequantize_rows(tensor_type, &row, columns, output).expect("a whole row");
                     for (sum, &other) in output.iter_mut().zip(other) {
@@ -142,14 +145,14 @@ impl StepKernel for Embedding {
     }
 }
 
-/// Tokens whose embeddings are worth a chunk of their own.
-const EMBEDDED_TOGETHER: usize = 16;
+/// Tokens that one task of the pool embeds.
+const TOKENS_PER_CHUNK: usize = 16;
 
-/// A table of the cache as the kernels read it.
+/// A tensor of the cache as the attention kernel reads it.
 fn table(elements: Elements<'_>) -> KvTensor<'_> {
     match elements {
-        Elements::F32(numbers) => KvTensor::F32(numbers),
-        Elements::F16(numbers) => KvTensor::F16(numbers),
+        Elements::F32(values) => KvTensor::F32(values),
+        Elements::F16(values) => KvTensor::F16(values),
         Elements::Blocks(TensorType::Q4_0, bytes) => KvTensor::Q4_0(bytes),
         Elements::Blocks(_, bytes) => KvTensor::Q8_0(bytes),
         // The cache has no other type.
@@ -199,9 +202,10 @@ impl RowKernel for InPlaceEpilogue {
     }
 }
 
-pub(super) struct Apart(pub(super) Elementwise);
+/// An activation of input 0 that is not in place.
+pub(super) struct OutOfPlaceActivation(pub(super) Elementwise);
 
-impl RowKernel for Apart {
+impl RowKernel for OutOfPlaceActivation {
     fn name(&self) -> &'static str {
         "activation"
     }

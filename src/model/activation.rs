@@ -1,12 +1,13 @@
-//! What computes an activation function: a kernel on the CPU, ggml's operations on other devices.
+//! How an activation function is computed: by a kernel on the CPU, by ggml's operations on other
+//! devices.
 
 use crate::ggml::ops::ElementFunction;
 use crate::spec::Activation;
 use gpt2_kernels::activation::{self as kernels, Elementwise};
 
 impl Activation {
-    /// The function as a chain of ggml's, which every device computes; `None` where ggml has it not. (ggml's
-    /// own GELU, which is [`Activation::GeluNew`], is an operation of its own.)
+    /// The function as a chain of ggml's operations, which every device has; `None` where ggml has
+    /// none. (ggml's GELU, which is [`Activation::GeluNew`], is a separate operation.)
     pub(crate) fn as_ggml(self) -> Option<&'static [ElementFunction]> {
         use ElementFunction as F;
         match self {
@@ -26,7 +27,7 @@ impl Activation {
         }
     }
 
-    /// Computes the function in place.
+    /// The kernel that computes the function in place.
     pub(crate) fn kernel(self) -> Elementwise {
         match self {
             Self::Gelu => kernels::gelu,
