@@ -1,8 +1,6 @@
-//! The least that writes text: `cargo run --release --example generate -- MODEL.gguf "Once upon a
-//! time"`.
+//! The least that writes text: `cargo run --release --example generate -- MODEL.gguf "Once upon a time"`.
 
 use std::io::Write as _;
-use std::ops::ControlFlow;
 
 use gpt2::generate::{GenerationOptions, generate};
 use gpt2::session::{Model, ModelOptions, Session, SessionOptions};
@@ -16,17 +14,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let ids = model.tokenizer()?.encode(&prompt)?;
     let mut session = Session::new(model, SessionOptions::default())?;
     print!("{prompt}");
-    generate(
-        &mut session,
-        &ids,
-        &GenerationOptions::default(),
-        &mut |step| {
-            print!("{}", step.text);
-            // A broken pipe is no reason to fail.
-            let _ = std::io::stdout().flush();
-            ControlFlow::Continue(())
-        },
-    )?;
+    let options = GenerationOptions::default();
+    for step in generate(&mut session, &ids, &options)? {
+        print!("{}", step?.text);
+        // A broken pipe is no reason to fail.
+        let _ = std::io::stdout().flush();
+    }
     println!();
     Ok(())
 }

@@ -6,19 +6,17 @@
 //! `length_penalty`.
 
 use std::rc::Rc;
-use std::time::Instant;
 
 use super::candidates::{Best, Candidate};
-use super::options::{
-    Continuation, EarlyStopping, FinishReason, Generation, GenerationOptions, GenerationTimings,
-};
-use super::writer::Writer;
-use super::{OnToken, Request};
-use crate::model::kv_cache::SequenceSet;
+use super::decoder::{Decoding, Found, Outcome};
+use super::options::{EarlyStopping, GenerationOptions};
+use super::output::FinishReason;
+use super::request::Request;
+use super::work::{Edit, Work, last_of_text};
+use super::writer::Chosen;
 use crate::sampling::{Chain, Generator, StepInputs, greedy, log_softmax};
-use crate::session::Session;
-use crate::session::{Batch, BatchToken};
-use crate::{Error, Result, TokenId};
+use crate::session::{Batch, BatchToken, OutputRows, SequenceId, SequenceSet, Session};
+use crate::{Result, TokenId};
 
 /// The score of a text that is not one: beams that have not parted yet, candidates that ended.
 const NO_TEXT: f32 = -1e9;
@@ -74,66 +72,37 @@ struct Selected {
     all_ended: bool,
 }
 
-pub(super) fn search(
-    session: &mut Session,
-    request: &Request<'_>,
-    on_token: &mut OnToken<'_>,
-) -> Result<Generation> {
-    let mut generation = Generation {
-        sequences: Vec::new(),
-        timings: GenerationTimings::default(),
-    };
-    let start = Instant::now();
-    let first = match prefill(session, request, &mut generation.timings) {
-        Ok(logits) => logits,
-        Err(Error::Stopped) => return Ok(generation),
-        Err(error) => return Err(error),
-    };
-    generation.timings.prefill = start.elapsed();
-    let start = Instant::now();
-    let mut search = Search::new(request)?;
-    let reason = search.run(session, first, &mut generation.timings)?;
-    generation.sequences = search.results(reason, on_token)?;
-    generation.timings.decode = start.elapsed();
-    Ok(generation)
-}
-
-/// Computes the prompt once, in sequence 0, and shares it with the others; gives the logits after it.
-fn prefill(
-    session: &mut Session,
-    request: &Request<'_>,
-    timings: &mut GenerationTimings,
-) -> Result<Vec<f32>> {
-    let prompt = request.prompt;
-    let held = session.tokens(0);
-    let common = held.iter().zip(prompt).take_while(|(a, b)| a == b).count();
-    let common = common.min(prompt.len().saturating_sub(1));
-    session.truncate(0, common)?;
-    // The others hold nothing that is wanted, and would take its place.
-    let beams = request.options.num_beams;
-    session.truncate(beams - 1, 0)?;
-    for sequence in 1..beams {
-        session.truncate(sequence, 0)?;
-    }
-    let logits = session.prefill(&prompt[common..])?.to_vec();
-    timings.prefill_tokens = prompt.len() - common;
-    session.reorder(&vec![0; beams])?;
-    Ok(logits)
-}
-
-struct Search<'a, 'r> {
-    request: &'r Request<'a>,
+/// A beam search. Each beam has a sequence.
+pub(super) struct Beams {
+    first: SequenceId,
+    /// Tokens of the prompt that the first sequence holds.
+    held: usize,
     groups: Vec<Group>,
     chain: Chain,
     generator: Generator,
+    /// The steps done; none before the prompt was computed.
+    steps: Option<usize>,
+    /// How the beams change places before the next step.
+    edits: Vec<Edit>,
+    computed: usize,
 }
 
-impl<'a, 'r> Search<'a, 'r> {
-    fn new(request: &'r Request<'a>) -> Result<Self> {
-        let options = request.options;
+impl Beams {
+    /// A search in as many sequences from `first` on as there are beams. The first holds `held` tokens of
+    /// the prompt; the others are emptied: what they hold is not wanted, and would take place.
+    pub(super) fn new(
+        session: &mut Session,
+        first: SequenceId,
+        held: usize,
+        request: &Request,
+    ) -> Result<Self> {
+        let options = &request.options;
+        for sequence in first + 1..first + options.num_beams {
+            session.truncate(sequence, 0)?;
+        }
         let width = options.num_beams / options.num_beam_groups;
         let beam = |index: usize| Beam {
-            ids: request.prompt.to_vec(),
+            ids: request.prompt.clone(),
             // All begin alike: one of them is enough to part from.
             score: if index == 0 { 0.0 } else { NO_TEXT },
             steps: Vec::new(),
@@ -145,64 +114,21 @@ impl<'a, 'r> Search<'a, 'r> {
             done: false,
         };
         Ok(Self {
-            request,
+            first,
+            held,
             groups: (0..options.num_beam_groups).map(|_| group()).collect(),
             chain: request.chain(options.num_beams)?,
             generator: Generator::new(options.seed),
+            steps: None,
+            edits: Vec::new(),
+            computed: 0,
         })
     }
 
-    /// Searches until every group is done; gives why texts that are still in progress ended.
-    fn run(
-        &mut self,
-        session: &mut Session,
-        first: Vec<f32>,
-        timings: &mut GenerationTimings,
-    ) -> Result<FinishReason> {
-        let options = self.request.options;
-        let mut rows = vec![first; options.num_beams];
-        for step in 0..self.request.max_new_tokens {
-            let parents = self.step(&rows, step)?;
-            if self.groups.iter().all(|group| group.done) || step + 1 == self.request.max_new_tokens
-            {
-                break;
-            }
-            session.reorder(&parents)?;
-            match self.compute(session) {
-                Ok(next) => rows = next,
-                Err(Error::Stopped) => return Ok(FinishReason::Stopped),
-                Err(Error::ContextFull { .. }) => return Ok(FinishReason::ContextFull),
-                Err(error) => return Err(error),
-            }
-            timings.decode_tokens += options.num_beams;
-        }
-        Ok(FinishReason::Length)
-    }
-
-    /// Computes the newest token of every beam; gives the logits after each.
-    fn compute(&self, session: &mut Session) -> Result<Vec<Vec<f32>>> {
-        let mut batch = Batch::default();
-        for (sequence, beam) in self.groups.iter().flat_map(|g| &g.running).enumerate() {
-            let Some(&token) = beam.ids.last() else {
-                continue;
-            };
-            batch.tokens.push(BatchToken {
-                token,
-                position: beam.ids.len() - 1,
-                sequences: SequenceSet::of(sequence)?,
-                output: true,
-                ..BatchToken::default()
-            });
-        }
-        let output = session.run(&batch)?;
-        Ok((0..output.rows())
-            .map(|row| output.row(row).to_vec())
-            .collect())
-    }
-
-    /// Chooses the next tokens of all groups; gives the beam that each new one comes from.
-    fn step(&mut self, rows: &[Vec<f32>], step: usize) -> Result<Vec<usize>> {
-        let options = self.request.options;
+    /// Chooses the next tokens of all groups by the logits after each beam; gives the beam that each
+    /// new one comes from.
+    fn step(&mut self, request: &Request, rows: &[&[f32]], step: usize) -> Result<Vec<usize>> {
+        let options = &request.options;
         let width = options.num_beams / options.num_beam_groups;
         let mut chosen = Vec::new();
         let mut parents: Vec<usize> = (0..options.num_beams).collect();
@@ -212,15 +138,15 @@ impl<'a, 'r> Search<'a, 'r> {
                 continue;
             }
             let (candidates, steps) =
-                self.candidates(group, &rows[first..first + width], &chosen)?;
-            let selected = self.select(group, &candidates, &steps, step);
+                self.candidates(request, group, &rows[first..first + width], &chosen)?;
+            let selected = self.groups[group].select(request, &candidates, &steps, step);
             let group = &mut self.groups[group];
             for (place, (parent, beam)) in selected.running.into_iter().enumerate() {
                 chosen.extend(beam.ids.last());
                 parents[first + place] = first + parent;
                 group.running[place] = beam;
             }
-            group.settle(self.request, step + 1, selected.all_ended);
+            group.decide(request, step + 1, selected.all_ended);
         }
         Ok(parents)
     }
@@ -229,15 +155,16 @@ impl<'a, 'r> Search<'a, 'r> {
     /// request what each beam's were chosen by.
     fn candidates(
         &mut self,
+        request: &Request,
         group: usize,
-        rows: &[Vec<f32>],
+        rows: &[&[f32]],
         chosen: &[TokenId],
     ) -> Result<(Vec<Candidate>, Vec<Rc<StepScores>>)> {
-        let options = self.request.options;
+        let options = &request.options;
         let recorded = options.output_scores || options.output_logits;
         let mut steps = Vec::new();
         let width = rows.len();
-        let count = width * (1 + self.request.eos.len()).max(2);
+        let count = width * (1 + request.eos.len()).max(2);
         let mut best = Best::new(count);
         let mut all = Vec::new();
         let mut log_probabilities = Vec::new();
@@ -284,29 +211,154 @@ impl<'a, 'r> Search<'a, 'r> {
         Ok((drawn, steps))
     }
 
-    /// Sorts a group's candidates into texts that ended, which are kept when they are good enough, and beams
+    /// The best texts, best first; those still in progress, where no other was found, end for the reason
+    /// `unfinished`.
+    fn results(&mut self, request: &Request, unfinished: FinishReason) -> Vec<Found> {
+        let options = &request.options;
+        let skipped = request.prompt.len();
+        let mut texts: Vec<Finished> = Vec::new();
+        for group in std::mem::take(&mut self.groups) {
+            if !group.finished.is_empty() {
+                texts.extend(group.finished);
+                continue;
+            }
+            // The search was ended from outside.
+            let running = group.running.into_iter();
+            let running = running.filter(|beam| beam.score > NO_TEXT / 2.0);
+            texts.extend(running.map(|beam| Finished {
+                score: normalized(beam.score, beam.ids.len() - skipped, options),
+                ids: beam.ids[skipped..].to_vec(),
+                reason: unfinished,
+                steps: beam.steps,
+            }));
+        }
+        texts.sort_by(|a, b| b.score.total_cmp(&a.score));
+        texts.truncate(options.num_return_sequences);
+        texts.into_iter().map(|text| text.found(options)).collect()
+    }
+}
+
+impl Decoding for Beams {
+    fn work(&mut self, request: &Request, _ids: &[TokenId]) -> Result<Work> {
+        let edits = std::mem::take(&mut self.edits);
+        if self.steps.is_none() {
+            let tokens = &request.prompt[self.held..];
+            return Ok(Work::run(
+                edits,
+                last_of_text(tokens, self.held, self.first)?,
+            ));
+        }
+        let mut batch = Batch::default();
+        let beams = self.groups.iter().flat_map(|group| &group.running);
+        for (sequence, beam) in (self.first..).zip(beams) {
+            let Some(&token) = beam.ids.last() else {
+                continue;
+            };
+            batch.tokens.push(BatchToken {
+                token,
+                position: beam.ids.len() - 1,
+                sequences: SequenceSet::of(sequence)?,
+                output: true,
+                ..BatchToken::default()
+            });
+        }
+        Ok(Work::run(edits, batch))
+    }
+
+    fn accept(
+        &mut self,
+        request: &Request,
+        _ids: &[TokenId],
+        rows: OutputRows<'_>,
+    ) -> Result<Outcome> {
+        let beams = request.options.num_beams;
+        let reorder = |parents| Edit::Reorder {
+            first: self.first,
+            parents,
+        };
+        let (step, rows): (usize, Vec<&[f32]>) = match self.steps {
+            // The prompt, computed once for all.
+            None => {
+                self.edits.push(reorder(vec![0; beams]));
+                (0, vec![rows.logits(0); beams])
+            }
+            Some(step) => {
+                self.computed += beams;
+                (step, (0..beams).map(|beam| rows.logits(beam)).collect())
+            }
+        };
+        self.steps = Some(step + 1);
+        if request.max_new_tokens == 0 {
+            return Ok(Outcome::Texts(self.results(request, FinishReason::Length)));
+        }
+        let parents = self.step(request, &rows, step)?;
+        if self.groups.iter().all(|group| group.done) || step + 1 == request.max_new_tokens {
+            return Ok(Outcome::Texts(self.results(request, FinishReason::Length)));
+        }
+        self.edits.push(Edit::Reorder {
+            first: self.first,
+            parents,
+        });
+        Ok(Outcome::More)
+    }
+
+    fn is_in_prompt(&self) -> bool {
+        self.steps.is_none()
+    }
+
+    fn interrupt(&mut self, request: &Request, reason: FinishReason) -> Option<Vec<Found>> {
+        Some(self.results(request, reason))
+    }
+
+    fn computed(&self) -> Option<usize> {
+        Some(self.computed)
+    }
+}
+
+impl Finished {
+    /// What is handed on of it.
+    fn found(self, options: &GenerationOptions) -> Found {
+        let on_request = |wanted: bool, values: &[f32]| wanted.then(|| values.to_vec());
+        let mut steps = self.steps.iter();
+        let tokens = self.ids.into_iter().map(|id| {
+            let step = steps.next();
+            Chosen {
+                id,
+                scores: step.and_then(|step| on_request(options.output_scores, &step.scores)),
+                logits: step.and_then(|step| on_request(options.output_logits, &step.logits)),
+            }
+        });
+        Found {
+            tokens: tokens.collect(),
+            score: f64::from(self.score),
+            reason: self.reason,
+        }
+    }
+}
+
+impl Group {
+    /// Sorts the candidates into texts that ended, which are kept when they are good enough, and beams
     /// that go on.
     fn select(
         &mut self,
-        group: usize,
+        request: &Request,
         candidates: &[Candidate],
         steps: &[Rc<StepScores>],
         step: usize,
     ) -> Selected {
-        let out_of_time = self.request.is_over_time();
-        let options = self.request.options;
-        let group = &mut self.groups[group];
-        let width = group.running.len();
-        let full = group.finished.len() == width;
+        let out_of_time = request.is_over_time();
+        let options = &request.options;
+        let width = self.running.len();
+        let full = self.finished.len() == width;
         let closed =
-            (full && options.early_stopping == EarlyStopping::WhenFull) || !group.may_improve;
+            (full && options.early_stopping == EarlyStopping::WhenFull) || !self.may_improve;
         let mut running: Vec<(usize, Beam)> = Vec::with_capacity(2 * width);
         let mut ended: Vec<(usize, Beam)> = Vec::new();
         for (rank, candidate) in candidates.iter().enumerate() {
-            let parent = &group.running[candidate.beam];
+            let parent = &self.running[candidate.beam];
             let mut ids = parent.ids.clone();
             ids.push(candidate.token);
-            let reason = ends(self.request, &ids, step, out_of_time);
+            let reason = ends(request, &ids, step, out_of_time);
             let mut beam = Beam {
                 ids,
                 score: candidate.score,
@@ -318,8 +370,8 @@ impl<'a, 'r> Search<'a, 'r> {
                 continue;
             };
             if rank < width && !closed {
-                group.finished.push(Finished {
-                    ids: beam.ids[self.request.prompt.len()..].to_vec(),
+                self.finished.push(Finished {
+                    ids: beam.ids[request.prompt.len()..].to_vec(),
                     score: normalized(candidate.score, step + 1, options),
                     reason,
                     steps: beam.steps.clone(),
@@ -328,8 +380,8 @@ impl<'a, 'r> Search<'a, 'r> {
             beam.score += NO_TEXT;
             ended.push((candidate.beam, beam));
         }
-        group.finished.sort_by(|a, b| b.score.total_cmp(&a.score));
-        group.finished.truncate(width);
+        self.finished.sort_by(|a, b| b.score.total_cmp(&a.score));
+        self.finished.truncate(width);
         let all_ended = running.is_empty();
         // Too few go on: what ended fills the places and can no longer win.
         running.extend(ended);
@@ -337,66 +389,9 @@ impl<'a, 'r> Search<'a, 'r> {
         Selected { running, all_ended }
     }
 
-    /// The best texts, best first, handed on token by token.
-    fn results(
-        self,
-        unfinished: FinishReason,
-        on_token: &mut OnToken<'_>,
-    ) -> Result<Vec<Continuation>> {
-        let options = self.request.options;
-        let skipped = self.request.prompt.len();
-        let mut texts: Vec<Finished> = Vec::new();
-        for group in self.groups {
-            if !group.finished.is_empty() {
-                texts.extend(group.finished);
-                continue;
-            }
-            // The search was ended from outside.
-            texts.extend(
-                group
-                    .running
-                    .into_iter()
-                    .filter(|beam| beam.score > NO_TEXT / 2.0)
-                    .map(|beam| Finished {
-                        score: normalized(beam.score, beam.ids.len() - skipped, options),
-                        ids: beam.ids[skipped..].to_vec(),
-                        reason: unfinished,
-                        steps: beam.steps,
-                    }),
-            );
-        }
-        texts.sort_by(|a, b| b.score.total_cmp(&a.score));
-        texts.truncate(options.num_return_sequences);
-        let mut continuations = Vec::new();
-        for (sequence, text) in texts.into_iter().enumerate() {
-            let mut writer = Writer::new(self.request, sequence)?;
-            let mut reason = text.reason;
-            for id in text.ids {
-                if let Some(ended) = writer.push(id, on_token) {
-                    reason = ended;
-                    break;
-                }
-            }
-            let mut continuation = writer.finish(reason);
-            continuation.score = Some(f64::from(text.score));
-            for step in text.steps.iter().take(continuation.ids.len()) {
-                if options.output_scores {
-                    continuation.scores.push(step.scores.clone());
-                }
-                if options.output_logits {
-                    continuation.logits.push(step.logits.clone());
-                }
-            }
-            continuations.push(continuation);
-        }
-        Ok(continuations)
-    }
-}
-
-impl Group {
     /// Decides whether the group goes on, after texts of `length` tokens were looked at.
-    fn settle(&mut self, request: &Request<'_>, length: usize, all_ended: bool) {
-        let options = request.options;
+    fn decide(&mut self, request: &Request, length: usize, all_ended: bool) {
+        let options = &request.options;
         let full = self.finished.len() == self.running.len();
         let longest = match options.early_stopping {
             EarlyStopping::WhenImpossible if options.length_penalty > 0.0 => request.max_new_tokens,
@@ -416,7 +411,7 @@ impl Group {
 
 /// Why a text of a step's candidates ends, if it does.
 fn ends(
-    request: &Request<'_>,
+    request: &Request,
     ids: &[TokenId],
     step: usize,
     out_of_time: bool,
@@ -425,7 +420,7 @@ fn ends(
     if request.eos.contains(last) {
         return Some(FinishReason::Eos);
     }
-    if let (Some(tokenizer), false) = (request.tokenizer, request.options.stop.is_empty()) {
+    if let (Some(tokenizer), false) = (&request.tokenizer, request.options.stop.is_empty()) {
         let text = tokenizer.decode(&ids[request.prompt.len()..]);
         if request.options.stop.iter().any(|stop| text.contains(stop)) {
             return Some(FinishReason::Stop);

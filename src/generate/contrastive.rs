@@ -4,180 +4,183 @@
 //! score = (1 − α)·p − α·max cos(h, hᵢ), over the `top_k` most probable tokens, h being the last hidden state of
 //! the candidate and hᵢ those of all tokens before it.
 
-use std::time::Instant;
-
 use super::candidates::{Best, Candidate};
-use super::options::{Continuation, FinishReason, Generation, GenerationTimings};
-use super::writer::Writer;
-use super::{OnToken, Request};
-use crate::model::kv_cache::SequenceSet;
+use super::decoder::{Decoding, Outcome};
+use super::request::Request;
+use super::work::{Edit, Work};
+use super::writer::Chosen;
 use crate::sampling::{Chain, greedy, log_softmax};
-use crate::session::Session;
-use crate::session::{Batch, BatchToken};
-use crate::{Error, Result, TokenId};
+use crate::session::{Batch, BatchToken, OutputRows, SequenceId, SequenceSet, Session};
+use crate::{Result, TokenId};
 
-pub(super) fn search(
-    session: &mut Session,
-    request: &Request<'_>,
-    on_token: &mut OnToken<'_>,
-) -> Result<Generation> {
-    let mut generation = Generation {
-        sequences: Vec::new(),
-        timings: GenerationTimings::default(),
-    };
-    let start = Instant::now();
-    let mut search = Search::new(session, request)?;
-    match search.prefill(session) {
-        Ok(()) => {}
-        Err(Error::Stopped) => return Ok(generation),
-        Err(error) => return Err(error),
-    }
-    generation.timings.prefill = start.elapsed();
-    generation.timings.prefill_tokens = request.prompt.len();
-    let start = Instant::now();
-    let mut writer = Writer::new(request, 0)?;
-    let reason = search.run(session, &mut writer, on_token)?;
-    generation.timings.decode = start.elapsed();
-    generation.timings.decode_tokens = search.computed;
-    generation.sequences.push(Continuation {
-        scores: search.output_scores,
-        logits: search.output_logits,
-        ..writer.finish(reason)
-    });
-    Ok(generation)
+/// What is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The prompt without its last token: hidden states alone.
+    Prompt,
+    /// The prompt's last token, with its logits.
+    PromptEnd,
+    /// Candidates for the next token.
+    Candidates,
 }
 
-struct Search<'a, 'r> {
-    request: &'r Request<'a>,
+/// A contrastive search.
+pub(super) struct Contrastive {
+    first: SequenceId,
+    /// Sequences, one for each candidate.
+    count: usize,
+    stage: Stage,
     chain: Chain,
-    /// Prompt and continuation.
-    ids: Vec<TokenId>,
-    width: usize,
-    /// The last hidden states of `ids`, each of length 1, row-major.
+    n_embd: usize,
+    /// The last hidden states of the text, each of length 1, row-major.
     directions: Vec<f32>,
-    /// The logits after `ids`.
+    /// The logits after the text.
     logits: Vec<f32>,
+    /// What is computed, most probable first.
+    candidates: Vec<Candidate>,
+    /// Tokens that the candidates were chosen by, where it was asked for.
+    scores: Option<Vec<f32>>,
+    /// Which of the sequences all continue next.
+    parent: usize,
     computed: usize,
-    /// On request, what each token was chosen by.
-    output_scores: Vec<Vec<f32>>,
-    /// On request, the model's logits for each token.
-    output_logits: Vec<Vec<f32>>,
 }
 
-impl<'a, 'r> Search<'a, 'r> {
-    fn new(session: &Session, request: &'r Request<'a>) -> Result<Self> {
+impl Contrastive {
+    /// A search in as many sequences from `first` on as there are candidates; they are emptied, since
+    /// every hidden state of the prompt counts.
+    pub(super) fn new(session: &mut Session, first: SequenceId, request: &Request) -> Result<Self> {
+        for sequence in first..first + request.options.sampling.top_k {
+            session.truncate(sequence, 0)?;
+        }
         Ok(Self {
-            request,
+            first,
+            count: request.options.sampling.top_k,
+            stage: match request.prompt[..] {
+                [_] => Stage::PromptEnd,
+                _ => Stage::Prompt,
+            },
             chain: request.chain(1)?,
-            ids: request.prompt.to_vec(),
-            width: session.model().hyperparameters().n_embd,
+            n_embd: session.model().hyperparameters().n_embd,
             directions: Vec::new(),
             logits: Vec::new(),
+            candidates: Vec::new(),
+            scores: None,
+            parent: 0,
             computed: 0,
-            output_scores: Vec::new(),
-            output_logits: Vec::new(),
         })
     }
 
-    /// Computes the prompt, whose every hidden state counts, for all candidates.
-    fn prefill(&mut self, session: &mut Session) -> Result<()> {
-        let candidates = self.request.options.sampling.top_k;
-        session.truncate(candidates - 1, 0)?;
-        for sequence in 0..candidates {
-            session.truncate(sequence, 0)?;
+    /// All sequences continue the chosen one.
+    fn all_continue(&self) -> Edit {
+        Edit::Reorder {
+            first: self.first,
+            parents: vec![self.parent; self.count],
         }
-        // All but the last token without their logits.
-        let Some((last, before)) = self.ids.split_last() else {
-            return Err(Error::Argument(
-                "expected at least one token, found none".to_owned(),
-            ));
-        };
-        for (tokens, logits) in [(before, false), (std::slice::from_ref(last), true)] {
-            let start = session.length(0);
-            let mut batch = Batch::of_text(tokens, start, SequenceSet::of(0)?, |_| true);
-            (batch.logits, batch.last_hidden_state) = (logits, true);
-            let output = session.run(&batch)?;
-            extend_directions(&mut self.directions, &output.last_hidden_state, self.width);
-            if logits {
-                self.logits = output.row(0).to_vec();
-            }
-        }
-        session.reorder(&vec![0; candidates])
     }
 
-    fn run(
-        &mut self,
-        session: &mut Session,
-        writer: &mut Writer<'_>,
-        on_token: &mut OnToken<'_>,
-    ) -> Result<FinishReason> {
-        for _ in 0..self.request.max_new_tokens {
-            let id = match self.step(session) {
-                Ok(id) => id,
-                Err(Error::Stopped) => return Ok(FinishReason::Stopped),
-                Err(Error::ContextFull { .. }) => return Ok(FinishReason::ContextFull),
-                Err(error) => return Err(error),
-            };
-            if let Some(reason) = writer.push(id, on_token) {
-                return Ok(reason);
-            }
-            if self.request.is_over_time() {
-                return Ok(FinishReason::Time);
-            }
-        }
-        Ok(FinishReason::Length)
-    }
-
-    /// Computes every candidate, keeps the best and gives its token.
-    fn step(&mut self, session: &mut Session) -> Result<TokenId> {
-        let options = self.request.options;
+    /// The candidates for the token after `ids`.
+    fn candidates(&mut self, request: &Request, ids: &[TokenId]) -> Result<Batch> {
+        let options = &request.options;
         greedy(&self.logits)?;
-        let scores = self.chain.process(&self.logits, &self.ids);
-        let (chosen_by, raw) = (
-            options.output_scores.then(|| scores.to_vec()),
-            options.output_logits.then(|| self.logits.clone()),
-        );
+        let scores = self.chain.process(&self.logits, ids);
+        self.scores = options.output_scores.then(|| scores.to_vec());
         let mut log_probabilities = Vec::new();
         log_softmax(scores, &mut log_probabilities);
         let mut best = Best::new(options.sampling.top_k);
         best.offer(0, log_probabilities.into_iter());
-        let candidates = best.finish();
+        self.candidates = best.finish();
         let mut batch = Batch {
             last_hidden_state: true,
             ..Batch::default()
         };
-        for (sequence, candidate) in candidates.iter().enumerate() {
+        for (sequence, candidate) in (self.first..).zip(&self.candidates) {
             batch.tokens.push(BatchToken {
                 token: candidate.token,
-                position: self.ids.len(),
+                position: ids.len(),
                 sequences: SequenceSet::of(sequence)?,
                 output: true,
                 ..BatchToken::default()
             });
         }
-        let output = session.run(&batch)?;
-        self.computed += candidates.len();
-        let mut directions = Vec::new();
-        extend_directions(&mut directions, &output.last_hidden_state, self.width);
-        let chosen = most_contrastive(
-            &candidates,
-            &directions,
-            &self.directions,
-            self.width,
-            options.penalty_alpha as f32,
-        );
-        // Kept only now: the candidates may not have fitted.
-        self.output_scores.extend(chosen_by);
-        self.output_logits.extend(raw);
-        let row = chosen * self.width;
-        self.directions
-            .extend_from_slice(&directions[row..row + self.width]);
-        self.logits.clear();
-        self.logits.extend_from_slice(output.row(chosen));
-        let token = candidates[chosen].token;
-        self.ids.push(token);
-        session.reorder(&vec![chosen; options.sampling.top_k])?;
-        Ok(token)
+        Ok(batch)
+    }
+}
+
+impl Decoding for Contrastive {
+    fn work(&mut self, request: &Request, ids: &[TokenId]) -> Result<Work> {
+        let last = ids.len() - 1;
+        let (tokens, position, logits) = match self.stage {
+            Stage::Prompt => (&ids[..last], 0, false),
+            Stage::PromptEnd => (&ids[last..], last, true),
+            Stage::Candidates => {
+                let edits = vec![self.all_continue()];
+                return Ok(Work::run(edits, self.candidates(request, ids)?));
+            }
+        };
+        let sequences = SequenceSet::of(self.first)?;
+        let mut batch = Batch::of_text(tokens, position, sequences, |_| true);
+        (batch.logits, batch.last_hidden_state) = (logits, true);
+        Ok(Work::run(Vec::new(), batch))
+    }
+
+    fn accept(
+        &mut self,
+        request: &Request,
+        _ids: &[TokenId],
+        rows: OutputRows<'_>,
+    ) -> Result<Outcome> {
+        match self.stage {
+            Stage::Prompt => {
+                extend_directions(&mut self.directions, rows.last_hidden_state(), self.n_embd);
+                self.stage = Stage::PromptEnd;
+                Ok(Outcome::More)
+            }
+            Stage::PromptEnd => {
+                extend_directions(&mut self.directions, rows.last_hidden_state(), self.n_embd);
+                rows.logits(0).clone_into(&mut self.logits);
+                self.stage = Stage::Candidates;
+                Ok(Outcome::More)
+            }
+            Stage::Candidates => {
+                self.computed += self.candidates.len();
+                let mut directions = Vec::new();
+                extend_directions(&mut directions, rows.last_hidden_state(), self.n_embd);
+                let chosen = most_contrastive(
+                    &self.candidates,
+                    &directions,
+                    &self.directions,
+                    self.n_embd,
+                    request.options.penalty_alpha as f32,
+                );
+                let raw = request.options.output_logits.then(|| self.logits.clone());
+                let row = chosen * self.n_embd;
+                self.directions
+                    .extend_from_slice(&directions[row..row + self.n_embd]);
+                rows.logits(chosen).clone_into(&mut self.logits);
+                self.parent = chosen;
+                Ok(Outcome::Tokens(vec![Chosen {
+                    id: self.candidates[chosen].token,
+                    scores: self.scores.take(),
+                    logits: raw,
+                }]))
+            }
+        }
+    }
+
+    fn is_in_prompt(&self) -> bool {
+        self.stage != Stage::Candidates
+    }
+
+    fn computed(&self) -> Option<usize> {
+        Some(self.computed)
+    }
+
+    /// Every sequence holds the text.
+    fn leave(&self, _ids: &[TokenId]) -> Vec<Edit> {
+        if self.is_in_prompt() {
+            return Vec::new();
+        }
+        vec![self.all_continue()]
     }
 }
 

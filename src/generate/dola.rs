@@ -2,92 +2,84 @@
 //! <https://arxiv.org/abs/2309.03883>), as transformers' `_dola_decoding` has it.
 
 use super::options::DolaLayers;
-use super::tokens::Predictor;
-use crate::model::kv_cache::SequenceSet;
 use crate::sampling::log_softmax;
-use crate::session::Batch;
-use crate::session::Session;
+use crate::session::{OutputRows, Session};
 use crate::spec::Hyperparameters;
-use crate::{Error, Result, TokenId};
+use crate::{Error, Result};
 
 /// Tokens below this share of the best one's probability are ruled out.
 const RELATIVE_TOP: f32 = 0.1;
 
-/// A session whose logits are contrasted.
-pub(super) struct Contrasted<'a> {
-    session: &'a mut Session,
+/// Logits of the last layer, contrasted with those of the earlier layer that differs most.
+#[derive(Debug)]
+pub(super) struct Dola {
     /// The hidden states that may be contrasted with, counted from 0, the embedding.
     layers: Vec<usize>,
-    /// What the contrast gave last.
-    logits: Vec<f32>,
     /// The last layer's logits.
     raw: Vec<f32>,
+    /// Their log-probabilities.
+    end: Vec<f32>,
+    /// The hidden states of the layers, those from `next` on not compared yet.
+    states: Vec<Vec<f32>>,
+    next: usize,
+    /// The log-probabilities that differ most so far, and by how much.
+    furthest: Option<(f64, Vec<f32>)>,
 }
 
-impl<'a> Contrasted<'a> {
+impl Dola {
     /// # Errors
     /// [`Error::Argument`] when none of the layers is before the last.
-    pub(super) fn new(session: &'a mut Session, layers: DolaLayers) -> Result<Self> {
-        let layers = candidates(session.model().hyperparameters(), layers)?;
+    pub(super) fn new(session: &Session, layers: DolaLayers) -> Result<Self> {
         Ok(Self {
-            session,
-            layers,
-            logits: Vec::new(),
+            layers: candidates(session.model().hyperparameters(), layers)?,
             raw: Vec::new(),
+            end: Vec::new(),
+            states: Vec::new(),
+            next: 0,
+            furthest: None,
         })
     }
-}
 
-impl Predictor for Contrasted<'_> {
-    fn held(&self) -> Vec<TokenId> {
-        self.session.tokens(0)
+    /// The last layer's logits.
+    pub(super) fn raw(&self) -> &[f32] {
+        &self.raw
     }
 
-    fn append(&mut self, tokens: &[TokenId]) -> Result<&[f32]> {
-        if tokens.is_empty() {
-            return self.session.append(tokens);
+    /// Takes the logits and the hidden states of a token.
+    pub(super) fn begin(&mut self, rows: OutputRows<'_>) {
+        rows.logits(0).clone_into(&mut self.raw);
+        log_softmax(&self.raw, &mut self.end);
+        let states = self.layers.iter();
+        let states = states.filter_map(|&layer| rows.hidden_state(layer));
+        self.states = states.map(<[f32]>::to_vec).collect();
+        self.next = 0;
+        self.furthest = None;
+    }
+
+    /// The next hidden state whose logits are wanted.
+    pub(super) fn next_state(&mut self) -> Vec<f32> {
+        let state = self.states.get_mut(self.next);
+        state.map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Takes the logits of that hidden state; after the last one, gives the contrasted logits.
+    pub(super) fn compare(&mut self, logits: &[f32]) -> Option<Vec<f32>> {
+        let mut early = Vec::new();
+        log_softmax(logits, &mut early);
+        let divergence = jensen_shannon(&self.end, &early);
+        if self
+            .furthest
+            .as_ref()
+            .is_none_or(|(most, _)| divergence > *most)
+        {
+            self.furthest = Some((divergence, early));
         }
-        let last = tokens.len() - 1;
-        let start = self.session.length(0);
-        let mut batch = Batch::of_text(tokens, start, SequenceSet::of(0)?, |index| index == last);
-        batch.hidden_states = true;
-        let output = self.session.run(&batch)?;
-        self.raw = output.row(0).to_vec();
-        let mut end = Vec::new();
-        log_softmax(&self.raw, &mut end);
-        let states: Vec<Vec<f32>> = self
-            .layers
-            .iter()
-            .filter_map(|&layer| output.hidden_states.get(layer).cloned())
-            .collect();
-        let mut furthest: Option<(f64, Vec<f32>)> = None;
-        for state in states {
-            let mut early = Vec::new();
-            log_softmax(&self.session.project(&state)?, &mut early);
-            let divergence = jensen_shannon(&end, &early);
-            if furthest.as_ref().is_none_or(|(most, _)| divergence > *most) {
-                furthest = Some((divergence, early));
-            }
+        self.next += 1;
+        if self.next < self.states.len() {
+            return None;
         }
-        let early = furthest.map(|(_, early)| early).unwrap_or_default();
-        self.logits = contrast(&end, &early);
-        Ok(&self.logits)
-    }
-
-    fn go_back(&mut self, length: usize) -> Result<()> {
-        self.session.go_back(length)
-    }
-
-    fn capacity(&self) -> usize {
-        self.session.capacity()
-    }
-
-    fn raw_logits(&self) -> Option<&[f32]> {
-        Some(&self.raw)
-    }
-
-    fn append_apart(&mut self, tokens: &[TokenId], anew: bool) -> Result<&[f32]> {
-        self.session.append_apart(tokens, anew)
+        let (_, early) = self.furthest.take()?;
+        Some(contrast(&self.end, &early))
     }
 }
 

@@ -26,9 +26,7 @@ impl Method {
     pub(super) fn of(options: &GenerationOptions, assistant: bool) -> Result<Self> {
         let lookup = options.prompt_lookup_num_tokens.is_some();
         let dola = options.dola_layers.is_some();
-        let contrastive = options.penalty_alpha > 0.0
-            && options.sampling.top_k > 1
-            && !options.sampling.do_sample;
+        let contrastive = is_contrastive(options);
         let beams = options.num_beams > 1;
         let asked = [
             ("num_beams", beams),
@@ -44,7 +42,7 @@ impl Method {
             .collect();
         if methods.len() > 1 {
             return Err(Error::Argument(format!(
-                "expected one way to decode, found {}",
+                "conflicting decoding methods: {}",
                 methods.join(" and ")
             )));
         }
@@ -80,6 +78,12 @@ impl Method {
             None => Self::Tokens,
         })
     }
+}
+
+/// Whether the options ask for contrastive search: as in transformers, not with sampling, and not
+/// with a single candidate.
+pub(super) fn is_contrastive(options: &GenerationOptions) -> bool {
+    options.penalty_alpha > 0.0 && options.sampling.top_k > 1 && !options.sampling.do_sample
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! What a generation is asked for and what comes of it.
+//! What a generation is asked for.
 
 use std::time::Duration;
 
-use super::method::Method;
+use super::method::{self, Method};
 use super::stop::StopStrings;
 use crate::model::kv_cache::MAX_SEQUENCES;
 use crate::sampling::SamplingOptions;
@@ -164,17 +164,9 @@ impl GenerationOptions {
         Ok(())
     }
 
-    /// Whether this is contrastive search.
-    fn is_contrastive(&self) -> bool {
-        self.penalty_alpha > 0.0
-            && !self.sampling.do_sample
-            && self.num_beams == 1
-            && self.sampling.top_k > 1
-    }
-
     /// Sequences that a session needs for this.
     pub fn sequences(&self) -> usize {
-        if self.is_contrastive() {
+        if method::is_contrastive(self) {
             return self.sampling.top_k;
         }
         let guided = usize::from(self.sampling.guidance_scale != 1.0);
@@ -205,7 +197,7 @@ impl GenerationOptions {
             let text = prompt
                 .saturating_add(self.new_tokens(prompt))
                 .min(positions);
-            if self.is_contrastive() {
+            if method::is_contrastive(self) {
                 text + sequences
             } else if self.num_beams > 1 {
                 prompt + (text - prompt + 1) * sequences
@@ -245,116 +237,6 @@ pub enum DolaLayers {
     High,
     /// These, counted from 0, which is the embedding.
     These(Vec<usize>),
-}
-
-/// Why a continuation ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FinishReason {
-    /// The model ended the text.
-    Eos,
-    /// `max_new_tokens` were generated.
-    Length,
-    /// A stop string appeared.
-    Stop,
-    /// The context has no room for another token.
-    ContextFull,
-    /// `max_time` was over.
-    Time,
-    /// The caller asked for an end.
-    Stopped,
-}
-
-impl FinishReason {
-    /// The reason as the commands report it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Eos => "eos",
-            Self::Length => "length",
-            Self::Stop => "stop",
-            Self::ContextFull => "context_full",
-            Self::Time => "time",
-            Self::Stopped => "stopped",
-        }
-    }
-}
-
-/// One token of a continuation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Step<'a> {
-    /// Which of the prompts, from 0.
-    pub row: usize,
-    /// Which of the continuations, from 0.
-    pub sequence: usize,
-    /// The token.
-    pub id: TokenId,
-    /// Text that became certain with it: whole characters, no part of a stop string, often empty.
-    pub text: &'a str,
-}
-
-/// A continuation; the prompt is not part of it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Continuation {
-    /// Every token chosen, with the one that ended the text.
-    pub ids: Vec<TokenId>,
-    /// Their text, up to a stop string and without special tokens.
-    pub text: String,
-    /// Why there is no more.
-    pub finish_reason: FinishReason,
-    /// The score that a search ranks by, Σ log p / length^`length_penalty`; a choice token by token has none.
-    pub score: Option<f64>,
-    /// On request, the scores that each token was chosen by, after all processors, `[tokens][vocabulary]`; in
-    /// a beam search log-probabilities of the one token, not yet added up.
-    pub scores: Vec<Vec<f32>>,
-    /// On request, the model's logits for each token, `[tokens][vocabulary]`.
-    pub logits: Vec<Vec<f32>>,
-}
-
-impl Continuation {
-    /// Whether the caller asked for an end.
-    pub(super) fn was_stopped(&self) -> bool {
-        self.finish_reason == FinishReason::Stopped
-    }
-}
-
-/// How long the model worked, without loading.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct GenerationTimings {
-    /// Tokens of the prompt that were computed: those the session held already are not among them.
-    pub prefill_tokens: usize,
-    /// Time for the prompt.
-    pub prefill: Duration,
-    /// Tokens computed after the prompt: the last one chosen needs no computation.
-    pub decode_tokens: usize,
-    /// Time from the first choice to the last.
-    pub decode: Duration,
-}
-
-/// What came out.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Generation {
-    /// The continuations: in the order of their seeds, from a search the best first.
-    pub sequences: Vec<Continuation>,
-    /// How long it took.
-    pub timings: GenerationTimings,
-}
-
-/// What came of several prompts.
-#[derive(Debug, Clone, PartialEq)]
-pub struct BatchGeneration {
-    /// The continuations of each prompt, as [`Generation::sequences`].
-    pub rows: Vec<Vec<Continuation>>,
-    /// How long all of them took.
-    pub timings: GenerationTimings,
-}
-
-impl GenerationTimings {
-    /// Adds another generation's.
-    pub(super) fn add(&mut self, other: &Self) {
-        self.prefill_tokens += other.prefill_tokens;
-        self.prefill += other.prefill;
-        self.decode_tokens += other.decode_tokens;
-        self.decode += other.decode;
-    }
 }
 
 #[cfg(test)]

@@ -1,56 +1,55 @@
-//! Several tokens in one pass: proposals of a smaller model or of the text itself, of which the model takes those
-//! it would have written.
+//! Several tokens in one pass: drafts of a smaller model or of the text itself, of which the model
+//! accepts those it would have written.
 //!
-//! Greedy decoding takes a proposal that is its own choice, so the result is the same as without. Sampling takes
-//! a proposal drawn from q with probability min(1, p/q) and otherwise draws from max(p − q, 0), so the
+//! Greedy decoding accepts a draft that is its own choice, so the result is the same as without. Sampling
+//! accepts a draft drawn from q with probability min(1, p/q) and otherwise draws from max(p − q, 0), so the
 //! distribution is the same as without (Leviathan et al. 2023, <https://arxiv.org/abs/2211.17192>).
 
-use std::time::Instant;
+use std::borrow::BorrowMut;
 
-use super::options::{FinishReason, Generation, GenerationOptions, GenerationTimings};
-use super::writer::Writer;
-use super::{OnToken, Request};
-use crate::model::kv_cache::SequenceSet;
-use crate::sampling::{Chain, Generator, greedy};
-use crate::session::Batch;
-use crate::session::Session;
-use crate::tasks::softmax;
+use super::decoder::{Decoding, Outcome, Room};
+use super::options::GenerationOptions;
+use super::request::Request;
+use super::work::{Edit, Work, last_of_text};
+use super::writer::Chosen;
+use crate::sampling::{Chain, Generator, greedy, softmax};
+use crate::session::{Batch, OutputRows, SequenceSet, Session};
 use crate::{Error, Result, TokenId};
 
 /// From 64 tokens on attention adds in another order than for one.
-const MOST_PROPOSALS: usize = 62;
+const MAX_DRAFTS: usize = 62;
 
-/// A proposed token, with the distribution it was drawn from when it was drawn.
-pub(super) struct Proposal {
+/// A drafted token, with the distribution it was drawn from when it was drawn.
+pub(super) struct Draft {
     token: TokenId,
-    /// Probabilities `[vocabulary]`; none for a proposal that was not drawn.
+    /// Probabilities `[vocabulary]`; none for a draft that was not drawn.
     probabilities: Option<Vec<f32>>,
 }
 
-/// Proposes how a text goes on.
+/// Drafts how a text goes on.
 pub(super) trait Drafter {
     /// At most `most` tokens after `ids`.
-    fn propose(
+    fn draft(
         &mut self,
         ids: &[TokenId],
         most: usize,
         generator: &mut Generator,
-    ) -> Result<Vec<Proposal>>;
+    ) -> Result<Vec<Draft>>;
 
-    /// Is told how many of so many proposals were taken.
-    fn learn(&mut self, _proposed: usize, _taken: usize) {}
+    /// Is told how many of the drafted tokens were accepted.
+    fn feedback(&mut self, drafted: usize, accepted: usize);
 }
 
-/// What followed the same tokens before.
-pub(super) struct PromptLookup {
-    /// Tokens to propose at most.
+/// Drafts what followed the same n-gram before.
+pub(super) struct NgramLookup {
+    /// Tokens to draft at most.
     most: usize,
-    /// Tokens to propose next: each costs a little, and wrong ones are for nothing.
+    /// Tokens to draft next: each costs a little, and wrong ones are for nothing.
     tokens: usize,
     longest: usize,
 }
 
-impl PromptLookup {
+impl NgramLookup {
     pub(super) fn new(options: &GenerationOptions) -> Self {
         let most = options.prompt_lookup_num_tokens.unwrap_or(0);
         Self {
@@ -61,34 +60,38 @@ impl PromptLookup {
     }
 }
 
-impl Drafter for PromptLookup {
-    fn propose(
+impl Drafter for NgramLookup {
+    fn draft(
         &mut self,
         ids: &[TokenId],
         most: usize,
         _generator: &mut Generator,
-    ) -> Result<Vec<Proposal>> {
-        let found = followed(ids, self.longest, self.tokens.min(most));
-        let proposal = |token| Proposal {
+    ) -> Result<Vec<Draft>> {
+        let found = ngram_lookup(ids, self.longest, self.tokens.min(most));
+        let draft = |token| Draft {
             token,
             probabilities: None,
         };
-        Ok(found.into_iter().map(proposal).collect())
+        Ok(found.into_iter().map(draft).collect())
     }
 
-    fn learn(&mut self, proposed: usize, taken: usize) {
-        if proposed > 0 {
+    fn feedback(&mut self, drafted: usize, accepted: usize) {
+        if drafted > 0 {
             // As many again as were right, and twice as many when all were.
-            let next = if taken == proposed { 2 * taken } else { taken };
+            let next = if accepted == drafted {
+                2 * accepted
+            } else {
+                accepted
+            };
             self.tokens = next.clamp(self.most.min(1), self.most);
         }
     }
 }
 
-/// `most` ids that would follow if the text went on as it did before: after the place whose preceding ids agree with the end
-/// of `ids` for longest, of at most `longest` ids; of several the earliest. Beyond the end of `ids`, what was just found is
-/// repeated. Nothing when the last id did not occur before.
-fn followed(ids: &[TokenId], longest: usize, most: usize) -> Vec<TokenId> {
+/// `most` ids that would follow if the text went on as it did before: after the n-gram that agrees with the
+/// end of `ids` for longest, of at most `longest` ids; of several the earliest. Beyond the end of `ids`, what
+/// was just found is repeated. Nothing when the last id did not occur before.
+fn ngram_lookup(ids: &[TokenId], longest: usize, most: usize) -> Vec<TokenId> {
     let (mut place, mut greatest) = (0, 0);
     for end in 1..ids.len() {
         let pairs = ids[..end].iter().rev().zip(ids.iter().rev());
@@ -104,12 +107,12 @@ fn followed(ids: &[TokenId], longest: usize, most: usize) -> Vec<TokenId> {
     again.take(most).collect()
 }
 
-/// A smaller model with its own cache.
+/// A smaller model in a session of its own, where it computes within [`Drafter::draft`].
 pub(super) struct Assistant<'a> {
-    session: &'a mut Session,
+    session: Box<dyn BorrowMut<Session> + 'a>,
     chain: Chain,
     do_sample: bool,
-    /// Tokens to propose next.
+    /// Tokens to draft next.
     tokens: usize,
 }
 
@@ -117,16 +120,15 @@ impl<'a> Assistant<'a> {
     /// # Errors
     /// [`Error::Argument`] when the vocabularies differ in size.
     pub(super) fn new(
-        assistant: &'a mut Session,
+        assistant: Box<dyn BorrowMut<Session> + 'a>,
         session: &Session,
-        request: &Request<'_>,
+        request: &Request,
     ) -> Result<Self> {
         let size = |session: &Session| session.model().hyperparameters().vocab_size;
-        if size(assistant) != size(session) {
+        let (found, expected) = (size((*assistant).borrow()), size(session));
+        if found != expected {
             return Err(Error::Argument(format!(
-                "assistant model: expected a vocabulary of {} tokens, found {}",
-                size(session),
-                size(assistant)
+                "assistant model: expected a vocabulary of {expected} tokens, found {found}"
             )));
         }
         Ok(Self {
@@ -136,50 +138,43 @@ impl<'a> Assistant<'a> {
             tokens: request.options.num_assistant_tokens,
         })
     }
-
-    /// The logits after `ids`, of which the assistant has seen a part.
-    fn logits(&mut self, ids: &[TokenId]) -> Result<Vec<f32>> {
-        let held = self.session.tokens(0);
-        let common = held.iter().zip(ids).take_while(|(a, b)| a == b).count();
-        let common = common.min(ids.len().saturating_sub(1));
-        self.session.truncate(0, common)?;
-        Ok(self.session.prefill(&ids[common..])?.to_vec())
-    }
 }
 
 impl Drafter for Assistant<'_> {
-    fn propose(
+    fn draft(
         &mut self,
         ids: &[TokenId],
         most: usize,
         generator: &mut Generator,
-    ) -> Result<Vec<Proposal>> {
+    ) -> Result<Vec<Draft>> {
+        let session = (*self.session).borrow_mut();
         let mut ids = ids.to_vec();
-        let mut proposals = Vec::new();
+        let mut drafts = Vec::new();
         for _ in 0..self.tokens.min(most) {
-            let logits = match self.logits(&ids) {
+            let held = session.retain_prefix(0, Request::retainable(&ids))?;
+            let logits = match session.prefill(&ids[held..]) {
                 Ok(logits) => logits,
                 // The smaller model may have the smaller context.
                 Err(Error::ContextFull { .. }) => break,
                 Err(error) => return Err(error),
             };
-            let scores = self.chain.process(&logits, &ids);
+            let scores = self.chain.process(logits, &ids);
             let token = generator.choose(scores, self.do_sample)?;
-            proposals.push(Proposal {
+            drafts.push(Draft {
                 token,
                 probabilities: self.do_sample.then(|| softmax(scores)),
             });
             ids.push(token);
         }
-        Ok(proposals)
+        Ok(drafts)
     }
 
     /// transformers' heuristic.
-    fn learn(&mut self, proposed: usize, taken: usize) {
-        if proposed == 0 {
+    fn feedback(&mut self, drafted: usize, accepted: usize) {
+        if drafted == 0 {
             return;
         }
-        self.tokens = if taken == proposed {
+        self.tokens = if accepted == drafted {
             self.tokens + 2
         } else {
             (self.tokens - 1).max(1)
@@ -187,204 +182,169 @@ impl Drafter for Assistant<'_> {
     }
 }
 
-/// Writes the continuation.
-pub(super) fn write(
-    session: &mut Session,
-    drafter: &mut dyn Drafter,
-    request: &Request<'_>,
-    on_token: &mut OnToken<'_>,
-) -> Result<Generation> {
-    let mut generation = Generation {
-        sequences: Vec::new(),
-        timings: GenerationTimings::default(),
-    };
-    let start = Instant::now();
-    let held = session.tokens(0);
-    let common = held
-        .iter()
-        .zip(request.prompt)
-        .take_while(|(a, b)| a == b)
-        .count();
-    let common = common.min(request.prompt.len().saturating_sub(1));
-    session.truncate(0, common)?;
-    let mut text = Text {
-        request,
-        ids: request.prompt.to_vec(),
-        chain: request.chain(1)?,
-        generator: Generator::new(request.options.seed),
-        scores: Vec::new(),
-        logits: Vec::new(),
-    };
-    // The prompt by itself, as without proposals, so that the first token is the same.
-    let first = match session.prefill(&request.prompt[common..]) {
-        Ok(logits) => text.first(logits)?,
-        Err(Error::Stopped) => return Ok(generation),
-        Err(error) => return Err(error),
-    };
-    generation.timings.prefill_tokens = request.prompt.len() - common;
-    generation.timings.prefill = start.elapsed();
-    let start = Instant::now();
-    let mut writer = Writer::new(request, 0)?;
-    let reason = text.write(first, session, drafter, &mut writer, on_token)?;
-    generation.timings.decode = start.elapsed();
-    // The first came of the prompt.
-    generation.timings.decode_tokens = (text.ids.len() - request.prompt.len()).saturating_sub(1);
-    let mut continuation = writer.finish(reason);
-    // Proposals that were right may go on past the end.
-    text.scores.truncate(continuation.ids.len());
-    text.logits.truncate(continuation.ids.len());
-    (continuation.scores, continuation.logits) = (text.scores, text.logits);
-    generation.sequences.push(continuation);
-    Ok(generation)
-}
-
-struct Text<'a, 'r> {
-    request: &'r Request<'a>,
-    /// Prompt and continuation; the cache holds all but the last.
-    ids: Vec<TokenId>,
+/// Chooses tokens, several at a time where drafts are right.
+pub(super) struct Speculative<'a> {
+    room: Room,
+    drafter: Box<dyn Drafter + 'a>,
+    /// Tokens of the prompt that the cache holds: all, once the prompt was computed.
+    held: usize,
+    begun: bool,
+    /// What is being verified.
+    drafts: Vec<Draft>,
     chain: Chain,
     generator: Generator,
-    /// On request, what each token was chosen by.
-    scores: Vec<Vec<f32>>,
-    /// On request, the model's logits for each token.
-    logits: Vec<Vec<f32>>,
 }
 
-impl Text<'_, '_> {
-    /// The token after the prompt.
-    fn first(&mut self, logits: &[f32]) -> Result<TokenId> {
-        let options = self.request.options;
-        let scores = self.chain.process(logits, &self.ids);
-        keep(options.output_scores, &mut self.scores, scores);
-        keep(options.output_logits, &mut self.logits, logits);
-        self.generator.choose(scores, options.sampling.do_sample)
+impl<'a> Speculative<'a> {
+    /// With a cache that holds `held` tokens of the prompt.
+    pub(super) fn new(
+        drafter: Box<dyn Drafter + 'a>,
+        room: Room,
+        held: usize,
+        request: &Request,
+    ) -> Result<Self> {
+        Ok(Self {
+            room,
+            drafter,
+            held,
+            begun: false,
+            drafts: Vec::new(),
+            chain: request.chain(1)?,
+            generator: Generator::new(request.options.seed),
+        })
     }
 
-    /// Writes the continuation, of which `first` is known.
-    fn write(
-        &mut self,
-        first: TokenId,
-        session: &mut Session,
-        drafter: &mut dyn Drafter,
-        writer: &mut Writer<'_>,
-        on_token: &mut OnToken<'_>,
-    ) -> Result<FinishReason> {
-        let end = self
-            .request
-            .prompt
-            .len()
-            .saturating_add(self.request.max_new_tokens);
-        if self.request.max_new_tokens == 0 {
-            return Ok(FinishReason::Length);
-        }
-        let mut tokens = vec![first];
-        loop {
-            for id in tokens {
-                self.ids.push(id);
-                if let Some(reason) = writer.push(id, on_token) {
-                    // What was computed beyond is no part of the text.
-                    session.truncate(0, self.ids.len() - 1)?;
-                    return Ok(reason);
-                }
-            }
-            if self.ids.len() >= end {
-                return Ok(FinishReason::Length);
-            }
-            if self.request.is_over_time() {
-                return Ok(FinishReason::Time);
-            }
-            tokens = match self.pass(session, drafter, end) {
-                Ok(tokens) => tokens,
-                Err(Error::Stopped) => return Ok(FinishReason::Stopped),
-                Err(Error::ContextFull { .. }) => return Ok(FinishReason::ContextFull),
-                Err(error) => return Err(error),
-            };
+    /// What was drafted beyond the text, or rejected, is no part of it.
+    fn cut(&self, ids: &[TokenId]) -> Edit {
+        Edit::Truncate {
+            sequence: self.room.first,
+            length: ids.len() - 1,
         }
     }
 
-    /// One pass over the last token and proposals; gives the tokens that follow, one at least.
-    fn pass(
+    /// The token after `ids` by its logits, `draft` or another.
+    fn choose(
         &mut self,
-        session: &mut Session,
-        drafter: &mut dyn Drafter,
-        end: usize,
-    ) -> Result<Vec<TokenId>> {
-        let options = self.request.options;
-        let positions = session
-            .context_size()
-            .min(session.model().hyperparameters().n_positions);
-        // Each proposal takes a position, and the model's own token after them is one of the rest.
-        let most = (end - self.ids.len() - 1)
-            .min(positions.saturating_sub(self.ids.len()))
-            .min(MOST_PROPOSALS);
-        let proposals = drafter.propose(&self.ids, most, &mut self.generator)?;
-        let first = self.ids.len() - 1;
-        let mut tokens = vec![self.ids[first]];
-        tokens.extend(proposals.iter().map(|proposal| proposal.token));
-        let mut batch = Batch::of_text(&tokens, first, SequenceSet::of(0)?, |_| true);
-        // The text is the one without proposals, also where two tokens are almost equally likely.
+        request: &Request,
+        ids: &[TokenId],
+        logits: &[f32],
+        draft: Option<&Draft>,
+    ) -> Result<Chosen> {
+        let options = &request.options;
+        let scores = self.chain.process(logits, ids);
+        let generator = &mut self.generator;
+        let id = match draft {
+            Some(draft) => verify(scores, draft, options, generator)?,
+            None => generator.choose(scores, options.sampling.do_sample)?,
+        };
+        Ok(Chosen {
+            id,
+            scores: options.output_scores.then(|| scores.to_vec()),
+            logits: options.output_logits.then(|| logits.to_vec()),
+        })
+    }
+}
+
+impl Decoding for Speculative<'_> {
+    fn work(&mut self, request: &Request, ids: &[TokenId]) -> Result<Work> {
+        if !self.begun {
+            // The prompt by itself, as without drafts, so that the first token is the same.
+            let tokens = &ids[self.held..];
+            let batch = last_of_text(tokens, self.held, self.room.first)?;
+            return Ok(Work::run(Vec::new(), batch));
+        }
+        let last = ids.len() - 1;
+        if last >= self.room.capacity {
+            return Err(self.room.full(ids.len()));
+        }
+        let end = request.prompt.len().saturating_add(request.max_new_tokens);
+        // Each draft takes a position, and the model's own token after them is one of the rest.
+        let most = (end - ids.len() - 1)
+            .min(self.room.capacity - ids.len())
+            .min(MAX_DRAFTS);
+        self.drafts = self.drafter.draft(ids, most, &mut self.generator)?;
+        let mut tokens = vec![ids[last]];
+        tokens.extend(self.drafts.iter().map(|draft| draft.token));
+        let sequences = SequenceSet::of(self.room.first)?;
+        let mut batch = Batch::of_text(&tokens, last, sequences, |_| true);
+        // The text is the one without drafts, also where two tokens are almost equally likely.
         batch.batch_invariant = true;
-        let output = session.run(&batch)?;
-        let mut taken = Vec::new();
-        let mut ids = self.ids.clone();
-        for (row, proposal) in proposals.iter().enumerate() {
-            let scores = self.chain.process(output.row(row), &ids);
-            keep(options.output_scores, &mut self.scores, scores);
-            keep(options.output_logits, &mut self.logits, output.row(row));
-            let token = verify(scores, proposal, options, &mut self.generator)?;
-            taken.push(token);
-            ids.push(token);
-            if token != proposal.token {
+        Ok(Work::run(vec![self.cut(ids)], batch))
+    }
+
+    fn accept(
+        &mut self,
+        request: &Request,
+        ids: &[TokenId],
+        rows: OutputRows<'_>,
+    ) -> Result<Outcome> {
+        if !self.begun {
+            self.begun = true;
+            self.held = ids.len();
+            if request.max_new_tokens == 0 {
+                return Ok(Outcome::Tokens(Vec::new()));
+            }
+            let first = self.choose(request, ids, rows.logits(0), None)?;
+            return Ok(Outcome::Tokens(vec![first]));
+        }
+        let drafts = std::mem::take(&mut self.drafts);
+        let mut ids = ids.to_vec();
+        let mut tokens = Vec::new();
+        let mut accepted = 0;
+        for (row, draft) in drafts.iter().enumerate() {
+            let chosen = self.choose(request, &ids, rows.logits(row), Some(draft))?;
+            let right = chosen.id == draft.token;
+            ids.push(chosen.id);
+            tokens.push(chosen);
+            if !right {
                 break;
             }
+            accepted += 1;
         }
-        let right = taken
-            .iter()
-            .zip(&proposals)
-            .filter(|(a, b)| **a == b.token)
-            .count();
-        if right == proposals.len() {
-            let scores = self.chain.process(output.row(right), &ids);
-            keep(options.output_scores, &mut self.scores, scores);
-            keep(options.output_logits, &mut self.logits, output.row(right));
-            let do_sample = options.sampling.do_sample;
-            taken.push(self.generator.choose(scores, do_sample)?);
+        if accepted == drafts.len() {
+            let own = self.choose(request, &ids, rows.logits(accepted), None)?;
+            tokens.push(own);
         }
-        drafter.learn(proposals.len(), right);
-        session.truncate(0, first + 1 + right)?;
-        Ok(taken)
+        self.drafter.feedback(drafts.len(), accepted);
+        Ok(Outcome::Tokens(tokens))
+    }
+
+    fn is_in_prompt(&self) -> bool {
+        !self.begun
+    }
+
+    fn leave(&self, ids: &[TokenId]) -> Vec<Edit> {
+        // A text without a token leaves the whole prompt.
+        if self.begun && ids.len() > self.held {
+            vec![self.cut(ids)]
+        } else {
+            Vec::new()
+        }
     }
 }
 
-/// Keeps a row if it was asked for.
-fn keep(wanted: bool, rows: &mut Vec<Vec<f32>>, row: &[f32]) {
-    if wanted {
-        rows.push(row.to_vec());
-    }
-}
-
-/// The token for a place that has a proposal: the proposal, if it is taken, or another.
+/// The token for a position that has a draft: the draft, if it is accepted, or another.
 fn verify(
     scores: &[f32],
-    proposal: &Proposal,
+    draft: &Draft,
     options: &GenerationOptions,
     generator: &mut Generator,
 ) -> Result<TokenId> {
-    let (true, Some(proposed)) = (options.sampling.do_sample, &proposal.probabilities) else {
-        // A proposal that was not drawn is right when the model's own choice is the same.
+    let (true, Some(drafted)) = (options.sampling.do_sample, &draft.probabilities) else {
+        // A draft that was not drawn is right when the model's own choice is the same.
         return generator.choose(scores, options.sampling.do_sample);
     };
-    // Finds scores that are no numbers.
+    // Finds NaN among the scores.
     greedy(scores)?;
     let wanted = softmax(scores);
-    let place = proposal.token as usize;
-    let (p, q) = (wanted[place], proposed[place]);
+    let place = draft.token as usize;
+    let (p, q) = (wanted[place], drafted[place]);
     if generator.uniform() * f64::from(q) <= f64::from(p) {
-        return Ok(proposal.token);
+        return Ok(draft.token);
     }
     let rest: Vec<f32> = wanted
         .iter()
-        .zip(proposed)
+        .zip(drafted)
         .map(|(p, q)| libm::logf((p - q).max(0.0)))
         .collect();
     // Rounding may leave nothing of equal distributions.
@@ -401,17 +361,17 @@ mod tests {
     #[test]
     fn the_longest_end_is_looked_up_at_its_first_place() {
         let ids = [1, 2, 3, 4, 7, 1, 2, 9, 3, 7, 1, 2];
-        assert_eq!(followed(&ids, 2, 3), [3, 4, 7]);
-        assert_eq!(followed(&ids, 1, 1), [3]);
+        assert_eq!(ngram_lookup(&ids, 2, 3), [3, 4, 7]);
+        assert_eq!(ngram_lookup(&ids, 1, 1), [3]);
         // "3 7 1 2" did not occur; "7 1 2" did.
-        assert_eq!(followed(&ids, 64, 2), [9, 3]);
-        assert!(followed(&ids, 0, 2).is_empty());
-        assert!(followed(&[1, 2, 3], 2, 4).is_empty());
-        assert!(followed(&[1], 2, 4).is_empty());
-        assert!(followed(&[], 2, 4).is_empty());
+        assert_eq!(ngram_lookup(&ids, 64, 2), [9, 3]);
+        assert!(ngram_lookup(&ids, 0, 2).is_empty());
+        assert!(ngram_lookup(&[1, 2, 3], 2, 4).is_empty());
+        assert!(ngram_lookup(&[1], 2, 4).is_empty());
+        assert!(ngram_lookup(&[], 2, 4).is_empty());
         // A text that repeats itself goes on to do so.
-        assert_eq!(followed(&[5, 5], 2, 4), [5, 5, 5, 5]);
-        assert_eq!(followed(&[8, 5, 6, 7, 5, 6], 64, 5), [7, 5, 6, 7, 5]);
+        assert_eq!(ngram_lookup(&[5, 5], 2, 4), [5, 5, 5, 5]);
+        assert_eq!(ngram_lookup(&[8, 5, 6, 7, 5, 6], 64, 5), [7, 5, 6, 7, 5]);
     }
 
     #[test]
@@ -423,17 +383,17 @@ mod tests {
             },
             ..GenerationOptions::default()
         };
-        let (wanted, proposed) = ([0.5f32, 0.3, 0.2], [0.1f32, 0.7, 0.2]);
+        let (wanted, drafted) = ([0.5f32, 0.3, 0.2], [0.1f32, 0.7, 0.2]);
         let scores = wanted.map(libm::logf);
         let mut generator = Generator::new(3);
         let mut counts = [0u32; 3];
         for _ in 0..20_000 {
-            let token = generator.draw(&proposed.map(libm::logf)).unwrap();
-            let proposal = Proposal {
+            let token = generator.draw(&drafted.map(libm::logf)).unwrap();
+            let draft = Draft {
                 token,
-                probabilities: Some(proposed.to_vec()),
+                probabilities: Some(drafted.to_vec()),
             };
-            let token = verify(&scores, &proposal, &options, &mut generator).unwrap();
+            let token = verify(&scores, &draft, &options, &mut generator).unwrap();
             counts[token as usize] += 1;
         }
         // Standard deviations: 71, 65, 57.

@@ -4,8 +4,8 @@ use crate::{Error, Result};
 
 /// Finds stop strings in text that arrives in pieces.
 #[derive(Debug)]
-pub(super) struct StopStrings<'a> {
-    stops: &'a [String],
+pub(super) struct StopStrings {
+    stops: Vec<String>,
     /// The end of the text so far: it begins some stop string.
     held: String,
 }
@@ -19,17 +19,17 @@ pub(super) struct Released {
     pub(super) stopped: bool,
 }
 
-impl<'a> StopStrings<'a> {
+impl StopStrings {
     /// # Errors
     /// [`Error::Argument`] for an empty stop string, which would stop before any text.
-    pub(super) fn new(stops: &'a [String]) -> Result<Self> {
+    pub(super) fn new(stops: &[String]) -> Result<Self> {
         if stops.iter().any(String::is_empty) {
             return Err(Error::Argument(
                 "a stop string must not be empty".to_owned(),
             ));
         }
         Ok(Self {
-            stops,
+            stops: stops.to_vec(),
             held: String::new(),
         })
     }

@@ -1,371 +1,482 @@
-//! One token after the other: the best, or drawn.
+//! One token after the other: the best, or drawn; with guidance, and from contrasted layers.
 
-use std::time::Instant;
+use std::ops::Range;
 
-use super::options::{Continuation, FinishReason, Generation, GenerationTimings};
-use super::writer::Writer;
-use super::{OnToken, Request, overflow};
-use crate::model::kv_cache::SequenceSet;
+use super::decoder::{Decoding, Outcome, Room};
+use super::dola::Dola;
+use super::overflow;
+use super::request::Request;
+use super::work::{Compute, Edit, Work, last_of_text};
+use super::writer::Chosen;
 use crate::sampling::{Chain, Generator, StepInputs};
-use crate::session::Batch;
-use crate::session::Session;
-use crate::{Error, Result, TokenId};
+use crate::session::OutputRows;
+use crate::{Result, TokenId};
 
-/// What the loop needs of a session; a test stands in for a model with it.
-pub(super) trait Predictor {
-    /// The tokens that are there already.
-    fn held(&self) -> Vec<TokenId>;
-    /// Appends tokens; gives the logits after the last, `[vocabulary]`.
-    fn append(&mut self, tokens: &[TokenId]) -> Result<&[f32]>;
-    /// Goes back to the first `length` tokens.
-    fn go_back(&mut self, length: usize) -> Result<()>;
-    /// Most tokens that fit.
-    fn capacity(&self) -> usize;
-    /// Appends tokens to a text of its own, empty at first; gives the logits after the last.
-    fn append_apart(&mut self, tokens: &[TokenId], anew: bool) -> Result<&[f32]>;
-    /// What the model itself gave last, where [`Predictor::append`] gives something made of it.
-    fn raw_logits(&self) -> Option<&[f32]> {
-        None
-    }
+/// What is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The prompt.
+    Prompt,
+    /// The logits of an earlier layer, after the prompt or the newest token.
+    EarlyLayer,
+    /// The beginning of what guidance steers away from.
+    Negative,
+    /// Nothing: the newest token comes next.
+    Ready,
+    /// The newest token, in what guidance steers away from.
+    Unconditional,
+    /// The newest token.
+    Newest,
+    /// The prompt, whose place another text has taken.
+    PromptAgain,
 }
 
-impl Predictor for Session {
-    fn held(&self) -> Vec<TokenId> {
-        self.tokens(0)
-    }
-
-    fn append(&mut self, tokens: &[TokenId]) -> Result<&[f32]> {
-        self.prefill(tokens)
-    }
-
-    fn go_back(&mut self, length: usize) -> Result<()> {
-        self.truncate(0, length)
-    }
-
-    fn capacity(&self) -> usize {
-        self.context_size()
-            .min(self.model().hyperparameters().n_positions)
-    }
-
-    fn append_apart(&mut self, tokens: &[TokenId], anew: bool) -> Result<&[f32]> {
-        /// Sequence 0 is the text's.
-        const APART: usize = 1;
-        if anew {
-            self.truncate(APART, 0)?;
-        }
-        let last = tokens.len().saturating_sub(1);
-        let start = self.length(APART);
-        let sequences = SequenceSet::of(APART)?;
-        let batch = Batch::of_text(tokens, start, sequences, |index| index == last);
-        Ok(self.run(&batch)?.row(0))
-    }
-}
-
-/// Writes as many continuations as the request wants.
-pub(super) fn write(
-    predictor: &mut dyn Predictor,
-    request: &Request<'_>,
-    on_token: &mut OnToken<'_>,
-) -> Result<Generation> {
-    let start = Instant::now();
-    let mut generation = Generation {
-        sequences: Vec::new(),
-        timings: GenerationTimings::default(),
-    };
-    let (prompt, first_logits) = match prefill(predictor, request, &mut generation.timings) {
-        Ok(ready) => ready,
-        Err(Error::Stopped) => return Ok(generation),
-        Err(error) => return Err(error),
-    };
-    generation.timings.prefill = start.elapsed();
-    let start = Instant::now();
-    for sequence in 0..request.options.num_return_sequences {
-        // A text that went on from a window is computed anew for the next one.
-        if sequence > 0 {
-            predictor.go_back(0)?;
-            predictor.append(&prompt)?;
-        }
-        let mut text = Text::new(request, sequence, &prompt)?;
-        let finish_reason = text.write(predictor, &first_logits, on_token)?;
-        generation.timings.decode_tokens += text.computed;
-        generation.sequences.push(text.finish(finish_reason));
-        if finish_reason == FinishReason::Stopped {
-            break;
-        }
-    }
-    generation.timings.decode = start.elapsed();
-    Ok(generation)
-}
-
-/// Computes the prompt, or the window of it that fits; gives that and the logits after it.
-fn prefill(
-    predictor: &mut dyn Predictor,
-    request: &Request<'_>,
-    timings: &mut GenerationTimings,
-) -> Result<(Vec<TokenId>, Vec<f32>)> {
-    let prompt = match request.options.on_overflow {
-        Some(keep) if request.prompt.len() >= predictor.capacity() => {
-            overflow::window(request.prompt, keep, predictor.capacity())?
-        }
-        _ => request.prompt.to_vec(),
-    };
-    // The last token is computed in any case: its logits are not in the cache.
-    let common = predictor
-        .held()
-        .iter()
-        .zip(&prompt)
-        .take_while(|(held, wanted)| held == wanted)
-        .count()
-        .min(prompt.len().saturating_sub(1));
-    predictor.go_back(common)?;
-    let logits = predictor.append(&prompt[common..])?.to_vec();
-    timings.prefill_tokens = prompt.len() - common;
-    Ok((prompt, logits))
-}
-
-/// What comes next.
-enum Next {
-    Token(TokenId),
-    /// The context is full.
-    NoRoom,
-}
-
-/// One continuation as it is made.
-pub(super) struct Text<'a, 'r> {
-    request: &'r Request<'a>,
-    /// Prompt and continuation.
-    pub(super) ids: Vec<TokenId>,
-    /// Tokens the predictor holds.
+/// Chooses tokens one by one.
+pub(super) struct TokenByToken {
+    room: Room,
+    stage: Stage,
+    /// The prompt, or the window of it that fits.
+    prompt: Vec<TokenId>,
+    /// Tokens of the text that the cache holds.
     held: usize,
+    /// Tokens that the cache holds of what guidance steers away from.
+    held_apart: usize,
+    /// Whether the cache must be cut back to the prompt.
+    cut: bool,
+    /// Whether the cache holds a window of the text, and no longer the prompt.
+    moved: bool,
+    /// Whether the prompt must be computed again, since another text's window has taken its place.
+    lost: bool,
+    /// Whether a token was chosen after the prompt.
+    begun: bool,
+    /// Whether the prompt's logits are used more than once.
+    several: bool,
     chain: Chain,
     generator: Generator,
-    writer: Writer<'a>,
-    /// Tokens of the continuation whose logits were computed.
-    computed: usize,
-    scores: Vec<Vec<f32>>,
-    logits: Vec<Vec<f32>>,
+    dola: Option<Dola>,
+    /// The logits after the prompt, where they are needed later.
+    first_logits: Vec<f32>,
+    /// The same as the model gave them, where [`Dola`] made others of them.
+    first_raw: Vec<f32>,
+    /// What guidance steers away from.
+    unconditional: Vec<f32>,
 }
 
-impl<'a, 'r> Text<'a, 'r> {
-    /// A continuation of the request, number `sequence` of several; the predictor holds `prompt` for it.
+impl TokenByToken {
+    /// For the continuations `numbers` of a request; guidance takes the next sequence too.
     pub(super) fn new(
-        request: &'r Request<'a>,
-        sequence: usize,
-        prompt: &[TokenId],
+        room: Room,
+        numbers: Range<usize>,
+        dola: Option<Dola>,
+        request: &Request,
     ) -> Result<Self> {
+        let prompt = match request.options.on_overflow {
+            Some(keep) if request.prompt.len() >= room.capacity => {
+                overflow::window(&request.prompt, keep, room.capacity)?
+            }
+            _ => request.prompt.clone(),
+        };
+        if prompt.len() > room.capacity {
+            return Err(room.full(prompt.len()));
+        }
         Ok(Self {
-            request,
-            ids: request.prompt.to_vec(),
-            held: prompt.len(),
+            room,
+            stage: Stage::Prompt,
+            prompt,
+            held: 0,
+            held_apart: 0,
+            cut: false,
+            moved: false,
+            lost: false,
+            begun: false,
+            several: numbers.len() > 1,
             chain: request.chain(1)?,
-            generator: Generator::new(request.options.seed.wrapping_add(sequence as u64)),
-            writer: Writer::new(request, sequence)?,
-            computed: 0,
-            scores: Vec::new(),
-            logits: Vec::new(),
+            generator: generator(request, numbers.start),
+            dola,
+            first_logits: Vec::new(),
+            first_raw: Vec::new(),
+            unconditional: Vec::new(),
         })
     }
 
-    fn write(
+    /// The prompt, or the window of it that fits.
+    pub(super) fn prompt(&self) -> &[TokenId] {
+        &self.prompt
+    }
+
+    /// With a cache that holds so many tokens of the prompt.
+    pub(super) fn holding(mut self, held: usize) -> Self {
+        self.held = held;
+        self
+    }
+
+    /// A run of the text's tokens from `position` on.
+    fn run(&self, edits: Vec<Edit>, tokens: &[TokenId], position: usize) -> Result<Work> {
+        let mut batch = last_of_text(tokens, position, self.room.first)?;
+        batch.hidden_states = self.dola.is_some();
+        Ok(Work::run(edits, batch))
+    }
+
+    /// The newest token, or what is kept of a text that has outgrown the context.
+    fn newest(&mut self, request: &Request, ids: &[TokenId]) -> Result<Work> {
+        self.stage = Stage::Newest;
+        let mut edits = Vec::new();
+        if std::mem::take(&mut self.cut) {
+            edits.push(Edit::Truncate {
+                sequence: self.room.first,
+                length: self.held,
+            });
+        }
+        if self.held < self.room.capacity {
+            return self.run(edits, newest(ids), self.held);
+        }
+        let keep = self.keep(request)?;
+        let window = overflow::window(ids, keep, self.room.capacity)?;
+        (self.held, self.moved) = (window.len() - 1, true);
+        edits.push(Edit::Truncate {
+            sequence: self.room.first,
+            length: 0,
+        });
+        self.run(edits, &window, 0)
+    }
+
+    /// How much of the beginning stays when the context is full.
+    fn keep(&self, request: &Request) -> Result<usize> {
+        let keep = request.options.on_overflow;
+        keep.ok_or_else(|| self.room.full(self.held + 1))
+    }
+
+    /// Takes the logits after the prompt.
+    fn after_prompt(
         &mut self,
-        predictor: &mut dyn Predictor,
-        first_logits: &[f32],
-        on_token: &mut OnToken<'_>,
-    ) -> Result<FinishReason> {
-        if self.request.max_new_tokens == 0 {
-            return Ok(FinishReason::Length);
-        }
-        let mut chosen = self.first(predictor, first_logits);
-        loop {
-            match chosen {
-                Ok(Next::Token(id)) => {
-                    if let Some(reason) = self.take(id, on_token) {
-                        return Ok(reason);
-                    }
-                }
-                Ok(Next::NoRoom) => return Ok(FinishReason::ContextFull),
-                // The text that guidance steers away from may fill the context too.
-                Err(Error::ContextFull { .. }) if self.ids.len() > self.request.prompt.len() => {
-                    return Ok(FinishReason::ContextFull);
-                }
-                Err(Error::Stopped) => return Ok(FinishReason::Stopped),
-                Err(error) => return Err(error),
-            }
-            chosen = self.next(predictor);
-        }
-    }
-
-    /// Appends a token; gives the reason when the text ends with it.
-    pub(super) fn take(&mut self, id: TokenId, on_token: &mut OnToken<'_>) -> Option<FinishReason> {
-        self.ids.push(id);
-        if let Some(reason) = self.writer.push(id, on_token) {
-            return Some(reason);
-        }
-        if self.request.is_over_time() {
-            return Some(FinishReason::Time);
-        }
-        let new = self.ids.len() - self.request.prompt.len();
-        (new >= self.request.max_new_tokens).then_some(FinishReason::Length)
-    }
-
-    /// The token after the prompt.
-    fn first(&mut self, predictor: &mut dyn Predictor, logits: &[f32]) -> Result<Next> {
-        let unconditional = if self.chain.needs_unconditional() {
-            let last = self.ids.len().saturating_sub(1);
-            let negative = self.request.options.negative_prompt.as_deref();
-            let from = negative.unwrap_or(&self.ids[last..]);
-            Some(predictor.append_apart(from, true)?.to_vec())
-        } else {
-            None
-        };
-        let id = self.choose(logits, unconditional.as_deref())?;
-        self.keep_raw_logits(predictor);
-        Ok(Next::Token(id))
-    }
-
-    /// Computes the newest token and chooses the one after it.
-    fn next(&mut self, predictor: &mut dyn Predictor) -> Result<Next> {
-        let newest = [self.ids[self.ids.len() - 1]];
-        let capacity = predictor.capacity();
-        let unconditional = if self.chain.needs_unconditional() {
-            Some(predictor.append_apart(&newest, false)?.to_vec())
-        } else {
-            None
-        };
-        let logits = if self.held < capacity {
-            self.held += 1;
-            predictor.append(&newest)?
-        } else {
-            let Some(keep) = self.request.options.on_overflow else {
-                return Ok(Next::NoRoom);
-            };
-            let window = overflow::window(&self.ids, keep, capacity)?;
-            self.held = window.len();
-            predictor.go_back(0)?;
-            predictor.append(&window)?
-        };
-        self.computed += 1;
-        let id = self.choose(logits, unconditional.as_deref())?;
-        self.keep_raw_logits(predictor);
-        Ok(Next::Token(id))
-    }
-
-    /// Puts the model's own logits in place of what was made of them.
-    fn keep_raw_logits(&mut self, predictor: &dyn Predictor) {
-        if let (Some(kept), Some(raw)) = (self.logits.last_mut(), predictor.raw_logits()) {
-            raw.clone_into(kept);
-        }
-    }
-
-    /// Chooses the next token by its logits.
-    pub(super) fn choose(
-        &mut self,
+        request: &Request,
+        ids: &[TokenId],
         logits: &[f32],
-        unconditional: Option<&[f32]>,
-    ) -> Result<TokenId> {
-        let options = self.request.options;
-        if options.output_logits {
-            self.logits.push(logits.to_vec());
+    ) -> Result<Outcome> {
+        let guided = self.chain.needs_unconditional();
+        if guided || self.several {
+            logits.clone_into(&mut self.first_logits);
+            if let Some(dola) = &self.dola {
+                dola.raw().clone_into(&mut self.first_raw);
+            }
         }
+        if guided && request.max_new_tokens > 0 {
+            self.stage = Stage::Negative;
+            return Ok(Outcome::More);
+        }
+        self.begun = true;
+        if request.max_new_tokens == 0 {
+            return Ok(Outcome::Tokens(Vec::new()));
+        }
+        self.choose(request, ids, logits)
+    }
+
+    /// The first token of a text after the prompt was computed for another, or before guidance was.
+    fn first_again(&mut self, request: &Request, ids: &[TokenId]) -> Result<Outcome> {
+        self.begun = true;
+        let logits = std::mem::take(&mut self.first_logits);
+        let raw = std::mem::take(&mut self.first_raw);
+        let model_gave = if raw.is_empty() { &logits } else { &raw };
+        let outcome = self.choose_by(request, ids, &logits, model_gave);
+        (self.first_logits, self.first_raw) = (logits, raw);
+        outcome
+    }
+
+    /// Chooses the next token by logits that were just computed.
+    fn choose(&mut self, request: &Request, ids: &[TokenId], logits: &[f32]) -> Result<Outcome> {
+        let Some(dola) = self.dola.take() else {
+            return self.choose_by(request, ids, logits, logits);
+        };
+        let outcome = self.choose_by(request, ids, logits, dola.raw());
+        self.dola = Some(dola);
+        outcome
+    }
+
+    /// Chooses the next token by its logits; `raw` are the model's own.
+    fn choose_by(
+        &mut self,
+        request: &Request,
+        ids: &[TokenId],
+        logits: &[f32],
+        raw: &[f32],
+    ) -> Result<Outcome> {
+        self.stage = Stage::Ready;
+        let options = &request.options;
+        let guided = self.chain.needs_unconditional();
         let inputs = StepInputs {
-            ids: &self.ids,
-            unconditional,
+            ids,
+            unconditional: guided.then_some(&self.unconditional[..]),
             ..StepInputs::default()
         };
         let scores = self.chain.process_step(logits, &inputs)?;
-        if options.output_scores {
-            self.scores.push(scores.to_vec());
-        }
-        self.generator.choose(scores, options.sampling.do_sample)
+        let id = self.generator.choose(scores, options.sampling.do_sample)?;
+        Ok(Outcome::Tokens(vec![Chosen {
+            id,
+            scores: options.output_scores.then(|| scores.to_vec()),
+            logits: options.output_logits.then(|| raw.to_vec()),
+        }]))
     }
 
-    /// The continuation, ended for this reason.
-    pub(super) fn finish(self, finish_reason: FinishReason) -> Continuation {
-        Continuation {
-            scores: self.scores,
-            logits: self.logits,
-            ..self.writer.finish(finish_reason)
+    /// Takes the logits of the text.
+    fn take_logits(
+        &mut self,
+        request: &Request,
+        ids: &[TokenId],
+        logits: &[f32],
+    ) -> Result<Outcome> {
+        if self.begun {
+            self.choose(request, ids, logits)
+        } else {
+            self.after_prompt(request, ids, logits)
         }
     }
+}
+
+impl Decoding for TokenByToken {
+    fn work(&mut self, request: &Request, ids: &[TokenId]) -> Result<Work> {
+        match self.stage {
+            Stage::Prompt => self.run(Vec::new(), &self.prompt[self.held..], self.held),
+            Stage::EarlyLayer => {
+                let state = self.dola.as_mut().map(Dola::next_state);
+                Ok(Work {
+                    edits: Vec::new(),
+                    compute: Some(Compute::Project(state.unwrap_or_default())),
+                })
+            }
+            Stage::Negative => {
+                let negative = request.options.negative_prompt.as_deref();
+                let tokens = negative.unwrap_or_else(|| newest(&request.prompt));
+                let edits = vec![Edit::Truncate {
+                    sequence: self.room.first + 1,
+                    length: 0,
+                }];
+                self.held_apart = tokens.len();
+                Ok(Work::run(
+                    edits,
+                    last_of_text(tokens, 0, self.room.first + 1)?,
+                ))
+            }
+            Stage::Ready if self.lost => {
+                (self.lost, self.cut) = (false, false);
+                self.stage = Stage::PromptAgain;
+                let edits = vec![Edit::Truncate {
+                    sequence: self.room.first,
+                    length: 0,
+                }];
+                Ok(Work::run(
+                    edits,
+                    last_of_text(&self.prompt, 0, self.room.first)?,
+                ))
+            }
+            Stage::Ready if self.chain.needs_unconditional() => {
+                if self.held >= self.room.capacity {
+                    self.keep(request)?;
+                }
+                self.stage = Stage::Unconditional;
+                let batch = last_of_text(newest(ids), self.held_apart, self.room.first + 1)?;
+                Ok(Work::run(Vec::new(), batch))
+            }
+            Stage::Ready | Stage::Unconditional | Stage::Newest | Stage::PromptAgain => {
+                self.newest(request, ids)
+            }
+        }
+    }
+
+    fn accept(
+        &mut self,
+        request: &Request,
+        ids: &[TokenId],
+        rows: OutputRows<'_>,
+    ) -> Result<Outcome> {
+        let logits = rows.logits(0);
+        match self.stage {
+            Stage::Prompt | Stage::Newest => {
+                self.held = match self.stage {
+                    Stage::Prompt => self.prompt.len(),
+                    _ => self.held + 1,
+                };
+                match &mut self.dola {
+                    None => self.take_logits(request, ids, logits),
+                    Some(dola) => {
+                        dola.begin(rows);
+                        self.stage = Stage::EarlyLayer;
+                        Ok(Outcome::More)
+                    }
+                }
+            }
+            Stage::EarlyLayer => match self.dola.as_mut().and_then(|dola| dola.compare(logits)) {
+                Some(contrasted) => self.take_logits(request, ids, &contrasted),
+                None => Ok(Outcome::More),
+            },
+            Stage::Negative => {
+                logits.clone_into(&mut self.unconditional);
+                self.first_again(request, ids)
+            }
+            Stage::Unconditional => {
+                self.held_apart += 1;
+                logits.clone_into(&mut self.unconditional);
+                Ok(Outcome::More)
+            }
+            Stage::PromptAgain => {
+                self.stage = Stage::Ready;
+                Ok(Outcome::More)
+            }
+            Stage::Ready => Ok(Outcome::More),
+        }
+    }
+
+    fn is_in_prompt(&self) -> bool {
+        !self.begun
+    }
+
+    fn begin_again(&mut self, request: &Request, number: usize) -> Result<Outcome> {
+        self.chain = request.chain(1)?;
+        self.generator = generator(request, number);
+        self.held = self.prompt.len();
+        self.cut = true;
+        self.lost = std::mem::take(&mut self.moved);
+        if self.chain.needs_unconditional() {
+            self.stage = Stage::Negative;
+            return Ok(Outcome::More);
+        }
+        self.first_again(request, &request.prompt)
+    }
+}
+
+/// The newest of the ids, in a list.
+fn newest(ids: &[TokenId]) -> &[TokenId] {
+    &ids[ids.len().saturating_sub(1)..]
+}
+
+/// The draws of continuation `number`.
+fn generator(request: &Request, number: usize) -> Generator {
+    Generator::new(request.options.seed.wrapping_add(number as u64))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::ops::ControlFlow;
+    use std::sync::Arc;
+    use std::time::Instant;
 
     use super::*;
-    use crate::generate::GenerationOptions;
+    use crate::Error;
+    use crate::generate::decoder::{Decoder, Event};
+    use crate::generate::output::{Continuation, FinishReason, GenerationTimings};
+    use crate::generate::{Cancel, GenerationOptions};
     use crate::gguf::{Gguf, GgufHeader};
+    use crate::session::Output;
     use crate::tokenizer::Tokenizer;
 
-    /// Predicts, after each token, the next of a fixed text.
+    /// In the place of a session: predicts, after each token, the next of a fixed text.
     struct Script {
         next: Vec<TokenId>,
         prompt_length: usize,
+        /// Tokens in the first sequence.
         length: usize,
         capacity: usize,
-        logits: Vec<f32>,
-        /// Appends that are still allowed before the stop flag counts as set.
+        /// Computations that are still allowed before the stop flag counts as set.
         allowed: usize,
+        /// Computations that are still allowed before the decoder is cancelled.
+        cancelled_after: usize,
     }
 
-    impl Predictor for Script {
-        fn held(&self) -> Vec<TokenId> {
-            Vec::new()
+    impl Default for Script {
+        fn default() -> Self {
+            Self {
+                next: vec![65],
+                prompt_length: 1,
+                length: 0,
+                capacity: 1000,
+                allowed: usize::MAX,
+                cancelled_after: usize::MAX,
+            }
         }
+    }
 
-        fn append(&mut self, tokens: &[TokenId]) -> Result<&[f32]> {
+    impl Script {
+        fn run(&mut self, work: &Work) -> Result<Output> {
+            for edit in &work.edits {
+                match edit {
+                    Edit::Truncate {
+                        sequence: 0,
+                        length,
+                    } => self.length = self.length.min(*length),
+                    Edit::Truncate { .. } => {}
+                    Edit::Reorder { .. } => panic!("a single text has no beams"),
+                }
+            }
+            let Some(Compute::Run(batch)) = &work.compute else {
+                panic!("expected a run");
+            };
             if self.allowed == 0 {
                 return Err(Error::Stopped);
             }
             self.allowed -= 1;
-            self.length += tokens.len();
-            assert!(
-                self.length <= self.capacity,
-                "the loop overfilled the context"
-            );
-            let next = self.next[(self.length - self.prompt_length) % self.next.len()];
-            self.logits.fill(0.0);
-            self.logits[EOS as usize] = 0.5;
-            self.logits[next as usize] = 1.0;
-            Ok(&self.logits)
+            let mut logits = vec![0.0; 257];
+            if batch.tokens[0].sequences.contains(1) {
+                // What guidance steers away from is the end of the text, above all.
+                logits[EOS as usize] = 9.0;
+            } else {
+                assert_eq!(batch.tokens[0].position, self.length);
+                self.length += batch.tokens.len();
+                assert!(self.length <= self.capacity, "the context is overfilled");
+                let next = self.next[(self.length - self.prompt_length) % self.next.len()];
+                logits[EOS as usize] = 0.5;
+                logits[next as usize] = 1.0;
+            }
+            Ok(Output::of_logits(logits, 257))
         }
 
-        fn go_back(&mut self, length: usize) -> Result<()> {
-            self.length = length;
-            Ok(())
+        fn write(
+            &mut self,
+            tokenizer: Option<Arc<Tokenizer>>,
+            eos: &[TokenId],
+            prompt: &[TokenId],
+            options: &GenerationOptions,
+        ) -> (
+            Vec<Continuation>,
+            Vec<crate::generate::Step>,
+            GenerationTimings,
+        ) {
+            let request = Request {
+                tokenizer,
+                eos: eos.to_vec(),
+                number: 0,
+                prompt: prompt.to_vec(),
+                options: Arc::new(options.clone()),
+                max_new_tokens: options.max_new_tokens,
+                start: Instant::now(),
+            };
+            let room = Room {
+                first: 0,
+                capacity: self.capacity,
+                model_limit: self.capacity,
+            };
+            let numbers = 0..options.num_return_sequences;
+            let method = TokenByToken::new(room, numbers.clone(), None, &request).unwrap();
+            let mut decoder =
+                Decoder::with(Arc::new(request), Box::new(method), numbers, prompt.len()).unwrap();
+            let cancel: Cancel = decoder.cancel_flag();
+            let (mut finished, mut steps) = (Vec::new(), Vec::new());
+            while !decoder.is_done() {
+                if let Some(work) = decoder.work().unwrap() {
+                    let output = self.run(&work);
+                    let rows = output.as_ref().map(Output::all_rows);
+                    decoder.accept(rows.map_err(|_| Error::Stopped)).unwrap();
+                    if self.cancelled_after == 0 {
+                        cancel.cancel();
+                    }
+                    self.cancelled_after = self.cancelled_after.saturating_sub(1);
+                }
+                while let Some(event) = decoder.next_event().unwrap() {
+                    match event {
+                        Event::Token(step) => steps.push(step),
+                        Event::Finished { continuation, .. } => finished.push(continuation),
+                    }
+                }
+            }
+            (finished, steps, decoder.timings())
         }
-
-        fn capacity(&self) -> usize {
-            self.capacity
-        }
-
-        /// Wants the end of the text above all.
-        fn append_apart(&mut self, _tokens: &[TokenId], _anew: bool) -> Result<&[f32]> {
-            self.logits.fill(0.0);
-            self.logits[EOS as usize] = 9.0;
-            Ok(&self.logits)
-        }
-    }
-
-    fn run(
-        predictor: &mut dyn Predictor,
-        tokenizer: Option<&Tokenizer>,
-        eos: &[TokenId],
-        prompt: &[TokenId],
-        options: &GenerationOptions,
-        on_token: &mut OnToken<'_>,
-    ) -> Result<Generation> {
-        let request = Request {
-            tokenizer,
-            eos,
-            row: 0,
-            prompt,
-            options,
-            max_new_tokens: options.max_new_tokens,
-            start: Instant::now(),
-        };
-        write(predictor, &request, on_token)
     }
 
     const EOS: TokenId = 256;
@@ -391,7 +502,7 @@ mod tests {
             .set("tokenizer.ggml.merges", Vec::<String>::new())
             .unwrap();
         header.set("tokenizer.ggml.eos_token_id", EOS).unwrap();
-        let gguf = Gguf::parse(std::sync::Arc::new(header.encode())).unwrap();
+        let gguf = Gguf::parse(Arc::new(header.encode())).unwrap();
         Tokenizer::from_metadata(gguf.metadata()).unwrap()
     }
 
@@ -407,35 +518,22 @@ mod tests {
         let mut next = tokenizer.encode(text).unwrap();
         next.push(EOS);
         let prompt = tokenizer.encode("Once").unwrap();
-        let mut predictor = Script {
+        let mut script = Script {
             next,
             prompt_length: prompt.len(),
-            length: 0,
-            capacity: 1000,
-            logits: vec![0.0; 257],
-            allowed: usize::MAX,
+            ..Script::default()
         };
         let mut options = GenerationOptions::default();
-        change(&mut options, &mut predictor);
-        let mut streamed = String::new();
-        let mut generation = run(
-            &mut predictor,
-            Some(&tokenizer),
-            &[EOS],
-            &prompt,
-            &options,
-            &mut |step| {
-                streamed.push_str(step.text);
-                ControlFlow::Continue(())
-            },
-        )
-        .unwrap();
-        let continuation = generation.sequences.remove(0);
+        change(&mut options, &mut script);
+        let (mut finished, steps, timings) =
+            script.write(Some(Arc::new(tokenizer)), &[EOS], &prompt, &options);
+        let streamed: String = steps.into_iter().map(|step| step.text).collect();
+        let continuation = finished.remove(0);
         assert!(continuation.text.starts_with(&streamed));
         Written {
             continuation,
             streamed,
-            timings: generation.timings,
+            timings,
         }
     }
 
@@ -523,71 +621,53 @@ mod tests {
     }
 
     #[test]
-    fn a_break_ends_after_the_token() {
-        let tokenizer = tokenizer();
-        let mut predictor = Script {
-            next: vec![65],
-            prompt_length: 1,
-            length: 0,
-            capacity: 100,
-            logits: vec![0.0; 257],
-            allowed: usize::MAX,
-        };
-        let options = GenerationOptions::default();
-        let generation = run(
-            &mut predictor,
-            Some(&tokenizer),
-            &[],
-            &[0],
-            &options,
-            &mut |_| ControlFlow::Break(()),
-        );
-        let sequences = generation.unwrap().sequences;
-        assert_eq!(sequences[0].ids, [65]);
-        assert_eq!(sequences[0].finish_reason, FinishReason::Stopped);
+    fn a_cancelled_text_keeps_what_there_is() {
+        let result = written(" upon a time", |_, script| script.cancelled_after = 3);
+        assert_eq!(result.continuation.text, " up");
+        assert_eq!(result.continuation.finish_reason, FinishReason::Stopped);
+        let within_the_prompt = written(" upon", |_, script| script.cancelled_after = 0);
+        assert!(within_the_prompt.continuation.ids.is_empty());
+    }
+
+    #[test]
+    fn guidance_steers_away_from_the_end() {
+        // The model wants the end after two tokens; the other sequence wants it more.
+        let result = written("ab", |options, _| {
+            options.sampling.guidance_scale = 3.0;
+            options.max_new_tokens = 4;
+        });
+        assert_eq!(result.continuation.ids.len(), 4);
+        assert!(!result.continuation.ids.contains(&EOS));
     }
 
     #[test]
     fn several_sequences_start_from_the_prompt() {
-        let tokenizer = tokenizer();
-        let mut predictor = Script {
-            next: vec![65, 66, 67],
-            prompt_length: 2,
-            length: 0,
-            capacity: 5,
-            logits: vec![0.0; 257],
-            allowed: usize::MAX,
-        };
-        let mut options = GenerationOptions {
-            num_return_sequences: 3,
-            ..Default::default()
-        };
-        options.max_new_tokens = 3;
-        assert!(
-            options.validate().is_err(),
-            "greedy decoding has one result"
-        );
-        options.sampling.do_sample = true;
-        options.sampling.top_k = 1;
-        let mut seen = Vec::new();
-        let generation = run(
-            &mut predictor,
-            Some(&tokenizer),
-            &[EOS],
-            &[1, 2],
-            &options,
-            &mut |step| {
-                seen.push(step.sequence);
-                ControlFlow::Continue(())
-            },
-        )
-        .unwrap();
-        assert_eq!(seen, [0, 0, 0, 1, 1, 1, 2, 2, 2]);
-        assert!(
-            generation
-                .sequences
-                .iter()
-                .all(|sequence| sequence.ids == [65, 66, 67])
-        );
+        for (on_overflow, capacity) in [(None, 5), (Some(1), 3)] {
+            let mut script = Script {
+                next: vec![65, 66, 67],
+                prompt_length: 2,
+                capacity,
+                ..Script::default()
+            };
+            let mut options = GenerationOptions {
+                num_return_sequences: 3,
+                on_overflow,
+                max_new_tokens: 3,
+                ..Default::default()
+            };
+            assert!(
+                options.validate().is_err(),
+                "greedy decoding has one result"
+            );
+            options.sampling.do_sample = true;
+            options.sampling.top_k = 1;
+            let (finished, steps, _) =
+                script.write(Some(Arc::new(tokenizer())), &[EOS], &[1, 2], &options);
+            let seen: Vec<usize> = steps.iter().map(|step| step.sequence).collect();
+            assert_eq!(seen, [0, 0, 0, 1, 1, 1, 2, 2, 2]);
+            let first = &finished[0].ids;
+            assert_eq!(first[..2], [65, 66]);
+            assert!(finished.iter().all(|sequence| sequence.ids == *first));
+        }
     }
 }

@@ -1,87 +1,99 @@
 //! Ids become a continuation: text without special tokens and stop strings, and a reason to end.
 
-use super::Request;
-use super::options::{Continuation, FinishReason, Step};
+use super::output::{Continuation, FinishReason, Step};
+use super::request::Request;
 use super::stop::StopStrings;
-use crate::tokenizer::{DecodeOptions, StreamDecoder};
+use crate::tokenizer::{DecodeOptions, TokenStream};
 use crate::{Result, TokenId};
 
 /// One continuation as it is written.
-pub(super) struct Writer<'a> {
-    eos: &'a [TokenId],
-    row: usize,
+pub(super) struct Writer {
     sequence: usize,
-    ids: Vec<TokenId>,
-    decoder: Option<StreamDecoder<'a>>,
-    stops: StopStrings<'a>,
-    text: String,
+    stream: Option<TokenStream>,
+    stops: StopStrings,
+    written: Continuation,
 }
 
-impl<'a> Writer<'a> {
+/// A token that a method chose, with what it was chosen by where that was asked for.
+#[derive(Debug, Clone)]
+pub(super) struct Chosen {
+    pub(super) id: TokenId,
+    /// After all processors, `[vocabulary]`.
+    pub(super) scores: Option<Vec<f32>>,
+    /// The model's logits, `[vocabulary]`.
+    pub(super) logits: Option<Vec<f32>>,
+}
+
+impl Writer {
     /// A continuation of the request, number `sequence` of several.
-    pub(super) fn new(request: &Request<'a>, sequence: usize) -> Result<Self> {
+    pub(super) fn new(request: &Request, sequence: usize) -> Result<Self> {
         let decode = DecodeOptions {
             skip_special_tokens: true,
             ..DecodeOptions::default()
         };
+        let tokenizer = request.tokenizer.as_ref();
         Ok(Self {
-            eos: request.eos,
-            row: request.row,
             sequence,
-            ids: Vec::new(),
-            decoder: request
-                .tokenizer
-                .map(|tokenizer| StreamDecoder::new(tokenizer, decode)),
+            stream: tokenizer.map(|tokenizer| TokenStream::new(tokenizer, decode)),
             stops: StopStrings::new(&request.options.stop)?,
-            text: String::new(),
+            written: Continuation {
+                ids: Vec::new(),
+                text: String::new(),
+                finish_reason: FinishReason::Stopped,
+                score: None,
+                scores: Vec::new(),
+                logits: Vec::new(),
+            },
         })
     }
 
-    /// Takes the next token and hands it on; gives the reason when the text ends with it.
+    /// Takes the next token; gives the step, and the reason when the text ends with it.
     pub(super) fn push(
         &mut self,
-        id: TokenId,
-        on_token: &mut super::OnToken<'_>,
-    ) -> Option<FinishReason> {
-        self.ids.push(id);
-        let is_eos = self.eos.contains(&id);
-        let piece = match &mut self.decoder {
-            Some(decoder) if !is_eos => decoder.push(id),
+        request: &Request,
+        chosen: Chosen,
+    ) -> (Step, Option<FinishReason>) {
+        let id = chosen.id;
+        self.written.ids.push(id);
+        self.written.scores.extend(chosen.scores);
+        self.written.logits.extend(chosen.logits);
+        let is_eos = request.eos.contains(&id);
+        let piece = match (&mut self.stream, &request.tokenizer) {
+            (Some(stream), Some(tokenizer)) if !is_eos => stream.push(tokenizer, id),
             _ => String::new(),
         };
         let released = self.stops.push(&piece);
-        self.text.push_str(&released.text);
+        self.written.text.push_str(&released.text);
         let step = Step {
-            row: self.row,
+            request: request.number,
             sequence: self.sequence,
             id,
-            text: &released.text,
+            text: released.text,
         };
-        let flow = on_token(&step);
-        if released.stopped {
+        let reason = if released.stopped {
             Some(FinishReason::Stop)
-        } else if is_eos {
-            Some(FinishReason::Eos)
         } else {
-            flow.is_break().then_some(FinishReason::Stopped)
-        }
+            is_eos.then_some(FinishReason::Eos)
+        };
+        (step, reason)
     }
 
     /// The continuation, ended for this reason.
-    pub(super) fn finish(mut self, finish_reason: FinishReason) -> Continuation {
+    pub(super) fn finish(
+        mut self,
+        request: &Request,
+        finish_reason: FinishReason,
+    ) -> (usize, Continuation) {
         if finish_reason != FinishReason::Stop {
-            let rest = self.decoder.as_mut().map(StreamDecoder::finish);
-            let released = self.stops.push(&rest.unwrap_or_default());
-            self.text.push_str(&released.text);
-            self.text.push_str(&self.stops.finish());
+            let rest = match (&mut self.stream, &request.tokenizer) {
+                (Some(stream), Some(tokenizer)) => stream.finish(tokenizer),
+                _ => String::new(),
+            };
+            let released = self.stops.push(&rest);
+            self.written.text.push_str(&released.text);
+            self.written.text.push_str(&self.stops.finish());
         }
-        Continuation {
-            ids: self.ids,
-            text: self.text,
-            finish_reason,
-            score: None,
-            scores: Vec::new(),
-            logits: Vec::new(),
-        }
+        self.written.finish_reason = finish_reason;
+        (self.sequence, self.written)
     }
 }

@@ -223,15 +223,15 @@ impl Cells {
         }
     }
 
-    /// Makes every sequence n below `parents.len()` what sequence `parents[n]` was.
-    pub(crate) fn reorder(&mut self, parents: &[SequenceId]) {
+    /// Makes every sequence `first + n`, n below `parents.len()`, what sequence `first + parents[n]` was.
+    pub(crate) fn reorder(&mut self, first: SequenceId, parents: &[SequenceId]) {
         for cell in &mut self.all[..self.end] {
             let before = cell.sequences;
             for (child, &parent) in parents.iter().enumerate() {
-                if before.contains(parent) {
-                    cell.sequences.0 |= 1 << child;
+                if before.contains(first + parent) {
+                    cell.sequences.0 |= 1 << (first + child);
                 } else {
-                    cell.sequences.remove(child);
+                    cell.sequences.remove(first + child);
                 }
             }
         }

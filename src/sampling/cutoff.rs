@@ -1,7 +1,9 @@
 //! Warpers that drop tokens below a probability.
 
 use super::Processor;
-use super::distribution::{Candidate, by_falling_score, entropy, kth_largest, softmax, sort_front};
+use super::distribution::{
+    Candidate, by_falling_score, entropy, fill_softmax, kth_largest, sort_front,
+};
 use crate::TokenId;
 
 /// Drops tokens less probable than a fraction of the best one's probability (Nguyen et al. 2024).
@@ -32,7 +34,7 @@ impl MinP {
 
 impl Processor for MinP {
     fn apply(&mut self, logits: &mut [f32], _ids: &[TokenId]) {
-        softmax(logits, &mut self.candidates);
+        fill_softmax(logits, &mut self.candidates);
         let best = self
             .candidates
             .iter()
@@ -85,7 +87,7 @@ impl EpsilonCutoff {
 
 impl Processor for EpsilonCutoff {
     fn apply(&mut self, logits: &mut [f32], _ids: &[TokenId]) {
-        softmax(logits, &mut self.candidates);
+        fill_softmax(logits, &mut self.candidates);
         self.floor
             .drop_below(logits, &self.candidates, self.epsilon);
     }
@@ -120,7 +122,7 @@ impl EtaCutoff {
 
 impl Processor for EtaCutoff {
     fn apply(&mut self, logits: &mut [f32], _ids: &[TokenId]) {
-        let log_sum = softmax(logits, &mut self.candidates);
+        let log_sum = fill_softmax(logits, &mut self.candidates);
         let entropy = entropy(logits, &self.candidates, log_sum) as f32;
         let eta = self.epsilon.min(self.epsilon.sqrt() * libm::expf(-entropy));
         self.floor.drop_below(logits, &self.candidates, eta);

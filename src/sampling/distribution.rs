@@ -45,7 +45,7 @@ impl LogSum {
 }
 
 /// Fills `candidates` with the tokens above −∞, in token order, and their softmax.
-pub(super) fn softmax(logits: &[f32], candidates: &mut Vec<Candidate>) -> LogSum {
+pub(super) fn fill_softmax(logits: &[f32], candidates: &mut Vec<Candidate>) -> LogSum {
     candidates.clear();
     let largest = maximum(logits);
     let mut sum = 0.0;
@@ -63,6 +63,17 @@ pub(super) fn softmax(logits: &[f32], candidates: &mut Vec<Candidate>) -> LogSum
         largest: f64::from(largest),
         added: libm::log(sum),
     }
+}
+
+/// exp(xᵢ) / Σ exp(xⱼ), computed in f64.
+pub fn softmax(logits: &[f32]) -> Vec<f32> {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let weights: Vec<f64> = logits
+        .iter()
+        .map(|&logit| libm::exp(f64::from(logit) - f64::from(largest)))
+        .collect();
+    let sum: f64 = weights.iter().sum();
+    weights.iter().map(|weight| (weight / sum) as f32).collect()
 }
 
 /// Fills `scores` with the log-probabilities of softmax(`logits`), `[vocabulary]`.
@@ -102,7 +113,7 @@ pub(super) fn by_falling_score(logits: &[f32]) -> impl Fn(&Candidate, &Candidate
     }
 }
 
-/// The entropy −Σ p·ln p, in nats, of what [`softmax`] made of `logits`.
+/// The entropy −Σ p·ln p, in nats, of what [`fill_softmax`] made of `logits`.
 pub(super) fn entropy(logits: &[f32], candidates: &[Candidate], log_sum: LogSum) -> f64 {
     candidates
         .iter()
@@ -227,7 +238,7 @@ mod tests {
     fn equal_scores_keep_the_order_of_tokens() {
         let logits = [0.0, 1.0, -0.0, f32::NAN, 0.0, 1.0];
         let mut candidates = Vec::new();
-        softmax(&logits, &mut candidates);
+        fill_softmax(&logits, &mut candidates);
         candidates.reverse();
         candidates.sort_by(by_falling_score(&logits));
         let order: Vec<usize> = candidates.iter().map(|c| c.token).collect();
@@ -255,7 +266,7 @@ mod tests {
         // ½ ¼ ¼: ½ ln 2 + 2·¼ ln 4 = 1.5 ln 2.
         let logits = [libm::logf(2.0), 0.0, f32::NEG_INFINITY, 0.0];
         let mut candidates = Vec::new();
-        let log_sum = softmax(&logits, &mut candidates);
+        let log_sum = fill_softmax(&logits, &mut candidates);
         let found = entropy(&logits, &candidates, log_sum);
         assert!((found - 1.5 * libm::log(2.0)).abs() < 1e-6, "{found}");
     }
@@ -264,7 +275,7 @@ mod tests {
     fn softmax_leaves_out_what_is_ruled_out() {
         let mut candidates = Vec::new();
         // e^0 : e^ln 3 = 1 : 3.
-        let log_sum = softmax(&[0.0, f32::NEG_INFINITY, libm::logf(3.0)], &mut candidates);
+        let log_sum = fill_softmax(&[0.0, f32::NEG_INFINITY, libm::logf(3.0)], &mut candidates);
         assert_eq!(candidates.len(), 2);
         for (candidate, (token, probability)) in candidates.iter().zip([(0, 0.25), (2, 0.75)]) {
             assert_eq!(candidate.token, token);
@@ -272,7 +283,7 @@ mod tests {
         }
         // −ln ¼.
         assert!((log_sum.information(0.0) - libm::log(4.0)).abs() < 1e-6);
-        let log_sum = softmax(&[f32::MIN, f32::MIN], &mut candidates);
+        let log_sum = fill_softmax(&[f32::MIN, f32::MIN], &mut candidates);
         assert!((log_sum.information(f32::MIN) - libm::log(2.0)).abs() < 1e-6);
     }
 }

@@ -1,7 +1,9 @@
 //! Warpers that choose by information: near the expected one, or up to a share of the entropy.
 
 use super::Processor;
-use super::distribution::{Candidate, by_falling_score, entropy, keep_front, softmax, sort_front};
+use super::distribution::{
+    Candidate, by_falling_score, entropy, fill_softmax, keep_front, sort_front,
+};
 use crate::TokenId;
 
 /// Keeps the tokens whose information −ln p is nearest to the distribution's entropy, until their
@@ -36,7 +38,7 @@ impl TypicalP {
 
 impl Processor for TypicalP {
     fn apply(&mut self, logits: &mut [f32], _ids: &[TokenId]) {
-        let log_sum = softmax(logits, &mut self.candidates);
+        let log_sum = fill_softmax(logits, &mut self.candidates);
         let entropy = entropy(logits, &self.candidates, log_sum);
         let distance = |candidate: &Candidate| {
             let information = log_sum.information(logits[candidate.token]);
@@ -94,13 +96,13 @@ impl TopH {
 
 impl Processor for TopH {
     fn apply(&mut self, logits: &mut [f32], _ids: &[TokenId]) {
-        softmax(logits, &mut self.candidates);
+        fill_softmax(logits, &mut self.candidates);
         let looked_at = sort_front(&mut self.candidates, TOP_H_TOKENS, by_falling_score(logits));
         self.best.clear();
         let best = self.candidates[..looked_at].iter();
         self.best.extend(best.map(|c| logits[c.token]));
         // Sorted as they are: position i of the new distribution is candidate i of the old.
-        let log_sum = softmax(&self.best, &mut self.renormalized);
+        let log_sum = fill_softmax(&self.best, &mut self.renormalized);
         let limit = self.share * entropy(&self.best, &self.renormalized, log_sum) as f32;
         let mut cumulative = 0.0;
         let kept = self

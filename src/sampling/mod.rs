@@ -52,7 +52,7 @@ mod values;
 pub use bias::{BadWords, SequenceBias};
 pub use chain::{Chain, ChainContext, StepInputs};
 pub use cutoff::{EpsilonCutoff, EtaCutoff, MinP};
-pub use distribution::log_softmax;
+pub use distribution::{log_softmax, softmax};
 pub use draw::{Generator, greedy};
 pub use forced::{ForcedBos, ForcedEos, PrefixAllowedTokens};
 pub use guidance::ClassifierFreeGuidance;

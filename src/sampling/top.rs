@@ -1,7 +1,7 @@
 //! Warpers that keep the best tokens: a number of them, or a mass.
 
 use super::Processor;
-use super::distribution::{Candidate, keep_front, kth_largest, softmax};
+use super::distribution::{Candidate, fill_softmax, keep_front, kth_largest};
 use crate::TokenId;
 
 /// Keeps the k largest scores; a score equal to the k-th survives too.
@@ -74,7 +74,7 @@ impl TopP {
 
 impl Processor for TopP {
     fn apply(&mut self, logits: &mut [f32], _ids: &[TokenId]) {
-        softmax(logits, &mut self.candidates);
+        fill_softmax(logits, &mut self.candidates);
         // The ascending cumulative sum at a token is the mass of that token and all below it:
         // walked from above, it needs no sort of the long tail.
         let mut cumulative: f64 = self

@@ -99,7 +99,69 @@ pub struct Output {
     pub positions: usize,
 }
 
+/// Consecutive rows of an [`Output`]: what one of several users of a batch gets of it.
+#[derive(Debug, Clone, Copy)]
+pub struct OutputRows<'a> {
+    output: &'a Output,
+    first: usize,
+    count: usize,
+}
+
+impl<'a> OutputRows<'a> {
+    /// The logits of row `index` of these; empty when there is no such row.
+    pub fn logits(&self, index: usize) -> &'a [f32] {
+        if index < self.count {
+            self.output.row(self.first + index)
+        } else {
+            &[]
+        }
+    }
+
+    /// The last hidden state of each row, row-major `[rows, width]`; empty when it was not asked for.
+    pub fn last_hidden_state(&self) -> &'a [f32] {
+        self.part(&self.output.last_hidden_state)
+    }
+
+    /// A hidden state of each row, row-major `[rows, width]`, by its place in
+    /// [`Output::hidden_states`].
+    pub fn hidden_state(&self, place: usize) -> Option<&'a [f32]> {
+        let states = self.output.hidden_states.get(place)?;
+        Some(self.part(states))
+    }
+
+    /// These rows of a matrix of all.
+    fn part(&self, all: &'a [f32]) -> &'a [f32] {
+        let width = all.len() / self.output.rows.max(1);
+        let part = all.get(self.first * width..(self.first + self.count) * width);
+        part.unwrap_or_default()
+    }
+}
+
 impl Output {
+    /// Rows of logits that a head gave, `[rows, vocabulary]`.
+    pub(crate) fn of_logits(logits: Vec<f32>, vocabulary: usize) -> Self {
+        Self {
+            rows: logits.len() / vocabulary.max(1),
+            vocabulary,
+            logits,
+            ..Self::default()
+        }
+    }
+
+    /// `count` rows from `first` on.
+    pub fn rows_from(&self, first: usize, count: usize) -> OutputRows<'_> {
+        OutputRows {
+            output: self,
+            first,
+            count,
+        }
+    }
+
+    /// Every row.
+    pub fn all_rows(&self) -> OutputRows<'_> {
+        self.rows_from(0, self.rows)
+    }
+
     /// Number of rows, whatever was asked of them.
     pub fn rows(&self) -> usize {
         self.rows

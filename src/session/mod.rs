@@ -12,7 +12,7 @@ mod project;
 mod run;
 mod snapshot;
 
-pub use batch::{Batch, BatchToken, DeviceMemory, Memory, Output};
+pub use batch::{Batch, BatchToken, DeviceMemory, Memory, Output, OutputRows};
 pub use memory::{estimate, fit, kv_bytes};
 pub use model::{Model, ModelOptions};
 pub use options::{CacheType, FlashAttention, SessionOptions};

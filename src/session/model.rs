@@ -78,7 +78,9 @@ pub struct Model {
     /// Where the position embeddings are in the file.
     position_embeddings: Range<usize>,
     row_kernels: bool,
-    tokenizer: OnceLock<Tokenizer>,
+    /// A model and its tokenizer come in one file and are used together: it is kept here, made when it is
+    /// first asked for, so that every user of the model shares one. Nothing else of this room looks at it.
+    tokenizer: OnceLock<Arc<Tokenizer>>,
     limits: Limits,
 }
 
@@ -205,10 +207,18 @@ impl Model {
     /// # Errors
     /// [`Error::Format`] or [`Error::Unsupported`] when the file carries none that can be used.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        Ok(self.shared_tokenizer()?)
+    }
+
+    /// [`Model::tokenizer`], for who keeps it.
+    ///
+    /// # Errors
+    /// As [`Model::tokenizer`].
+    pub fn shared_tokenizer(&self) -> Result<&Arc<Tokenizer>> {
         if let Some(tokenizer) = self.tokenizer.get() {
             return Ok(tokenizer);
         }
-        let tokenizer = Tokenizer::from_metadata(self.gguf.metadata())?;
+        let tokenizer = Arc::new(Tokenizer::from_metadata(self.gguf.metadata())?);
         // It has its own form of the vocabulary, which is nearly all there is before the tensors.
         if let Some(map) = &self.map {
             let tensors = self.gguf.tensors().iter();

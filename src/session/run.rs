@@ -178,13 +178,20 @@ impl Session {
     /// # Errors
     /// [`Error::Argument`] when the session has no such sequence.
     pub fn reorder(&mut self, parents: &[SequenceId]) -> Result<()> {
-        for &sequence in parents {
-            self.check_sequence(sequence)?;
+        self.reorder_from(0, parents)
+    }
+
+    /// [`Session::reorder`] of the sequences from `first` on: sequence `first + n` becomes a continuation
+    /// of what `first + parents[n]` holds.
+    ///
+    /// # Errors
+    /// As [`Session::reorder`].
+    pub fn reorder_from(&mut self, first: SequenceId, parents: &[SequenceId]) -> Result<()> {
+        let last = parents.iter().copied().max();
+        if let Some(last) = last.max(parents.len().checked_sub(1)) {
+            self.check_sequence(first + last)?;
         }
-        if let Some(last) = parents.len().checked_sub(1) {
-            self.check_sequence(last)?;
-        }
-        self.cells.reorder(parents);
+        self.cells.reorder(first, parents);
         Ok(())
     }
 

@@ -12,5 +12,5 @@ mod tag;
 pub use answer::{Answer, AnswerOptions, answer, best_spans};
 pub use heads::{ChoiceScores, Pooling, last_token};
 pub use perplexity::{Comparison, Perplexity, perplexity};
-pub use scores::{LabelScore, ScoreFunction, label_scores, softmax};
+pub use scores::{LabelScore, ScoreFunction, label_scores};
 pub use tag::{Aggregation, Entity, TokenTag, WordTag, entities, tag, words};

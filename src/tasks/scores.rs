@@ -1,5 +1,6 @@
 //! Logits of labels become scores.
 
+use crate::sampling::softmax;
 use crate::spec::{HeadSettings, ProblemType};
 
 /// A label with its score.
@@ -64,17 +65,6 @@ impl ScoreFunction {
             Self::None => logits.to_vec(),
         }
     }
-}
-
-/// exp(xᵢ) / Σ exp(xⱼ), computed in f64.
-pub fn softmax(logits: &[f32]) -> Vec<f32> {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let weights: Vec<f64> = logits
-        .iter()
-        .map(|&logit| libm::exp(f64::from(logit) - f64::from(largest)))
-        .collect();
-    let sum: f64 = weights.iter().sum();
-    weights.iter().map(|weight| (weight / sum) as f32).collect()
 }
 
 /// Every label with its score, the best first, of equals the smaller number.

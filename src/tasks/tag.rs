@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::scores::softmax;
 use crate::TokenId;
 use crate::error::Result;
+use crate::sampling::softmax;
 use crate::session::Session;
 use crate::spec::HeadSettings;
 use crate::tokenizer::EncodeOptions;

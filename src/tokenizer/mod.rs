@@ -35,6 +35,7 @@ pub use save::{VocabularyFile, save_vocabulary_files, vocabulary_files};
 pub use settings::{
     AddedToken, CHAT_TEMPLATE_KEY, PairPart, SETTINGS_KEY, SPECIAL_TOKENS_KEY, TokenizerSettings,
 };
+pub(crate) use stream::TokenStream;
 pub use stream::{StreamDecoder, Utf8Stream};
 pub use vocabulary::TokenType;
 use vocabulary::Vocabulary;

@@ -52,6 +52,32 @@ fn wants_more(bytes: &[u8]) -> bool {
 #[derive(Debug)]
 pub struct StreamDecoder<'a> {
     tokenizer: &'a Tokenizer,
+    stream: TokenStream,
+}
+
+impl<'a> StreamDecoder<'a> {
+    /// A decoder at the start of a text.
+    pub fn new(tokenizer: &'a Tokenizer, options: DecodeOptions) -> Self {
+        Self {
+            tokenizer,
+            stream: TokenStream::new(tokenizer, options),
+        }
+    }
+
+    /// Takes the next token; gives all text that is complete, which may be none.
+    pub fn push(&mut self, id: TokenId) -> String {
+        self.stream.push(self.tokenizer, id)
+    }
+
+    /// Ends the text: U+FFFD if it stops within a character, and nothing otherwise.
+    pub fn finish(&mut self) -> String {
+        self.stream.finish(self.tokenizer)
+    }
+}
+
+/// [`StreamDecoder`] without its tokenizer, which must be the same at every call.
+#[derive(Debug)]
+pub(crate) struct TokenStream {
     skip_special_tokens: bool,
     state: State,
 }
@@ -74,9 +100,9 @@ const MOST_KEPT: usize = 64;
 /// This many tokens stay when the others are forgotten: more than a character's bytes.
 const CONTEXT: usize = 16;
 
-impl<'a> StreamDecoder<'a> {
-    /// A decoder at the start of a text.
-    pub fn new(tokenizer: &'a Tokenizer, options: DecodeOptions) -> Self {
+impl TokenStream {
+    /// At the start of a text.
+    pub(crate) fn new(tokenizer: &Tokenizer, options: DecodeOptions) -> Self {
         let state = match tokenizer.model {
             Model::ByteLevelBpe(_) => State::Bytes(Utf8Stream::default()),
             Model::Whole(_) => State::Whole {
@@ -85,23 +111,22 @@ impl<'a> StreamDecoder<'a> {
             },
         };
         Self {
-            tokenizer,
             skip_special_tokens: options.skip_special_tokens,
             state,
         }
     }
 
     /// Takes the next token; gives all text that is complete, which may be none.
-    pub fn push(&mut self, id: TokenId) -> String {
+    pub(crate) fn push(&mut self, tokenizer: &Tokenizer, id: TokenId) -> String {
         let skip = self.skip_special_tokens;
         match &mut self.state {
-            State::Bytes(stream) => stream.push(self.tokenizer.token_bytes(id, skip)),
+            State::Bytes(stream) => stream.push(tokenizer.token_bytes(id, skip)),
             State::Whole { ids, given } => {
-                if skip && self.tokenizer.is_special(id) {
+                if skip && tokenizer.is_special(id) {
                     return String::new();
                 }
                 ids.push(id);
-                let text = whole_text(self.tokenizer, ids);
+                let text = whole_text(tokenizer, ids);
                 // Half a character: more of its bytes may come.
                 if text.ends_with(char::REPLACEMENT_CHARACTER) {
                     return String::new();
@@ -110,7 +135,7 @@ impl<'a> StreamDecoder<'a> {
                 *given = text.len().max(*given);
                 if ids.len() > MOST_KEPT {
                     ids.drain(..ids.len() - CONTEXT);
-                    *given = whole_text(self.tokenizer, ids).len();
+                    *given = whole_text(tokenizer, ids).len();
                 }
                 new
             }
@@ -118,11 +143,11 @@ impl<'a> StreamDecoder<'a> {
     }
 
     /// Ends the text: U+FFFD if it stops within a character, and nothing otherwise.
-    pub fn finish(&mut self) -> String {
+    pub(crate) fn finish(&mut self, tokenizer: &Tokenizer) -> String {
         match &mut self.state {
             State::Bytes(stream) => stream.finish(),
             State::Whole { ids, given } => {
-                let text = whole_text(self.tokenizer, ids);
+                let text = whole_text(tokenizer, ids);
                 ids.clear();
                 text.get(std::mem::take(given)..)
                     .unwrap_or_default()

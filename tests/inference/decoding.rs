@@ -1,13 +1,12 @@
 //! Every method of decoding, on the demo model: against transformers' continuations, and against
 //! one another.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::common::{austen, austen_f32, cores, ids, reference};
 use gpt2::generate::{
-    Continuation, DolaLayers, EarlyStopping, FinishReason, GenerationOptions, generate,
+    Continuation, DolaLayers, EarlyStopping, FinishReason, Generate, GenerationOptions, generate,
     generate_assisted,
 };
 use gpt2::session::{Model, ModelOptions, Session, SessionOptions};
@@ -36,9 +35,7 @@ fn options(
 
 fn written(model: &Arc<Model>, prompt: &[u32], options: &GenerationOptions) -> Vec<Continuation> {
     let mut session = session(model, options);
-    let generation = generate(&mut session, prompt, options, &mut |_| {
-        ControlFlow::Continue(())
-    });
+    let generation = generate(&mut session, prompt, options).and_then(Generate::finish);
     generation.unwrap().sequences
 }
 
@@ -229,14 +226,8 @@ fn proposals_do_not_change_the_text() {
         assert_eq!(found, expected);
         let mut session_of_model = session(&model, &plain);
         let mut assistant = session(&draft, &plain);
-        let found = generate_assisted(
-            &mut session_of_model,
-            &mut assistant,
-            &prompt,
-            &plain,
-            &mut |_| ControlFlow::Continue(()),
-        );
-        let found = found.unwrap();
+        let found = generate_assisted(&mut session_of_model, &mut assistant, &prompt, &plain);
+        let found = found.and_then(Generate::finish).unwrap();
         assert_eq!(&found.sequences[0], expected);
         // The cache holds the text without its last token, as after any generation.
         assert_eq!(
@@ -340,9 +331,7 @@ fn a_full_context_goes_on_with_its_newest_half() {
     };
     let run = |options: &GenerationOptions| {
         let mut session = Session::new(Arc::clone(&model), small).unwrap();
-        let generation = generate(&mut session, &prompt, options, &mut |_| {
-            ControlFlow::Continue(())
-        });
+        let generation = generate(&mut session, &prompt, options).and_then(Generate::finish);
         generation.unwrap().sequences.remove(0)
     };
     let ended = run(&options(60, |_| ()));
@@ -362,14 +351,10 @@ fn a_full_context_goes_on_with_its_newest_half() {
     let long = prompt.repeat(4);
     let mut session = Session::new(Arc::clone(&model), small).unwrap();
     let keep = options(5, |o| o.on_overflow = Some(2));
-    let generation = generate(&mut session, &long, &keep, &mut |_| {
-        ControlFlow::Continue(())
-    });
+    let generation = generate(&mut session, &long, &keep).and_then(Generate::finish);
     assert_eq!(generation.unwrap().sequences[0].ids.len(), 5);
     let mut session = Session::new(Arc::clone(&model), small).unwrap();
-    let refused = generate(&mut session, &long, &options(5, |_| ()), &mut |_| {
-        ControlFlow::Continue(())
-    });
+    let refused = generate(&mut session, &long, &options(5, |_| ())).and_then(Generate::finish);
     assert!(refused.is_err());
 }
 
@@ -408,9 +393,7 @@ fn a_search_that_is_stopped_has_a_result() {
     };
     let mut session = Session::new(Arc::clone(&model), small).unwrap();
     let beams = options(60, |o| (o.num_beams, o.num_return_sequences) = (4, 2));
-    let found = generate(&mut session, &prompt, &beams, &mut |_| {
-        ControlFlow::Continue(())
-    });
+    let found = generate(&mut session, &prompt, &beams).and_then(Generate::finish);
     let found = found.unwrap().sequences;
     assert_eq!(found.len(), 2);
     for text in &found {
@@ -418,8 +401,6 @@ fn a_search_that_is_stopped_has_a_result() {
         assert!(!text.ids.is_empty() && !text.text.is_empty());
     }
     let few = options(4, |o| o.num_beams = 5);
-    let refused = generate(&mut session, &prompt, &few, &mut |_| {
-        ControlFlow::Continue(())
-    });
+    let refused = generate(&mut session, &prompt, &few).and_then(Generate::finish);
     assert!(refused.unwrap_err().to_string().contains("sequence"));
 }

@@ -6,6 +6,7 @@ mod batches;
 mod chat;
 #[path = "../common/mod.rs"]
 mod common;
+mod decoder;
 mod decoding;
 mod devices;
 mod golden;

@@ -1,6 +1,5 @@
 //! Sequences, limits and threads of sessions, on the demo model.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -336,13 +335,8 @@ fn generation_keeps_what_the_session_holds_of_the_prompt() {
         ..GenerationOptions::default()
     };
     let run = |session: &mut Session, prompt: &[u32]| {
-        generate(
-            session,
-            prompt,
-            &options,
-            &mut |_| ControlFlow::Continue(()),
-        )
-        .unwrap()
+        let tokens = generate(session, prompt, &options).unwrap();
+        tokens.finish().unwrap()
     };
     let mut session = session(&model);
     let first = run(&mut session, prompt);

@@ -11,7 +11,7 @@ use super::session::{gpt2_session, with_session};
 use super::status::{Failure, Outcome, gpt2_status, guard};
 use super::structs::{read, structure, write};
 use gpt2::TokenId;
-use gpt2::generate::{FinishReason, Generation, GenerationOptions, generate};
+use gpt2::generate::{FinishReason, Generation, GenerationOptions, Step, generate_with};
 use gpt2::session::Model;
 
 /// The model ended the text.
@@ -306,15 +306,15 @@ pub unsafe extern "C" fn gpt2_generate(
         let found = with_session(session, |session| {
             // SAFETY: as above.
             let options = unsafe { settle(options, session.model())? };
-            let mut on_token = |step: &gpt2::generate::Step<'_>| {
+            let mut on_token = |step: &Step| {
                 let token = gpt2_step {
                     sequence: step.sequence,
                     token: step.id,
                     ..gpt2_step::default()
                 };
-                reporter.call(step.text, token)
+                reporter.call(&step.text, token)
             };
-            let found = generate(session, prompt, &options, &mut on_token)?;
+            let found = generate_with(session, prompt, &options, &mut on_token)?;
             reporter.finish(&found);
             Ok(found)
         })?;

@@ -11,7 +11,7 @@ use gpt2::session::Session;
 use gpt2::spec::ModelClass;
 use gpt2::tasks::Pooling;
 use gpt2::tasks::{
-    Aggregation, AnswerOptions, ScoreFunction, answer, entities, label_scores, softmax, tag, words,
+    Aggregation, AnswerOptions, ScoreFunction, answer, entities, label_scores, tag, words,
 };
 
 /// Scores as the model's problem asks.

@@ -298,7 +298,7 @@ fn an_assistant_changes_nothing_but_the_speed() {
     assert_eq!(assisted["sequences"], plain["sequences"]);
     let refused = generate(&format!("{arguments} --num-beams 2"), &PROMPTS[..1]);
     assert!(
-        refused.error(1).contains("one way to decode"),
+        refused.error(1).contains("conflicting decoding methods"),
         "{}",
         refused.stderr
     );

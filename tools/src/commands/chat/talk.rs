@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use gpt2::TokenId;
 use gpt2::chat::{ChatFormat, Conversation, Room};
-use gpt2::generate::{FinishReason, GenerationOptions, GenerationTimings, generate};
+use gpt2::generate::{FinishReason, GenerationOptions, GenerationTimings, Step, generate_with};
 use gpt2::session::Session;
 use serde_json::{Value, json};
 
@@ -124,9 +124,9 @@ impl Talk {
             );
         }
         let mut stream = Stream::new(&self.format, !self.json, self.terminal);
-        let generation = generate(&mut self.session, &prompt.ids, &self.options, &mut |step| {
-            stream.push(step.text)
-        });
+        let mut on_token = |step: &Step| stream.push(&step.text);
+        let generation =
+            generate_with(&mut self.session, &prompt.ids, &self.options, &mut on_token);
         if let Some(error) = stream.error.take() {
             return Err(error.into());
         }

@@ -14,8 +14,8 @@ use std::time::Instant;
 use clap::Args;
 use gpt2::TokenId;
 use gpt2::generate::{
-    BatchGeneration, Continuation, Generation, GenerationDefaults, GenerationOptions, generate,
-    generate_assisted, generate_batch,
+    BatchGeneration, Continuation, Generation, GenerationDefaults, GenerationOptions,
+    generate_assisted_with, generate_batch, generate_with,
 };
 use gpt2::session::{Model, Session};
 
@@ -93,7 +93,7 @@ pub(super) fn run(arguments: &Arguments, start: Instant) -> Result<(), Failure> 
         return Err(error.into());
     }
     let generation = result?;
-    let all: Vec<&Continuation> = generation.rows.iter().flatten().collect();
+    let all: Vec<&Continuation> = generation.requests.iter().flatten().collect();
     let vocabulary = model.hyperparameters().vocab_size;
     arguments.scores.write(&all, vocabulary)?;
     if let [prompt] = &prompts[..] {
@@ -118,14 +118,14 @@ fn continue_all(
 ) -> gpt2::Result<BatchGeneration> {
     let mut on_token = |step: &gpt2::generate::Step| stream.step(step);
     let one = |generation: Generation| BatchGeneration {
-        rows: vec![generation.sequences],
+        requests: vec![generation.sequences],
         timings: generation.timings,
     };
     match (prompts, assistant) {
         ([prompt], Some(assistant)) => {
-            generate_assisted(session, assistant, &prompt.own, options, &mut on_token).map(one)
+            generate_assisted_with(session, assistant, &prompt.own, options, &mut on_token).map(one)
         }
-        ([prompt], None) => generate(session, &prompt.own, options, &mut on_token).map(one),
+        ([prompt], None) => generate_with(session, &prompt.own, options, &mut on_token).map(one),
         _ => {
             let prompts: Vec<Vec<TokenId>> =
                 prompts.iter().map(|prompt| prompt.own.clone()).collect();

@@ -34,10 +34,10 @@ impl Stream {
     }
 
     pub(super) fn step(&mut self, step: &Step) -> ControlFlow<()> {
-        if !self.shown || step.sequence > 0 || step.row > 0 {
+        if !self.shown || step.sequence > 0 || step.request > 0 {
             return ControlFlow::Continue(());
         }
-        let text = self.text.push(step.text);
+        let text = self.text.push(&step.text);
         self.written += text.len();
         match write(&text) {
             Ok(()) => ControlFlow::Continue(()),
@@ -81,7 +81,7 @@ pub(super) fn document(
         json!({ "prompt_ids": prompt.ids, "sequences": sequences })
     };
     let none = Vec::new();
-    let sequences = |index: usize| generation.rows.get(index).unwrap_or(&none);
+    let sequences = |index: usize| generation.requests.get(index).unwrap_or(&none);
     let mut document = if let [prompt] = prompts {
         row(prompt, sequences(0))
     } else {

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use clap::Args;
 use gpt2::TokenId;
+use gpt2::sampling::softmax;
 use gpt2::spec::ModelClass;
-use gpt2::tasks::softmax;
 use serde_json::{Value, json};
 
 use super::start;
