@@ -28,6 +28,7 @@ pub use options::{
     BatchGeneration, Continuation, DolaLayers, EarlyStopping, FinishReason, Generation,
     GenerationOptions, GenerationTimings, Step,
 };
+pub use parameters::{Parameter, ParameterGroup, ParameterKind, parameters};
 pub use printable::PrintableText;
 
 use crate::sampling::{Chain, ChainContext};
