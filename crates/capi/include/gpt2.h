@@ -113,6 +113,11 @@ typedef struct gpt2_model_options {
     int32_t lock;     /* keep it from being swapped out; default 0 */
     int32_t repack;   /* move matrices into a layout that is multiplied faster; default 1 */
     int32_t reserved; /* 0 */
+    const char *const *devices; /* devices to compute on beside the CPU, each as `gpt2 devices` lists it (such as
+                                 * "cuda0") or rpc://HOST:PORT; default none */
+    size_t n_devices;   /* how many */
+    int64_t gpu_layers; /* layers on the GPUs among them, counted from the last, the head as one; default -1, all */
+    uint64_t memory;    /* most bytes of memory that the process is to use; default 0, what is free */
 } gpt2_model_options;
 
 /* Sets the fields that `size` bytes have room for to their defaults.
@@ -121,7 +126,8 @@ gpt2_status gpt2_model_options_init(gpt2_model_options *options, size_t size);
 
 /* Opens a GGUF file; *model is to be freed with gpt2_model_free. The file must not change while the model lives.
  * Errors: GPT2_ERROR_IO, GPT2_ERROR_FORMAT for a broken file, GPT2_ERROR_UNSUPPORTED for a model that is not a
- * GPT-2 this library runs, GPT2_ERROR_MEMORY. */
+ * GPT-2 this library runs, GPT2_ERROR_ARGUMENT for a device that is not there, GPT2_ERROR_MEMORY for a model that
+ * does not fit. */
 gpt2_status gpt2_model_load(const char *file, const gpt2_model_options *options, gpt2_model **model);
 
 typedef void (*gpt2_release_callback)(void *user_data);
