@@ -5,7 +5,7 @@
 pub(crate) mod activation_kernels;
 pub(crate) mod device_map;
 pub(crate) mod graph;
-pub mod kv_cache;
+pub(crate) mod kv_cache;
 pub(crate) mod steps;
 pub(crate) mod task_head;
 pub(crate) mod weights;
