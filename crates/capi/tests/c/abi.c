@@ -53,7 +53,8 @@ int main(int argc, char **argv) {
         struct older_model_options options;
         uint64_t guard;
     } of_loading = {.guard = UINT64_MAX};
-    OK(gpt2_model_options_init((gpt2_model_options *)&of_loading.options, sizeof of_loading.options));
+    OK(gpt2_model_options_init((gpt2_model_options *)&of_loading.options,
+                               sizeof of_loading.options));
     CHECK(of_loading.guard == UINT64_MAX && of_loading.options.map == 1);
     OK(gpt2_model_load(argv[1], (const gpt2_model_options *)&of_loading.options, &model));
     uint32_t prompt[] = {5, 6, 7};

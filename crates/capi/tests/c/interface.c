@@ -29,7 +29,8 @@ static void loading(const char *file, gpt2_model **model) {
     FAILS(GPT2_ERROR_ARGUMENT, "NULL", gpt2_model_load(NULL, NULL, model));
     FAILS(GPT2_ERROR_ARGUMENT, "NULL", gpt2_model_load(file, NULL, NULL));
     FAILS(GPT2_ERROR_FORMAT, "", gpt2_model_load(__FILE__, NULL, model));
-    CHECK(options.devices == NULL && options.n_devices == 0 && options.gpu_layers == -1 && options.memory == 0);
+    CHECK(options.devices == NULL && options.n_devices == 0 && options.gpu_layers == -1 &&
+          options.memory == 0);
     const char *devices[] = {"cpu", "cuda99"};
     options.devices = devices;
     options.n_devices = 2;
