@@ -3,8 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::parameters::PARAMETERS;
-use crate::{Error, Result, TokenId};
+use crate::TokenId;
 
 /// Parameters of the choice, with transformers' names, meanings and defaults.
 ///
@@ -112,41 +111,6 @@ impl Default for SamplingOptions {
             eta_cutoff: 0.0,
             renormalize_logits: false,
         }
-    }
-}
-
-impl SamplingOptions {
-    /// Checks every value against its range.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::OutOfRange`] names the parameter, its range and the value found; [`Error::Argument`]
-    /// the parameter that has an empty sequence.
-    pub fn validate(&self) -> Result<()> {
-        if self.temperature == 0.0 {
-            let expected = "above 0 (for the most likely token every time, decode greedily: \
-                            do_sample off)";
-            return Err(Error::out_of_range("temperature", expected, &0));
-        }
-        PARAMETERS.iter().try_for_each(|row| row.check(self))
-    }
-
-    /// Checks that every id is one of a vocabulary of `vocabulary` ids. The processors themselves
-    /// pass over ids outside it: files may name such ids, a request may not.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Argument`] names the parameter and the id.
-    pub fn check_ids(&self, vocabulary: usize) -> Result<()> {
-        for row in PARAMETERS {
-            if let Some(id) = row.unknown_id(self, vocabulary) {
-                let name = row.about.name;
-                return Err(Error::Argument(format!(
-                    "{name}: ids must be below {vocabulary}, the size of the vocabulary, found {id}"
-                )));
-            }
-        }
-        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@
 use super::options::SamplingOptions;
 use super::parameter::ParameterGroup::{Choice, End, Scores, Search};
 use super::parameter::{CUTOFF, FINITE, FRACTION, MASS, NOT_NEGATIVE, POSITIVE, Row, Value, field};
+use crate::{Error, Result};
 
 /// Every parameter of [`SamplingOptions`] that has a name in JSON.
 pub(crate) static PARAMETERS: &[Row<SamplingOptions>] = &[
@@ -193,3 +194,38 @@ pub(crate) static PARAMETERS: &[Row<SamplingOptions>] = &[
         "Do not end before N new tokens",
     ),
 ];
+
+impl SamplingOptions {
+    /// Checks every value against its range.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfRange`] names the parameter, its range and the value found; [`Error::Argument`]
+    /// the parameter that has an empty sequence.
+    pub fn validate(&self) -> Result<()> {
+        if self.temperature == 0.0 {
+            let expected = "above 0 (for the most likely token every time, decode greedily: \
+                            do_sample off)";
+            return Err(Error::out_of_range("temperature", expected, &0));
+        }
+        PARAMETERS.iter().try_for_each(|row| row.check(self))
+    }
+
+    /// Checks that every id is one of a vocabulary of `vocabulary` ids. The processors themselves
+    /// pass over ids outside it: files may name such ids, a request may not.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Argument`] names the parameter and the id.
+    pub fn check_ids(&self, vocabulary: usize) -> Result<()> {
+        for row in PARAMETERS {
+            if let Some(id) = row.unknown_id(self, vocabulary) {
+                let name = row.about.name;
+                return Err(Error::Argument(format!(
+                    "{name}: ids must be below {vocabulary}, the size of the vocabulary, found {id}"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
