@@ -2,8 +2,7 @@
 
 use std::io::Write as _;
 
-use gpt2::generate::{GenerationOptions, generate};
-use gpt2::session::{Model, ModelOptions, Session, SessionOptions};
+use gpt2::{GenerationOptions, Model, ModelOptions, Session, SessionOptions, generate};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);

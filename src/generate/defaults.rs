@@ -5,8 +5,9 @@
 use serde_json::{Map, Value};
 
 use super::options::GenerationOptions;
+use super::parameters::{Parameter, ParameterGroup, parameters};
 use crate::session::Model;
-use crate::{Error, Result, TokenId};
+use crate::{Error, Result};
 
 /// Where a GGUF file carries the JSON object.
 const KEY: &str = "gpt2_edge.generation_config";
@@ -45,7 +46,7 @@ const WITHOUT_EFFECT: &[&str] = &[
 pub struct GenerationDefaults {
     /// The options to start from.
     pub options: GenerationOptions,
-    /// A line for each setting that was put aside and may make a difference.
+    /// A line for each setting that was ignored and may make a difference.
     pub warnings: Vec<String>,
 }
 
@@ -54,7 +55,7 @@ impl GenerationOptions {
     /// keys of `config.json`), over this library's defaults. Sampling is on when the file says so.
     ///
     /// # Errors
-    /// As [`GenerationDefaults::of`], which also tells what was put aside.
+    /// As [`GenerationDefaults::of`], which also tells what was ignored.
     pub fn from_model(model: &Model) -> Result<Self> {
         Ok(GenerationDefaults::of(model)?.options)
     }
@@ -62,7 +63,7 @@ impl GenerationOptions {
 
 impl GenerationDefaults {
     /// Reads what the model's file asks for. Ids outside the vocabulary, settings that this library does not
-    /// have and names it does not know are put aside with a warning.
+    /// have and names it does not know are ignored with a warning.
     ///
     /// # Errors
     /// [`Error::Format`] when the settings are no JSON object or a value is of the wrong kind.
@@ -83,12 +84,14 @@ impl GenerationDefaults {
             Error::format(&place, format!("expected a JSON object, found {error}"))
         })?;
         let mut options = GenerationOptions::default();
-        for name in GenerationOptions::names() {
-            if let Some(value) = fields.get(name) {
-                options.set_json(name, value).map_err(|error| match error {
-                    error @ Error::WrongType { .. } => Error::format(&place, error.to_string()),
-                    other => other,
-                })?;
+        for parameter in carried() {
+            if let Some(value) = fields.get(parameter.name()) {
+                parameter
+                    .set(&mut options, value)
+                    .map_err(|error| match error {
+                        error @ Error::WrongType { .. } => Error::format(&place, error.to_string()),
+                        other => other,
+                    })?;
             }
         }
         let mut warnings: Vec<String> = fields
@@ -97,7 +100,7 @@ impl GenerationDefaults {
             .map(|(name, value)| {
                 format!(
                     "the model's generation settings ask for {name} ({}), which is not known here and \
-                     was put aside",
+                     was ignored",
                     shortened(value)
                 )
             })
@@ -119,7 +122,7 @@ fn is_missed(name: &str, value: &Value) -> bool {
         Value::Object(fields) => fields.is_empty(),
         Value::Number(_) | Value::String(_) | Value::Bool(true) => false,
     };
-    !off && !WITHOUT_EFFECT.contains(&name) && !GenerationOptions::names().any(|own| own == name)
+    !off && !WITHOUT_EFFECT.contains(&name) && !carried().any(|own| own.name() == name)
 }
 
 /// A value for a message, cut where it is long.
@@ -132,55 +135,22 @@ fn shortened(value: &Value) -> String {
     }
 }
 
+/// The parameters that a model's file may set.
+fn carried() -> impl Iterator<Item = Parameter> {
+    parameters().filter(|parameter| parameter.group() != ParameterGroup::Request)
+}
+
 /// Leaves ids outside the vocabulary out: configurations keep GPT-2's beside smaller vocabularies.
 fn keep_known_ids(options: &mut GenerationOptions, vocabulary: usize, warnings: &mut Vec<String>) {
-    let known = |id: &TokenId| (*id as usize) < vocabulary;
-    let all_known = |ids: &[TokenId]| ids.iter().all(known);
-    let mut put_aside = |name: &str, before: usize, after: usize| {
-        if after < before {
+    for parameter in carried() {
+        if parameter.unknown_id(options, vocabulary).is_some() {
+            parameter.drop_unknown_ids(options, vocabulary);
             warnings.push(format!(
                 "the model's generation settings name ids outside its vocabulary of {vocabulary} for \
-                 {name}, which were put aside"
+                 {}, which were ignored",
+                parameter.name()
             ));
         }
-    };
-    if let Some(eos) = &mut options.eos {
-        let before = eos.len();
-        eos.retain(known);
-        put_aside("eos_token_id", before, eos.len());
-        // The model's own, which the converter may know from the tokenizer.
-        if before > 0 && eos.is_empty() {
-            options.eos = None;
-        }
-    }
-    let sampling = &mut options.sampling;
-    for (name, ids) in [
-        ("forced_eos_token_id", &mut sampling.forced_eos_token_id),
-        ("suppress_tokens", &mut sampling.suppress_tokens),
-        ("begin_suppress_tokens", &mut sampling.begin_suppress_tokens),
-    ] {
-        let before = ids.len();
-        ids.retain(known);
-        put_aside(name, before, ids.len());
-    }
-    let forced = sampling.forced_bos_token_id;
-    sampling.forced_bos_token_id = forced.filter(known);
-    put_aside(
-        "forced_bos_token_id",
-        usize::from(forced.is_some()),
-        usize::from(sampling.forced_bos_token_id.is_some()),
-    );
-    let before = sampling.bad_words_ids.len();
-    sampling.bad_words_ids.retain(|ids| all_known(ids));
-    put_aside("bad_words_ids", before, sampling.bad_words_ids.len());
-    let before = sampling.sequence_bias.len();
-    sampling.sequence_bias.retain(|(ids, _)| all_known(ids));
-    put_aside("sequence_bias", before, sampling.sequence_bias.len());
-    if let Some(negative) = &options.negative_prompt
-        && !all_known(negative)
-    {
-        put_aside("negative_prompt_ids", 1, 0);
-        options.negative_prompt = None;
     }
 }
 
@@ -219,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_aside_is_said() {
+    fn what_is_ignored_is_said() {
         let found = parsed(
             r#"{"force_words_ids": [[1]], "constraints": null, "token_healing": false, "warmth": 3,
                "eos_token_id": [5, 100], "suppress_tokens": [100, 2], "bad_words_ids": [[1, 100], [2]],

@@ -35,6 +35,7 @@ pub use options::{DolaLayers, EarlyStopping, GenerationOptions};
 pub use output::{
     BatchGeneration, Continuation, FinishReason, Generation, GenerationTimings, Step,
 };
+pub use parameters::{Parameter, ParameterGroup, ParameterKind, parameters};
 pub use printable::PrintableText;
 pub use work::{Compute, Edit, Work};
 

@@ -105,36 +105,8 @@ impl GenerationOptions {
 
     /// Checks each value, and those that belong together.
     fn check_values(&self) -> Result<()> {
-        self.sampling.validate()?;
+        self.check_ranges()?;
         StopStrings::new(&self.stop)?;
-        let at_least_one = [
-            ("num_return_sequences", self.num_return_sequences),
-            ("num_beams", self.num_beams),
-            ("num_beam_groups", self.num_beam_groups),
-            ("max_matching_ngram_size", self.max_matching_ngram_size),
-            ("num_assistant_tokens", self.num_assistant_tokens),
-            (
-                "prompt_lookup_num_tokens",
-                self.prompt_lookup_num_tokens.unwrap_or(1),
-            ),
-        ];
-        if let Some((name, _)) = at_least_one.iter().find(|(_, value)| *value == 0) {
-            return Err(Error::out_of_range(name, "at least 1", &0));
-        }
-        if !self.length_penalty.is_finite() {
-            return Err(Error::out_of_range(
-                "length_penalty",
-                "a finite number",
-                &self.length_penalty,
-            ));
-        }
-        if !(0.0..=1.0).contains(&self.penalty_alpha) {
-            return Err(Error::out_of_range(
-                "penalty_alpha",
-                "between 0 and 1",
-                &self.penalty_alpha,
-            ));
-        }
         if !self.num_beams.is_multiple_of(self.num_beam_groups) {
             return Err(Error::Argument(format!(
                 "num_beams {} must be a multiple of num_beam_groups {}",

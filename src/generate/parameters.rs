@@ -1,277 +1,357 @@
-//! Every parameter of a generation under transformers' name: one table for all who set them by name
-//! (configuration files, flags, other languages).
+//! Every parameter of a generation under transformers' name: one table for all who name them.
+//!
+//! A parameter is one row: here for what belongs to the generation, in `sampling/parameters.rs` for
+//! what belongs to the choice of a token. From the rows follow [`GenerationOptions::set`] (for
+//! configuration files, the C interface and other languages), ranges and checks of token ids, the
+//! commands' flags with their help texts, the chat's `/set`, and the table of `docs/sampling.md`.
 
-use std::time::Duration;
-
-use serde_json::Value;
+use serde_json::{Value as Json, json};
 
 use super::options::{DolaLayers, EarlyStopping, GenerationOptions};
+use crate::sampling::SamplingOptions;
+use crate::sampling::parameter::ParameterGroup::{Choice, End, Request, Scores, Search};
+use crate::sampling::parameter::{About, FINITE, FRACTION, Row, Value, count, field, list};
+use crate::sampling::parameters::PARAMETERS as SAMPLING;
 use crate::{Error, Result, TokenId};
 
-/// Sets a parameter; `None` when the value is not what is expected.
-type Set = fn(&mut GenerationOptions, &Value) -> Option<()>;
+pub use crate::sampling::parameter::{ParameterGroup, ParameterKind};
 
-/// A parameter: its name, what it may be, how it is set.
-struct Parameter(&'static str, &'static str, Set);
-
-const NUMBER: &str = "a number";
-const COUNT: &str = "a whole number of at least 0";
-const SWITCH: &str = "true or false";
-const ID: &str = "a token id";
-const IDS: &str = "a token id or a list of them";
-const SEQUENCES: &str = "a list of lists of token ids";
-
-/// In the order they are applied where several are given: what comes later wins.
-const PARAMETERS: &[Parameter] = &[
-    Parameter("max_length", COUNT, |o, v| {
-        o.max_length = Some(count(v)?);
-        o.max_new_tokens = usize::MAX;
-        Some(())
-    }),
-    Parameter("max_new_tokens", COUNT, |o, v| {
-        o.max_new_tokens = count(v)?;
-        o.max_length = None;
-        Some(())
-    }),
-    Parameter("min_length", COUNT, |o, v| {
-        put(&mut o.sampling.min_length, count(v))
-    }),
-    Parameter("min_new_tokens", COUNT, |o, v| {
-        put(&mut o.sampling.min_new_tokens, count(v))
-    }),
-    Parameter("max_time", "a number of seconds", |o, v| {
-        let time = Duration::try_from_secs_f64(v.as_f64()?).ok()?;
-        put(&mut o.max_time, Some(Some(time)))
-    }),
-    Parameter("stop_strings", "a text or a list of texts", |o, v| {
-        put(&mut o.stop, texts(v))
-    }),
-    Parameter("eos_token_id", IDS, |o, v| {
-        // Some training scripts write -1 for "none".
-        let ids = match v.as_i64() {
-            Some(-1) => Vec::new(),
-            _ => ids(v)?,
-        };
-        put(&mut o.eos, Some(Some(ids)))
-    }),
-    Parameter("do_sample", SWITCH, |o, v| {
-        put(&mut o.sampling.do_sample, v.as_bool())
-    }),
-    Parameter("num_return_sequences", COUNT, |o, v| {
-        put(&mut o.num_return_sequences, count(v))
-    }),
-    Parameter("num_beams", COUNT, |o, v| put(&mut o.num_beams, count(v))),
-    Parameter("num_beam_groups", COUNT, |o, v| {
-        put(&mut o.num_beam_groups, count(v))
-    }),
-    Parameter("diversity_penalty", NUMBER, |o, v| {
-        put(&mut o.sampling.diversity_penalty, v.as_f64())
-    }),
-    Parameter("length_penalty", NUMBER, |o, v| {
-        put(&mut o.length_penalty, v.as_f64())
-    }),
-    Parameter("early_stopping", "true, false or \"never\"", |o, v| {
-        put(&mut o.early_stopping, early_stopping(v))
-    }),
-    Parameter("penalty_alpha", NUMBER, |o, v| {
-        put(&mut o.penalty_alpha, v.as_f64())
-    }),
-    Parameter("dola_layers", "\"low\", \"high\" or a list", |o, v| {
-        put(&mut o.dola_layers, dola_layers(v).map(Some))
-    }),
-    Parameter("prompt_lookup_num_tokens", COUNT, |o, v| {
-        put(&mut o.prompt_lookup_num_tokens, count(v).map(Some))
-    }),
-    Parameter("max_matching_ngram_size", COUNT, |o, v| {
-        put(&mut o.max_matching_ngram_size, count(v))
-    }),
-    Parameter("num_assistant_tokens", COUNT, |o, v| {
-        put(&mut o.num_assistant_tokens, count(v))
-    }),
-    Parameter("guidance_scale", NUMBER, |o, v| {
-        put(&mut o.sampling.guidance_scale, v.as_f64())
-    }),
-    Parameter("negative_prompt_ids", IDS, |o, v| {
-        put(&mut o.negative_prompt, ids(v).map(Some))
-    }),
-    Parameter("sequence_bias", "a list of [[ids], bias]", |o, v| {
-        put(&mut o.sampling.sequence_bias, list(v, biased))
-    }),
-    Parameter("encoder_repetition_penalty", NUMBER, |o, v| {
-        put(&mut o.sampling.encoder_repetition_penalty, v.as_f64())
-    }),
-    Parameter("repetition_penalty", NUMBER, |o, v| {
-        put(&mut o.sampling.repetition_penalty, v.as_f64())
-    }),
-    Parameter("no_repeat_ngram_size", COUNT, |o, v| {
-        put(&mut o.sampling.no_repeat_ngram_size, count(v))
-    }),
-    Parameter("encoder_no_repeat_ngram_size", COUNT, |o, v| {
-        put(&mut o.sampling.encoder_no_repeat_ngram_size, count(v))
-    }),
-    Parameter("bad_words_ids", SEQUENCES, |o, v| {
-        put(&mut o.sampling.bad_words_ids, list(v, |v| list(v, id)))
-    }),
-    Parameter("forced_bos_token_id", ID, |o, v| {
-        put(&mut o.sampling.forced_bos_token_id, id(v).map(Some))
-    }),
-    Parameter("forced_eos_token_id", IDS, |o, v| {
-        put(&mut o.sampling.forced_eos_token_id, ids(v))
-    }),
-    Parameter("remove_invalid_values", SWITCH, |o, v| {
-        put(&mut o.sampling.remove_invalid_values, v.as_bool())
-    }),
-    Parameter(
-        "exponential_decay_length_penalty",
-        "[start, factor]",
-        |o, v| {
-            let [start, factor] = v.as_array()?.as_slice() else {
-                return None;
-            };
-            let decay = (count(start)?, factor.as_f64()?);
-            put(
-                &mut o.sampling.exponential_decay_length_penalty,
-                Some(Some(decay)),
-            )
-        },
+/// The rows of what [`GenerationOptions`] has beside the sampling. Where several are given together,
+/// what comes later wins: of the two lengths the number of new tokens.
+static GENERATION: &[Row<GenerationOptions>] = &[
+    Row::new(
+        "num_return_sequences",
+        Choice,
+        "N",
+        Value::Count(field!(num_return_sequences), 1),
+        "Continuations: drawn, the n-th with the seed + n, or the best of a beam search",
     ),
-    Parameter("suppress_tokens", IDS, |o, v| {
-        put(&mut o.sampling.suppress_tokens, ids(v))
-    }),
-    Parameter("begin_suppress_tokens", IDS, |o, v| {
-        put(&mut o.sampling.begin_suppress_tokens, ids(v))
-    }),
-    Parameter("temperature", NUMBER, |o, v| {
-        put(&mut o.sampling.temperature, v.as_f64())
-    }),
-    Parameter("top_h", NUMBER, |o, v| {
-        put(&mut o.sampling.top_h, v.as_f64())
-    }),
-    Parameter("top_k", COUNT, |o, v| put(&mut o.sampling.top_k, count(v))),
-    Parameter("top_p", NUMBER, |o, v| {
-        put(&mut o.sampling.top_p, v.as_f64())
-    }),
-    Parameter("min_p", NUMBER, |o, v| {
-        put(&mut o.sampling.min_p, v.as_f64())
-    }),
-    Parameter("typical_p", NUMBER, |o, v| {
-        put(&mut o.sampling.typical_p, v.as_f64())
-    }),
-    Parameter("epsilon_cutoff", NUMBER, |o, v| {
-        put(&mut o.sampling.epsilon_cutoff, v.as_f64())
-    }),
-    Parameter("eta_cutoff", NUMBER, |o, v| {
-        put(&mut o.sampling.eta_cutoff, v.as_f64())
-    }),
-    Parameter("renormalize_logits", SWITCH, |o, v| {
-        put(&mut o.sampling.renormalize_logits, v.as_bool())
-    }),
+    Row::new(
+        "negative_prompt_ids",
+        Scores,
+        "IDS",
+        Value::Prompt(field!(negative_prompt)),
+        "The negative prompt as tokens [default: the prompt's last token]",
+    ),
+    Row::new(
+        "num_beams",
+        Search,
+        "N",
+        Value::Count(field!(num_beams), 1),
+        "Beam search: keep the N best texts",
+    ),
+    Row::new(
+        "length_penalty",
+        Search,
+        "X",
+        Value::Number(field!(length_penalty), FINITE),
+        "Above 0 prefers long texts, below 0 short ones",
+    ),
+    Row::new(
+        "early_stopping",
+        Search,
+        "WHEN",
+        Value::Other {
+            kind: ParameterKind::EarlyStopping,
+            get: |options| match options.early_stopping {
+                EarlyStopping::WhenFull => json!(true),
+                EarlyStopping::WhenUnlikely => json!(false),
+                EarlyStopping::WhenImpossible => json!("never"),
+            },
+            set: |options, json| {
+                options.early_stopping = match (json.as_bool(), json.as_str()) {
+                    (Some(true), _) => EarlyStopping::WhenFull,
+                    (Some(false), _) => EarlyStopping::WhenUnlikely,
+                    (_, Some("never")) => EarlyStopping::WhenImpossible,
+                    _ => return None,
+                };
+                Some(())
+            },
+        },
+        "End when there are N texts (true), when better ones are unlikely (false) or impossible (never)",
+    ),
+    Row::new(
+        "num_beam_groups",
+        Search,
+        "N",
+        Value::Count(field!(num_beam_groups), 1),
+        "Groups of beams that avoid each other's tokens",
+    ),
+    Row::new(
+        "penalty_alpha",
+        Search,
+        "A",
+        Value::Number(field!(penalty_alpha), FRACTION),
+        "Contrastive search among the top_k best: what likeness to the text before costs",
+    ),
+    Row::new(
+        "dola_layers",
+        Search,
+        "LAYERS",
+        Value::Other {
+            kind: ParameterKind::Layers,
+            get: |options| match &options.dola_layers {
+                Some(DolaLayers::Low) => json!("low"),
+                Some(DolaLayers::High) => json!("high"),
+                Some(DolaLayers::These(layers)) => json!(layers),
+                None => Json::Null,
+            },
+            set: |options, json| {
+                options.dola_layers = Some(match json.as_str() {
+                    Some("low") => DolaLayers::Low,
+                    Some("high") => DolaLayers::High,
+                    Some(_) => return None,
+                    None => DolaLayers::These(list(json, count)?),
+                });
+                Some(())
+            },
+        },
+        "Contrast the last layer with one of these: low, high, or a list such as 2,4",
+    ),
+    Row::new(
+        "prompt_lookup_num_tokens",
+        Search,
+        "N",
+        Value::Limit(field!(prompt_lookup_num_tokens), 1),
+        "Propose the N tokens that followed the same text before: faster, the same result",
+    ),
+    Row::new(
+        "max_matching_ngram_size",
+        Search,
+        "N",
+        Value::Count(field!(max_matching_ngram_size), 1),
+        "The longest stretch of text that is looked up",
+    ),
+    Row::new(
+        "num_assistant_tokens",
+        Search,
+        "N",
+        Value::Count(field!(num_assistant_tokens), 1),
+        "Tokens that the assistant model proposes at first",
+    ),
+    Row::<GenerationOptions>::new(
+        "max_length",
+        End,
+        "N",
+        Value::Limit(field!(max_length), 0),
+        "Most tokens, the prompt's included",
+    )
+    .then(|options| options.max_new_tokens = usize::MAX),
+    Row::<GenerationOptions>::new(
+        "max_new_tokens",
+        End,
+        "N",
+        Value::Count(field!(max_new_tokens), 0),
+        "Most tokens to generate",
+    )
+    .then(|options| options.max_length = None),
+    Row::new(
+        "max_time",
+        End,
+        "SECONDS",
+        Value::Seconds(field!(max_time)),
+        "End after the token at which this time is over",
+    ),
+    Row::new(
+        "eos_token_id",
+        End,
+        "IDS",
+        Value::OwnTokens(field!(eos)),
+        "Tokens that end the text [default: the model's]",
+    ),
+    Row::new(
+        "stop_strings",
+        End,
+        "TEXT",
+        Value::Texts(field!(stop)),
+        "End before this text",
+    ),
+    Row::new(
+        "seed",
+        Request,
+        "N",
+        Value::Seed(field!(seed)),
+        "Starts the draws; sequence n of several has the seed + n",
+    ),
+    Row::new(
+        "ignore_eos",
+        Request,
+        "BOOL",
+        Value::Switch(field!(ignore_eos)),
+        "Never choose a token that ends the text",
+    ),
+    Row::new(
+        "on_overflow",
+        Request,
+        "N",
+        Value::Limit(field!(on_overflow), 0),
+        "When the context is full, go on with the first N tokens and the newest half",
+    ),
+    Row::new(
+        "output_scores",
+        Request,
+        "BOOL",
+        Value::Switch(field!(output_scores)),
+        "Keep the scores after all processors of every step",
+    ),
+    Row::new(
+        "output_logits",
+        Request,
+        "BOOL",
+        Value::Switch(field!(output_logits)),
+        "Keep the model's logits of every step",
+    ),
 ];
 
+/// A parameter of a generation: what it is called, what it may be, what it does.
+#[derive(Clone, Copy)]
+pub struct Parameter(Part);
+
+/// Which part of the options has the parameter.
+#[derive(Clone, Copy)]
+enum Part {
+    Sampling(&'static Row<SamplingOptions>),
+    Generation(&'static Row<GenerationOptions>),
+}
+
+/// Every parameter, in the order in which they are applied where several are given together.
+///
+/// ```
+/// use gpt2::generate::{GenerationOptions, parameters};
+///
+/// let mut options = GenerationOptions::default();
+/// options.set("top_k", "40")?;
+/// let top_k = parameters().find(|parameter| parameter.name() == "top_k").unwrap();
+/// assert_eq!(top_k.get(&options), "40");
+/// assert_eq!(top_k.get(&GenerationOptions::default()), "50");
+/// # Ok::<(), gpt2::Error>(())
+/// ```
+pub fn parameters() -> impl Iterator<Item = Parameter> {
+    let sampling = SAMPLING.iter().map(Part::Sampling);
+    let generation = GENERATION.iter().map(Part::Generation);
+    sampling.chain(generation).map(Parameter)
+}
+
+impl Parameter {
+    fn about(self) -> &'static About {
+        match self.0 {
+            Part::Sampling(row) => &row.about,
+            Part::Generation(row) => &row.about,
+        }
+    }
+
+    /// Transformers' name, such as `top_k`.
+    pub fn name(self) -> &'static str {
+        self.about().name
+    }
+
+    /// The group that it is listed in.
+    pub fn group(self) -> ParameterGroup {
+        self.about().group
+    }
+
+    /// What help texts call a value, such as `N`.
+    pub fn value_name(self) -> &'static str {
+        self.about().value
+    }
+
+    /// What it does, in one line.
+    pub fn help(self) -> &'static str {
+        self.about().help
+    }
+
+    /// The type of its value.
+    pub fn kind(self) -> ParameterKind {
+        match self.0 {
+            Part::Sampling(row) => row.kind(),
+            Part::Generation(row) => row.kind(),
+        }
+    }
+
+    /// What a value of this type must be, in words; `None` where every one will do.
+    pub fn range(self) -> Option<&'static str> {
+        match self.0 {
+            Part::Sampling(row) => row.range(),
+            Part::Generation(row) => row.range(),
+        }
+    }
+
+    /// The value in `options` as JSON, which [`GenerationOptions::set`] reads; `null` for none.
+    pub fn get(self, options: &GenerationOptions) -> String {
+        let json = match self.0 {
+            Part::Sampling(row) => row.get(&options.sampling),
+            Part::Generation(row) => row.get(options),
+        };
+        match json.as_f64() {
+            // Without the fraction of a whole number.
+            Some(number) if json.is_f64() => number.to_string(),
+            _ => json.to_string(),
+        }
+    }
+
+    /// As [`GenerationOptions::set`], with a value that is parsed already.
+    pub(super) fn set(self, options: &mut GenerationOptions, value: &Json) -> Result<()> {
+        match self.0 {
+            Part::Sampling(row) => row.set(&mut options.sampling, value),
+            Part::Generation(row) => row.set(options, value),
+        }
+    }
+
+    /// A token id of the value that is not below `vocabulary`.
+    pub(super) fn unknown_id(
+        self,
+        options: &GenerationOptions,
+        vocabulary: usize,
+    ) -> Option<TokenId> {
+        match self.0 {
+            Part::Sampling(row) => row.unknown_id(&options.sampling, vocabulary),
+            Part::Generation(row) => row.unknown_id(options, vocabulary),
+        }
+    }
+
+    /// Leaves out what names token ids that are not below `vocabulary`.
+    pub(super) fn drop_unknown_ids(self, options: &mut GenerationOptions, vocabulary: usize) {
+        match self.0 {
+            Part::Sampling(row) => row.drop_unknown_ids(&mut options.sampling, vocabulary),
+            Part::Generation(row) => row.drop_unknown_ids(options, vocabulary),
+        }
+    }
+}
+
+impl std::fmt::Debug for Parameter {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.about().fmt(formatter)
+    }
+}
+
 impl GenerationOptions {
-    /// Sets the parameter that transformers calls `name`. The value is JSON (`0.7`, `[[1, 2], [3]]`); what is
-    /// no JSON is taken as a text (`never`); `null` changes nothing.
+    /// Sets the parameter that transformers calls `name`, one of [`parameters`]. The value is JSON
+    /// (`0.7`, `[[1, 2], [3]]`); what is no JSON is taken as a text (`never`); `null` changes nothing.
     ///
-    /// Of `max_length` and `max_new_tokens` the one that is set last counts alone. Ranges are checked by
-    /// [`GenerationOptions::validate`].
+    /// Of `max_length` and `max_new_tokens` the one that is set last counts alone. Ranges are checked
+    /// by [`GenerationOptions::validate`].
     ///
     /// # Errors
-    /// [`Error::Argument`] for a name that is none of [`GenerationOptions::names`], or a value of another kind.
+    /// [`Error::UnknownParameter`] for another name, [`Error::WrongType`] for a value of another type.
     pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
-        let json = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
-        self.set_json(name, &json)
+        let json = serde_json::from_str(value).unwrap_or_else(|_| Json::from(value));
+        parameters()
+            .find(|parameter| parameter.name() == name)
+            .ok_or_else(|| Error::UnknownParameter(name.to_owned()))?
+            .set(self, &json)
     }
 
-    /// The names that [`GenerationOptions::set`] knows, in the order in which they are applied where several
-    /// are given together.
-    pub fn names() -> impl Iterator<Item = &'static str> {
-        PARAMETERS.iter().map(|Parameter(name, ..)| *name)
-    }
-
-    /// [`GenerationOptions::set`] with a value that is parsed already.
-    pub(super) fn set_json(&mut self, name: &str, value: &Value) -> Result<()> {
-        let known = PARAMETERS.iter().find(|known| known.0 == name);
-        let Some(Parameter(name, expected, set)) = known else {
-            return Err(Error::UnknownParameter(name.to_owned()));
-        };
-        if value.is_null() {
-            return Ok(());
-        }
-        set(self, value).ok_or_else(|| Error::WrongType {
-            name,
-            expected,
-            found: value.to_string(),
-        })
-    }
-}
-
-/// Puts a value in its place, if there is one.
-fn put<T>(place: &mut T, value: Option<T>) -> Option<()> {
-    *place = value?;
-    Some(())
-}
-
-fn count(value: &Value) -> Option<usize> {
-    // Python's floats may be whole.
-    let whole = |x: &f64| x.fract() == 0.0 && (0.0..=u32::MAX as f64).contains(x);
-    let number = value
-        .as_u64()
-        .or_else(|| value.as_f64().filter(whole).map(|x| x as u64));
-    usize::try_from(number?).ok()
-}
-
-fn id(value: &Value) -> Option<TokenId> {
-    TokenId::try_from(value.as_u64()?).ok()
-}
-
-fn ids(value: &Value) -> Option<Vec<TokenId>> {
-    match value {
-        Value::Array(_) => list(value, id),
-        single => Some(vec![id(single)?]),
-    }
-}
-
-fn list<T>(value: &Value, item: fn(&Value) -> Option<T>) -> Option<Vec<T>> {
-    value.as_array()?.iter().map(item).collect()
-}
-
-fn texts(value: &Value) -> Option<Vec<String>> {
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    match value {
-        Value::Array(_) => list(value, text),
-        single => Some(vec![text(single)?]),
-    }
-}
-
-/// `[[ids], bias]`; JSON has no infinity, so a text may stand for it.
-fn biased(value: &Value) -> Option<(Vec<TokenId>, f64)> {
-    let [sequence, bias] = value.as_array()?.as_slice() else {
-        return None;
-    };
-    let bias = bias.as_f64().or_else(|| bias.as_str()?.parse().ok())?;
-    Some((list(sequence, id)?, bias))
-}
-
-fn early_stopping(value: &Value) -> Option<EarlyStopping> {
-    match (value.as_bool(), value.as_str()) {
-        (Some(true), _) => Some(EarlyStopping::WhenFull),
-        (Some(false), _) => Some(EarlyStopping::WhenUnlikely),
-        (_, Some("never")) => Some(EarlyStopping::WhenImpossible),
-        _ => None,
-    }
-}
-
-fn dola_layers(value: &Value) -> Option<DolaLayers> {
-    match value.as_str() {
-        Some("low") => Some(DolaLayers::Low),
-        Some("high") => Some(DolaLayers::High),
-        Some(_) => None,
-        None => list(value, count).map(DolaLayers::These),
+    /// Checks each value against its range.
+    pub(super) fn check_ranges(&self) -> Result<()> {
+        self.sampling.validate()?;
+        GENERATION.iter().try_for_each(|row| row.check(self))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn with(settings: &[(&str, &str)]) -> Result<GenerationOptions> {
@@ -356,8 +436,72 @@ mod tests {
 
     #[test]
     fn every_parameter_refuses_a_map() {
-        for name in GenerationOptions::names() {
-            assert!(with(&[(name, "{}")]).is_err(), "{name}");
+        for parameter in parameters() {
+            let name = parameter.name();
+            let error = with(&[(name, "{}")]).unwrap_err();
+            assert!(matches!(error, Error::WrongType { .. }), "{error}");
+        }
+    }
+
+    /// A value of each type that is no default.
+    fn example(kind: ParameterKind) -> &'static str {
+        match kind {
+            ParameterKind::Switch => "true",
+            ParameterKind::Count => "7",
+            ParameterKind::Number => "0.25",
+            ParameterKind::Seconds => "1.5",
+            ParameterKind::Token => "3",
+            ParameterKind::Tokens => "[3,4]",
+            ParameterKind::Sequences => "[[3,4],[5]]",
+            ParameterKind::Biases => "[[[3],-0.5],[[4],\"-inf\"]]",
+            ParameterKind::Decay => "[5,1.5]",
+            ParameterKind::Texts => "[\"END\"]",
+            ParameterKind::EarlyStopping => "\"never\"",
+            ParameterKind::Layers => "[1,3]",
+        }
+    }
+
+    #[test]
+    fn each_parameter_has_a_field_of_its_own() {
+        let shown = |options: &GenerationOptions| {
+            parameters()
+                .map(|parameter| parameter.get(options))
+                .collect::<Vec<_>>()
+        };
+        let default = GenerationOptions::default();
+        for (index, parameter) in parameters().enumerate() {
+            let (name, value) = (parameter.name(), example(parameter.kind()));
+            let options = with(&[(name, value)]).unwrap();
+            assert_eq!(parameter.get(&options), value, "{name}");
+            let (before, mut after) = (shown(&default), shown(&options));
+            after[index].clone_from(&before[index]);
+            // A length in total puts the number of new tokens off.
+            assert!(after == before || name == "max_length", "{name}");
+            // What is shown can be set.
+            let again = with(&[(name, &before[index])]).unwrap();
+            assert_eq!(again, default, "{name}");
+            assert_eq!(parameters().filter(|other| other.name() == name).count(), 1);
+        }
+    }
+
+    #[test]
+    fn ranges_are_checked_where_they_are_stated() {
+        for parameter in parameters().filter(|parameter| parameter.range().is_some()) {
+            let mut options = GenerationOptions::default();
+            match parameter.0 {
+                Part::Sampling(row) => match &row.value {
+                    Value::Number(at, _) => *(at.get_mut)(&mut options.sampling) = f64::NAN,
+                    _ => unreachable!("no other has a range"),
+                },
+                Part::Generation(row) => match &row.value {
+                    Value::Number(at, _) => *(at.get_mut)(&mut options) = f64::NAN,
+                    _ => options.set(parameter.name(), "0").unwrap(),
+                },
+            }
+            let error = options.validate().unwrap_err();
+            let named =
+                matches!(&error, Error::OutOfRange { name, .. } if *name == parameter.name());
+            assert!(named, "{parameter:?}: {error}");
         }
     }
 }

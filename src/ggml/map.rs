@@ -3,19 +3,21 @@
 use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use memmap2::{Advice, Mmap, MmapOptions, UncheckedAdvice};
 #[cfg(target_os = "linux")]
 use rustix::param::page_size;
 
 use crate::error::{Error, Result};
+use crate::gguf::{Bytes, Gguf};
 
 /// A whole file, mapped read-only.
 ///
 /// The file must not be shortened while it is mapped: reading past its new end ends the process
 /// with a bus error. That is the one promise a caller gives by opening a map.
 #[derive(Debug)]
-pub struct MappedFile {
+pub(crate) struct MappedFile {
     map: Mmap,
 }
 
@@ -25,7 +27,7 @@ impl MappedFile {
     /// # Errors
     /// [`Error::Io`] when the file cannot be opened or mapped; [`Error::Format`] when it is empty
     /// or not a regular file.
-    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+    pub(crate) fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let file = File::open(path).map_err(|source| Error::io(path, source))?;
         let metadata = file.metadata().map_err(|source| Error::io(path, source))?;
@@ -54,14 +56,14 @@ impl MappedFile {
     }
 
     /// Tells the system that the whole file is wanted soon, so that it reads ahead.
-    pub fn prefetch(&self) {
+    pub(crate) fn prefetch(&self) {
         // Advice may be refused; nothing depends on it.
         let _ = self.map.advise(Advice::WillNeed);
     }
 
     /// Gives the memory of `range` back to the system. The bytes stay readable: the next access
     /// reads them from the file again. Partial pages at the ends are kept.
-    pub fn release(&self, range: Range<usize>) {
+    pub(crate) fn release(&self, range: Range<usize>) {
         let Some((offset, length)) = whole_pages(range, self.map.len(), page_size()) else {
             return;
         };
@@ -79,7 +81,7 @@ impl MappedFile {
     ///
     /// # Errors
     /// [`Error::Memory`] when the system refuses, usually because of `ulimit -l`.
-    pub fn lock(&self) -> Result<()> {
+    pub(crate) fn lock(&self) -> Result<()> {
         self.lock_pages().map_err(|source| Error::NotLocked {
             bytes: self.map.len(),
             source,
@@ -104,6 +106,16 @@ impl AsRef<[u8]> for MappedFile {
     fn as_ref(&self) -> &[u8] {
         &self.map
     }
+}
+
+/// Maps a GGUF file and reads what it says of itself. Any file will do, of any kind of model.
+///
+/// # Errors
+/// [`Error::Io`] when it cannot be read or mapped; [`Error::Format`] when it is broken.
+pub fn open_gguf(path: impl AsRef<Path>) -> Result<Gguf> {
+    let path = path.as_ref();
+    let map: Bytes = Arc::new(MappedFile::open(path)?);
+    Gguf::parse(map).map_err(|error| error.within(path.display().to_string()))
 }
 
 /// A multiple of the page of every system.

@@ -65,7 +65,7 @@ static SMALL_STACKS: AtomicBool = AtomicBool::new(false);
 /// Makes this process spare with addresses, for which `ulimit -v` counts them: threads started from
 /// now on have small stacks, unless they request larger ones, and share one heap. For programs, at
 /// their start; does nothing where the system has no such settings.
-pub fn save_address_space() {
+pub(crate) fn save_address_space() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         // SAFETY: both calls set process-wide defaults of the C library; the attributes are

@@ -7,7 +7,7 @@ use crate::error::MemoryLimit;
 
 /// What a limit counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Counts {
+pub(crate) enum Counts {
     /// Pages that are in memory: free memory, cgroups.
     Resident,
     /// Addresses, whether or not there is memory behind them; mapped files count (`ulimit -v`).
@@ -18,7 +18,7 @@ pub enum Counts {
 
 /// A bound on the memory of this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limit {
+pub(crate) struct Limit {
     /// What it counts.
     pub counts: Counts,
     /// Whose it is.
@@ -32,12 +32,12 @@ pub struct Limit {
 }
 
 /// Every limit that this process has, now. Empty where the system does not say.
-pub fn limits() -> Vec<Limit> {
+pub(crate) fn limits() -> Vec<Limit> {
     limits_of(&System::real())
 }
 
 /// What of this process is in memory now, in bytes; `None` where the system does not say.
-pub fn resident() -> Option<u64> {
+pub(crate) fn resident() -> Option<u64> {
     System::real().kibibytes("proc/self/status", "VmRSS")
 }
 

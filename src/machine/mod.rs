@@ -2,7 +2,7 @@
 //! both this process may use. Read from what Linux says about itself; on other systems little is
 //! known, and nothing is refused for it.
 
-pub mod memory;
+pub(crate) mod memory;
 pub(crate) mod parallel;
 mod threads;
 

@@ -7,8 +7,7 @@
 pub(crate) mod activation;
 pub(crate) mod device_map;
 pub(crate) mod graph;
-pub mod kv_cache;
+pub(crate) mod kv_cache;
 pub(crate) mod ops;
-
 pub(crate) mod task_head;
 pub(crate) mod weights;

@@ -41,6 +41,8 @@ mod length;
 mod ngrams;
 mod options;
 mod order;
+pub(crate) mod parameter;
+pub(crate) mod parameters;
 mod penalties;
 mod suppress;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::{Error, Result, TokenId};
+use crate::TokenId;
 
 /// Parameters of the choice, with transformers' names, meanings and defaults.
 ///
@@ -111,107 +111,6 @@ impl Default for SamplingOptions {
             eta_cutoff: 0.0,
             renormalize_logits: false,
         }
-    }
-}
-
-/// What a number must be: the words for it, and the test.
-type Range = (&'static str, fn(f64) -> bool);
-
-const FINITE: Range = ("a finite number", f64::is_finite);
-const POSITIVE: Range = ("a number above 0", |x| x > 0.0 && x.is_finite());
-const NOT_NEGATIVE: Range = ("a number of at least 0", |x| x >= 0.0 && x.is_finite());
-const MASS: Range = ("above 0 and at most 1", |x| x > 0.0 && x <= 1.0);
-const FRACTION: Range = ("between 0 and 1", |x| (0.0..=1.0).contains(&x));
-const CUTOFF: Range = ("at least 0 and below 1", |x| (0.0..1.0).contains(&x));
-const BIAS: Range = ("a finite number or −∞", |x| x < f64::INFINITY);
-
-impl SamplingOptions {
-    /// Checks every value against its range.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Argument`] names the parameter, its range and the value found.
-    pub fn validate(&self) -> Result<()> {
-        if self.temperature == 0.0 {
-            let expected = "above 0 (for the most likely token every time, decode greedily: \
-                            do_sample off)";
-            return Err(Error::out_of_range("temperature", expected, &0));
-        }
-        let checks = [
-            ("guidance_scale", self.guidance_scale, FINITE),
-            ("diversity_penalty", self.diversity_penalty, NOT_NEGATIVE),
-            (
-                "encoder_repetition_penalty",
-                self.encoder_repetition_penalty,
-                POSITIVE,
-            ),
-            ("repetition_penalty", self.repetition_penalty, POSITIVE),
-            (
-                "the factor of exponential_decay_length_penalty",
-                self.exponential_decay_length_penalty
-                    .map_or(1.0, |(_, factor)| factor),
-                POSITIVE,
-            ),
-            ("temperature", self.temperature, POSITIVE),
-            ("top_h", self.top_h, MASS),
-            ("top_p", self.top_p, MASS),
-            ("min_p", self.min_p, FRACTION),
-            ("typical_p", self.typical_p, MASS),
-            ("epsilon_cutoff", self.epsilon_cutoff, CUTOFF),
-            ("eta_cutoff", self.eta_cutoff, CUTOFF),
-        ];
-        let biases = self
-            .sequence_bias
-            .iter()
-            .map(|(_, bias)| ("a bias of sequence_bias", *bias, BIAS));
-        for (name, value, (range, fits)) in checks.into_iter().chain(biases) {
-            if !fits(value) {
-                return Err(Error::out_of_range(name, range, &value));
-            }
-        }
-        let biased = self.sequence_bias.iter().map(|(sequence, _)| sequence);
-        for (name, empty) in [
-            ("sequence_bias", biased.clone().any(Vec::is_empty)),
-            (
-                "bad_words_ids",
-                self.bad_words_ids.iter().any(Vec::is_empty),
-            ),
-        ] {
-            if empty {
-                return Err(Error::Argument(format!(
-                    "a sequence of {name} must have at least one id, found none"
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    /// Checks that every id is one of a vocabulary of `vocabulary` ids. The processors themselves
-    /// pass over ids outside it: files may name such ids, a request may not.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Argument`] names the parameter and the id.
-    pub fn check_ids(&self, vocabulary: usize) -> Result<()> {
-        let biased = self.sequence_bias.iter().map(|(sequence, _)| &sequence[..]);
-        let bad = self.bad_words_ids.iter().map(|sequence| &sequence[..]);
-        let lists = biased
-            .map(|sequence| ("sequence_bias", sequence))
-            .chain(bad.map(|sequence| ("bad_words_ids", sequence)))
-            .chain([
-                ("forced_bos_token_id", self.forced_bos_token_id.as_slice()),
-                ("forced_eos_token_id", &self.forced_eos_token_id),
-                ("suppress_tokens", &self.suppress_tokens),
-                ("begin_suppress_tokens", &self.begin_suppress_tokens),
-            ]);
-        for (name, ids) in lists {
-            if let Some(id) = ids.iter().find(|id| **id as usize >= vocabulary) {
-                return Err(Error::Argument(format!(
-                    "{name}: ids must be below {vocabulary}, the size of the vocabulary, found {id}"
-                )));
-            }
-        }
-        Ok(())
     }
 }
 

@@ -81,8 +81,8 @@ fn session(model: &Arc<Model>, sequences: usize) -> Session {
 }
 
 /// A model that drafts: the demo model, more coarsely.
-fn draft_model(folder: &tempfile::TempDir) -> Arc<Model> {
-    Model::open(austen("q4_0", folder.path()), &ModelOptions::default()).unwrap()
+fn draft_model() -> Arc<Model> {
+    Model::open(austen("q4_0"), &ModelOptions::default()).unwrap()
 }
 
 /// What a request gives in a session of its own.
@@ -142,8 +142,8 @@ fn drain(decoder: &mut Decoder<'_>, finished: &mut Vec<Continuation>) {
 #[test]
 fn methods_that_take_turns_in_one_session_give_what_they_give_alone() {
     let _cores = cores();
-    let (model, folder) = (austen_f32(), tempfile::tempdir().unwrap());
-    let draft = draft_model(&folder);
+    let model = austen_f32();
+    let draft = draft_model();
     let requests = requests();
     let sequences = requests.iter().map(|r| r.options.sequences()).sum();
     let mut session = session(&model, sequences);
@@ -176,8 +176,8 @@ fn methods_that_take_turns_in_one_session_give_what_they_give_alone() {
 #[test]
 fn one_that_is_cancelled_ends_and_the_others_go_on() {
     let _cores = cores();
-    let (model, folder) = (austen_f32(), tempfile::tempdir().unwrap());
-    let draft = draft_model(&folder);
+    let model = austen_f32();
+    let draft = draft_model();
     let requests = [
         request(0, |o| (o.num_beams, o.num_return_sequences) = (3, 3)),
         request(1, |o| o.sampling.do_sample = true),

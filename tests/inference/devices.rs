@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::common::{austen, cores, ids, project, reference};
-use gpt2::ggml::system;
 use gpt2::session::{CacheType, FlashAttention, Model, ModelOptions, Session, SessionOptions};
+use gpt2::system;
 
 /// The demo model's layers.
 const LAYERS: usize = 6;
@@ -467,7 +467,7 @@ mod rpc {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let address = listener.local_addr().unwrap();
             drop(listener);
-            std::thread::spawn(move || gpt2::ggml::worker::serve(address, "cpu", 1).unwrap_err());
+            std::thread::spawn(move || gpt2::worker::serve(address, "cpu", 1).unwrap_err());
             while TcpStream::connect(address).is_err() {
                 std::thread::sleep(std::time::Duration::from_millis(10));
             }
@@ -498,9 +498,9 @@ mod rpc {
     fn a_worker_that_cannot_serve_says_why() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
-        let message = gpt2::ggml::worker::serve(address, "cpu", 1).unwrap_err();
+        let message = gpt2::worker::serve(address, "cpu", 1).unwrap_err();
         assert!(message.to_string().contains("cannot listen"), "{message}");
-        let message = gpt2::ggml::worker::serve(address, "cuda9", 1).unwrap_err();
+        let message = gpt2::worker::serve(address, "cuda9", 1).unwrap_err();
         assert!(message.to_string().contains("expected one of"), "{message}");
     }
 }

@@ -3,6 +3,7 @@
 //! The steps are written from their formulas. Two neighbours are then exchanged: where the formulas
 //! do not commute, the result must change, or the test would not notice a wrong order.
 
+mod documents;
 mod scenario;
 mod steps;
 

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use gpt2::ggml::map::MappedFile;
 use gpt2::gguf::{Bytes, Gguf};
 use gpt2::session::{CacheType, FlashAttention, Model, ModelOptions, Session, SessionOptions, fit};
 
@@ -32,8 +31,7 @@ impl ModelFile {
 
 /// Describes the GGUF file at `path`.
 pub(crate) fn open_gguf(path: &Path) -> Result<Gguf, Failure> {
-    let map: Bytes = Arc::new(MappedFile::open(path)?);
-    Ok(Gguf::parse(map).map_err(|error| error.within(path.display().to_string()))?)
+    Ok(gpt2::open_gguf(path)?)
 }
 
 /// The embedded model, with a word about it.

@@ -1,7 +1,5 @@
 //! How much memory this process has used, and how sizes are written on the command line.
 
-use gpt2::ggml::system::save_address_space;
-use gpt2::machine::memory::{Counts, Limit, limits};
 use gpt2::session::{DeviceMemory, Session};
 use serde_json::{Value, json};
 
@@ -14,14 +12,6 @@ pub(crate) fn peak_rss() -> Option<u64> {
         .find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
-}
-
-/// Makes this process spare with addresses where `ulimit -v` or `-d` bounds them.
-pub(crate) fn spare_addresses() {
-    let bounded = |limit: &Limit| limit.counts != Counts::Resident;
-    if limits().iter().any(bounded) {
-        save_address_space();
-    }
 }
 
 /// A session's memory as the JSON results have it.

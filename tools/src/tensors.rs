@@ -5,7 +5,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use gpt2::output::AtomicFile;
+use gpt2::AtomicFile;
 use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use gpt2::ggml::system;
+use gpt2::system;
 
 use crate::failure::Failure;
 

@@ -21,8 +21,8 @@ int main(int argc, char **argv) {
         gpt2_model_get_info(model, &info);
         vectors[text] = malloc(info.width * sizeof(float));
         if (vectors[text] == NULL) break;
-        status = gpt2_embed(session, argv[2 + text], GPT2_NUL_TERMINATED, GPT2_POOLING_MEAN, 1, vectors[text],
-                            info.width, &width);
+        status = gpt2_embed(session, argv[2 + text], GPT2_NUL_TERMINATED, GPT2_POOLING_MEAN, 1,
+                            vectors[text], info.width, &width);
     }
     if (status < 0) {
         fprintf(stderr, "error: %s\n", gpt2_last_error());

@@ -1,5 +1,6 @@
 /* Continues a text: generate MODEL.gguf PROMPT [NAME=VALUE...]
- * Every parameter of transformers' generate() may be given: generate m.gguf "Once" do_sample=true top_k=40 seed=7 */
+ * Every parameter of transformers' generate() may be given: generate m.gguf "Once" do_sample=true
+ * top_k=40 seed=7 */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -26,10 +27,12 @@ int main(int argc, char **argv) {
     if (gpt2_model_load(argv[1], NULL, &model) < 0) return fail();
 
     size_t n_prompt = 0;
-    if (gpt2_tokenize(model, argv[2], GPT2_NUL_TERMINATED, 0, NULL, 0, &n_prompt) < 0) return fail();
+    if (gpt2_tokenize(model, argv[2], GPT2_NUL_TERMINATED, 0, NULL, 0, &n_prompt) < 0)
+        return fail();
     uint32_t *prompt = malloc((n_prompt + 1) * sizeof *prompt);
     if (prompt == NULL) return 1;
-    if (gpt2_tokenize(model, argv[2], GPT2_NUL_TERMINATED, 0, prompt, n_prompt, &n_prompt) < 0) return fail();
+    if (gpt2_tokenize(model, argv[2], GPT2_NUL_TERMINATED, 0, prompt, n_prompt, &n_prompt) < 0)
+        return fail();
 
     gpt2_generate_options options;
     gpt2_generate_options_init(&options, sizeof options);
@@ -38,8 +41,10 @@ int main(int argc, char **argv) {
 
     int failed = gpt2_session_new(model, NULL, &session) < 0 ||
                  gpt2_generate(session, prompt, n_prompt, &options, write_text, NULL, NULL) < 0;
-    if (failed) fail();
-    else putchar('\n');
+    if (failed)
+        fail();
+    else
+        putchar('\n');
 
     free(prompt);
     gpt2_session_free(session);

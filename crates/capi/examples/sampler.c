@@ -1,5 +1,6 @@
 /* Decoding by hand, with a rule of one's own: sampler MODEL.gguf PROMPT N [LETTER]
- * Writes N tokens, the best each time, none of which has LETTER in it (a lipogram; 'e' unless given). */
+ * Writes N tokens, the best each time, none of which has LETTER in it (a lipogram; 'e' unless
+ * given). */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +12,8 @@ struct rule {
     const unsigned char *forbidden; /* one a token of the vocabulary */
 };
 
-static void forbid(float *scores, size_t n_scores, const uint32_t *tokens, size_t n_tokens, void *user_data) {
+static void forbid(float *scores, size_t n_scores, const uint32_t *tokens, size_t n_tokens,
+                   void *user_data) {
     const struct rule *rule = user_data;
     (void)tokens;
     (void)n_tokens;

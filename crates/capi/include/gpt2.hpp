@@ -1,4 +1,5 @@
-// gpt2.hpp: gpt2.h for C++17, header only. Handles are freed by their destructors, failures are exceptions.
+// gpt2.hpp: gpt2.h for C++17, header only. Handles are freed by their destructors, failures are
+// exceptions.
 //
 //     gpt2::model model("model.gguf");
 //     gpt2::session session(model);
@@ -7,8 +8,9 @@
 //         return true; // go on
 //     });
 //
-// What gpt2.h says of threads and lifetimes holds here too. Options are its structures: gpt2::options<T>() gives one with
-// its defaults. Everything has a get() for the functions that are not wrapped.
+// What gpt2.h says of threads and lifetimes holds here too. Options are its structures:
+// gpt2::options<T>() gives one with its defaults. Everything has a get() for the functions that are
+// not wrapped.
 #ifndef GPT2_HPP
 #define GPT2_HPP
 
@@ -44,11 +46,11 @@ inline void check(gpt2_status status) {
 
 // Options with their defaults: options<gpt2_session_options>().
 template <class T> T options();
-#define GPT2_OPTIONS(type)                       \
-    template <> inline type options<type>() {    \
-        type value;                              \
-        check(type##_init(&value, sizeof value)); \
-        return value;                            \
+#define GPT2_OPTIONS(type)                                                                         \
+    template <> inline type options<type>() {                                                      \
+        type value;                                                                                \
+        check(type##_init(&value, sizeof value));                                                  \
+        return value;                                                                              \
     }
 GPT2_OPTIONS(gpt2_model_options)
 GPT2_OPTIONS(gpt2_session_options)
@@ -62,7 +64,8 @@ namespace detail {
 template <class T, gpt2_status (*Free)(T *)> struct free_handle {
     void operator()(T *handle) const noexcept { Free(handle); }
 };
-template <class T, gpt2_status (*Free)(T *)> using handle = std::unique_ptr<T, free_handle<T, Free>>;
+template <class T, gpt2_status (*Free)(T *)>
+using handle = std::unique_ptr<T, free_handle<T, Free>>;
 
 // Fills a vector by a function that reports the length it needs.
 template <class T, class Fill> std::vector<T> filled(std::size_t guess, Fill fill) {
@@ -113,13 +116,15 @@ using tokens = std::vector<std::uint32_t>;
 
 class model {
   public:
-    explicit model(const std::string &file, const gpt2_model_options &opts = options<gpt2_model_options>()) {
+    explicit model(const std::string &file,
+                   const gpt2_model_options &opts = options<gpt2_model_options>()) {
         gpt2_model *made = nullptr;
         check(gpt2_model_load(file.c_str(), &opts, &made));
         handle_.reset(made);
     }
     // A file in memory, which is copied; gpt2_model_load_memory can do without.
-    model(const std::uint8_t *data, std::size_t bytes, const gpt2_model_options &opts = options<gpt2_model_options>()) {
+    model(const std::uint8_t *data, std::size_t bytes,
+          const gpt2_model_options &opts = options<gpt2_model_options>()) {
         gpt2_model *made = nullptr;
         check(gpt2_model_load_memory(data, bytes, &opts, nullptr, nullptr, &made));
         handle_.reset(made);
@@ -137,9 +142,10 @@ class model {
         });
     }
     gpt2::tokens tokenize(std::string_view text, std::uint32_t flags = 0) const {
-        return detail::filled<std::uint32_t>(text.size() + 8, [&](std::uint32_t *ids, std::size_t capacity, std::size_t *length) {
-            return gpt2_tokenize(get(), text.data(), text.size(), flags, ids, capacity, length);
-        });
+        return detail::filled<std::uint32_t>(
+            text.size() + 8, [&](std::uint32_t *ids, std::size_t capacity, std::size_t *length) {
+                return gpt2_tokenize(get(), text.data(), text.size(), flags, ids, capacity, length);
+            });
     }
     std::string detokenize(const gpt2::tokens &ids, std::uint32_t flags = 0) const {
         return detail::filled_text([&](char *text, std::size_t capacity, std::size_t *length) {
@@ -148,9 +154,10 @@ class model {
     }
     // The bytes of one token, which need not be whole characters.
     std::string token_bytes(std::uint32_t token) const {
-        const auto bytes = detail::filled<std::uint8_t>(64, [&](std::uint8_t *to, std::size_t capacity, std::size_t *length) {
-            return gpt2_token_bytes(get(), token, to, capacity, length);
-        });
+        const auto bytes = detail::filled<std::uint8_t>(
+            64, [&](std::uint8_t *to, std::size_t capacity, std::size_t *length) {
+                return gpt2_token_bytes(get(), token, to, capacity, length);
+            });
         return std::string(bytes.begin(), bytes.end());
     }
     bool is_end(std::uint32_t token) const {
@@ -222,9 +229,10 @@ class output {
         return rows;
     }
     std::vector<std::size_t> shape(std::uint32_t what) const {
-        return detail::filled<std::size_t>(3, [&](std::size_t *to, std::size_t capacity, std::size_t *length) {
-            return gpt2_output_shape(get(), what, to, capacity, length);
-        });
+        return detail::filled<std::size_t>(
+            3, [&](std::size_t *to, std::size_t capacity, std::size_t *length) {
+                return gpt2_output_shape(get(), what, to, capacity, length);
+            });
     }
     std::vector<float> read(std::uint32_t what, std::size_t layer = 0) const {
         return detail::filled<float>(0, [&](float *to, std::size_t capacity, std::size_t *length) {
@@ -243,7 +251,8 @@ class session {
     // Is handed every token, then the end of each continuation; false ends the generation.
     using on_step = std::function<bool(const gpt2_step &)>;
 
-    explicit session(const model &of, const gpt2_session_options &opts = options<gpt2_session_options>()) {
+    explicit session(const model &of,
+                     const gpt2_session_options &opts = options<gpt2_session_options>()) {
         gpt2_session *made = nullptr;
         check(gpt2_session_new(of.get(), &opts, &made));
         handle_.reset(made);
@@ -254,24 +263,28 @@ class session {
     // Appends tokens to a sequence; the logits of the last.
     std::vector<float> prefill(const gpt2::tokens &ids, std::uint32_t sequence = 0) {
         std::vector<float> logits(vocabulary_);
-        check(gpt2_prefill(get(), sequence, ids.data(), ids.size(), logits.data(), logits.size(), nullptr));
+        check(gpt2_prefill(get(), sequence, ids.data(), ids.size(), logits.data(), logits.size(),
+                           nullptr));
         return logits;
     }
-    std::vector<float> decode(std::uint32_t token, std::uint32_t sequence = 0) { return prefill({token}, sequence); }
+    std::vector<float> decode(std::uint32_t token, std::uint32_t sequence = 0) {
+        return prefill({token}, sequence);
+    }
     output run(const gpt2_batch &batch) {
         gpt2_output *made = nullptr;
         check(gpt2_run(get(), &batch, &made));
         return output(made);
     }
     generation generate(const gpt2::tokens &prompt,
-                        const gpt2_generate_options &opts = options<gpt2_generate_options>(), on_step function = {}) {
+                        const gpt2_generate_options &opts = options<gpt2_generate_options>(),
+                        on_step function = {}) {
         detail::carried<on_step> carried{function, nullptr};
         const auto callback = [](const gpt2_step *step, void *user_data) -> std::int32_t {
             return (*static_cast<detail::carried<on_step> *>(user_data))(*step) ? 0 : 1;
         };
         gpt2_generation *made = nullptr;
-        const gpt2_status status =
-            gpt2_generate(get(), prompt.data(), prompt.size(), &opts, function ? +callback : nullptr, &carried, &made);
+        const gpt2_status status = gpt2_generate(get(), prompt.data(), prompt.size(), &opts,
+                                                 function ? +callback : nullptr, &carried, &made);
         generation result(made);
         carried.rethrow();
         check(status);
@@ -283,7 +296,9 @@ class session {
         check(gpt2_cache_length(get(), sequence, &length));
         return length;
     }
-    void truncate(std::size_t length, std::uint32_t sequence = 0) { check(gpt2_cache_truncate(get(), sequence, length)); }
+    void truncate(std::size_t length, std::uint32_t sequence = 0) {
+        check(gpt2_cache_truncate(get(), sequence, length));
+    }
     std::size_t keep(const gpt2::tokens &ids, std::uint32_t sequence = 0) {
         std::size_t kept = 0;
         check(gpt2_cache_keep(get(), sequence, ids.data(), ids.size(), &kept));
@@ -321,8 +336,8 @@ class session {
     results answer(std::string_view question, std::string_view context, std::size_t max_answers = 1,
                    std::size_t max_tokens = 15) {
         gpt2_results *made = nullptr;
-        check(gpt2_answer(get(), question.data(), question.size(), context.data(), context.size(), max_answers,
-                          max_tokens, &made));
+        check(gpt2_answer(get(), question.data(), question.size(), context.data(), context.size(),
+                          max_answers, max_tokens, &made));
         return results(made);
     }
     results choose(const std::string &prompt, const std::vector<std::string> &choices) {
@@ -332,9 +347,11 @@ class session {
         check(gpt2_choose(get(), prompt.c_str(), pointers.data(), pointers.size(), &made));
         return results(made);
     }
-    std::vector<float> embed(std::string_view text, std::int32_t pooling = GPT2_POOLING_LAST, bool normalize = false) {
+    std::vector<float> embed(std::string_view text, std::int32_t pooling = GPT2_POOLING_LAST,
+                             bool normalize = false) {
         std::vector<float> vector(width_);
-        check(gpt2_embed(get(), text.data(), text.size(), pooling, normalize ? 1 : 0, vector.data(), vector.size(), nullptr));
+        check(gpt2_embed(get(), text.data(), text.size(), pooling, normalize ? 1 : 0, vector.data(),
+                         vector.size(), nullptr));
         return vector;
     }
     gpt2_session *get() const noexcept { return handle_.get(); }
@@ -349,7 +366,8 @@ class session {
 class sampler {
   public:
     // Changes scores in place in the light of the tokens so far; must not throw.
-    using processor = std::function<void(float *scores, std::size_t n_scores, const std::uint32_t *ids, std::size_t n_ids)>;
+    using processor = std::function<void(float *scores, std::size_t n_scores,
+                                         const std::uint32_t *ids, std::size_t n_ids)>;
 
     sampler(const model &of, const gpt2::tokens &prompt,
             const gpt2_generate_options &opts = options<gpt2_generate_options>()) {
@@ -359,8 +377,8 @@ class sampler {
     }
     void add(processor function) {
         processors_.push_back(std::make_unique<processor>(std::move(function)));
-        const auto callback = [](float *scores, std::size_t n_scores, const std::uint32_t *ids, std::size_t n_ids,
-                                 void *user_data) noexcept {
+        const auto callback = [](float *scores, std::size_t n_scores, const std::uint32_t *ids,
+                                 std::size_t n_ids, void *user_data) noexcept {
             (*static_cast<processor *>(user_data))(scores, n_scores, ids, n_ids);
         };
         check(gpt2_sampler_add(get(), callback, processors_.back().get()));
@@ -370,7 +388,9 @@ class sampler {
         check(gpt2_sampler_choose(get(), logits.data(), logits.size(), &token));
         return token;
     }
-    void process(std::vector<float> &logits) { check(gpt2_sampler_process(get(), logits.data(), logits.size())); }
+    void process(std::vector<float> &logits) {
+        check(gpt2_sampler_process(get(), logits.data(), logits.size()));
+    }
     void accept(std::uint32_t token) { check(gpt2_sampler_accept(get(), token)); }
     gpt2_sampler *get() const noexcept { return handle_.get(); }
 
@@ -380,15 +400,17 @@ class sampler {
 };
 
 // Converts a checkpoint, or quantizes a GGUF file; `progress` (written, total) ends it with false.
-inline void convert(const std::string &source, const std::string &output, const gpt2_convert_options &opts,
+inline void convert(const std::string &source, const std::string &output,
+                    const gpt2_convert_options &opts,
                     std::function<bool(std::uint64_t, std::uint64_t)> progress = {}) {
     using function_type = std::function<bool(std::uint64_t, std::uint64_t)>;
     detail::carried<function_type> carried{progress, nullptr};
-    const auto callback = [](std::uint64_t written, std::uint64_t total, void *user_data) -> std::int32_t {
+    const auto callback = [](std::uint64_t written, std::uint64_t total,
+                             void *user_data) -> std::int32_t {
         return (*static_cast<detail::carried<function_type> *>(user_data))(written, total) ? 0 : 1;
     };
-    const gpt2_status status =
-        gpt2_convert(source.c_str(), output.c_str(), &opts, progress ? +callback : nullptr, &carried);
+    const gpt2_status status = gpt2_convert(source.c_str(), output.c_str(), &opts,
+                                            progress ? +callback : nullptr, &carried);
     carried.rethrow();
     check(status);
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::OnceLock;
 
 use super::status::c_string;
-use gpt2::ggml::system;
+use gpt2::system;
 
 /// A part of this package's version; 0 for one that is no number.
 const fn part(text: &str) -> u32 {

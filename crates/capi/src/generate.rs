@@ -3,7 +3,6 @@
 use std::ffi::{c_char, c_void};
 use std::ops::ControlFlow;
 use std::ptr;
-use std::str::FromStr;
 
 use super::buffers::{Buffer, list, target_of, texts};
 use super::handles::{close, find, handle, open};
@@ -169,36 +168,17 @@ pub(super) unsafe fn settle(
     Ok(settled)
 }
 
-/// Sets one parameter, written `name=value`. What is not transformers' but this library's own is here; the rest
-/// has one table for all languages.
+/// Sets one parameter, written `name=value`; `stop` adds a text to those that are there.
 fn apply(options: &mut GenerationOptions, written: &str) -> Outcome {
-    let Some((name, value)) = written.split_once('=') else {
-        return Err(Failure::argument(format!(
-            "parameters: expected name=value, found {written:?}"
-        )));
-    };
-    match name {
-        "stop" => options.stop.push(value.to_owned()),
-        "seed" => parse(
-            name,
-            value,
-            "a whole number of at least 0",
-            &mut options.seed,
-        )?,
-        "ignore_eos" => parse(name, value, TRUTH, &mut options.ignore_eos)?,
-        "output_scores" => parse(name, value, TRUTH, &mut options.output_scores)?,
-        "output_logits" => parse(name, value, TRUTH, &mut options.output_logits)?,
-        _ => options.set(name, value)?,
+    match written.split_once('=') {
+        Some(("stop", text)) => options.stop.push(text.to_owned()),
+        Some((name, value)) => options.set(name, value)?,
+        None => {
+            return Err(Failure::argument(format!(
+                "parameters: expected name=value, found {written:?}"
+            )));
+        }
     }
-    Ok(())
-}
-
-const TRUTH: &str = "true or false";
-
-fn parse<T: FromStr>(name: &str, value: &str, expected: &str, place: &mut T) -> Outcome {
-    *place = value
-        .parse()
-        .map_err(|_| Failure::argument(format!("{name}: expected {expected}, found {value:?}")))?;
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::buffers::{Buffer, list, path, target_of};
+use super::buffers::{Buffer, list, path, target_of, texts};
 use super::handles::{close, find, handle, open};
 use super::status::{Failure, Outcome, c_string, gpt2_status, guard};
 use super::structs::{read, structure, write};
@@ -33,6 +33,14 @@ structure! {
         repack: i32 = 1,
         /// Zero.
         reserved: i32 = 0,
+        /// Devices to compute on, beside the CPU.
+        devices: *const *const c_char = ptr::null(),
+        /// How many.
+        n_devices: usize = 0,
+        /// Layers on the GPUs, counted from the last, the head as one; negative for all.
+        gpu_layers: i64 = -1,
+        /// Most bytes of memory that the process is to use; 0 for what is free.
+        memory: u64 = 0,
     }
 }
 
@@ -73,15 +81,27 @@ structure! {
 /// Is told that memory is not used any more.
 pub type gpt2_release_callback = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
 
-impl From<gpt2_model_options> for ModelOptions {
-    fn from(options: gpt2_model_options) -> Self {
-        Self {
-            map: options.map != 0,
-            lock: options.lock != 0,
-            repack: options.repack != 0,
-            ..Self::default()
-        }
-    }
+/// The options for Rust.
+///
+/// # Safety
+/// `options` is null or as the header asks.
+unsafe fn resolve(options: *const gpt2_model_options) -> Outcome<ModelOptions> {
+    // SAFETY: the caller's promise.
+    let (given, devices) = unsafe {
+        let given = read(options)?;
+        let devices = texts("devices", given.devices, given.n_devices)?;
+        (given, devices)
+    };
+    Ok(ModelOptions {
+        map: given.map != 0,
+        lock: given.lock != 0,
+        repack: given.repack != 0,
+        devices: devices.into_iter().map(str::to_owned).collect(),
+        // A number beyond this machine's is more than any model has: all of them.
+        gpu_layers: usize::try_from(given.gpu_layers).ok(),
+        memory: Some(given.memory).filter(|&bytes| bytes > 0),
+        ..ModelOptions::default()
+    })
 }
 
 /// A handle for `model`.
@@ -102,9 +122,9 @@ pub unsafe extern "C" fn gpt2_model_load(
         // SAFETY: the caller's pointers are as the header asks.
         let (file, options) = unsafe {
             target.write(ptr::null_mut());
-            (path("file", file)?, read(options)?)
+            (path("file", file)?, resolve(options)?)
         };
-        let opened = wrap(Model::open(file, &options.into())?);
+        let opened = wrap(Model::open(file, &options)?);
         // SAFETY: as above.
         unsafe { target.write(opened) };
         Ok(())
@@ -156,9 +176,8 @@ pub unsafe extern "C" fn gpt2_model_load_memory(
         // called.
         let (content, options) = unsafe {
             target.write(ptr::null_mut());
-            (list::<u8>("data", data, bytes)?, read(options)?)
+            (list::<u8>("data", data, bytes)?, resolve(options)?)
         };
-        let options = options.into();
         let loaded = match release {
             None => Model::from_bytes(Arc::new(content.to_vec()), &options)?,
             Some(release) => {

@@ -7,11 +7,11 @@ use super::buffers::{Buffer, optional_text, target_of, text as text_of, texts};
 use super::results::{Row, gpt2_results, open_rows};
 use super::session::{choice, gpt2_session, with_session};
 use super::status::{Failure, GPT2_ERROR_UNSUPPORTED, Outcome, gpt2_status, guard};
+use gpt2::sampling::softmax;
 use gpt2::session::Session;
 use gpt2::spec::ModelClass;
-use gpt2::tasks::Pooling;
 use gpt2::tasks::{
-    Aggregation, AnswerOptions, ScoreFunction, answer, entities, label_scores, tag, words,
+    Aggregation, AnswerOptions, Pooling, ScoreFunction, answer, entities, label_scores, tag, words,
 };
 
 /// Scores as the model's problem asks.

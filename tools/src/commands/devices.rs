@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use clap::Args;
-use gpt2::ggml::system::{self, DeviceDescription};
+use gpt2::system::{self, DeviceDescription};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;

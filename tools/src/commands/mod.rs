@@ -19,7 +19,7 @@ use std::time::Instant;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::failure::{Failure, exit_code};
-use crate::{logging, memory, report, version};
+use crate::{logging, report, version};
 use tasks::{answer, choose, classify, embed, tag};
 
 /// Runs GPT-2 models: quantized GGUF files, on the CPU and on GPUs.
@@ -65,7 +65,7 @@ enum Command {
 pub fn gpt2() -> ExitCode {
     let start = Instant::now();
     logging::start();
-    memory::spare_addresses();
+    gpt2::system::save_address_space();
     let arguments = Arguments::parse();
     exit_code(run(&arguments, start))
 }

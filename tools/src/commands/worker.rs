@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use clap::Args;
-use gpt2::ggml::worker;
+use gpt2::worker;
 
 use crate::failure::Failure;
 
@@ -44,7 +44,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     );
     let threads = arguments
         .threads
-        .map_or_else(gpt2::machine::default_threads, usize::from);
+        .map_or_else(gpt2::system::default_threads, usize::from);
     worker::serve(address, &arguments.device, threads)?;
     Ok(())
 }

@@ -15,7 +15,6 @@ use gpt2::convert;
 use crate::failure::{Failure, exit_code};
 use crate::interrupt::stop_on_interrupt;
 use crate::logging;
-use crate::memory;
 use crate::report::{print, print_json};
 use crate::version;
 use arguments::{Arguments, Request};
@@ -24,7 +23,7 @@ use progress::Bar;
 /// The program `gpt2-convert`.
 pub fn gpt2_convert() -> ExitCode {
     logging::start();
-    memory::spare_addresses();
+    gpt2::system::save_address_space();
     exit_code(run(&Arguments::parse()))
 }
 

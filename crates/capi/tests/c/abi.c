@@ -6,6 +6,14 @@
 
 #include "check.h"
 
+struct older_model_options {
+    size_t size;
+    int32_t map;
+    int32_t lock;
+    int32_t repack;
+    int32_t reserved;
+};
+
 struct older_session_options {
     size_t size;
     size_t context;
@@ -40,7 +48,15 @@ int main(int argc, char **argv) {
     gpt2_model *model;
     gpt2_session *session;
     gpt2_generation *generation;
-    OK(gpt2_model_load(argv[1], NULL, &model));
+
+    struct {
+        struct older_model_options options;
+        uint64_t guard;
+    } of_loading = {.guard = UINT64_MAX};
+    OK(gpt2_model_options_init((gpt2_model_options *)&of_loading.options,
+                               sizeof of_loading.options));
+    CHECK(of_loading.guard == UINT64_MAX && of_loading.options.map == 1);
+    OK(gpt2_model_load(argv[1], (const gpt2_model_options *)&of_loading.options, &model));
     uint32_t prompt[] = {5, 6, 7};
 
     struct {

@@ -29,6 +29,17 @@ static void loading(const char *file, gpt2_model **model) {
     FAILS(GPT2_ERROR_ARGUMENT, "NULL", gpt2_model_load(NULL, NULL, model));
     FAILS(GPT2_ERROR_ARGUMENT, "NULL", gpt2_model_load(file, NULL, NULL));
     FAILS(GPT2_ERROR_FORMAT, "", gpt2_model_load(__FILE__, NULL, model));
+    CHECK(options.devices == NULL && options.n_devices == 0 && options.gpu_layers == -1 &&
+          options.memory == 0);
+    const char *devices[] = {"cpu", "cuda99"};
+    options.devices = devices;
+    options.n_devices = 2;
+    FAILS(GPT2_ERROR_ARGUMENT, "cuda99", gpt2_model_load(file, &options, model));
+    options.n_devices = 1;
+    options.gpu_layers = 3;
+    options.memory = 1 << 20;
+    FAILS(GPT2_ERROR_MEMORY, "1.0 MiB", gpt2_model_load(file, &options, model));
+    options.memory = UINT64_C(1) << 40;
     OK(gpt2_model_load(file, &options, model));
 
     gpt2_model_info info = {.size = sizeof info};

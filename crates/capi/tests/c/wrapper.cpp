@@ -6,10 +6,10 @@
 
 #include <gpt2.hpp>
 
-#define CHECK(condition)                                                          \
-    if (!(condition)) {                                                           \
-        std::cerr << __FILE__ << ":" << __LINE__ << ": " << #condition << '\n'; \
-        std::exit(1);                                                             \
+#define CHECK(condition)                                                                           \
+    if (!(condition)) {                                                                            \
+        std::cerr << __FILE__ << ":" << __LINE__ << ": " << #condition << '\n';                    \
+        std::exit(1);                                                                              \
     }
 
 int main(int argc, char **argv) {

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use gpt2::output::AtomicFile;
+use gpt2::AtomicFile;
 use plotters::prelude::*;
 
 use crate::failure::Failure;
