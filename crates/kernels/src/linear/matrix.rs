@@ -6,26 +6,10 @@ use std::sync::Arc;
 use memmap2::MmapMut;
 
 use super::PANEL;
-use super::arrangement::{Arrangement, arrangement};
-use super::product::Kernels;
-use super::short_sums;
-
-/// How the elements of a matrix are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// IEEE half precision.
-    F16,
-    /// Blocks of 32, 4 bits and an f16 scale.
-    Q4_0,
-    /// Blocks of 32, 8 bits and an f16 scale.
-    Q8_0,
-    /// Super-blocks of 256, 4 bits, scales and minima of 6 bits.
-    Q4K,
-    /// Super-blocks of 256, 5 bits, scales and minima of 6 bits.
-    Q5K,
-    /// Super-blocks of 256, 6 bits, scales of 8 bits.
-    Q6K,
-}
+use super::f16_accumulation;
+use super::format::Format;
+use super::gemm::Kernels;
+use super::packing::{Arrangement, arrangement};
 
 /// What a format looks like.
 struct Layout {
@@ -160,7 +144,7 @@ impl Shape {
 /// A matrix ready to be multiplied: `[rows, columns]`, row by row or panel by panel.
 pub struct Matrix {
     pub(super) shape: Shape,
-    /// Of f16 where the kernels want it: see [`short_sums::bound`].
+    /// Of f16 where the kernels want it: see [`f16_accumulation::bound`].
     pub(super) bound: Option<i32>,
     arena: Arc<Arena>,
     range: Range<usize>,
@@ -237,7 +221,7 @@ impl Matrix {
         assert_eq!(bytes.len(), expected);
         let wanted = |kernels: Kernels| kernels.0.short_sums(Some(0)).1.is_some();
         let bound = if format == Format::F16 && Kernels::best().is_some_and(wanted) {
-            short_sums::bound(bytes)
+            f16_accumulation::bound(bytes)
         } else {
             None
         };

@@ -3,10 +3,11 @@
 use half::f16;
 
 use super::epilogue::{Epilogue, SliceEpilogue};
-use super::kernel::Count;
-use super::matrix::{Format, Matrix};
-use super::portable::{self, Order};
-use super::product::{InstructionSet, Kernels, Options, multiply, multiply_with};
+use super::format::Format;
+use super::gemm::{InstructionSet, Kernels, Options, multiply, multiply_with};
+use super::matrix::Matrix;
+use super::microkernel::Count;
+use super::reference::{self, Order};
 use crate::pool::Pool;
 
 const FORMATS: [Format; 6] = [
@@ -108,7 +109,7 @@ fn plain(set: InstructionSet, matrix: &Matrix, source: &[u8], x: &[f32]) -> Vec<
     for (token, x) in x.chunks(matrix.columns()).enumerate() {
         let order = order(set, matrix, token, tokens);
         for row in source.chunks(source.len() / matrix.rows()) {
-            results.push(portable::product(matrix.format(), row, x, order));
+            results.push(reference::product(matrix.format(), row, x, order));
         }
     }
     results

@@ -1,7 +1,7 @@
 //! The products on 64-bit ARM: with dot products of bytes (8.2's `dotprod`) and half floats that are computed with
 //! (8.2's `fp16`), with the first of these, and with what every such processor has.
 //!
-//! Matrices other than f16 are arranged so that a vector holds four bytes of each of four rows (`../arrangement.rs`):
+//! Matrices other than f16 are arranged so that a vector holds four bytes of each of four rows (`../packing.rs`):
 //! sums of rows need no step across a vector. A row's block (of 32 or 256 elements) becomes one integer, which is
 //! exact; it is scaled and added. Of `q4_0` and `q8_0` this is ggml's order where there are dot products; of K-quants
 //! ggml adds every 64 elements, and without dot products it goes row by row, four sums at a time.
@@ -14,18 +14,18 @@
 )]
 
 mod f16;
-mod f16_short;
-mod f16_wide;
-mod four_bits;
+mod f16_accumulation;
+mod f16_gemm;
 mod q4_0;
+mod q4_k_q5_k;
 mod q6_k;
 mod q8_0;
 mod vectors;
 
 use std::arch::aarch64::*;
 
-use super::kernel::{Count, Expansion, Job, Kernel};
-use super::matrix::Format;
+use super::format::Format;
+use super::microkernel::{Count, Expansion, Job, Kernel};
 use crate::simd::neon::{f16_to_f32_high, f16_to_f32_low};
 use crate::simd::{self, Token};
 use vectors::{Dotprod, Neon, Rows, Vectors};
@@ -53,7 +53,7 @@ impl InstructionSet {
         .filter_map(|(set, there)| there.then_some(set))
     }
 
-    /// For an f16 matrix of this [`bound`](super::short_sums::bound): the set, and the bound where its kernels for few
+    /// For an f16 matrix of this [`bound`](super::f16_accumulation::bound): the set, and the bound where its kernels for few
     /// tokens add in half precision.
     pub(super) fn short_sums(self, bound: Option<i32>) -> (Self, Option<i32>) {
         match self {
@@ -94,8 +94,8 @@ impl InstructionSet {
 
     /// The product of f16 rows with many tokens.
     #[expect(clippy::unused_self, reason = "other processors have several of them")]
-    pub(super) fn wide(self) -> f16_wide::Wide {
-        f16_wide::Wide::NEON
+    pub(super) fn wide(self) -> f16_gemm::Wide {
+        f16_gemm::Wide::NEON
     }
 
     /// The kernel for `format` and so many tokens, one of [`Self::tile_sizes`] (of f16 only below those of
@@ -217,11 +217,11 @@ macro_rules! kernels {
 }
 
 kernels!(halves, Dotprod, "neon,dotprod,fp16", [
-    F16 => f16_short::panel: 1 2 4;
+    F16 => f16_accumulation::panel: 1 2 4;
     Q4_0 => q4_0::panel: 1 2 4;
     Q8_0 => q8_0::panel: 1 2 4;
-    Q4K => four_bits::panel_of_four: 1 2;
-    Q5K => four_bits::panel_of_five: 1 2;
+    Q4K => q4_k_q5_k::panel_of_four: 1 2;
+    Q5K => q4_k_q5_k::panel_of_five: 1 2;
     Q6K => q6_k::panel: 1 2;
 ]);
 
@@ -229,8 +229,8 @@ kernels!(dotprod, Dotprod, "neon,dotprod", [
     F16 => f16::panel: 1 2 4;
     Q4_0 => q4_0::panel: 1 2 4;
     Q8_0 => q8_0::panel: 1 2 4;
-    Q4K => four_bits::panel_of_four: 1 2;
-    Q5K => four_bits::panel_of_five: 1 2;
+    Q4K => q4_k_q5_k::panel_of_four: 1 2;
+    Q5K => q4_k_q5_k::panel_of_five: 1 2;
     Q6K => q6_k::panel: 1 2;
 ]);
 
@@ -238,7 +238,7 @@ kernels!(neon, Neon, "neon", [
     F16 => f16::panel: 1 2 4;
     Q4_0 => q4_0::panel: 1 2;
     Q8_0 => q8_0::panel: 1 2;
-    Q4K => four_bits::panel_of_four: 1 2;
-    Q5K => four_bits::panel_of_five: 1 2;
+    Q4K => q4_k_q5_k::panel_of_four: 1 2;
+    Q5K => q4_k_q5_k::panel_of_five: 1 2;
     Q6K => q6_k::panel: 1 2;
 ]);

@@ -1,4 +1,4 @@
-//! `q6_k`, eight rows interleaved as `../arrangement.rs` says.
+//! `q6_k`, eight rows interleaved as `../packing.rs` says.
 
 use std::arch::aarch64::*;
 

@@ -17,21 +17,21 @@
     reason = "intrinsics are read by their own names, memory is read unaligned, and registers are numbered"
 )]
 
-mod expanded;
 mod f16;
-mod f16_wide;
+mod f16_gemm;
+mod k_quants;
 mod q4_0;
 mod q4_k;
 mod q5_k;
 mod q6_k;
 mod q8_0;
-mod super_blocks;
+mod unpacked;
 mod vectors;
 
 use std::arch::x86_64::*;
 
-use super::kernel::{Count, Expansion, Job, Kernel};
-use super::matrix::Format;
+use super::format::Format;
+use super::microkernel::{Count, Expansion, Job, Kernel};
 use crate::simd::{self, Token};
 use vectors::{Avx2, Two, Vectors, Vnni};
 
@@ -99,14 +99,14 @@ impl InstructionSet {
     /// How panels of `format` are expanded for [`Self::many`] tokens, if they are.
     #[expect(clippy::unused_self, reason = "other processors expand nothing")]
     pub(super) fn expansion(self, format: Format) -> Option<Expansion> {
-        expanded::expansion(format)
+        unpacked::expansion(format)
     }
 
     /// The product of f16 rows with many tokens.
-    pub(super) fn wide(self) -> f16_wide::Wide {
+    pub(super) fn wide(self) -> f16_gemm::Wide {
         match self {
-            Self::Vnni => f16_wide::Wide::AVX512,
-            Self::Avx2 => f16_wide::Wide::AVX2,
+            Self::Vnni => f16_gemm::Wide::AVX512,
+            Self::Avx2 => f16_gemm::Wide::AVX2,
         }
     }
 
@@ -257,9 +257,9 @@ kernels!(vnni, "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni", [
     (Q4K, false) => q4_k::panel::<Vnni>: 1 2 4 8;
     (Q4K, true) => q4_k::panel_of_many::<Vnni>: 1 2 4 8 12;
     (Q5K, false) => q5_k::panel::<Avx2>: 1 2 4;
-    (Q5K, true) => expanded::panel_of_q5_k::<Vnni>: 1 2 4 8 12;
+    (Q5K, true) => unpacked::panel_of_q5_k::<Vnni>: 1 2 4 8 12;
     (Q6K, false) => q6_k::panel::<Avx2>: 1 2 4;
-    (Q6K, true) => expanded::panel_of_q6_k::<Vnni>: 1 2 4 8 12;
+    (Q6K, true) => unpacked::panel_of_q6_k::<Vnni>: 1 2 4 8 12;
 ]);
 
 kernels!(avx2, "avx2,fma,f16c", [
@@ -272,7 +272,7 @@ kernels!(avx2, "avx2,fma,f16c", [
     (Q4K, true) => q4_k::panel_of_many::<Avx2>: 1 2;
     (Q4K, true) => q4_k::panel_of_many::<Two<Avx2>>: 4;
     (Q5K, false) => q5_k::panel::<Avx2>: 1 2 4;
-    (Q5K, true) => expanded::panel_of_q5_k::<Two<Avx2>>: 1 2 4;
+    (Q5K, true) => unpacked::panel_of_q5_k::<Two<Avx2>>: 1 2 4;
     (Q6K, false) => q6_k::panel::<Avx2>: 1 2 4;
-    (Q6K, true) => expanded::panel_of_q6_k::<Two<Avx2>>: 1 2 4;
+    (Q6K, true) => unpacked::panel_of_q6_k::<Two<Avx2>>: 1 2 4;
 ]);

@@ -1,6 +1,6 @@
 //! `q4_k`, eight rows interleaved.
 
-use super::super_blocks::{self, SuperBlocks, add_plane, less_minimums};
+use super::k_quants::{self, SuperBlocks, add_plane, less_minimums};
 use super::vectors::Vectors;
 use super::{Job, ask_for};
 
@@ -79,7 +79,7 @@ pub(super) unsafe fn panel_of_many<V: Vectors, const TOKENS: usize>(
     stride: usize,
 ) {
     // SAFETY: the caller's condition.
-    unsafe { super_blocks::panel::<V, Q4K, TOKENS, 4>(job, output, stride) }
+    unsafe { k_quants::panel::<V, Q4K, TOKENS, 4>(job, output, stride) }
 }
 
 /// See [`Kernel`](super::Kernel).

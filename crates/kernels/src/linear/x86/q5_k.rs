@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::super::arrangement::scale_and_minimum;
+use super::super::packing::scale_and_minimum;
 use super::vectors::Vectors;
 use super::{Job, half_everywhere, sum_of_lanes};
 

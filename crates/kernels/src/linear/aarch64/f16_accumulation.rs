@@ -1,11 +1,11 @@
-//! f16 with few tokens, where the processor computes with half floats: see `../short_sums.rs`.
+//! f16 with few tokens, where the processor computes with half floats: see `../f16_accumulation.rs`.
 //!
 //! Element i of every 32 belongs to lane i mod 8, which adds its four products one after the other.
 
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::super::short_sums::{CHAIN, STEP};
+use super::super::f16_accumulation::{CHAIN, STEP};
 use super::{Job, Vectors};
 use crate::simd::neon::{f16_to_f32_high, f16_to_f32_low};
 

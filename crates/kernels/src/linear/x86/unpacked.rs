@@ -4,10 +4,10 @@
 use std::arch::x86_64::*;
 
 use super::super::PANEL;
-use super::super::arrangement::scale_and_minimum;
-use super::super::kernel::Expand;
-use super::super::matrix::Format;
-use super::super_blocks::{SuperBlocks, less_minimums, panel};
+use super::super::format::Format;
+use super::super::microkernel::Expand;
+use super::super::packing::scale_and_minimum;
+use super::k_quants::{SuperBlocks, less_minimums, panel};
 use super::vectors::Vectors;
 use super::{Expansion, Job, eight_halves, turn_round};
 

@@ -1,7 +1,7 @@
 //! Processors without kernels here, whose products are ggml's.
 
-use super::kernel::{Count, Expansion, Kernel};
-use super::matrix::Format;
+use super::format::Format;
+use super::microkernel::{Count, Expansion, Kernel};
 
 /// There is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

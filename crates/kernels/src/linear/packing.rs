@@ -1,7 +1,7 @@
 //! How blocks of eight rows lie together: first what belongs to whole rows, then bytes in vectors of four of each row.
 
 use super::PANEL;
-use super::matrix::Format;
+use super::format::Format;
 
 /// How the kernels have the blocks of eight rows.
 pub(super) struct Arrangement {

@@ -5,15 +5,16 @@ use std::cell::RefCell;
 use super::PANEL;
 #[cfg(target_arch = "aarch64")]
 pub(super) use super::aarch64::InstructionSet;
-use super::activations::{
+use super::epilogue::SliceEpilogue;
+use super::format::Format;
+use super::matrix::{Matrix, Shape};
+use super::microkernel::{Count, Expansion, Job};
+use super::quantize_activations::{
     Activations, COLUMN_BY_COLUMN, Line, Rounding, Tile, as_bytes, as_bytes_mut, as_floats,
     as_floats_mut,
 };
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-pub(super) use super::elsewhere::InstructionSet;
-use super::epilogue::SliceEpilogue;
-use super::kernel::{Count, Expansion, Job};
-use super::matrix::{Format, Matrix, Shape};
+pub(super) use super::unsupported::InstructionSet;
 #[cfg(target_arch = "x86_64")]
 pub(super) use super::x86::InstructionSet;
 use crate::pool::Pool;

@@ -15,7 +15,7 @@ pub(super) struct Job<'a> {
     pub(super) rows: usize,
     /// Blocks of a row.
     pub(super) blocks: usize,
-    /// The tokens, as [`super::activations`] arranges them.
+    /// The tokens, as [`super::quantize_activations`] arranges them.
     pub(super) tile: &'a [u8],
 }
 

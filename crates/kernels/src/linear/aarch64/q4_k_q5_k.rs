@@ -1,4 +1,4 @@
-//! `q4_k` and `q5_k`, eight rows interleaved as `../arrangement.rs` says.
+//! `q4_k` and `q5_k`, eight rows interleaved as `../packing.rs` says.
 
 use std::arch::aarch64::*;
 

@@ -5,7 +5,7 @@
 
 use half::f16;
 
-use super::rounded::largest;
+use super::quantize_block::largest;
 use crate::f16_convert;
 
 /// Products that are added in half precision.

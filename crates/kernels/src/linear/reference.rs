@@ -3,10 +3,10 @@
 
 use half::f16;
 
-use super::activations::AS_THEY_ARE;
-use super::arrangement::scale_and_minimum;
-use super::matrix::Format;
-use super::short_sums;
+use super::f16_accumulation;
+use super::format::Format;
+use super::packing::scale_and_minimum;
+use super::quantize_activations::AS_THEY_ARE;
 
 fn half(bytes: &[u8]) -> f32 {
     f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()
@@ -85,12 +85,12 @@ fn nearest_half(x: f64) -> f16 {
 /// A row of half floats times a token, of which eight lanes add four products each in half precision.
 fn short_product(row: &[u8], x: &[f32], bound: i32) -> f32 {
     let largest = x.iter().fold(0.0, |largest: f32, x| largest.max(x.abs()));
-    let exponent = short_sums::exponent(largest, bound);
+    let exponent = f16_accumulation::exponent(largest, bound);
     let mut sums = [0.0f32; 8];
     for (row, x) in row.chunks(64).zip(x.chunks(32)) {
         let mut chains = [f16::ZERO; 8];
         for (index, (weight, x)) in row.chunks(2).zip(x).enumerate() {
-            let x = f16::from_f32(x * short_sums::power(exponent));
+            let x = f16::from_f32(x * f16_accumulation::power(exponent));
             let chain = &mut chains[index % 8];
             let sum = f64::from(half(weight)).mul_add(x.to_f64(), chain.to_f64());
             *chain = nearest_half(sum);
@@ -100,7 +100,7 @@ fn short_product(row: &[u8], x: &[f32], bound: i32) -> f32 {
         }
     }
     let four: [f32; 4] = std::array::from_fn(|lane| sums[lane] + sums[lane + 4]);
-    (four[0] + four[1] + (four[2] + four[3])) * short_sums::power(-exponent)
+    (four[0] + four[1] + (four[2] + four[3])) * f16_accumulation::power(-exponent)
 }
 
 /// What decides the order of sums.

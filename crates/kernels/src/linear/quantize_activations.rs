@@ -4,12 +4,12 @@
 
 use half::f16;
 
-use super::kernel::Count;
-use super::matrix::Format;
+use super::f16_accumulation;
+use super::format::Format;
+use super::microkernel::Count;
 #[cfg(target_arch = "x86_64")]
-use super::rounded::Avx2;
-use super::rounded::{Portable, Round};
-use super::short_sums;
+use super::quantize_block::Avx2;
+use super::quantize_block::{Portable, Round};
 use crate::f16_convert;
 use crate::pool::Pool;
 use crate::shared::Parts;
@@ -123,7 +123,7 @@ impl Activations {
             let x = &x[tile.first * columns..][..tile.tokens * columns];
             match rounding {
                 Rounding::Short(bound) if tile.tokens < COLUMN_BY_COLUMN => {
-                    short_sums::activations(x, columns, tile.tokens, bound, output);
+                    f16_accumulation::activations(x, columns, tile.tokens, bound, output);
                 }
                 Rounding::Half | Rounding::Short(_) => halves(x, columns, tile.tokens, output),
                 Rounding::Blocks(excess) => blocks(x, columns, tile.tokens, excess, output),
