@@ -32,8 +32,8 @@ const FORMATS: &[(&str, Format, usize, usize)] = &[
     ("f16", Format::F16, 1, 2),
 ];
 
-/// Numbers between −1 and 1 that look random.
-fn numbers(count: usize) -> Vec<f32> {
+/// Values between −1 and 1 that look random.
+fn values(count: usize) -> Vec<f32> {
     let mut state = 1u32;
     let next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -42,23 +42,18 @@ fn numbers(count: usize) -> Vec<f32> {
     std::iter::repeat_with(next).take(count).collect()
 }
 
-/// A matrix as a file would hold it: bytes that are small positive numbers wherever they are a scale.
+/// A matrix as a file would hold it: bytes that are small positive values wherever they are a scale.
 fn matrix(format: Format, elements: usize, block_bytes: usize) -> Matrix {
     let (rows, columns) = SHAPE;
     let bytes = rows * columns / elements * block_bytes;
     let source: Vec<u8> = (0..bytes)
         .map(|index| (index * 37 % 61) as u8 & 0x3b)
         .collect();
-    let arranged = Matrix::arranged_bytes(format, rows, columns);
-    let mut arena = Arena::new(arranged).expect("memory");
-    Matrix::arrange(
-        format,
-        rows,
-        columns,
-        &source,
-        &mut arena.bytes_mut()[..arranged],
-    );
-    Matrix::new(format, rows, columns, Arc::new(arena), 0..arranged)
+    let bytes = Matrix::packed_bytes(format, rows, columns);
+    let mut arena = Arena::new(bytes).expect("memory");
+    let packed = &mut arena.bytes_mut()[..bytes];
+    Matrix::pack(format, rows, columns, &source, packed);
+    Matrix::new(format, rows, columns, Arc::new(arena), 0..bytes)
 }
 
 fn products(criterion: &mut Criterion) {
@@ -69,7 +64,7 @@ fn products(criterion: &mut Criterion) {
         group
             .sample_size(20)
             .measurement_time(Duration::from_secs(3));
-        let x = numbers(tokens * columns);
+        let x = values(tokens * columns);
         let mut output = vec![0.0; tokens * rows];
         for &(name, format, elements, block_bytes) in FORMATS {
             let bytes = rows * columns / elements * block_bytes;
@@ -110,8 +105,8 @@ fn attention(criterion: &mut Criterion) {
     let width = heads * head_width;
     let mut group = criterion.benchmark_group("attention of a layer");
     for (tokens, cells) in [(1, 1024), (MANY, MANY), (MANY, 1024)] {
-        let queries = numbers(tokens * width);
-        let table: Vec<f16> = numbers(cells * width)
+        let queries = values(tokens * width);
+        let table: Vec<f16> = values(cells * width)
             .into_iter()
             .map(f16::from_f32)
             .collect();
@@ -152,7 +147,7 @@ fn attention(criterion: &mut Criterion) {
 
 fn rows(criterion: &mut Criterion) {
     let columns = SHAPE.1;
-    let (x, weight, bias) = (numbers(MANY * columns), numbers(columns), numbers(columns));
+    let (x, weight, bias) = (values(MANY * columns), values(columns), values(columns));
     let mut output = vec![0.0; MANY * columns];
     let mut group = criterion.benchmark_group(format!("rows of {MANY}"));
     group.throughput(Throughput::Elements((MANY * columns) as u64));

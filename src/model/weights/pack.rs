@@ -86,7 +86,7 @@ pub(super) fn pack(
             continue;
         };
         let [columns, rows, ..] = planned.tensor.shape();
-        let bytes = linear::Matrix::arranged_bytes(format, rows, columns);
+        let bytes = linear::Matrix::packed_bytes(format, rows, columns);
         matrices.push((planned, format, end..end + bytes));
         end = (end + bytes).next_multiple_of(linear::ALIGNMENT);
     }
@@ -106,7 +106,7 @@ pub(super) fn pack(
         let per_piece = (PIECE / row_bytes / linear::PANEL).max(1) * linear::PANEL;
         for first in (0..rows).step_by(per_piece) {
             let rows = per_piece.min(rows - first);
-            let bytes = linear::Matrix::arranged_bytes(*format, rows, columns);
+            let bytes = linear::Matrix::packed_bytes(*format, rows, columns);
             let (piece, after) = packed.split_at_mut(bytes);
             packed = after;
             work.push(Piece {
@@ -129,7 +129,7 @@ pub(super) fn pack(
                 columns,
                 ..
             } = piece;
-            linear::Matrix::arrange(format, rows, columns, &file[range.clone()], piece.packed);
+            linear::Matrix::pack(format, rows, columns, &file[range.clone()], piece.packed);
             release(range);
         });
     });
@@ -145,7 +145,7 @@ pub(super) fn pack(
     }
     // The table has the order of the forward pass, but for a tied head, which is first and used
     // last.
-    linear::Matrix::put_in_order(&mut packed);
+    linear::Matrix::set_execution_order(&mut packed);
     for ((planned, ..), matrix) in matrices.into_iter().zip(packed) {
         planned.packed = Some(Arc::new(matrix));
     }

@@ -3,20 +3,13 @@
 use std::cell::RefCell;
 
 use super::PANEL;
-#[cfg(target_arch = "aarch64")]
-pub(super) use super::aarch64::InstructionSet;
+use super::dispatch::{self, InstructionSet};
 use super::epilogue::SliceEpilogue;
 use super::format::Format;
+use super::layout::AlignedBuffer;
 use super::matrix::{Matrix, Shape};
-use super::microkernel::{Count, Expansion, Job};
-use super::quantize_activations::{
-    Activations, COLUMN_BY_COLUMN, Line, Rounding, Tile, as_bytes, as_bytes_mut, as_floats,
-    as_floats_mut,
-};
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-pub(super) use super::unsupported::InstructionSet;
-#[cfg(target_arch = "x86_64")]
-pub(super) use super::x86::InstructionSet;
+use super::microkernel::{BatchSize, Job, KernelSet, Microkernel, Unpacking};
+use super::quantize_activations::{ActivationFormat, Activations, LARGE_TILE, Tile};
 use crate::pool::Pool;
 use crate::shared::Parts;
 
@@ -46,23 +39,13 @@ const LEAST_BYTES: usize = 16 * 1024;
 
 thread_local! {
     /// The caller's memory for activations.
-    static ACTIVATIONS: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
-    /// A thread's memory for expanded rows.
-    static EXPANDED: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
+    static ACTIVATIONS: RefCell<AlignedBuffer> = const { RefCell::new(AlignedBuffer::new()) };
+    /// A thread's memory for unpacked rows.
+    static UNPACKED: RefCell<AlignedBuffer> = const { RefCell::new(AlignedBuffer::new()) };
 }
 
-/// The kernels of this processor.
-#[derive(Clone, Copy)]
-pub(super) struct Kernels(pub(super) InstructionSet);
-
-impl Kernels {
-    /// The best there are, if any.
-    pub(super) fn best() -> Option<Self> {
-        InstructionSet::available().next().map(Self)
-    }
-}
-
-/// Multiplies `matrix` with the tokens of `x`, `[tokens, columns]`, and writes `[tokens, rows]` to `output`.
+/// Multiplies `matrix` with the tokens of `x`, `[tokens, columns]`, and writes `[tokens, rows]` to
+/// `output`.
 ///
 /// # Panics
 /// When a length does not fit, or this processor has no kernels ([`Format::is_fast`]).
@@ -73,202 +56,217 @@ pub fn multiply(
     pool: &Pool,
     output: &mut [f32],
 ) {
-    let Some(kernels) = Kernels::best() else {
+    let Some(set) = dispatch::best() else {
         panic!("no kernels for this processor");
     };
-    multiply_with(kernels, matrix, x, options, pool, output);
+    multiply_with(set, matrix, x, options, pool, output);
 }
 
-/// [`multiply`] with certain kernels, which this processor must have.
+/// [`multiply`] with a certain instruction set, which this processor must have.
 pub(super) fn multiply_with(
-    kernels: Kernels,
+    set: InstructionSet,
     matrix: &Matrix,
     x: &[f32],
     options: &Options<'_>,
     pool: &Pool,
     output: &mut [f32],
 ) {
-    let tokens = x.len() / matrix.shape.columns;
-    assert_eq!(x.len(), tokens * matrix.shape.columns, "activations");
-    assert_eq!(output.len(), tokens * matrix.shape.rows, "results");
-    options.epilogue.check(matrix.shape.rows, output.len());
-    // Weights that are infinite or no numbers cannot be kept in range.
-    let (set, bound) = kernels.0.short_sums(matrix.bound);
-    let kernels = if matrix.shape.format == Format::F16 {
-        Kernels(set)
+    let Shape {
+        format,
+        rows,
+        columns,
+    } = matrix.shape;
+    let tokens = x.len() / columns;
+    assert_eq!(x.len(), tokens * columns, "activations");
+    assert_eq!(output.len(), tokens * rows, "results");
+    options.epilogue.check(rows, output.len());
+    // Weights that are infinite or NaN cannot be kept in range.
+    let bound = matrix.f16_bound.filter(|_| set.accumulates_f16());
+    let set = if format == Format::F16 && bound.is_none() {
+        set.accumulating_f32()
     } else {
-        kernels
+        set
     };
-    let count = match tokens {
-        _ if options.batch_invariant => Count::One,
-        // Expanding half floats takes longer than it saves where they do not fill a large tile.
-        _ if matrix.shape.format == Format::F16
-            && tokens < kernels.0.tile_sizes(Format::F16, Count::Few)[0] =>
-        {
-            Count::One
+    let batch = match tokens {
+        _ if options.batch_invariant => BatchSize::One,
+        // Unpacking f16 takes longer than it saves where tokens do not fill a large tile.
+        _ if format == Format::F16 && tokens < set.tile_sizes(format, BatchSize::Small)[0] => {
+            BatchSize::One
         }
-        _ if tokens >= kernels.0.many(matrix.shape.format) => Count::Many,
-        _ => Count::Few,
+        _ if tokens >= set.large_batch(format) => BatchSize::Large,
+        _ => BatchSize::Small,
     };
     let activations = Activations::new(
         x,
-        matrix.shape.columns,
-        bound.map_or(Rounding::of(matrix.shape.format, count), Rounding::Short),
-        kernels.0.tile_sizes(matrix.shape.format, count),
+        columns,
+        bound.map_or(
+            ActivationFormat::of(format, batch),
+            ActivationFormat::ScaledF16,
+        ),
+        set.tile_sizes(format, batch),
         pool,
         ACTIVATIONS.take(),
     );
     let panels = matrix.shape.panels();
-    let per_chunk = panels_per_chunk(matrix.shape, kernels, tokens, count, pool.threads());
-    if let Some((next, bytes)) = matrix.next().filter(|_| tokens < COLUMN_BY_COLUMN) {
-        let per_chunk = panels_per_chunk(next, kernels, tokens, count, pool.threads());
+    let per_chunk = panels_per_chunk(matrix.shape, set, tokens, batch, pool.threads());
+    if let Some((next, bytes)) = matrix.next().filter(|_| tokens < LARGE_TILE) {
+        let per_chunk = panels_per_chunk(next, set, tokens, batch, pool.threads());
         pool.prefetch(bytes, per_chunk * next.panel_bytes());
     }
     let product = Product {
-        kernels,
+        set,
         matrix,
         activations: &activations,
         epilogue: &options.epilogue,
-        count,
-        expansion: kernels
-            .0
-            .expansion(matrix.shape.format)
-            .filter(|_| count == Count::Many),
+        batch,
         output: Parts::new(output),
     };
     pool.run(panels.div_ceil(per_chunk), &|chunk| {
         let first = chunk * per_chunk;
         product.compute(first, per_chunk.min(panels - first));
     });
-    ACTIVATIONS.set(activations.into_scratch());
+    ACTIVATIONS.set(activations.into_buffer());
 }
 
 /// How many panels of a matrix a thread claims at a time.
 fn panels_per_chunk(
     shape: Shape,
-    kernels: Kernels,
+    set: InstructionSet,
     tokens: usize,
-    count: Count,
+    batch: BatchSize,
     threads: usize,
 ) -> usize {
-    if shape.format == Format::F16 && tokens >= COLUMN_BY_COLUMN {
-        return kernels.0.wide().rows / PANEL;
+    if shape.format == Format::F16 && tokens >= LARGE_TILE {
+        return set.f16_gemm().rows / PANEL;
     }
-    let largest_tile = kernels.0.tile_sizes(shape.format, count)[0];
+    let largest_tile = set.tile_sizes(shape.format, batch)[0];
     let fair = shape.panels().div_ceil(CHUNKS_PER_THREAD * threads);
-    let least = if tokens < COLUMN_BY_COLUMN {
-        LEAST_BYTES
-    } else {
-        0
-    };
+    let least = if tokens < LARGE_TILE { LEAST_BYTES } else { 0 };
     fair.min(CACHED_BYTES / shape.panel_bytes())
         .max(least / shape.panel_bytes())
         .max(1)
-        .next_multiple_of(kernels.0.panels_together(shape.format, largest_tile, count))
+        .next_multiple_of(set.panels_together(shape.format, largest_tile, batch))
 }
 
 struct Product<'a> {
-    kernels: Kernels,
+    set: InstructionSet,
     matrix: &'a Matrix,
     activations: &'a Activations,
     epilogue: &'a SliceEpilogue<'a>,
-    count: Count,
-    /// How panels are expanded first.
-    expansion: Option<Expansion>,
+    batch: BatchSize,
     output: Parts<'a, f32>,
 }
 
 impl Product<'_> {
     /// Computes the rows of `panels` panels from `first` on, for all tokens.
     fn compute(&self, first: usize, panels: usize) {
-        let shape = self.matrix.shape;
-        let (columns, stride) = (shape.columns, shape.rows);
+        let Shape {
+            format,
+            rows: stride,
+            columns,
+        } = self.matrix.shape;
+        let blocks = self.matrix.shape.blocks();
         let first_row = first * PANEL;
         let rows = (panels * PANEL).min(stride - first_row);
-        let set = self.kernels.0;
-        let wide = set.wide();
-        let is_wide = |tile: &Tile| shape.format == Format::F16 && wide.takes(tile.tokens);
-        let mut expanded = EXPANDED.take();
-        let mut block_bytes = 0;
-        if self.activations.tiles.first().is_some_and(is_wide) {
-            expanded.resize((columns * wide.rows).div_ceil(16), Line::EMPTY);
-            let start = first_row * columns * 2;
-            let halves = &self.matrix.bytes()[start..start + rows * columns * 2];
-            // SAFETY: what expanding needs every instruction set with kernels has.
-            unsafe { wide.expand(halves, columns, as_floats_mut(&mut expanded)) };
-        } else if let Some(expansion) = self.expansion {
-            block_bytes = expansion.block_bytes;
-            self.expand(first, panels, expansion, &mut expanded);
-        }
-        let (panel_data, panel_bytes) = if block_bytes > 0 {
-            let panel_bytes = block_bytes * shape.blocks();
-            (&as_bytes(&expanded)[..panels * panel_bytes], panel_bytes)
-        } else {
-            (self.matrix.panels(first, panels).0, shape.panel_bytes())
+        let f16_gemm = self.set.f16_gemm();
+        let f16_microkernel = |tile: &Tile| {
+            let is_f16 = format == Format::F16;
+            is_f16.then(|| f16_gemm.microkernel(tile.tokens)).flatten()
         };
+        let mut unpacked = UNPACKED.take();
+        let (packed, _) = self.matrix.panels(first, panels);
+        let (mut panel_data, mut panel_bytes) = (packed, self.matrix.shape.panel_bytes());
+        if (self.activations.tiles.first()).is_some_and(|tile| f16_microkernel(tile).is_some()) {
+            unpacked.resize(columns * f16_gemm.rows * size_of::<f32>());
+            // SAFETY: what unpacking needs every instruction set with kernels has.
+            unsafe { (f16_gemm.unpack)(packed, columns, unpacked.values_mut()) };
+        } else if let Some(unpacking) = self.unpacking() {
+            panel_bytes = unpacking.block_bytes * blocks;
+            unpacked.resize(panels * panel_bytes);
+            self.unpack(first, unpacking, unpacked.bytes_mut(), panel_bytes, panels);
+            panel_data = &unpacked.bytes()[..panels * panel_bytes];
+        }
         for tile in &self.activations.tiles {
-            let tile_bytes = self.activations.tile(tile);
-            let place = |token: usize, row: usize, rows: usize| {
+            let place = |token: usize| {
+                let start = (tile.first + token) * stride + first_row;
                 // SAFETY: chunks have rows of their own, and a chunk uses one part at a time.
-                unsafe { self.output.slice((tile.first + token) * stride + row, rows) }
+                unsafe { self.output.slice(start, rows) }
             };
-            if is_wide(tile) {
-                let output = place(0, first_row, rows).as_mut_ptr();
-                place(tile.tokens - 1, first_row, rows);
-                // SAFETY: the instruction set is there; the results of the first and the last token are within the
-                // output, as `place` checked.
-                unsafe {
-                    wide.multiply(
-                        as_floats(&expanded),
-                        tile_bytes,
-                        tile.tokens,
-                        columns,
-                        rows,
-                        output,
-                        stride,
-                    );
-                }
+            // Results of the first and the last token are within the output.
+            let output = place(0).as_mut_ptr();
+            place(tile.tokens - 1);
+            let job = Job {
+                panels: panel_data,
+                panel_stride: 0,
+                rows,
+                blocks,
+                tile: self.activations.tile(tile),
+                output,
+                output_stride: stride,
+            };
+            if let Some(microkernel) = f16_microkernel(tile) {
+                let panels = unpacked.bytes();
+                // SAFETY: the instruction set is there; results are within the output, see above.
+                unsafe { microkernel(&Job { panels, ..job }) };
             } else {
-                let kernel = set.kernel(shape.format, tile.tokens, self.count);
-                let output = place(0, first_row, rows).as_mut_ptr();
-                place(tile.tokens - 1, first_row, rows);
-                let together = set.panels_together(shape.format, tile.tokens, self.count);
-                for (index, panel) in panel_data.chunks(together * panel_bytes).enumerate() {
-                    let done = index * together * PANEL;
-                    let job = Job {
-                        panel,
-                        other: if panel.len() > panel_bytes {
-                            panel_bytes
-                        } else {
-                            0
-                        },
-                        rows: (together * PANEL).min(rows - done),
-                        blocks: shape.blocks(),
-                        tile: tile_bytes,
-                    };
-                    // SAFETY: the instruction set is there; the matrix and the activations hold what their shapes
-                    // say; results are within the output, as `place` checked.
-                    unsafe { kernel(job, output.add(done), stride) };
-                }
+                let microkernel = self.set.microkernel(format, tile.tokens, self.batch);
+                let together = self.set.panels_together(format, tile.tokens, self.batch);
+                // SAFETY: as above.
+                unsafe { each_panel(microkernel, &job, panel_bytes, together) };
             }
             for token in 0..tile.tokens {
-                let at = (tile.first + token) * stride + first_row;
-                self.epilogue
-                    .apply(place(token, first_row, rows), first_row, at);
+                let offset = (tile.first + token) * stride + first_row;
+                self.epilogue.apply(place(token), first_row, offset);
             }
         }
-        EXPANDED.set(expanded);
+        UNPACKED.set(unpacked);
     }
 
-    /// Expands `panels` panels from `first` on.
-    fn expand(&self, first: usize, panels: usize, expansion: Expansion, output: &mut Vec<Line>) {
-        let bytes = expansion.block_bytes * self.matrix.shape.blocks();
-        output.resize((panels * bytes).div_ceil(64), Line::EMPTY);
-        let output = as_bytes_mut(output).chunks_exact_mut(bytes);
+    /// How panels are unpacked first, if they are.
+    fn unpacking(&self) -> Option<Unpacking> {
+        let is_large = self.batch == BatchSize::Large;
+        is_large
+            .then(|| self.set.unpacking(self.matrix.shape.format))
+            .flatten()
+    }
+
+    /// Unpacks `panels` panels from `first` on to `panel_bytes` bytes each.
+    fn unpack(
+        &self,
+        first: usize,
+        unpacking: Unpacking,
+        output: &mut [u8],
+        panel_bytes: usize,
+        panels: usize,
+    ) {
+        let output = output.chunks_exact_mut(panel_bytes);
         for (panel, output) in (first..first + panels).zip(output) {
-            let (source, rows) = self.matrix.panel(panel);
-            // SAFETY: the instruction set that has the expansion is there.
-            unsafe { (expansion.expand)(source, rows, self.matrix.shape.blocks(), output) };
+            let (source, rows) = self.matrix.panels(panel, 1);
+            // SAFETY: the instruction set that has the unpacking is there.
+            unsafe { (unpacking.unpack)(source, rows, self.matrix.shape.blocks(), output) };
         }
+    }
+}
+
+/// Runs a microkernel for all panels of `job`, `together` at a time.
+///
+/// # Safety
+/// That of [`Microkernel`].
+unsafe fn each_panel(microkernel: Microkernel, job: &Job<'_>, panel_bytes: usize, together: usize) {
+    for (index, panels) in job.panels.chunks(together * panel_bytes).enumerate() {
+        let done = index * together * PANEL;
+        let job = Job {
+            panels,
+            panel_stride: if panels.len() > panel_bytes {
+                panel_bytes
+            } else {
+                0
+            },
+            rows: (together * PANEL).min(job.rows - done),
+            output: job.output.wrapping_add(done),
+            ..*job
+        };
+        // SAFETY: the caller's condition; these rows are some of the job's.
+        unsafe { microkernel(&job) };
     }
 }

@@ -3,116 +3,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use memmap2::MmapMut;
-
 use super::PANEL;
+use super::arena::Arena;
+use super::dispatch;
 use super::f16_accumulation;
 use super::format::Format;
-use super::gemm::Kernels;
-use super::packing::{Arrangement, arrangement};
-
-/// What a format looks like.
-struct Layout {
-    /// Elements of a block.
-    elements: usize,
-    /// Bytes of a block as GGUF files hold it.
-    bytes: usize,
-    /// How the blocks of eight rows are interleaved for the kernels; none where rows are read as they are.
-    panel: Option<Panel>,
-}
-
-/// The blocks of eight rows, interleaved.
-struct Panel {
-    /// Bytes that they take.
-    bytes: usize,
-    arrangement: Arrangement,
-}
-
-impl Format {
-    fn layout(self) -> Layout {
-        let (elements, bytes, panel_bytes) = match self {
-            Self::F16 => (1, 2, PANEL * 2),
-            Self::Q4_0 => (32, 18, PANEL * 18),
-            Self::Q8_0 => (32, 34, PANEL * 34),
-            Self::Q4K => (256, 144, Q4K_PANEL),
-            Self::Q5K => (256, 176, Q5K_PANEL),
-            Self::Q6K => (256, 210, PANEL * 210),
-        };
-        Layout {
-            elements,
-            bytes,
-            panel: arrangement(self).map(|arrangement| Panel {
-                bytes: panel_bytes,
-                arrangement,
-            }),
-        }
-    }
-
-    /// Whether this processor has kernels for rows of so many `columns`.
-    pub fn is_fast(self, columns: usize) -> bool {
-        Kernels::best().is_some() && columns.is_multiple_of(self.granularity())
-    }
-
-    /// Columns come in multiples of this.
-    fn granularity(self) -> usize {
-        match self {
-            Self::F16 => 16,
-            other => other.layout().elements,
-        }
-    }
-}
-
-/// Scales and minimum scales of eight rows (f16), eight groups of eight scales, four groups of eight pairs of
-/// minimums (bytes), then 32 vectors of nibbles.
-const Q4K_PANEL: usize = 16 + 16 + 64 + 64 + PANEL * 128;
-
-/// The same with 8 vectors of fifth bits.
-const Q5K_PANEL: usize = Q4K_PANEL + PANEL * 32;
-
-/// Memory for the matrices of a model, in pages as large as the system has them: weights are read from one end to the
-/// other for every token, and with small pages finding them takes longer than reading them.
-pub struct Arena {
-    pages: MmapMut,
-}
-
-/// Where matrices begin in an arena: where lines of the cache do.
-pub const ALIGNMENT: usize = 64;
-
-impl Arena {
-    /// `bytes` of zeros, which take memory when they are written.
-    ///
-    /// # Errors
-    /// When the system has not that much.
-    pub fn new(bytes: usize) -> std::io::Result<Self> {
-        let pages = MmapMut::map_anon(bytes.max(1))?;
-        #[cfg(target_os = "linux")]
-        {
-            // Where there are no large pages, small ones do.
-            let _ = pages.advise(memmap2::Advice::HugePage);
-        }
-        Ok(Self { pages })
-    }
-
-    /// Bytes in all.
-    pub fn bytes(&self) -> usize {
-        self.pages.len()
-    }
-
-    /// Keeps the memory from being swapped out.
-    ///
-    /// # Errors
-    /// When the system refuses.
-    pub fn lock(&self) -> std::io::Result<()> {
-        #[cfg(unix)]
-        self.pages.lock()?;
-        Ok(())
-    }
-
-    /// The memory, to be divided and filled.
-    pub fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.pages
-    }
-}
+use super::microkernel::KernelSet;
+use super::packing::Packing;
 
 /// `[rows, columns]` of a format.
 #[derive(Clone, Copy)]
@@ -125,7 +22,7 @@ pub(super) struct Shape {
 impl Shape {
     /// Blocks of a row.
     pub(super) fn blocks(self) -> usize {
-        self.columns / self.format.layout().elements
+        self.columns / self.format.block_elements()
     }
 
     /// Panels, of which the last may have fewer rows.
@@ -133,19 +30,33 @@ impl Shape {
         self.rows.div_ceil(PANEL)
     }
 
+    /// Bytes of a row as GGUF files hold it.
+    fn row_bytes(self) -> usize {
+        self.blocks() * self.format.block_bytes()
+    }
+
     /// Bytes from one panel to the next.
     pub(super) fn panel_bytes(self) -> usize {
-        let layout = self.format.layout();
-        let bytes = layout.panel.map(|panel| panel.bytes);
-        self.blocks() * bytes.unwrap_or(PANEL * layout.bytes)
+        match Packing::of(self.format) {
+            Some(packing) => self.blocks() * packing.panel_bytes,
+            None => PANEL * self.row_bytes(),
+        }
+    }
+
+    /// Bytes of the matrix as the kernels read it. Packed panels are whole.
+    fn bytes(self) -> usize {
+        match Packing::of(self.format) {
+            Some(_) => self.panels() * self.panel_bytes(),
+            None => self.rows * self.row_bytes(),
+        }
     }
 }
 
-/// A matrix ready to be multiplied: `[rows, columns]`, row by row or panel by panel.
+/// A matrix ready to be multiplied: `[rows, columns]`, row by row or packed in panels.
 pub struct Matrix {
     pub(super) shape: Shape,
-    /// Of f16 where the kernels want it: see [`f16_accumulation::bound`].
-    pub(super) bound: Option<i32>,
+    /// Of f16 where the kernels need it: see [`f16_accumulation::bound`].
+    pub(super) f16_bound: Option<i32>,
     arena: Arc<Arena>,
     range: Range<usize>,
     /// The one that is multiplied next, where that is known, and its place in the arena.
@@ -153,59 +64,44 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// Bytes that the kernels' arrangement of a matrix takes.
-    pub fn arranged_bytes(format: Format, rows: usize, columns: usize) -> usize {
-        let layout = format.layout();
-        let blocks = columns / layout.elements;
-        match layout.panel {
-            Some(panel) => rows.div_ceil(PANEL) * blocks * panel.bytes,
-            None => rows * blocks * layout.bytes,
-        }
+    /// Bytes of a packed matrix.
+    pub fn packed_bytes(format: Format, rows: usize, columns: usize) -> usize {
+        let shape = Shape {
+            format,
+            rows,
+            columns,
+        };
+        shape.bytes()
     }
 
-    /// Arranges the rows in `source`, which is what a GGUF file holds, for the kernels.
+    /// Packs the rows in `source`, as GGUF files hold them, for the kernels.
     ///
     /// # Panics
-    /// When `source` or `arranged` is not as long as the shape says, or the columns do not fit the format.
-    pub fn arrange(
-        format: Format,
-        rows: usize,
-        columns: usize,
-        source: &[u8],
-        arranged: &mut [u8],
-    ) {
-        let layout = format.layout();
-        let blocks = columns / layout.elements;
+    /// When `source` or `packed` is not as long as the shape says, or the columns do not fit the
+    /// format.
+    pub fn pack(format: Format, rows: usize, columns: usize, source: &[u8], packed: &mut [u8]) {
         assert!(
-            columns.is_multiple_of(format.granularity()),
+            columns.is_multiple_of(format.column_multiple()),
             "{columns} columns of {format:?}"
         );
+        let shape = Shape {
+            format,
+            rows,
+            columns,
+        };
         assert_eq!(
-            rows * blocks * layout.bytes,
+            rows * shape.row_bytes(),
             source.len(),
             "{rows} × {columns} of {format:?}"
         );
-        assert_eq!(Self::arranged_bytes(format, rows, columns), arranged.len());
-        let Some(panel) = layout.panel else {
-            arranged.copy_from_slice(source);
-            return;
-        };
-        for (rows, output) in source
-            .chunks(PANEL * blocks * layout.bytes)
-            .zip(arranged.chunks_exact_mut(blocks * panel.bytes))
-        {
-            for (row, bytes) in rows.chunks_exact(blocks * layout.bytes).enumerate() {
-                let blocks = bytes
-                    .chunks_exact(layout.bytes)
-                    .zip(output.chunks_exact_mut(panel.bytes));
-                for (source, output) in blocks {
-                    (panel.arrangement.interleave)(source, row, output);
-                }
-            }
+        assert_eq!(shape.bytes(), packed.len());
+        match Packing::of(format) {
+            Some(packing) => (packing.pack)(source, shape.blocks(), packed),
+            None => packed.copy_from_slice(source),
         }
     }
 
-    /// The matrix that was arranged in `range` of `arena`.
+    /// The matrix that was packed in `range` of `arena`.
     ///
     /// # Panics
     /// When the range is not as long as the shape says.
@@ -216,22 +112,22 @@ impl Matrix {
         arena: Arc<Arena>,
         range: Range<usize>,
     ) -> Self {
-        let expected = Self::arranged_bytes(format, rows, columns);
-        let bytes = &arena.pages[range.clone()];
-        assert_eq!(bytes.len(), expected);
-        let wanted = |kernels: Kernels| kernels.0.short_sums(Some(0)).1.is_some();
-        let bound = if format == Format::F16 && Kernels::best().is_some_and(wanted) {
-            f16_accumulation::bound(bytes)
-        } else {
-            None
+        let shape = Shape {
+            format,
+            rows,
+            columns,
         };
+        let bytes = &arena.as_bytes()[range.clone()];
+        assert_eq!(bytes.len(), shape.bytes());
+        let is_bounded =
+            format == Format::F16 && dispatch::best().is_some_and(KernelSet::accumulates_f16);
         Self {
-            shape: Shape {
-                format,
-                rows,
-                columns,
+            shape,
+            f16_bound: if is_bounded {
+                f16_accumulation::bound(bytes)
+            } else {
+                None
             },
-            bound,
             arena,
             range,
             next: None,
@@ -242,7 +138,7 @@ impl Matrix {
     ///
     /// # Panics
     /// When they are not of one arena.
-    pub fn put_in_order(matrices: &mut [Self]) {
+    pub fn set_execution_order(matrices: &mut [Self]) {
         let mut pairs = matrices.windows(2);
         assert!(pairs.all(|pair| Arc::ptr_eq(&pair[0].arena, &pair[1].arena)));
         let places = matrices
@@ -258,21 +154,16 @@ impl Matrix {
     /// The matrix that is multiplied next, where that is known.
     pub(super) fn next(&self) -> Option<(Shape, &[u8])> {
         let (shape, range) = self.next.clone()?;
-        Some((shape, &self.arena.pages[range]))
+        Some((shape, &self.arena.as_bytes()[range]))
     }
 
     /// A matrix in memory of its own.
     #[cfg(test)]
     pub(super) fn alone(format: Format, rows: usize, columns: usize, source: &[u8]) -> Self {
-        let bytes = Self::arranged_bytes(format, rows, columns);
+        let bytes = Self::packed_bytes(format, rows, columns);
         let mut arena = Arena::new(bytes).unwrap();
-        Self::arrange(
-            format,
-            rows,
-            columns,
-            source,
-            &mut arena.bytes_mut()[..bytes],
-        );
+        let packed = &mut arena.bytes_mut()[..bytes];
+        Self::pack(format, rows, columns, source, packed);
         Self::new(format, rows, columns, Arc::new(arena), 0..bytes)
     }
 
@@ -293,7 +184,7 @@ impl Matrix {
 
     /// Bytes of a row as GGUF files hold it.
     pub fn row_bytes(&self) -> usize {
-        self.shape.blocks() * self.shape.format.layout().bytes
+        self.shape.row_bytes()
     }
 
     /// Writes row `index` as GGUF files hold it.
@@ -307,32 +198,21 @@ impl Matrix {
             self.shape.rows
         );
         assert_eq!(output.len(), self.row_bytes());
-        let layout = self.shape.format.layout();
-        let (panel, _) = self.panel(index / PANEL);
+        let (panel, _) = self.panels(index / PANEL, 1);
         let row = index % PANEL;
-        match layout.panel {
-            Some(Panel { bytes, arrangement }) => {
-                let blocks = output.chunks_exact_mut(layout.bytes);
-                for (blocks, output) in panel.chunks_exact(bytes).zip(blocks) {
-                    (arrangement.separate)(blocks, row, output);
-                }
-            }
+        match Packing::of(self.shape.format) {
+            Some(packing) => (packing.unpack_row)(panel, row, output),
             None => output.copy_from_slice(&panel[row * output.len()..][..output.len()]),
         }
     }
 
     /// All bytes.
     pub(super) fn bytes(&self) -> &[u8] {
-        &self.arena.pages[self.range.clone()]
+        &self.arena.as_bytes()[self.range.clone()]
     }
 
-    /// The panel that begins with row `PANEL * index`, and its rows; shorter at the end when rows are read as they
-    /// are.
-    pub(super) fn panel(&self, index: usize) -> (&[u8], usize) {
-        self.panels(index, 1)
-    }
-
-    /// The bytes of `count` panels from `first` on, and how many rows they have.
+    /// The bytes of `count` panels from `first` on, and how many rows they have; fewer at the end.
+    /// Rows that are not packed end with the last.
     pub(super) fn panels(&self, first: usize, count: usize) -> (&[u8], usize) {
         let bytes = self.bytes();
         let start = first * self.shape.panel_bytes();

@@ -1,51 +1,200 @@
-//! What every processor's kernels have in common.
+//! What the microkernels of every processor have in common. A microkernel multiplies a panel of rows,
+//! or some panels, with a tile of tokens.
 
-/// What a kernel works on: a panel of rows, or some that it takes together, and a tile of tokens.
+use super::format::Format;
+use super::layout::{Layout, cast_unchecked};
+
+/// What a microkernel works on. Row r of token t goes to `output[t * output_stride + r]`.
 #[derive(Clone, Copy)]
 pub(super) struct Job<'a> {
     /// The rows, as [`super::Matrix`] holds them, panel after panel.
-    pub(super) panel: &'a [u8],
+    pub(super) panels: &'a [u8],
     /// Bytes from one panel to the next; 0 when there is one.
     #[cfg_attr(
         not(target_arch = "x86_64"),
-        allow(dead_code, reason = "kernels there take one panel")
+        allow(dead_code, reason = "microkernels there take one panel")
     )]
-    pub(super) other: usize,
+    pub(super) panel_stride: usize,
     /// How many rows there are, at most eight of each panel.
     pub(super) rows: usize,
     /// Blocks of a row.
     pub(super) blocks: usize,
-    /// The tokens, as [`super::quantize_activations`] arranges them.
+    /// The tokens, as [`super::quantize_activations`] packs them.
     pub(super) tile: &'a [u8],
+    pub(super) output: *mut f32,
+    pub(super) output_stride: usize,
 }
 
-/// How many tokens there are in all, as far as the order of sums depends on it.
+impl<'a> Job<'a> {
+    /// The steps of the tile, one for each block.
+    ///
+    /// # Safety
+    /// The tile has as many of this type.
+    #[inline(always)]
+    pub(super) unsafe fn steps<T: Layout>(&self) -> &'a [T] {
+        // SAFETY: the caller's condition.
+        unsafe { cast_unchecked(self.tile, self.blocks) }
+    }
+
+    /// `count` values of the tile.
+    ///
+    /// # Safety
+    /// The tile has as many of this type.
+    #[inline(always)]
+    pub(super) unsafe fn tile<T: Layout>(&self, count: usize) -> &'a [T] {
+        // SAFETY: the caller's condition.
+        unsafe { cast_unchecked(self.tile, count) }
+    }
+
+    /// The blocks of a packed panel.
+    ///
+    /// # Safety
+    /// The panel has as many blocks of this type.
+    #[cfg(target_arch = "aarch64")]
+    #[inline(always)]
+    pub(super) unsafe fn packed<P: Layout>(&self) -> &'a [P] {
+        // SAFETY: the caller's condition.
+        unsafe { cast_unchecked(self.panels, self.blocks) }
+    }
+
+    /// The blocks of the first packed panel. Those of the next begin [`Job::panel_stride`] bytes later.
+    ///
+    /// # Safety
+    /// The panels have as many blocks of this type.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(super) unsafe fn packed<P: Layout>(&self) -> *const P {
+        debug_assert!(self.panels.len() >= self.panel_stride + self.blocks * size_of::<P>());
+        debug_assert!(self.panels.as_ptr().cast::<P>().is_aligned());
+        self.panels.as_ptr().cast()
+    }
+
+    /// The columns of unpacked f16 rows, see [`F16Gemm`].
+    ///
+    /// # Safety
+    /// The panels have as many of this type.
+    #[inline(always)]
+    pub(super) unsafe fn columns<C: Layout>(&self) -> &'a [C] {
+        // SAFETY: the caller's condition.
+        unsafe { cast_unchecked(self.panels, self.blocks) }
+    }
+
+    /// The rows of a matrix that is not packed, `[rows][blocks]`.
+    ///
+    /// # Safety
+    /// The panels have as many blocks of this type.
+    #[inline(always)]
+    pub(super) unsafe fn row_blocks<B: Layout>(&self) -> &'a [B] {
+        // SAFETY: the caller's condition.
+        unsafe { cast_unchecked(self.panels, self.rows * self.blocks) }
+    }
+
+    /// Where the results of a token go.
+    ///
+    /// # Safety
+    /// The output has places for this token.
+    #[inline(always)]
+    pub(super) unsafe fn output(&self, token: usize) -> *mut f32 {
+        // SAFETY: the caller's condition.
+        unsafe { self.output.add(token * self.output_stride) }
+    }
+}
+
+/// Batch size class: how many tokens there are in all, as far as the order of accumulation depends
+/// on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Count {
-    /// One, or as if there were.
+pub(super) enum BatchSize {
+    /// One token, or each with the bits it has alone.
     One,
-    /// Some.
-    Few,
-    /// At least as many as an instruction set calls many.
-    Many,
+    /// Fewer than [`KernelSet::large_batch`].
+    Small,
+    /// The others.
+    Large,
 }
 
-/// Computes the products of the panels' rows with a tile's tokens: row r of token t goes to `output[t * stride + r]`.
+/// Computes the products of the panels' rows with a tile's tokens.
 ///
 /// # Safety
-/// The processor has the kernel's instructions; panel and tile are as long as rows, blocks and the kernel's tokens
-/// say; `output` has places for `rows` values of each token.
-pub(super) type Kernel = unsafe fn(job: Job<'_>, output: *mut f32, stride: usize);
+/// The processor has the microkernel's instructions; panels and tile are those of a matrix and of
+/// activations of the microkernel's formats, as long as rows and blocks say; and the output has places
+/// for the rows of each of the tile's tokens.
+pub(super) type Microkernel = unsafe fn(job: &Job<'_>);
 
-/// How the panels of a format are expanded once for many tokens, where kernels take them so.
+/// How the panels of a format are unpacked once for a large batch, where microkernels take them so.
 #[derive(Clone, Copy)]
-pub(super) struct Expansion {
-    /// Bytes of an expanded block of eight rows.
+pub(super) struct Unpacking {
+    /// Bytes of an unpacked block of eight rows.
     pub(super) block_bytes: usize,
-    /// Writes `blocks` blocks of a panel of so many rows; rows that are missing become 0. The processor must have the
-    /// instructions of the set that has the expansion.
-    pub(super) expand: Expand,
+    /// Writes `blocks` blocks of a panel of `rows` rows; missing rows become 0.
+    pub(super) unpack: Unpack,
 }
 
-/// See [`Expansion`].
-pub(super) type Expand = unsafe fn(panel: &[u8], rows: usize, blocks: usize, expanded: &mut [u8]);
+/// See [`Unpacking`].
+///
+/// # Safety
+/// The processor has the instructions of the set that has the unpacking.
+pub(super) type Unpack = unsafe fn(panel: &[u8], rows: usize, blocks: usize, unpacked: &mut [u8]);
+
+/// The product of f16 rows with a batch: rows are converted to f32 and transposed once, so that a
+/// vector holds a column of them, and then used for tile after tile.
+#[derive(Clone, Copy)]
+pub(super) struct F16Gemm {
+    /// Rows that are unpacked together.
+    pub(super) rows: usize,
+    /// Writes up to [`Self::rows`] f16 rows of `columns` columns as `[columns][rows]` f32; missing
+    /// rows become 0.
+    pub(super) unpack: unsafe fn(f16: &[u8], columns: usize, unpacked: &mut [f32]),
+    /// Sizes of tiles, and the microkernel that multiplies one with unpacked rows.
+    pub(super) tiles: &'static [(usize, Microkernel)],
+}
+
+impl F16Gemm {
+    /// The microkernel for a tile of so many tokens, if there is one.
+    pub(super) fn microkernel(&self, tokens: usize) -> Option<Microkernel> {
+        let mut tiles = self.tiles.iter();
+        tiles.find_map(|&(size, microkernel)| (size == tokens).then_some(microkernel))
+    }
+}
+
+/// The microkernels of an instruction set.
+pub(super) trait KernelSet: Sized + Copy {
+    /// The sets that this processor has, the best first.
+    fn available() -> impl Iterator<Item = Self>;
+
+    /// Whether products of f16 with few tokens are accumulated in f16, see
+    /// [`f16_accumulation`](super::f16_accumulation).
+    fn accumulates_f16(self) -> bool {
+        false
+    }
+
+    /// The set whose products of f16 are accumulated in f32.
+    fn accumulating_f32(self) -> Self {
+        self
+    }
+
+    /// From so many tokens on a batch is large: the microkernels for `format` accumulate in another
+    /// order.
+    fn large_batch(self, _format: Format) -> usize {
+        usize::MAX
+    }
+
+    /// Tokens that microkernels for `format` work on together, the most first, down to 1.
+    fn tile_sizes(self, format: Format, batch: BatchSize) -> &'static [usize];
+
+    /// Panels that the microkernel for `format` and tiles of `tokens` takes together.
+    fn panels_together(self, _format: Format, _tokens: usize, _batch: BatchSize) -> usize {
+        1
+    }
+
+    /// How panels of `format` are unpacked for large batches, if they are.
+    fn unpacking(self, _format: Format) -> Option<Unpacking> {
+        None
+    }
+
+    /// The product of f16 rows with a batch.
+    fn f16_gemm(self) -> F16Gemm;
+
+    /// The microkernel for `format` and tiles of `tokens`, one of [`Self::tile_sizes`]. (Of f16 those
+    /// of [`Self::f16_gemm`] are other ones.)
+    fn microkernel(self, format: Format, tokens: usize, batch: BatchSize) -> Microkernel;
+}

@@ -1,16 +1,23 @@
 //! Products of weight matrices with activations, for the types that small models are stored in.
 //!
-//! Activations are rounded to eight bits (or, beside f16 weights, to half floats) as ggml does it, and every sum is
-//! taken in ggml's order, so that results are the same to the bit wherever that costs nothing; `x86/` and `aarch64/`
-//! say where; `f16_accumulation.rs` about ARM with half floats. A matrix is read panel by panel, eight rows at a time, and
-//! each panel is used for all tokens while it is in the cache.
+//! Activations are quantized to eight bits (or, beside f16 weights, rounded to f16) as ggml does it,
+//! and every sum is accumulated in ggml's order, so that results are bit-identical wherever that
+//! costs nothing; `x86/` and `aarch64/` say where; `f16_accumulation.rs` about f16 on ARM. A matrix is
+//! read panel by panel, eight rows at a time, and each panel is used for all tokens while it is in the
+//! cache.
+//!
+//! `layout/` declares what lies where in memory; `packing.rs` and `quantize_activations.rs` write it,
+//! the microkernels of `x86/` and `aarch64/` read it, and `gemm.rs` shares the work out.
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
+mod arena;
+mod dispatch;
 mod epilogue;
 mod f16_accumulation;
 mod format;
 mod gemm;
+mod layout;
 mod matrix;
 mod microkernel;
 mod packing;
@@ -25,10 +32,11 @@ mod unsupported;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub use arena::{ALIGNMENT, Arena};
 pub use epilogue::{ElementwiseFn, Epilogue, SliceEpilogue};
 pub use format::Format;
 pub use gemm::{Options, multiply};
-pub use matrix::{ALIGNMENT, Arena, Matrix};
+pub use matrix::Matrix;
 
 /// Rows of a panel.
 pub const PANEL: usize = 8;

@@ -1,138 +1,294 @@
-//! How blocks of eight rows lie together: first what belongs to whole rows, then bytes in vectors of four of each row.
+//! Packing: the blocks of eight rows are interleaved, so that kernels read one stream and a vector
+//! has a lane for each row.
 
 use super::PANEL;
 use super::format::Format;
+use super::layout::{
+    BlockQ4_0, BlockQ4K, BlockQ5K, BlockQ6K, BlockQ8_0, Lanes, Layout, Mins, Q4_0Panel, Q4KPanel,
+    Q5KPanel, Q6KPanel, Q8_0Panel, cast, cast_mut, scale_and_min, set_scale_and_min,
+};
 
-/// How the kernels have the blocks of eight rows.
-pub(super) struct Arrangement {
-    /// Writes a block of one row, `source`, to its places among the `panel` of eight.
-    pub(super) interleave: fn(source: &[u8], row: usize, panel: &mut [u8]),
-    /// The reverse: writes the `block` of one row as a GGUF file holds it.
-    pub(super) separate: fn(panel: &[u8], row: usize, block: &mut [u8]),
+/// How matrices of a format are packed.
+#[derive(Clone, Copy)]
+pub(super) struct Packing {
+    /// Bytes of a packed block of eight rows.
+    pub(super) panel_bytes: usize,
+    /// Packs rows of `blocks` blocks, as GGUF files hold them, into panels; the rows that the last
+    /// panel lacks are left as they are.
+    pub(super) pack: fn(source: &[u8], blocks: usize, packed: &mut [u8]),
+    /// Writes one row of a panel as GGUF files hold it.
+    pub(super) unpack_row: fn(panel: &[u8], row: usize, output: &mut [u8]),
 }
 
-/// Whether the kernels want blocks of 5 and 6 bits interleaved; elsewhere they take them from rows as they are.
-const INTERLEAVE_ALL: bool = cfg!(target_arch = "aarch64");
+impl Packing {
+    /// The packing of a format; none where the kernels read rows as they are.
+    pub(super) fn of(format: Format) -> Option<Self> {
+        // Only the kernels on ARM want 5 and 6 bits interleaved.
+        let all = cfg!(target_arch = "aarch64");
+        match format {
+            Format::Q4_0 => Some(Self::new::<Q4_0Panel>()),
+            Format::Q8_0 => Some(Self::new::<Q8_0Panel>()),
+            Format::Q4K => Some(Self::new::<Q4KPanel>()),
+            Format::Q5K if all => Some(Self::new::<Q5KPanel>()),
+            Format::Q6K if all => Some(Self::new::<Q6KPanel>()),
+            Format::F16 | Format::Q5K | Format::Q6K => None,
+        }
+    }
 
-/// How blocks of a format are interleaved; none where rows are read as they are.
-pub(super) fn arrangement(format: Format) -> Option<Arrangement> {
-    match format {
-        Format::Q4_0 | Format::Q8_0 => Some(Arrangement {
-            interleave: interleave_bytes,
-            separate: separate_bytes,
-        }),
-        Format::Q5K if !INTERLEAVE_ALL => None,
-        Format::Q4K | Format::Q5K => Some(Arrangement {
-            interleave: interleave_groups,
-            separate: separate_groups,
-        }),
-        Format::Q6K if INTERLEAVE_ALL => Some(Arrangement {
-            interleave: interleave_q6_k,
-            separate: separate_q6_k,
-        }),
-        Format::Q6K | Format::F16 => None,
+    fn new<P: Packed>() -> Self {
+        Self {
+            panel_bytes: size_of::<P>(),
+            pack: pack::<P>,
+            unpack_row: unpack_row::<P>,
+        }
     }
 }
 
-/// Eight scales, then vectors of bytes or nibbles.
-fn interleave_bytes(source: &[u8], row: usize, panel: &mut [u8]) {
-    panel[2 * row..2 * row + 2].copy_from_slice(&source[..2]);
-    spread(&source[2..], row, &mut panel[2 * PANEL..]);
-}
-
-fn separate_bytes(panel: &[u8], row: usize, block: &mut [u8]) {
-    block[..2].copy_from_slice(&panel[2 * row..2 * row + 2]);
-    gather(&panel[2 * PANEL..], row, &mut block[2..]);
-}
-
-/// Scales and minimum scales of eight rows (f16), eight groups of eight scales, eight groups of eight minimums (bytes),
-/// then vectors: of fifth bits, where there are any, and of nibbles.
-fn interleave_groups(source: &[u8], row: usize, panel: &mut [u8]) {
-    panel[2 * row..2 * row + 2].copy_from_slice(&source[..2]);
-    panel[16 + 2 * row..18 + 2 * row].copy_from_slice(&source[2..4]);
-    for group in 0..8 {
-        let (scale, minimum) = scale_and_minimum(&source[4..16], group);
-        panel[32 + PANEL * group + row] = scale;
-        panel[minimum_place(group, row)] = minimum;
-    }
-    spread(&source[16..], row, &mut panel[160..]);
-}
-
-fn separate_groups(panel: &[u8], row: usize, block: &mut [u8]) {
-    block[..2].copy_from_slice(&panel[2 * row..2 * row + 2]);
-    block[2..4].copy_from_slice(&panel[16 + 2 * row..18 + 2 * row]);
-    block[4..16].fill(0);
-    for group in 0..8 {
-        let scale = panel[32 + PANEL * group + row];
-        let minimum = panel[minimum_place(group, row)];
-        pack_scale_and_minimum(&mut block[4..16], group, scale, minimum);
-    }
-    gather(&panel[160..], row, &mut block[16..]);
-}
-
-/// Where the minimum of a group and row is: those of two groups in pairs, where one instruction multiplies pairs.
-fn minimum_place(group: usize, row: usize) -> usize {
-    if cfg!(target_arch = "aarch64") {
-        96 + PANEL * group + row
-    } else {
-        96 + group / 2 * 2 * PANEL + 2 * row + group % 2
+fn pack<P: Packed>(source: &[u8], blocks: usize, packed: &mut [u8]) {
+    let panels = cast_mut::<P>(packed).chunks_exact_mut(blocks);
+    for (rows, panels) in cast(source).chunks(PANEL * blocks).zip(panels) {
+        for (row, blocks) in rows.chunks_exact(blocks).enumerate() {
+            for (block, panel) in blocks.iter().zip(&mut *panels) {
+                panel.set_row(row, block);
+            }
+        }
     }
 }
 
-/// Eight scales (f16), eight scales of each of 16 groups, then vectors of nibbles and of pairs of bits.
-fn interleave_q6_k(source: &[u8], row: usize, panel: &mut [u8]) {
-    panel[2 * row..2 * row + 2].copy_from_slice(&source[208..210]);
-    for (group, &scale) in source[192..208].iter().enumerate() {
-        panel[16 + PANEL * group + row] = scale;
-    }
-    spread(&source[..192], row, &mut panel[144..]);
-}
-
-fn separate_q6_k(panel: &[u8], row: usize, block: &mut [u8]) {
-    block[208..210].copy_from_slice(&panel[2 * row..2 * row + 2]);
-    for (group, scale) in block[192..208].iter_mut().enumerate() {
-        *scale = panel[16 + PANEL * group + row];
-    }
-    gather(&panel[144..], row, &mut block[..192]);
-}
-
-/// Vector v holds bytes 4v to 4v + 3 of every row's `source`.
-fn spread(source: &[u8], row: usize, vectors: &mut [u8]) {
-    let vectors = vectors.chunks_exact_mut(4 * PANEL);
-    for (bytes, vector) in source.chunks_exact(4).zip(vectors) {
-        vector[4 * row..4 * row + 4].copy_from_slice(bytes);
+fn unpack_row<P: Packed>(panel: &[u8], row: usize, output: &mut [u8]) {
+    for (block, panel) in cast_mut(output).iter_mut().zip(cast::<P>(panel)) {
+        *block = panel.row(row);
     }
 }
 
-/// The reverse of [`spread`].
-fn gather(vectors: &[u8], row: usize, target: &mut [u8]) {
-    let vectors = vectors.chunks_exact(4 * PANEL);
-    for (bytes, vector) in target.chunks_exact_mut(4).zip(vectors) {
-        bytes.copy_from_slice(&vector[4 * row..4 * row + 4]);
+/// A packed block of eight rows.
+trait Packed: Layout {
+    /// A block of one row.
+    type Block: Layout;
+
+    /// Puts a block of one row in its places.
+    fn set_row(&mut self, row: usize, block: &Self::Block);
+
+    /// The block of one row.
+    fn row(&self, row: usize) -> Self::Block;
+}
+
+impl Packed for Q4_0Panel {
+    type Block = BlockQ4_0;
+
+    fn set_row(&mut self, row: usize, block: &BlockQ4_0) {
+        self.d[row] = block.d;
+        interleave(&block.qs, row, &mut self.qs);
+    }
+
+    fn row(&self, row: usize) -> BlockQ4_0 {
+        BlockQ4_0 {
+            d: self.d[row],
+            qs: deinterleave(&self.qs, row),
+        }
     }
 }
 
-/// The six-bit scale and minimum of one of eight groups, from the twelve bytes that K-quants pack them into.
-pub(super) fn scale_and_minimum(packed: &[u8], group: usize) -> (u8, u8) {
-    if group < 4 {
-        (packed[group] & 63, packed[group + 4] & 63)
-    } else {
-        let low = packed[group + 4];
-        (
-            low & 15 | packed[group - 4] >> 6 << 4,
-            low >> 4 | packed[group] >> 6 << 4,
-        )
+impl Packed for Q8_0Panel {
+    type Block = BlockQ8_0;
+
+    fn set_row(&mut self, row: usize, block: &BlockQ8_0) {
+        self.d[row] = block.d;
+        interleave(&block.qs, row, &mut self.qs);
+    }
+
+    fn row(&self, row: usize) -> BlockQ8_0 {
+        BlockQ8_0 {
+            d: self.d[row],
+            qs: deinterleave(&self.qs, row),
+        }
     }
 }
 
-/// The reverse of [`scale_and_minimum`], into bytes that were zero.
-fn pack_scale_and_minimum(packed: &mut [u8], group: usize, scale: u8, minimum: u8) {
-    if group < 4 {
-        packed[group] |= scale;
-        packed[group + 4] |= minimum;
-    } else {
-        packed[group + 4] = scale & 15 | minimum << 4;
-        packed[group - 4] |= scale >> 4 << 6;
-        packed[group] |= minimum >> 4 << 6;
+impl Packed for Q4KPanel {
+    type Block = BlockQ4K;
+
+    fn set_row(&mut self, row: usize, block: &BlockQ4K) {
+        (self.d[row], self.dmin[row]) = (block.d, block.dmin);
+        interleave_scales(&block.scales, row, &mut self.scales, &mut self.mins);
+        interleave(&block.qs, row, self.qs.as_flattened_mut());
+    }
+
+    fn row(&self, row: usize) -> BlockQ4K {
+        BlockQ4K {
+            d: self.d[row],
+            dmin: self.dmin[row],
+            scales: deinterleave_scales(&self.scales, &self.mins, row),
+            qs: deinterleave(self.qs.as_flattened(), row),
+        }
+    }
+}
+
+impl Packed for Q5KPanel {
+    type Block = BlockQ5K;
+
+    fn set_row(&mut self, row: usize, block: &BlockQ5K) {
+        (self.d[row], self.dmin[row]) = (block.d, block.dmin);
+        interleave_scales(&block.scales, row, &mut self.scales, &mut self.mins);
+        interleave(&block.qh, row, &mut self.qh);
+        interleave(&block.qs, row, self.qs.as_flattened_mut());
+    }
+
+    fn row(&self, row: usize) -> BlockQ5K {
+        BlockQ5K {
+            d: self.d[row],
+            dmin: self.dmin[row],
+            scales: deinterleave_scales(&self.scales, &self.mins, row),
+            qh: deinterleave(&self.qh, row),
+            qs: deinterleave(self.qs.as_flattened(), row),
+        }
+    }
+}
+
+impl Packed for Q6KPanel {
+    type Block = BlockQ6K;
+
+    fn set_row(&mut self, row: usize, block: &BlockQ6K) {
+        self.d[row] = block.d;
+        for (scales, &scale) in self.scales.iter_mut().zip(&block.scales) {
+            scales[row] = scale;
+        }
+        interleave(&block.ql, row, self.ql.as_flattened_mut());
+        interleave(&block.qh, row, self.qh.as_flattened_mut());
+    }
+
+    fn row(&self, row: usize) -> BlockQ6K {
+        BlockQ6K {
+            ql: deinterleave(self.ql.as_flattened(), row),
+            qh: deinterleave(self.qh.as_flattened(), row),
+            scales: self.scales.map(|scales| scales[row]),
+            d: self.d[row],
+        }
+    }
+}
+
+/// Vector v holds bytes 4v to 4v + 3 of every row.
+fn interleave<T: Copy>(bytes: &[T], row: usize, vectors: &mut [Lanes<T>]) {
+    for (four, vector) in bytes.as_chunks().0.iter().zip(vectors) {
+        vector[row] = *four;
+    }
+}
+
+/// The reverse of [`interleave`].
+fn deinterleave<T: Copy + Default, const N: usize>(vectors: &[Lanes<T>], row: usize) -> [T; N] {
+    let mut bytes = [T::default(); N];
+    for (four, vector) in bytes.as_chunks_mut().0.iter_mut().zip(vectors) {
+        *four = vector[row];
+    }
+    bytes
+}
+
+/// Puts the groups' scales and minimums of one row in their places.
+fn interleave_scales(
+    packed: &[u8; 12],
+    row: usize,
+    scales: &mut [[u8; PANEL]; 8],
+    mins: &mut Mins,
+) {
+    for (group, scales) in scales.iter_mut().enumerate() {
+        let (scale, min) = scale_and_min(packed, group);
+        scales[row] = scale;
+        *min_mut(mins, group, row) = min;
+    }
+}
+
+/// The reverse of [`interleave_scales`].
+fn deinterleave_scales(scales: &[[u8; PANEL]; 8], mins: &Mins, row: usize) -> [u8; 12] {
+    let mut packed = [0; 12];
+    let mut mins = *mins;
+    for (group, scales) in scales.iter().enumerate() {
+        let min = *min_mut(&mut mins, group, row);
+        set_scale_and_min(&mut packed, group, (scales[row], min));
+    }
+    packed
+}
+
+/// The minimum of a group and row.
+fn min_mut(mins: &mut Mins, group: usize, row: usize) -> &mut u8 {
+    #[cfg(target_arch = "aarch64")]
+    return &mut mins[group][row];
+    #[cfg(not(target_arch = "aarch64"))]
+    return &mut mins[group / 2][row][group % 2];
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::layout::F16Bytes;
+    use super::*;
+
+    /// Packs `rows` rows of `blocks` blocks of `bytes` and unpacks each.
+    fn check<P: Packed>(bytes: &[u8], rows: usize, blocks: usize) {
+        let row_bytes = blocks * size_of::<P::Block>();
+        let source = &bytes[..rows * row_bytes];
+        let mut packed = vec![0; rows.div_ceil(PANEL) * blocks * size_of::<P>()];
+        pack::<P>(source, blocks, &mut packed);
+        let panels = packed.chunks(blocks * size_of::<P>());
+        let mut unpacked = vec![0xaa; row_bytes];
+        for (panel, rows) in panels.zip(source.chunks(PANEL * row_bytes)) {
+            for (row, expected) in rows.chunks_exact(row_bytes).enumerate() {
+                unpack_row::<P>(panel, row, &mut unpacked);
+                assert_eq!(unpacked, expected, "row {row}");
+            }
+        }
+    }
+
+    proptest! {
+        /// Of every format, also those that this processor's kernels read row by row.
+        #[test]
+        fn rows_of_any_bytes_are_unpacked_as_they_were(
+            bytes in prop::collection::vec(any::<u8>(), 20 * 3 * 210),
+            rows in 1usize..=20,
+            blocks in 1usize..=3,
+        ) {
+            check::<Q4_0Panel>(&bytes, rows, blocks);
+            check::<Q8_0Panel>(&bytes, rows, blocks);
+            check::<Q4KPanel>(&bytes, rows, blocks);
+            check::<Q5KPanel>(&bytes, rows, blocks);
+            check::<Q6KPanel>(&bytes, rows, blocks);
+        }
+    }
+
+    #[test]
+    fn a_vector_holds_the_same_four_bytes_of_every_row() {
+        let mut panels = [0; size_of::<Q8_0Panel>()];
+        let source: Vec<u8> = (0..PANEL as u8)
+            .flat_map(|row| (0..34).map(move |byte| 16 * row + byte))
+            .collect();
+        pack::<Q8_0Panel>(&source, 1, &mut panels);
+        let [panel] = cast::<Q8_0Panel>(&panels) else {
+            panic!("one panel")
+        };
+        for (vector, lanes) in panel.qs.iter().enumerate() {
+            for (row, lane) in lanes.iter().enumerate() {
+                let first = (16 * row + 2 + 4 * vector) as i8;
+                assert_eq!(*lane, [first, first + 1, first + 2, first + 3]);
+            }
+        }
+        assert_eq!(panel.d[3], cast::<F16Bytes>(&source[3 * 34..][..2])[0]);
+    }
+
+    #[test]
+    fn packed_types_are_as_large_as_what_they_hold() {
+        fn ratio<P: Packed>() -> (usize, usize) {
+            (size_of::<P>(), PANEL * size_of::<P::Block>())
+        }
+        // Six-bit scales and minimums become bytes: 4 more for each row.
+        for (packed, rows) in [ratio::<Q4KPanel>(), ratio::<Q5KPanel>()] {
+            assert_eq!(packed, rows + 4 * PANEL);
+        }
+        for (packed, rows) in [
+            ratio::<Q4_0Panel>(),
+            ratio::<Q8_0Panel>(),
+            ratio::<Q6KPanel>(),
+        ] {
+            assert_eq!(packed, rows);
+        }
     }
 }

@@ -1,66 +1,68 @@
-//! Activations as the kernels read them: rounded, and in tiles of a few tokens.
+//! Activations as the kernels read them: quantized, and packed in tiles of a few tokens.
 //!
-//! Within a tile everything that a kernel needs at one step lies together, so that it reads one stream.
+//! Within a tile everything that a microkernel needs at one step lies together, so that it reads one
+//! stream.
 
 use half::f16;
 
 use super::f16_accumulation;
 use super::format::Format;
-use super::microkernel::Count;
+use super::layout::{
+    AlignedBuffer, Q8_0LanesStep, Q8_0LanesTile, Q8_0Step, Q8_0Tile, Q8KStep, Q8KTile, cast_mut,
+};
+use super::microkernel::BatchSize;
 #[cfg(target_arch = "x86_64")]
 use super::quantize_block::Avx2;
-use super::quantize_block::{Portable, Round};
+use super::quantize_block::{BLOCK, Portable, QuantizeBlock};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{self, Token};
 use crate::f16_convert;
 use crate::pool::Pool;
 use crate::shared::Parts;
-#[cfg(target_arch = "x86_64")]
-use crate::simd::{self, Token};
 use crate::wide;
 
-/// Elements of a block of eight-bit activations.
-pub(super) const BLOCK: usize = 32;
-/// Elements of a super-block beside K-quants.
-pub(super) const SUPER_BLOCK: usize = 256;
+/// Elements of a super-block.
+const SUPER_BLOCK: usize = 256;
 
-/// What a kernel reads of each token, see the functions of the same names.
+/// How activations are stored, see the functions of the same names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rounding {
-    /// Half floats, expanded again; [`AS_THEY_ARE`] where they are not rounded.
-    Half,
-    /// The same in large tiles; in small ones half floats that a power of two keeps in range with weights of this bound.
-    Short(i32),
-    /// Blocks of 32 bytes with a scale, and what weights that are so much too large add, taken away.
-    Blocks(i32),
-    /// Blocks of 32 bytes with a scale, and what weights that are 128 too large add to each fourth, taken away.
-    Fourths,
-    /// Super-blocks of 256 bytes with a scale and sums.
-    Super,
+pub(super) enum ActivationFormat {
+    /// f32, rounded to f16 unless [`KEEPS_F32`].
+    F32,
+    /// The same in large tiles; in small ones f16, scaled for weights of this bound.
+    ScaledF16(i32),
+    /// Blocks of [`Q8_0Tile`], for unsigned weights whose zero point this is.
+    Q8_0(i32),
+    /// Blocks of [`Q8_0LanesTile`].
+    Q8_0Lanes,
+    /// Super-blocks of [`Q8KTile`].
+    Q8K,
 }
 
-impl Rounding {
-    /// What goes with matrices of `format` and so many tokens.
-    pub(super) fn of(format: Format, count: Count) -> Self {
+impl ActivationFormat {
+    /// What goes with matrices of `format`.
+    pub(super) fn of(format: Format, batch: BatchSize) -> Self {
         match format {
-            Format::F16 => Self::Half,
-            Format::Q4_0 => Self::Blocks(8),
-            Format::Q8_0 if count == Count::Many => Self::Blocks(128),
-            Format::Q8_0 => Self::Fourths,
-            Format::Q4K | Format::Q5K | Format::Q6K => Self::Super,
+            Format::F16 => Self::F32,
+            Format::Q4_0 => Self::Q8_0(8),
+            Format::Q8_0 if batch == BatchSize::Large => Self::Q8_0(128),
+            Format::Q8_0 => Self::Q8_0Lanes,
+            Format::Q4K | Format::Q5K | Format::Q6K => Self::Q8K,
         }
     }
 
-    /// Elements of a step, and bytes that one token takes in it.
-    pub(super) fn step(self) -> (usize, usize) {
+    /// Bytes of a token of `columns` elements.
+    fn token_bytes(self, columns: usize) -> usize {
         match self {
-            Self::Half | Self::Short(_) => (1, 4),
-            Self::Blocks(_) => (BLOCK, BLOCK + 4 + 4),
-            Self::Fourths => (BLOCK, BLOCK + 32 + 4),
-            Self::Super => (SUPER_BLOCK, SUPER_BLOCK + 16 + 32 + 4),
+            Self::F32 | Self::ScaledF16(_) => columns * size_of::<f32>(),
+            Self::Q8_0(_) => columns / BLOCK * size_of::<Q8_0Tile<1>>(),
+            Self::Q8_0Lanes => columns / BLOCK * size_of::<Q8_0LanesTile<1>>(),
+            Self::Q8K => columns / SUPER_BLOCK * size_of::<Q8KTile<1>>(),
         }
     }
 }
 
-/// Tokens that a kernel works on together.
+/// Tokens that a microkernel works on together.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tile {
     /// The first of them.
@@ -71,37 +73,26 @@ pub(super) struct Tile {
     start: usize,
 }
 
-/// Memory whose lines begin where the processor's do.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-pub(super) struct Line([u8; 64]);
-
-impl Line {
-    /// Nothing written yet.
-    pub(super) const EMPTY: Self = Self([0; 64]);
-}
-
 /// The activations of some tokens, in tiles.
 pub(super) struct Activations {
     pub(super) tiles: Vec<Tile>,
-    lines: Vec<Line>,
-    tile_bytes: usize,
+    buffer: AlignedBuffer,
+    token_bytes: usize,
 }
 
 impl Activations {
-    /// Rounds the rows of `x`, `[tokens, columns]`, into tiles of the given `sizes` (the largest first, the last
-    /// is 1), in the memory of `scratch`.
+    /// Quantizes the rows of `x`, `[tokens, columns]`, into tiles of the given `sizes` (the largest
+    /// first, the last is 1), in the memory of `buffer`.
     pub(super) fn new(
         x: &[f32],
         columns: usize,
-        rounding: Rounding,
+        format: ActivationFormat,
         sizes: &[usize],
         pool: &Pool,
-        mut scratch: Vec<Line>,
+        mut buffer: AlignedBuffer,
     ) -> Self {
         let tokens = x.len() / columns;
-        let (elements, bytes) = rounding.step();
-        let token_bytes = columns / elements * bytes;
+        let token_bytes = format.token_bytes(columns);
         let mut tiles = Vec::new();
         let (mut first, mut start) = (0, 0);
         while first < tokens {
@@ -114,118 +105,97 @@ impl Activations {
             first += size;
             start += (size * token_bytes).next_multiple_of(64);
         }
-        scratch.resize(start / 64, Line::EMPTY);
-        let parts = Parts::new(as_bytes_mut(&mut scratch));
+        buffer.resize(start);
+        let parts = Parts::new(buffer.bytes_mut());
         pool.run(tiles.len(), &|index| {
             let tile = tiles[index];
             // SAFETY: tiles do not overlap.
             let output = unsafe { parts.slice(tile.start, tile.tokens * token_bytes) };
             let x = &x[tile.first * columns..][..tile.tokens * columns];
-            match rounding {
-                Rounding::Short(bound) if tile.tokens < COLUMN_BY_COLUMN => {
-                    f16_accumulation::activations(x, columns, tile.tokens, bound, output);
+            match format {
+                ActivationFormat::ScaledF16(bound) if tile.tokens < LARGE_TILE => {
+                    f16_accumulation::quantize(x, columns, tile.tokens, bound, output);
                 }
-                Rounding::Half | Rounding::Short(_) => halves(x, columns, tile.tokens, output),
-                Rounding::Blocks(excess) => blocks(x, columns, tile.tokens, excess, output),
-                Rounding::Fourths => fourths(x, columns, tile.tokens, output),
-                Rounding::Super => super_blocks(x, columns, tile.tokens, output),
+                ActivationFormat::F32 | ActivationFormat::ScaledF16(_) => {
+                    f32(x, columns, tile.tokens, output);
+                }
+                ActivationFormat::Q8_0(zero_point) => {
+                    q8_0(x, columns, tile.tokens, zero_point, output);
+                }
+                ActivationFormat::Q8_0Lanes => q8_0_lanes(x, columns, tile.tokens, output),
+                ActivationFormat::Q8K => q8_k(x, columns, tile.tokens, output),
             }
         });
         Self {
             tiles,
-            lines: scratch,
-            tile_bytes: token_bytes,
+            buffer,
+            token_bytes,
         }
     }
 
     /// The bytes of a tile.
     pub(super) fn tile(&self, tile: &Tile) -> &[u8] {
-        &as_bytes(&self.lines)[tile.start..][..tile.tokens * self.tile_bytes]
+        &self.buffer.bytes()[tile.start..][..tile.tokens * self.token_bytes]
     }
 
     /// The memory, for the next activations.
-    pub(super) fn into_scratch(self) -> Vec<Line> {
-        self.lines
+    pub(super) fn into_buffer(self) -> AlignedBuffer {
+        self.buffer
     }
 }
 
-/// The tokens of the next tile, when so many are `left`: as many as possible, but rather two middling tiles than a large and
-/// a small one.
+/// The tokens of the next tile, when so many are `left`: as many as possible, but rather two tiles of
+/// half as many than a large and a small one.
 fn tile_size(sizes: &[usize], left: usize) -> usize {
-    let halves_it = |&size: &usize| size >= COLUMN_BY_COLUMN && 2 * size == left;
+    let halves_it = |&size: &usize| size >= LARGE_TILE && 2 * size == left;
     let mut sizes = sizes.iter().copied();
     let half = sizes.clone().find(halves_it);
     half.or_else(|| sizes.find(|&size| size <= left))
         .unwrap_or(1)
 }
 
-pub(super) fn as_bytes(lines: &[Line]) -> &[u8] {
-    // SAFETY: a line is 64 bytes without padding.
-    unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * 64) }
-}
+/// Tiles of at least this many tokens hold f32 activations column by column, smaller ones row by row.
+pub(super) const LARGE_TILE: usize = 6;
 
-pub(super) fn as_bytes_mut(lines: &mut [Line]) -> &mut [u8] {
-    // SAFETY: a line is 64 bytes without padding, and any bytes are a line.
-    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * 64) }
-}
-
-pub(super) fn as_floats(lines: &[Line]) -> &[f32] {
-    // SAFETY: a line is 16 f32 without padding.
-    unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * 16) }
-}
-
-pub(super) fn as_floats_mut(lines: &mut [Line]) -> &mut [f32] {
-    // SAFETY: a line is 16 f32 without padding, and any bits are an f32.
-    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * 16) }
-}
-
-/// Tiles of at least this many tokens hold half floats column by column, smaller ones row by row.
-pub(super) const COLUMN_BY_COLUMN: usize = 6;
-
-/// Whether activations beside f16 weights are left in f32. ggml rounds them to half floats on x86-64, but not on ARM
-/// (unless it computes in half floats altogether).
-pub(super) const AS_THEY_ARE: bool = cfg!(target_arch = "aarch64");
+/// Whether activations beside f16 weights are left in f32. ggml rounds them to f16 on x86-64, but not
+/// on ARM (unless it computes in f16 altogether).
+pub(super) const KEEPS_F32: bool = cfg!(target_arch = "aarch64");
 
 wide! {
-    /// f32, rounded to half floats unless [`AS_THEY_ARE`]: `[columns][tokens]` in large tiles, `[tokens][columns]` in small ones.
-    fn halves(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) = halves_body
+    /// f32, rounded to f16 unless [`KEEPS_F32`]: `[columns][tokens]` in large tiles,
+    /// `[tokens][columns]` in small ones.
+    fn f32(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) = f32_body
 }
 
 #[inline(always)]
-fn halves_body(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) {
+fn f32_body(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) {
+    let output = cast_mut::<f32>(output);
     let mut rounded = [f16::ZERO; BLOCK];
-    let mut expanded = [0.0; BLOCK];
+    let mut values = [0.0; BLOCK];
     for (token, x) in x.chunks_exact(columns).enumerate() {
         for (block, x) in x.chunks(BLOCK).enumerate() {
-            let (rounded, expanded) = (&mut rounded[..x.len()], &mut expanded[..x.len()]);
-            if AS_THEY_ARE {
-                expanded.copy_from_slice(x);
+            let (rounded, values) = (&mut rounded[..x.len()], &mut values[..x.len()]);
+            if KEEPS_F32 {
+                values.copy_from_slice(x);
             } else {
                 f16_convert::from_f32(x, rounded);
-                f16_convert::to_f32(rounded, expanded);
+                f16_convert::to_f32(rounded, values);
             }
             let first = block * BLOCK;
-            if tokens < COLUMN_BY_COLUMN {
-                let row = &mut output[4 * (token * columns + first)..][..4 * expanded.len()];
-                for (place, value) in row.as_chunks_mut().0.iter_mut().zip(&*expanded) {
-                    *place = value.to_ne_bytes();
-                }
+            if tokens < LARGE_TILE {
+                output[token * columns + first..][..values.len()].copy_from_slice(values);
             } else {
-                for (index, value) in expanded.iter().enumerate() {
-                    put(
-                        output,
-                        (first + index) * tokens + token,
-                        value.to_ne_bytes(),
-                    );
+                for (index, value) in values.iter().enumerate() {
+                    output[(first + index) * tokens + token] = *value;
                 }
             }
         }
     }
 }
 
-/// Compiles a function's body for the instruction sets worth having, and runs the best one: `body` is an
-/// `#[inline(always)]` function of the same arguments, which rounds with its type parameter.
-macro_rules! rounding {
+/// Compiles a function's body for the instruction sets worth having, and runs the best one: `body` is
+/// an `#[inline(always)]` function of the same arguments, which quantizes with its type parameter.
+macro_rules! quantizer {
     ($(#[$attribute:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) = $body:ident) => {
         $(#[$attribute])*
         fn $name($($argument: $type),*) {
@@ -247,124 +217,106 @@ macro_rules! rounding {
     };
 }
 
-/// A block's scale as a half float gives it, and what to multiply with: as ggml rounds to `q8_0`.
+/// The scale of a `q8_0` block, rounded to f16, and what its values are multiplied with: as ggml does.
 #[inline(always)]
-fn scales(largest: f32) -> (f32, f32) {
-    let inverse = if largest == 0.0 { 0.0 } else { 127.0 / largest };
-    (f16::from_f32(largest / 127.0).to_f32(), inverse)
+fn q8_0_scales(max_abs: f32) -> (f32, f32) {
+    let inverse = if max_abs == 0.0 { 0.0 } else { 127.0 / max_abs };
+    (f16::from_f32(max_abs / 127.0).to_f32(), inverse)
+}
+
+quantizer! {
+    /// Writes the steps of a [`Q8_0Tile`].
+    fn q8_0(x: &[f32], columns: usize, tokens: usize, zero_point: i32, output: &mut [u8]) = q8_0_body
 }
 
 #[inline(always)]
-fn put(output: &mut [u8], index: usize, word: [u8; 4]) {
-    output[4 * index..4 * index + 4].copy_from_slice(&word);
-}
-
-rounding! {
-    /// For each block: `[tokens][32]` bytes, `[tokens]` scales (f32), `[tokens]` −`excess` · sum (i32).
-    fn blocks(x: &[f32], columns: usize, tokens: usize, excess: i32, output: &mut [u8]) = blocks_body
-}
-
-#[inline(always)]
-unsafe fn blocks_body<R: Round>(
+unsafe fn q8_0_body<Q: QuantizeBlock>(
     x: &[f32],
     columns: usize,
     tokens: usize,
-    excess: i32,
+    zero_point: i32,
     output: &mut [u8],
 ) {
-    let step = tokens * Rounding::Blocks(excess).step().1;
+    let step_bytes = tokens * size_of::<Q8_0Tile<1>>();
     for (token, x) in x.chunks_exact(columns).enumerate() {
-        for (x, output) in x.as_chunks().0.iter().zip(output.chunks_exact_mut(step)) {
-            let (bytes, words) = output.split_at_mut(tokens * BLOCK);
+        for (x, step) in (x.as_chunks().0.iter()).zip(output.chunks_exact_mut(step_bytes)) {
+            let step = Q8_0Step::new(step, tokens);
             // SAFETY: the caller's condition.
-            let (scale, rounded) = unsafe {
-                let (scale, inverse) = scales(R::largest(x));
-                (scale, R::round(x, inverse))
+            let (scale, quantized) = unsafe {
+                let (scale, inverse) = q8_0_scales(Q::max_abs(x));
+                (scale, Q::quantize(x, inverse))
             };
-            bytes[token * BLOCK..][..BLOCK].copy_from_slice(&rounded.bytes);
-            put(words, token, scale.to_ne_bytes());
-            put(
-                words,
-                tokens + token,
-                (-excess * rounded.sum()).to_ne_bytes(),
-            );
+            step.qs[token] = quantized.qs;
+            step.d[token] = scale;
+            step.correction[token] = -zero_point * quantized.sum();
         }
     }
 }
 
-rounding! {
-    /// For each block: `[tokens][32]` bytes, `[tokens][8]` −128 · sum of four (i32), `[tokens]` scales (f32).
-    fn fourths(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) = fourths_body
+quantizer! {
+    /// Writes the steps of a [`Q8_0LanesTile`].
+    fn q8_0_lanes(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) = q8_0_lanes_body
 }
 
 #[inline(always)]
-unsafe fn fourths_body<R: Round>(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) {
-    let step = tokens * Rounding::Fourths.step().1;
+unsafe fn q8_0_lanes_body<Q: QuantizeBlock>(
+    x: &[f32],
+    columns: usize,
+    tokens: usize,
+    output: &mut [u8],
+) {
+    let step_bytes = tokens * size_of::<Q8_0LanesTile<1>>();
     for (token, x) in x.chunks_exact(columns).enumerate() {
-        for (x, output) in x.as_chunks().0.iter().zip(output.chunks_exact_mut(step)) {
-            let (bytes, words) = output.split_at_mut(tokens * BLOCK);
+        for (x, step) in (x.as_chunks().0.iter()).zip(output.chunks_exact_mut(step_bytes)) {
+            let step = Q8_0LanesStep::new(step, tokens);
             // SAFETY: the caller's condition.
-            let (scale, rounded) = unsafe {
-                let (scale, inverse) = scales(R::largest(x));
-                (scale, R::round(x, inverse))
+            let (scale, quantized) = unsafe {
+                let (scale, inverse) = q8_0_scales(Q::max_abs(x));
+                (scale, Q::quantize(x, inverse))
             };
-            bytes[token * BLOCK..][..BLOCK].copy_from_slice(&rounded.bytes);
-            for (fourth, sum) in rounded.fours.iter().enumerate() {
-                put(words, token * 8 + fourth, (-128 * sum).to_ne_bytes());
-            }
-            put(words, tokens * 8 + token, scale.to_ne_bytes());
+            step.qs[token] = quantized.qs;
+            step.corrections[token] = quantized.sums_of_4.map(|sum| -128 * sum);
+            step.d[token] = scale;
         }
     }
 }
 
-rounding! {
-    /// For each super-block: `[8][tokens][32]` bytes, `[4][tokens]` pairs of sums of 32 (i16), `[tokens][16]` sums of
-    /// 16 (i16), `[tokens]` scales (f32).
-    fn super_blocks(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) = super_blocks_body
+quantizer! {
+    /// Writes the steps of a [`Q8KTile`].
+    fn q8_k(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) = q8_k_body
 }
 
 #[inline(always)]
-unsafe fn super_blocks_body<R: Round>(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) {
-    let step = tokens * Rounding::Super.step().1;
+unsafe fn q8_k_body<Q: QuantizeBlock>(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) {
+    let step_bytes = tokens * size_of::<Q8KTile<1>>();
     for (token, x) in x.chunks_exact(columns).enumerate() {
-        for (x, output) in x
-            .as_chunks::<SUPER_BLOCK>()
-            .0
-            .iter()
-            .zip(output.chunks_exact_mut(step))
-        {
-            let (bytes, rest) = output.split_at_mut(tokens * SUPER_BLOCK);
-            let (pairs, rest) = rest.split_at_mut(tokens * 16);
-            let (sums, scale_words) = rest.split_at_mut(tokens * 32);
-            // ggml's scale has the sign of the largest value turned round, so that this becomes −127.
+        let blocks = x.as_chunks::<SUPER_BLOCK>().0.iter();
+        for (x, step) in blocks.zip(output.chunks_exact_mut(step_bytes)) {
+            let step = Q8KStep::new(step, tokens);
+            // ggml's scale has the opposite sign of the value of largest magnitude, which becomes −127.
             // SAFETY: the caller's condition.
-            let (high, low) = unsafe { R::extremes(x) };
-            let largest = if -low >= high { low } else { high };
+            let (min, max) = unsafe { Q::min_max(x) };
+            let largest = if -min >= max { min } else { max };
             let inverse = if largest == 0.0 {
                 0.0
             } else {
                 -127.0 / largest
             };
-            let mut sixteenths = [0i16; 16];
+            let mut sums = [[0i16; 2]; 8];
             for (group, x) in x.as_chunks().0.iter().enumerate() {
                 // SAFETY: the caller's condition.
-                let rounded = unsafe { R::round(x, inverse) };
-                bytes[(group * tokens + token) * BLOCK..][..BLOCK].copy_from_slice(&rounded.bytes);
-                let fours = rounded.fours.as_chunks::<4>().0.iter();
-                for (sum, fours) in sixteenths[2 * group..].iter_mut().zip(fours) {
+                let quantized = unsafe { Q::quantize(x, inverse) };
+                step.qs[group * tokens + token] = quantized.qs;
+                let fours = quantized.sums_of_4.as_chunks::<4>().0.iter();
+                for (sum, fours) in sums[group].iter_mut().zip(fours) {
                     *sum = fours.iter().sum::<i32>() as i16;
                 }
             }
-            for (pair, four) in sixteenths.as_chunks::<4>().0.iter().enumerate() {
-                let (first, second) = (four[0] + four[1], four[2] + four[3]);
-                let word = u32::from(first as u16) | u32::from(second as u16) << 16;
-                put(pairs, pair * tokens + token, word.to_ne_bytes());
+            for (pair, groups) in sums.as_chunks::<2>().0.iter().enumerate() {
+                step.pair_sums[pair * tokens + token] = groups.map(|[a, b]| a + b);
             }
-            for (index, sum) in sixteenths.iter().enumerate() {
-                sums[token * 32 + 2 * index..][..2].copy_from_slice(&sum.to_ne_bytes());
-            }
-            let scale = if inverse == 0.0 { 0.0 } else { 1.0 / inverse };
-            put(scale_words, token, scale.to_ne_bytes());
+            step.sums[token] = sums;
+            step.d[token] = if inverse == 0.0 { 0.0 } else { 1.0 / inverse };
         }
     }
 }

@@ -1,73 +1,73 @@
-//! Numbers rounded to bytes, 32 at a time: plainly, and with AVX2, to the same bits.
+//! Quantizing 32 values to bytes: portably, and with AVX2, bit-identical.
 
-/// Numbers that are looked at together.
-pub(super) const TOGETHER: usize = 32;
+/// Values that are quantized together.
+pub(super) const BLOCK: usize = 32;
 
-/// Bytes that numbers were rounded to.
-pub(super) struct Rounded {
-    /// The bytes, which are signed.
-    pub(super) bytes: [u8; TOGETHER],
+/// Values quantized to bytes.
+pub(super) struct Quantized {
+    /// The bytes.
+    pub(super) qs: [[i8; 4]; BLOCK / 4],
     /// The sum of every four.
-    pub(super) fours: [i32; TOGETHER / 4],
+    pub(super) sums_of_4: [i32; BLOCK / 4],
 }
 
-impl Rounded {
+impl Quantized {
     /// The sum of all.
     #[inline(always)]
     pub(super) fn sum(&self) -> i32 {
-        self.fours.iter().sum()
+        self.sums_of_4.iter().sum()
     }
 }
 
-/// What rounds.
+/// Quantizes blocks with some instructions.
 ///
 /// # Safety
 /// The methods are only called inside functions that have the instructions of the implementation.
-pub(super) trait Round {
-    /// The largest magnitude; what is no number is passed over.
-    unsafe fn largest(x: &[f32; TOGETHER]) -> f32;
-    /// The largest number or 0, and the smallest or 0, of a multiple of eight numbers; what is no number is passed over.
-    unsafe fn extremes(x: &[f32]) -> (f32, f32);
-    /// The low eight bits of the nearest integers to x · `factor`, of two the even one, where these are below 2²¹.
+pub(super) trait QuantizeBlock {
+    /// The largest magnitude; NaNs are ignored.
+    unsafe fn max_abs(x: &[f32; BLOCK]) -> f32;
+    /// The smallest value or 0, and the largest or 0, of a multiple of eight values; NaNs are ignored.
+    unsafe fn min_max(x: &[f32]) -> (f32, f32);
+    /// The low eight bits of the nearest integers to x · `factor`, of two the even one, where these
+    /// are below 2²¹.
     ///
     /// They fall out of adding 1.5 · 2²³, where the spacing of f32 is 1.
-    unsafe fn round(x: &[f32; TOGETHER], factor: f32) -> Rounded;
+    unsafe fn quantize(x: &[f32; BLOCK], factor: f32) -> Quantized;
 }
 
-/// See [`Round::round`].
+/// See [`QuantizeBlock::quantize`].
 const TO_INTEGERS: f32 = 12_582_912.0;
 
 /// With any instructions.
 pub(super) struct Portable;
 
-impl Round for Portable {
+impl QuantizeBlock for Portable {
     #[inline(always)]
-    unsafe fn largest(x: &[f32; TOGETHER]) -> f32 {
-        largest(x, f32::abs)
+    unsafe fn max_abs(x: &[f32; BLOCK]) -> f32 {
+        max_of(x, f32::abs)
     }
 
     #[inline(always)]
-    unsafe fn extremes(x: &[f32]) -> (f32, f32) {
-        (largest(x, |x| x), -largest(x, |x| -x))
+    unsafe fn min_max(x: &[f32]) -> (f32, f32) {
+        (-max_of(x, |x| -x), max_of(x, |x| x))
     }
 
     #[inline(always)]
-    unsafe fn round(x: &[f32; TOGETHER], factor: f32) -> Rounded {
-        let (mut bytes, mut fours) = ([0; TOGETHER], [0; TOGETHER / 4]);
-        for (index, (byte, x)) in bytes.iter_mut().zip(x).enumerate() {
-            let rounded = (x * factor + TO_INTEGERS).to_bits() as i8;
-            *byte = rounded as u8;
-            fours[index / 4] += i32::from(rounded);
+    unsafe fn quantize(x: &[f32; BLOCK], factor: f32) -> Quantized {
+        let (mut qs, mut sums_of_4) = ([[0; 4]; BLOCK / 4], [0; BLOCK / 4]);
+        for (index, (q, x)) in qs.as_flattened_mut().iter_mut().zip(x).enumerate() {
+            *q = (x * factor + TO_INTEGERS).to_bits() as i8;
+            sums_of_4[index / 4] += i32::from(*q);
         }
-        Rounded { bytes, fours }
+        Quantized { qs, sums_of_4 }
     }
 }
 
-/// The largest of what `function` makes of the numbers, a multiple of eight, at least 0; what is no number is passed over.
+/// The largest of `function`'s results for the values, a multiple of eight, at least 0; NaNs are ignored.
 ///
 /// Eight candidates at a time, so that one comparison need not wait for the last.
 #[inline(always)]
-pub(super) fn largest(x: &[f32], function: impl Fn(f32) -> f32) -> f32 {
+pub(super) fn max_of(x: &[f32], function: impl Fn(f32) -> f32) -> f32 {
     let larger = |a: f32, b: f32| if a > b { a } else { b };
     let mut lanes = [0.0f32; 8];
     for eight in x.as_chunks::<8>().0 {
@@ -78,7 +78,7 @@ pub(super) fn largest(x: &[f32], function: impl Fn(f32) -> f32) -> f32 {
     lanes.into_iter().fold(0.0, larger)
 }
 
-/// With AVX2, written out: what the compiler makes of the above goes through most numbers one by one.
+/// With AVX2, written out: the compiler vectorizes little of the above.
 #[cfg(target_arch = "x86_64")]
 pub(super) struct Avx2;
 
@@ -91,27 +91,27 @@ pub(super) struct Avx2;
 mod avx2 {
     use std::arch::x86_64::*;
 
-    use super::{Avx2, Round, Rounded, TO_INTEGERS, TOGETHER};
+    use super::{Avx2, BLOCK, QuantizeBlock, Quantized, TO_INTEGERS};
 
-    impl Round for Avx2 {
+    impl QuantizeBlock for Avx2 {
         #[inline(always)]
-        unsafe fn largest(x: &[f32; TOGETHER]) -> f32 {
-            // SAFETY: the trait's condition; there are 32 numbers.
+        unsafe fn max_abs(x: &[f32; BLOCK]) -> f32 {
+            // SAFETY: the trait's condition; there are 32 values.
             unsafe {
                 let sign = _mm256_set1_ps(-0.0);
                 let mut lanes = _mm256_setzero_ps();
-                for eight in 0..TOGETHER / 8 {
+                for eight in 0..BLOCK / 8 {
                     let x = _mm256_loadu_ps(x.as_ptr().add(8 * eight));
-                    // Of two of which one is no number this is the second.
+                    // When one of two is NaN this is the second.
                     lanes = _mm256_max_ps(_mm256_andnot_ps(sign, x), lanes);
                 }
-                largest_lane(lanes)
+                reduce_max(lanes)
             }
         }
 
         #[inline(always)]
-        unsafe fn extremes(x: &[f32]) -> (f32, f32) {
-            // SAFETY: the trait's condition; each part has eight numbers.
+        unsafe fn min_max(x: &[f32]) -> (f32, f32) {
+            // SAFETY: the trait's condition; each part has eight values.
             unsafe {
                 let sign = _mm256_set1_ps(-0.0);
                 let (mut high, mut low) = (_mm256_setzero_ps(), _mm256_setzero_ps());
@@ -120,13 +120,13 @@ mod avx2 {
                     high = _mm256_max_ps(x, high);
                     low = _mm256_max_ps(_mm256_xor_ps(sign, x), low);
                 }
-                (largest_lane(high), -largest_lane(low))
+                (-reduce_max(low), reduce_max(high))
             }
         }
 
         #[inline(always)]
-        unsafe fn round(x: &[f32; TOGETHER], factor: f32) -> Rounded {
-            // SAFETY: the trait's condition; there are 32 numbers, and as many places.
+        unsafe fn quantize(x: &[f32; BLOCK], factor: f32) -> Quantized {
+            // SAFETY: the trait's condition; there are 32 values, and as many places.
             unsafe {
                 let mut integers = [_mm256_setzero_si256(); 4];
                 for (eight, integers) in integers.iter_mut().enumerate() {
@@ -137,24 +137,24 @@ mod avx2 {
                         _mm256_and_si256(_mm256_castps_si256(moved), _mm256_set1_epi32(255));
                 }
                 let [a, b, c, d] = integers;
-                // Packing goes by halves of vectors: fours come out in the order of `in_order`.
+                // Packing works in halves of vectors: fours come out in the order of `in_order`.
                 let packed =
                     _mm256_packus_epi16(_mm256_packus_epi32(a, b), _mm256_packus_epi32(c, d));
                 let in_order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
                 let packed = _mm256_permutevar8x32_epi32(packed, in_order);
                 let pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), packed);
                 let sums = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
-                let (mut bytes, mut fours) = ([0; TOGETHER], [0; TOGETHER / 4]);
-                _mm256_storeu_si256(bytes.as_mut_ptr().cast(), packed);
-                _mm256_storeu_si256(fours.as_mut_ptr().cast(), sums);
-                Rounded { bytes, fours }
+                let (mut qs, mut sums_of_4) = ([[0; 4]; BLOCK / 4], [0; BLOCK / 4]);
+                _mm256_storeu_si256(qs.as_mut_ptr().cast(), packed);
+                _mm256_storeu_si256(sums_of_4.as_mut_ptr().cast(), sums);
+                Quantized { qs, sums_of_4 }
             }
         }
     }
 
-    /// The largest of eight numbers that are no NaN.
+    /// The largest of eight values, none of them NaN.
     #[inline(always)]
-    unsafe fn largest_lane(lanes: __m256) -> f32 {
+    unsafe fn reduce_max(lanes: __m256) -> f32 {
         // SAFETY: the caller has AVX.
         unsafe {
             let four = _mm_max_ps(
@@ -174,8 +174,8 @@ mod tests {
     use super::*;
     use crate::simd::{self, Token};
 
-    /// Any f32, and often such as activations are.
-    fn number() -> impl Strategy<Value = f32> {
+    /// Any f32, often of the size of activations.
+    fn value() -> impl Strategy<Value = f32> {
         prop_oneof![
             4 => -300.0f32..300.0,
             1 => any::<u32>().prop_map(f32::from_bits),
@@ -187,8 +187,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn vectors_give_what_numbers_give(
-            x in prop::array::uniform32(number()),
+        fn avx2_and_portable_code_are_bit_identical(
+            x in prop::array::uniform32(value()),
             factor in prop_oneof![-1.0f32..1.0, Just(0.0), Just(f32::INFINITY)],
         ) {
             if simd::Avx2::detect().is_none() {
@@ -197,12 +197,12 @@ mod tests {
             }
             // SAFETY: the processor has AVX2.
             unsafe {
-                prop_assert_eq!(Portable::largest(&x).to_bits(), Avx2::largest(&x).to_bits());
-                let bits = |(high, low): (f32, f32)| (high.to_bits(), low.to_bits());
-                prop_assert_eq!(bits(Portable::extremes(&x)), bits(Avx2::extremes(&x)));
-                let (expected, found) = (Portable::round(&x, factor), Avx2::round(&x, factor));
-                prop_assert_eq!(expected.bytes, found.bytes);
-                prop_assert_eq!(expected.fours, found.fours);
+                prop_assert_eq!(Portable::max_abs(&x).to_bits(), Avx2::max_abs(&x).to_bits());
+                let bits = |(min, max): (f32, f32)| (min.to_bits(), max.to_bits());
+                prop_assert_eq!(bits(Portable::min_max(&x)), bits(Avx2::min_max(&x)));
+                let (expected, found) = (Portable::quantize(&x, factor), Avx2::quantize(&x, factor));
+                prop_assert_eq!(expected.qs, found.qs);
+                prop_assert_eq!(expected.sums_of_4, found.sums_of_4);
             }
         }
     }

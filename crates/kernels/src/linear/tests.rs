@@ -1,12 +1,13 @@
-//! The kernels against the plain products.
+//! The kernels against the reference.
 
 use half::f16;
 
+use super::dispatch::InstructionSet;
 use super::epilogue::{Epilogue, SliceEpilogue};
 use super::format::Format;
-use super::gemm::{InstructionSet, Kernels, Options, multiply, multiply_with};
+use super::gemm::{Options, multiply, multiply_with};
 use super::matrix::Matrix;
-use super::microkernel::Count;
+use super::microkernel::{BatchSize, KernelSet};
 use super::reference::{self, Order};
 use crate::pool::Pool;
 
@@ -19,10 +20,10 @@ const FORMATS: [Format; 6] = [
     Format::Q6K,
 ];
 
-/// Numbers that look random, the same every time.
-struct Numbers(u64);
+/// Values that look random, the same every time.
+struct Random(u64);
 
-impl Numbers {
+impl Random {
     fn next(&mut self) -> u32 {
         self.0 = self
             .0
@@ -37,25 +38,18 @@ impl Numbers {
     }
 }
 
-/// Rows of random bits in which only the scales are held to sensible numbers.
-fn weights(format: Format, rows: usize, columns: usize, numbers: &mut Numbers) -> Vec<u8> {
+/// Rows of random bits in which only the scales are of a sensible size.
+fn weights(format: Format, rows: usize, columns: usize, random: &mut Random) -> Vec<u8> {
     let mut scale = |bytes: &mut [u8]| {
-        let scale = f16::from_f32(numbers.float() / 64.0);
+        let scale = f16::from_f32(random.float() / 64.0);
         bytes[..2].copy_from_slice(&scale.to_le_bytes());
     };
-    let (block, places): (usize, &[usize]) = match format {
-        Format::F16 => (2, &[0]),
-        Format::Q4_0 => (18, &[0]),
-        Format::Q8_0 => (34, &[0]),
-        Format::Q4K => (144, &[0, 2]),
-        Format::Q5K => (176, &[0, 2]),
-        Format::Q6K => (210, &[208]),
+    let places: &[usize] = match format {
+        Format::F16 | Format::Q4_0 | Format::Q8_0 => &[0],
+        Format::Q4K | Format::Q5K => &[0, 2],
+        Format::Q6K => &[208],
     };
-    let elements = match format {
-        Format::F16 => 1,
-        Format::Q4_0 | Format::Q8_0 => 32,
-        _ => 256,
-    };
+    let (block, elements) = (format.block_bytes(), format.block_elements());
     let mut bytes = vec![0; rows * columns / elements * block];
     for block in bytes.chunks_exact_mut(block) {
         for &place in places {
@@ -68,15 +62,15 @@ fn weights(format: Format, rows: usize, columns: usize, numbers: &mut Numbers) -
             .iter()
             .any(|&scale| (scale..scale + 2).contains(&place))
         {
-            *byte = numbers.next() as u8;
+            *byte = random.next() as u8;
         }
     }
     bytes
 }
 
-fn activations(count: usize, numbers: &mut Numbers) -> Vec<f32> {
-    let mut x: Vec<f32> = (0..count).map(|_| numbers.float()).collect();
-    // Blocks of zeros, of the least numbers, and with one large number.
+fn activations(count: usize, random: &mut Random) -> Vec<f32> {
+    let mut x: Vec<f32> = (0..count).map(|_| random.float()).collect();
+    // Blocks of zeros, of subnormals, and with one large value.
     x[..32].fill(0.0);
     if count > 600 {
         x[256..512].fill(1e-41);
@@ -85,25 +79,26 @@ fn activations(count: usize, numbers: &mut Numbers) -> Vec<f32> {
     x
 }
 
-/// The order in which this processor's kernels add.
+/// The order in which this processor's kernels accumulate.
 fn order(set: InstructionSet, matrix: &Matrix, token: usize, tokens: usize) -> Order {
     let format = matrix.format();
     let by_block = cfg!(target_arch = "aarch64");
-    // So many tokens are in tiles of the wide product.
-    let tile = set.tile_sizes(format, Count::Few)[0];
-    let wide = if set.wide().takes(tile) {
+    // So many tokens are in the tiles of f16's own product.
+    let tile = set.tile_sizes(format, BatchSize::Small)[0];
+    let in_tiles = if set.f16_gemm().microkernel(tile).is_some() {
         tokens / tile * tile
     } else {
         0
     };
+    let f16_bound = matrix.f16_bound.filter(|_| set.accumulates_f16());
     Order {
         four: !by_block && token < tokens / 4 * 4,
-        many: by_block && format != Format::Q4K || tokens >= set.many(format),
-        short: set.short_sums(matrix.bound).1.filter(|_| token >= wide),
+        large: by_block && format != Format::Q4K || tokens >= set.large_batch(format),
+        f16_bound: f16_bound.filter(|_| token >= in_tiles),
     }
 }
 
-fn plain(set: InstructionSet, matrix: &Matrix, source: &[u8], x: &[f32]) -> Vec<f32> {
+fn expected_results(set: InstructionSet, matrix: &Matrix, source: &[u8], x: &[f32]) -> Vec<f32> {
     let mut results = Vec::new();
     let tokens = x.len() / matrix.columns();
     for (token, x) in x.chunks(matrix.columns()).enumerate() {
@@ -115,7 +110,7 @@ fn plain(set: InstructionSet, matrix: &Matrix, source: &[u8], x: &[f32]) -> Vec<
     results
 }
 
-/// The largest difference; equal numbers have none, and two that are no numbers neither.
+/// The largest difference; equal values have none, and two NaNs neither.
 fn difference(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
     found.iter().zip(expected).fold(0.0, |worst, (a, b)| {
@@ -129,8 +124,8 @@ fn difference(found: &[f32], expected: &[f32]) -> f32 {
 }
 
 #[test]
-fn every_kernel_gives_the_bits_of_the_plain_product() {
-    let mut numbers = Numbers(1);
+fn every_kernel_is_bit_identical_to_the_reference() {
+    let mut random = Random(1);
     for format in FORMATS {
         for set in InstructionSet::available() {
             let mut worst = 0.0f32;
@@ -146,25 +141,25 @@ fn every_kernel_gives_the_bits_of_the_plain_product() {
             .into_iter()
             .filter(|&(_, columns)| format.is_fast(columns))
             {
-                let source = weights(format, rows, columns, &mut numbers);
+                let source = weights(format, rows, columns, &mut random);
                 let matrix = Matrix::alone(format, rows, columns, &source);
                 for tokens in [1, 2, 3, 5, 8, 16, 31, 39] {
                     for threads in [1, 2] {
-                        let x = activations(tokens * columns, &mut numbers);
+                        let x = activations(tokens * columns, &mut random);
                         let mut output = vec![f32::NAN; tokens * rows];
                         multiply_with(
-                            Kernels(set),
+                            set,
                             &matrix,
                             &x,
                             &Epilogue::NONE.into(),
                             &Pool::new(threads),
                             &mut output,
                         );
-                        let expected = plain(set, &matrix, &source, &x);
+                        let expected = expected_results(set, &matrix, &source, &x);
                         let results = output.chunks(rows).zip(expected.chunks(rows));
                         for (token, (output, expected)) in results.enumerate() {
                             let exact = format != Format::F16
-                                || order(set, &matrix, token, tokens).short.is_some();
+                                || order(set, &matrix, token, tokens).f16_bound.is_some();
                             let found = difference(output, expected);
                             assert!(found == 0.0 || !exact, "{format:?} {set:?}: {found:e}");
                             worst = worst.max(found);
@@ -179,11 +174,11 @@ fn every_kernel_gives_the_bits_of_the_plain_product() {
 }
 
 #[test]
-fn a_row_is_had_back_as_it_was() {
-    let mut numbers = Numbers(9);
+fn rows_of_a_matrix_are_unpacked_as_they_were() {
+    let mut random = Random(9);
     for format in FORMATS {
         for rows in [1, 8, 29] {
-            let source = weights(format, rows, 512, &mut numbers);
+            let source = weights(format, rows, 512, &mut random);
             let matrix = Matrix::alone(format, rows, 512, &source);
             let mut row = vec![0xaa; matrix.row_bytes()];
             for (index, expected) in source.chunks_exact(row.len()).enumerate() {
@@ -197,11 +192,11 @@ fn a_row_is_had_back_as_it_was() {
 /// Sums of few bits in the middle of a kernel must hold the largest products.
 #[test]
 fn the_largest_weights_and_activations_fit_every_sum() {
-    let mut numbers = Numbers(4);
+    let mut random = Random(4);
     let (rows, columns) = (8, 512);
     for format in FORMATS {
         for fill in [0x00, 0x7f, 0x80, 0x88, 0xff] {
-            let mut source = weights(format, rows, columns, &mut numbers);
+            let mut source = weights(format, rows, columns, &mut random);
             let block =
                 source.len() / (rows * columns / if format == Format::Q8_0 { 32 } else { 256 });
             // Scales stay: they are at the beginning, of q6_k at the end.
@@ -218,17 +213,10 @@ fn the_largest_weights_and_activations_fit_every_sum() {
             for sign in [[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]] {
                 let x: Vec<f32> = (0..2 * columns).map(|index| sign[index % 2]).collect();
                 for set in InstructionSet::available() {
-                    let expected = plain(set, &matrix, &source, &x);
+                    let expected = expected_results(set, &matrix, &source, &x);
                     let mut output = vec![f32::NAN; 2 * rows];
                     let pool = Pool::new(1);
-                    multiply_with(
-                        Kernels(set),
-                        &matrix,
-                        &x,
-                        &Epilogue::NONE.into(),
-                        &pool,
-                        &mut output,
-                    );
+                    multiply_with(set, &matrix, &x, &Epilogue::NONE.into(), &pool, &mut output);
                     let worst = difference(&output, &expected);
                     assert!(worst == 0.0, "{format:?} {set:?} {fill:#x}: {worst:e}");
                 }
@@ -238,16 +226,16 @@ fn the_largest_weights_and_activations_fit_every_sum() {
 }
 
 #[test]
-fn scales_that_are_no_numbers_reach_the_results() {
+fn scales_that_are_nan_reach_the_results() {
     for format in FORMATS {
-        let mut numbers = Numbers(2);
+        let mut random = Random(2);
         let (rows, columns) = (9, 256);
-        let mut source = weights(format, rows, columns, &mut numbers);
+        let mut source = weights(format, rows, columns, &mut random);
         let row_bytes = source.len() / rows;
         let place = if format == Format::Q6K { 208 } else { 0 };
         source[4 * row_bytes + place..][..2].copy_from_slice(&f16::NAN.to_le_bytes());
         let matrix = Matrix::alone(format, rows, columns, &source);
-        let x: Vec<f32> = (0..columns).map(|_| numbers.float()).collect();
+        let x: Vec<f32> = (0..columns).map(|_| random.float()).collect();
         let mut output = vec![0.0; rows];
         multiply(
             &matrix,
@@ -264,13 +252,13 @@ fn scales_that_are_no_numbers_reach_the_results() {
 
 #[test]
 fn bias_activation_and_residual_follow_the_product() {
-    let mut numbers = Numbers(3);
+    let mut random = Random(3);
     let (rows, columns, tokens) = (45, 512, 19);
-    let source = weights(Format::Q4_0, rows, columns, &mut numbers);
+    let source = weights(Format::Q4_0, rows, columns, &mut random);
     let matrix = Matrix::alone(Format::Q4_0, rows, columns, &source);
-    let x = activations(tokens * columns, &mut numbers);
-    let bias: Vec<f32> = (0..rows).map(|_| numbers.float()).collect();
-    let residual: Vec<f32> = (0..rows * tokens).map(|_| numbers.float()).collect();
+    let x = activations(tokens * columns, &mut random);
+    let bias: Vec<f32> = (0..rows).map(|_| random.float()).collect();
+    let residual: Vec<f32> = (0..rows * tokens).map(|_| random.float()).collect();
     let pool = Pool::new(3);
     let square = |values: &mut [f32]| values.iter_mut().for_each(|value| *value *= *value);
     let run = |epilogue: SliceEpilogue<'_>| {
@@ -316,13 +304,13 @@ fn bias_activation_and_residual_follow_the_product() {
 }
 
 #[test]
-fn tokens_have_the_bits_they_have_alone_when_that_is_asked_for() {
-    let mut numbers = Numbers(5);
+fn a_batch_invariant_product_gives_each_token_the_bits_it_has_alone() {
+    let mut random = Random(5);
     let (rows, columns, tokens) = (21, 512, 39);
     for format in FORMATS {
-        let source = weights(format, rows, columns, &mut numbers);
+        let source = weights(format, rows, columns, &mut random);
         let matrix = Matrix::alone(format, rows, columns, &source);
-        let x = activations(tokens * columns, &mut numbers);
+        let x = activations(tokens * columns, &mut random);
         for set in InstructionSet::available() {
             let run = |x: &[f32], batch_invariant: bool| {
                 let mut output = vec![f32::NAN; x.len() / columns * rows];
@@ -330,14 +318,7 @@ fn tokens_have_the_bits_they_have_alone_when_that_is_asked_for() {
                     batch_invariant,
                     ..Epilogue::NONE.into()
                 };
-                multiply_with(
-                    Kernels(set),
-                    &matrix,
-                    x,
-                    &options,
-                    &Pool::new(2),
-                    &mut output,
-                );
+                multiply_with(set, &matrix, x, &options, &Pool::new(2), &mut output);
                 output
             };
             let together = run(&x, true);

@@ -1,4 +1,4 @@
-//! f16 with few tokens, where the processor computes with half floats: see `../f16_accumulation.rs`.
+//! f16 with few tokens, where the processor has arithmetic on f16: see `../f16_accumulation.rs`.
 //!
 //! Element i of every 32 belongs to lane i mod 8, which adds its four products one after the other.
 
@@ -6,57 +6,49 @@ use std::arch::aarch64::*;
 use std::arch::asm;
 
 use super::super::f16_accumulation::{CHAIN, STEP};
-use super::{Job, Vectors};
+use super::super::layout::F16Bytes;
+use super::super::microkernel::Job;
+use super::vectors::PanelVectors;
 use crate::simd::neon::{f16_to_f32_high, f16_to_f32_low};
 
-/// See [`Kernel`](super::Kernel): a dot product for each row and token.
+/// See [`Microkernel`](super::Microkernel): a dot product for each row and token.
 #[inline(always)]
-pub(super) unsafe fn panel<V: Vectors, const TOKENS: usize>(
-    job: Job<'_>,
-    output: *mut f32,
-    stride: usize,
-) {
-    debug_assert!(job.panel.len() >= job.rows * job.blocks * 2);
-    debug_assert!(job.tile.len() >= TOKENS * (2 * job.blocks + 4));
-    // SAFETY: the caller ensures that the panel has so many rows of so many halves (a multiple of 16), and the tile as
-    // many of each token and then a float of each; and that the processor computes with halves.
+pub(super) unsafe fn gemv<V: PanelVectors, const TOKENS: usize>(job: &Job<'_>) {
+    // SAFETY: the caller's condition, and no more than the job's rows.
     unsafe {
         let mut row = 0;
-        // As many rows as registers hold sums of: activations are loaded once for all of them.
+        // As many rows as registers hold accumulators for: activations are loaded once for all of them.
         if TOKENS == 1 {
             while row + 8 <= job.rows {
-                some_rows::<TOKENS, 8>(job, row, output, stride);
+                some_rows::<TOKENS, 8>(job, row);
                 row += 8;
             }
         }
         if TOKENS <= 2 {
             while row + 4 <= job.rows {
-                some_rows::<TOKENS, 4>(job, row, output, stride);
+                some_rows::<TOKENS, 4>(job, row);
                 row += 4;
             }
         }
         while row + 2 <= job.rows {
-            some_rows::<TOKENS, 2>(job, row, output, stride);
+            some_rows::<TOKENS, 2>(job, row);
             row += 2;
         }
         if row < job.rows {
-            some_rows::<TOKENS, 1>(job, row, output, stride);
+            some_rows::<TOKENS, 1>(job, row);
         }
     }
 }
 
 #[inline(always)]
-unsafe fn some_rows<const TOKENS: usize, const ROWS: usize>(
-    job: Job<'_>,
-    first: usize,
-    output: *mut f32,
-    stride: usize,
-) {
-    // SAFETY: as for `panel`.
+unsafe fn some_rows<const TOKENS: usize, const ROWS: usize>(job: &Job<'_>, first: usize) {
+    let columns = job.blocks;
+    // SAFETY: the caller's condition; columns are a multiple of 16.
     unsafe {
-        let columns = job.blocks;
-        let weights = job.panel.as_ptr().add(2 * first * columns).cast::<u16>();
-        let x = job.tile.as_ptr().cast::<u16>();
+        let weights = &job.row_blocks::<F16Bytes>()[first * columns..][..ROWS * columns];
+        let (x, factors) = job.tile.split_at(TOKENS * columns * size_of::<F16Bytes>());
+        let factors = &*factors.as_ptr().cast::<[f32; TOKENS]>();
+        let (weights, x) = (weights.as_ptr().cast::<u16>(), x.as_ptr().cast::<u16>());
         let mut sums = [[[vdupq_n_f32(0.0); 2]; ROWS]; TOKENS];
         let mut column = 0;
         // Two at once: finding the places of eight rows is a tenth of the instructions otherwise.
@@ -73,18 +65,16 @@ unsafe fn some_rows<const TOKENS: usize, const ROWS: usize>(
         if column < columns {
             add::<TOKENS, ROWS, 2>(&mut sums, weights.add(column), x.add(column), columns);
         }
-        let scales = x.add(TOKENS * columns).cast::<f32>();
         for (token, sums) in sums.iter().enumerate() {
-            let scale = scales.add(token).read_unaligned();
             for (row, sums) in sums.iter().enumerate() {
                 let sum = vaddvq_f32(vaddq_f32(sums[0], sums[1]));
-                *output.add(token * stride + first + row) = sum * scale;
+                *job.output(token).add(first + row) = sum * factors[token];
             }
         }
     }
 }
 
-/// Adds what `LENGTH` vectors of each row and each token give, in half precision first.
+/// Adds the products of `LENGTH` vectors of each row and token, accumulated in f16 first.
 #[inline(always)]
 unsafe fn add<const TOKENS: usize, const ROWS: usize, const LENGTH: usize>(
     sums: &mut [[[float32x4_t; 2]; ROWS]; TOKENS],
@@ -101,9 +91,9 @@ unsafe fn add<const TOKENS: usize, const ROWS: usize, const LENGTH: usize>(
         for row in 0..ROWS {
             let weights = vectors(weights.add(row * columns));
             for token in 0..TOKENS {
-                let mut chain = multiply(weights[0], x[token][0]);
+                let mut chain = mul(weights[0], x[token][0]);
                 for index in 1..LENGTH {
-                    chain = multiply_add(chain, weights[index], x[token][index]);
+                    chain = fma(chain, weights[index], x[token][index]);
                 }
                 let [low, high] = &mut sums[token][row];
                 *low = vaddq_f32(*low, f16_to_f32_low(chain));
@@ -113,9 +103,9 @@ unsafe fn add<const TOKENS: usize, const ROWS: usize, const LENGTH: usize>(
     }
 }
 
-/// Products of half floats. Rust's own functions are not stable.
+/// a · b. Rust's own functions are not stable.
 #[inline(always)]
-unsafe fn multiply(a: uint16x8_t, b: uint16x8_t) -> uint16x8_t {
+unsafe fn mul(a: uint16x8_t, b: uint16x8_t) -> uint16x8_t {
     let result;
     // SAFETY: the instruction touches these registers and nothing else; the caller has it.
     unsafe {
@@ -127,7 +117,7 @@ unsafe fn multiply(a: uint16x8_t, b: uint16x8_t) -> uint16x8_t {
 
 /// `sum` + a · b, rounded once.
 #[inline(always)]
-unsafe fn multiply_add(sum: uint16x8_t, a: uint16x8_t, b: uint16x8_t) -> uint16x8_t {
+unsafe fn fma(sum: uint16x8_t, a: uint16x8_t, b: uint16x8_t) -> uint16x8_t {
     let mut sum = sum;
     // SAFETY: the instruction touches these registers and nothing else; the caller has it.
     unsafe {

@@ -1,43 +1,30 @@
-//! `q8_0`, eight rows interleaved.
+//! `q8_0`, packed.
 
 use std::arch::aarch64::*;
 
-use super::{Job, Vectors, add_scaled, eight_halves, signed_bytes, store_rows};
+use super::super::layout::{Q8_0LanesTile, Q8_0Panel};
+use super::super::microkernel::Job;
+use super::helpers::{add_scaled, load_f16x8, load_i8, store_rows};
+use super::vectors::PanelVectors;
 
-/// Bytes of a block of eight rows.
-const BLOCK: usize = 272;
-/// Bytes of a token in a block's step.
-const STEP: usize = 68;
-
-/// See [`Kernel`](super::Kernel).
+/// See [`Microkernel`](super::Microkernel).
 #[inline(always)]
-pub(super) unsafe fn panel<V: Vectors, const TOKENS: usize>(
-    job: Job<'_>,
-    output: *mut f32,
-    stride: usize,
-) {
-    debug_assert!(job.panel.len() >= job.blocks * BLOCK);
-    debug_assert!(job.tile.len() >= job.blocks * TOKENS * STEP);
-    // SAFETY: every block of the panel and every step of the tile is as long as the constants say, as the caller
-    // ensures.
+pub(super) unsafe fn gemm<V: PanelVectors, const TOKENS: usize>(job: &Job<'_>) {
+    // SAFETY: the caller's condition.
     unsafe {
+        let blocks = job.packed::<Q8_0Panel>();
         let mut sums = [[vdupq_n_f32(0.0); 2]; TOKENS];
-        let mut block = job.panel.as_ptr();
-        let mut step = job.tile.as_ptr();
-        for _ in 0..job.blocks {
-            let x: [_; TOKENS] = std::array::from_fn(|token| signed_bytes(step.add(32 * token)));
-            let dots = V::of_bytes::<TOKENS>(block.add(16), &x);
-            let scales = eight_halves(block);
-            let token_scales = step.add(64 * TOKENS).cast::<f32>();
+        for (block, step) in blocks.iter().zip(job.steps::<Q8_0LanesTile<TOKENS>>()) {
+            let x: [_; TOKENS] = std::array::from_fn(|token| load_i8(&step.qs[token]));
+            let dots = V::dot_i8::<TOKENS>(&block.qs, &x);
+            let scales = load_f16x8(&block.d);
             for token in 0..TOKENS {
-                let scale = vdupq_n_f32(token_scales.add(token).read_unaligned());
+                let scale = vdupq_n_f32(step.d[token]);
                 add_scaled(&mut sums[token], dots[token], scales, scale);
             }
-            block = block.add(BLOCK);
-            step = step.add(STEP * TOKENS);
         }
         for (token, &sums) in sums.iter().enumerate() {
-            store_rows(sums, job.rows, output.add(token * stride));
+            store_rows(sums, job.rows, job.output(token));
         }
     }
 }

@@ -1,49 +1,49 @@
-//! Products of bytes: what the kernels are written with.
+//! Dot products of bytes, with a lane for each row.
 
 use std::arch::aarch64::*;
 
-use super::{each_vector, signed_bytes};
+use super::super::layout::Lanes;
+use super::helpers::{Rows, load_i8};
+use super::unroll::each_vector;
 
-/// An integer for each of eight rows.
-pub(super) type Rows = [int32x4_t; 2];
-
-/// Products of bytes. Vectors of weights hold four bytes of each of four rows; two of them are eight rows.
+/// Dot products of bytes. Vectors of weights hold four bytes of each of four rows; two of them are
+/// eight rows.
 ///
 /// # Safety
 /// The methods are only called inside functions that have the instructions of the set.
-pub(super) trait Vectors {
-    /// Sums of products that are not finished.
+pub(super) trait PanelVectors {
+    /// Accumulators.
     type Dots: Copy;
 
-    /// `start` in every row, to add products to.
+    /// `start` in every row.
     unsafe fn start(start: int32x4_t) -> Self::Dots;
 
-    /// Adds each row's products with four of `x`, those of `LANE`. May be called eight times with weights from 0 to
-    /// 31, or four times with weights from 0 to 63.
-    unsafe fn add<const LANE: i32>(
+    /// Adds each row's dot product with four of `x`, those of `LANE`. May be called eight times with
+    /// weights from 0 to 31, or four times with weights from 0 to 63.
+    unsafe fn dot<const LANE: i32>(
         dots: Self::Dots,
         weights: [int8x16_t; 2],
         x: int8x16_t,
     ) -> Self::Dots;
 
-    /// The sums.
-    unsafe fn finish(dots: Self::Dots) -> Rows;
+    /// The dot products.
+    unsafe fn end(dots: Self::Dots) -> Rows;
 
-    /// For each token the products of 32 bytes (`x`) with eight rows of any signed bytes (256 at `weights`).
-    unsafe fn of_bytes<const TOKENS: usize>(
-        weights: *const u8,
+    /// For each token the dot products of 32 bytes (`x`) with those of eight rows, which may be any.
+    unsafe fn dot_i8<const TOKENS: usize>(
+        weights: &[Lanes<i8>; 8],
         x: &[[int8x16_t; 2]; TOKENS],
     ) -> [Rows; TOKENS];
 }
 
-/// Processors that multiply and add four bytes in one instruction.
+/// Processors with an instruction for the dot product of four bytes.
 pub(super) struct Dotprod;
 
 /// Every 64-bit ARM.
 pub(super) struct Neon;
 
-/// To each lane of `sum` the products of its four weights with the four bytes of `x` that `LANE` names. Rust's own
-/// function is not stable yet.
+/// `sum` + in each lane the dot product of its four weights with the four bytes of `x` that `LANE`
+/// names. Rust's own function is not stable yet.
 #[inline(always)]
 unsafe fn dot_by_lane<const LANE: i32>(
     sum: int32x4_t,
@@ -60,7 +60,7 @@ unsafe fn dot_by_lane<const LANE: i32>(
     sum
 }
 
-impl Vectors for Dotprod {
+impl PanelVectors for Dotprod {
     type Dots = Rows;
 
     #[inline(always)]
@@ -69,7 +69,7 @@ impl Vectors for Dotprod {
     }
 
     #[inline(always)]
-    unsafe fn add<const LANE: i32>(dots: Rows, weights: [int8x16_t; 2], x: int8x16_t) -> Rows {
+    unsafe fn dot<const LANE: i32>(dots: Rows, weights: [int8x16_t; 2], x: int8x16_t) -> Rows {
         // SAFETY: the trait's condition.
         unsafe {
             [
@@ -80,22 +80,22 @@ impl Vectors for Dotprod {
     }
 
     #[inline(always)]
-    unsafe fn finish(dots: Rows) -> Rows {
+    unsafe fn end(dots: Rows) -> Rows {
         dots
     }
 
     #[inline(always)]
-    unsafe fn of_bytes<const TOKENS: usize>(
-        weights: *const u8,
+    unsafe fn dot_i8<const TOKENS: usize>(
+        weights: &[Lanes<i8>; 8],
         x: &[[int8x16_t; 2]; TOKENS],
     ) -> [Rows; TOKENS] {
-        // SAFETY: the trait's condition; the caller has 256 bytes.
+        // SAFETY: the trait's condition.
         unsafe {
             let mut dots = [Self::start(vdupq_n_s32(0)); TOKENS];
             each_vector!(|VECTOR, HALF, LANE| {
-                let weights = signed_bytes(weights.add(32 * VECTOR));
+                let weights = load_i8(&weights[VECTOR]);
                 for (dots, x) in dots.iter_mut().zip(x) {
-                    *dots = Self::add::<LANE>(*dots, weights, x[HALF]);
+                    *dots = Self::dot::<LANE>(*dots, weights, x[HALF]);
                 }
             });
             dots
@@ -103,14 +103,14 @@ impl Vectors for Dotprod {
     }
 }
 
-/// Sums in 16 bits: two for each of eight rows, and what they begin with.
+/// Accumulators of 16 bits: two for each of eight rows, and what they begin with.
 #[derive(Clone, Copy)]
-pub(super) struct Halves {
+pub(super) struct I16Dots {
     pairs: [int16x8_t; 4],
     start: int32x4_t,
 }
 
-/// Adds to 16-bit sums the products with four of `x`.
+/// Adds to accumulators of 16 bits the products with four of `x`.
 #[inline(always)]
 unsafe fn add_products<const LANE: i32>(
     pairs: [int16x8_t; 4],
@@ -130,12 +130,12 @@ unsafe fn add_products<const LANE: i32>(
     }
 }
 
-impl Vectors for Neon {
-    type Dots = Halves;
+impl PanelVectors for Neon {
+    type Dots = I16Dots;
 
     #[inline(always)]
-    unsafe fn start(start: int32x4_t) -> Halves {
-        Halves {
+    unsafe fn start(start: int32x4_t) -> I16Dots {
+        I16Dots {
             // SAFETY: NEON.
             pairs: [unsafe { vdupq_n_s16(0) }; 4],
             start,
@@ -144,8 +144,12 @@ impl Vectors for Neon {
 
     /// A sum is of one product a call: 8 · 31 · 127 and 4 · 63 · 127 fit 16 bits.
     #[inline(always)]
-    unsafe fn add<const LANE: i32>(dots: Halves, weights: [int8x16_t; 2], x: int8x16_t) -> Halves {
-        Halves {
+    unsafe fn dot<const LANE: i32>(
+        dots: I16Dots,
+        weights: [int8x16_t; 2],
+        x: int8x16_t,
+    ) -> I16Dots {
+        I16Dots {
             // SAFETY: the trait's condition.
             pairs: unsafe { add_products::<LANE>(dots.pairs, weights, x) },
             ..dots
@@ -153,7 +157,7 @@ impl Vectors for Neon {
     }
 
     #[inline(always)]
-    unsafe fn finish(dots: Halves) -> Rows {
+    unsafe fn end(dots: I16Dots) -> Rows {
         // SAFETY: the trait's condition.
         unsafe {
             let [a, b, c, d] = dots.pairs.map(|pairs| vpaddlq_s16(pairs));
@@ -162,18 +166,18 @@ impl Vectors for Neon {
     }
 
     #[inline(always)]
-    unsafe fn of_bytes<const TOKENS: usize>(
-        weights: *const u8,
+    unsafe fn dot_i8<const TOKENS: usize>(
+        weights: &[Lanes<i8>; 8],
         x: &[[int8x16_t; 2]; TOKENS],
     ) -> [Rows; TOKENS] {
-        // SAFETY: the trait's condition; the caller has 256 bytes. Two products of at most 128 · 127 fit 16 bits, so
-        // every other time sums go on to 32.
+        // SAFETY: the trait's condition. Two products of at most 128 · 127 fit 16 bits, so every other
+        // time sums go on to 32.
         unsafe {
             let none = [vdupq_n_s16(0); 4];
             let mut pairs = [none; TOKENS];
             let mut sums = [[vdupq_n_s32(0); 4]; TOKENS];
             each_vector!(|VECTOR, HALF, LANE| {
-                let weights = signed_bytes(weights.add(32 * VECTOR));
+                let weights = load_i8(&weights[VECTOR]);
                 for token in 0..TOKENS {
                     pairs[token] = add_products::<LANE>(pairs[token], weights, x[token][HALF]);
                     if VECTOR % 2 == 1 {

@@ -1,147 +1,138 @@
-//! K-quants with many tokens: a super-block becomes one integer, which is scaled and added; of `q5_k` and `q6_k` that
-//! is ggml's order of sums as well.
+//! K-quants in a large batch: a super-block becomes one integer, which is scaled and added; of `q5_k`
+//! and `q6_k` that is ggml's order of accumulation as well.
 
-use super::vectors::{LARGEST_BYTE, Vectors};
-use super::{Job, for_each};
+use super::super::layout::{Layout, Q8KTile};
+use super::super::microkernel::Job;
+use super::unroll::unroll;
+use super::vectors::{LARGEST_BYTE, PanelVectors};
 
-/// How the product reads a K-quant's panel.
-pub(super) trait SuperBlocks {
-    /// Bytes of a super-block of a panel.
-    const BYTES: usize;
+/// How the product reads a panel of a K-quant.
+///
+/// # Safety
+/// The methods are only called with the vectors' instructions, and blocks that are there in every
+/// panel.
+pub(super) trait KQuantPanel: Layout {
     /// Groups with a scale.
     const GROUPS: usize;
-    /// Planes whose instructions differ, and are written out.
+    /// Planes whose instructions differ, and are unrolled.
     const PLANES_TOGETHER: usize;
     /// No weight is larger, and none below zero.
     const LARGEST: i32;
-    /// Where in a step, of one token, the activations' sums of a group are (i16).
-    const SUMS: usize;
-    /// Whether each token's sums lie together, or each pair of all tokens.
-    const SUMS_BY_TOKEN: bool;
 
     /// The scales of a group.
-    unsafe fn scales<V: Vectors>(block: *const u8, other: usize, group: usize) -> V::Integers;
+    unsafe fn scales<V: PanelVectors>(block: *const Self, stride: usize, group: usize) -> V::Ints;
 
     /// Four weights of each row: those of a group's columns from 4 · `index` on.
-    unsafe fn weights<V: Vectors>(
-        block: *const u8,
-        other: usize,
+    unsafe fn weights<V: PanelVectors>(
+        block: *const Self,
+        stride: usize,
         group: usize,
         index: usize,
-    ) -> V::Integers;
+    ) -> V::Ints;
 
-    /// What the activations' sums of two groups are multiplied with (i16).
-    unsafe fn factors<V: Vectors>(block: *const u8, other: usize, pair: usize) -> V::Integers;
+    /// What a token's sums of two groups are multiplied with (i16).
+    unsafe fn factors<V: PanelVectors>(block: *const Self, stride: usize, pair: usize) -> V::Ints;
+
+    /// A token's sums of two groups.
+    fn sums<const TOKENS: usize>(step: &Q8KTile<TOKENS>, token: usize, pair: usize) -> [i16; 2];
 
     /// What a super-block gives, without the token's scale.
-    unsafe fn result<V: Vectors>(
-        block: *const u8,
-        other: usize,
-        dots: V::Integers,
-        pair_dots: V::Integers,
+    unsafe fn result<V: PanelVectors>(
+        block: *const Self,
+        stride: usize,
+        dots: V::Ints,
+        pair_dots: V::Ints,
     ) -> V::Floats;
 }
 
 /// Parts of 32 columns that a super-block is read in.
 const PLANES: usize = 8;
-/// Bytes of a token in a super-block's step.
-const STEP: usize = 308;
 
-/// The product, see [`Kernel`](super::Kernel) and [`add_group`].
+/// The product, see [`Microkernel`](super::Microkernel) and [`add_plane`].
 #[inline(always)]
-pub(super) unsafe fn panel<
-    V: Vectors,
-    F: SuperBlocks,
+pub(super) unsafe fn gemm<
+    V: PanelVectors,
+    P: KQuantPanel,
     const TOKENS: usize,
     const TOGETHER: usize,
 >(
-    job: Job<'_>,
-    output: *mut f32,
-    stride: usize,
+    job: &Job<'_>,
 ) {
-    debug_assert!(job.panel.len() >= job.blocks * F::BYTES);
-    debug_assert!(job.tile.len() >= job.blocks * TOKENS * STEP);
-    // SAFETY: every block of the panel and every step of the tile is as long as the constants say, as the caller
-    // ensures.
+    // SAFETY: the caller's condition.
     unsafe {
-        let mut sums = [V::float_zero(); TOKENS];
-        let mut block = job.panel.as_ptr();
-        let mut step = job.tile.as_ptr();
-        for _ in 0..job.blocks {
-            let mut dots = [V::zero(); TOKENS];
-            let mut bytes = step;
-            for first in (0..PLANES).step_by(F::PLANES_TOGETHER) {
-                for_each!(next in F::PLANES_TOGETHER => {
-                    let plane = first + next;
-                    add_plane::<V, F, TOKENS, TOGETHER>(block, job.other, bytes, plane, &mut dots);
-                    bytes = bytes.add(32 * TOKENS);
+        let (panel, stride) = (job.packed::<P>(), job.panel_stride);
+        let mut sums = [V::zero_f32(); TOKENS];
+        let mut block = panel;
+        for step in job.steps::<Q8KTile<TOKENS>>() {
+            let mut dots = [V::zero_i32(); TOKENS];
+            for (part, x) in step.qs.chunks_exact(P::PLANES_TOGETHER).enumerate() {
+                unroll!(next in P::PLANES_TOGETHER => {
+                    let plane = part * P::PLANES_TOGETHER + next;
+                    add_plane::<V, P, TOKENS, TOGETHER>(block, stride, &x[next], plane, &mut dots);
                 });
             }
-            let mut pair_dots = [V::zero(); TOKENS];
-            for pair in 0..F::GROUPS / 2 {
-                let factors = F::factors::<V>(block, job.other, pair);
+            let mut pair_dots = [V::zero_i32(); TOKENS];
+            for pair in 0..P::GROUPS / 2 {
+                let factors = P::factors::<V>(block, stride, pair);
                 for (token, dot) in pair_dots.iter_mut().enumerate() {
-                    let place = if F::SUMS_BY_TOKEN {
-                        32 * token + 4 * pair
-                    } else {
-                        4 * (pair * TOKENS + token)
-                    };
-                    *dot = V::add_pair_products(*dot, factors, step.add(F::SUMS * TOKENS + place));
+                    *dot = V::dot_i16(*dot, factors, P::sums(step, token, pair));
                 }
             }
             for (token, sum) in sums.iter_mut().enumerate() {
-                let token_scale = V::everywhere(step.add(304 * TOKENS + 4 * token));
-                let result = F::result::<V>(block, job.other, dots[token], pair_dots[token]);
-                *sum = V::multiply_add(result, token_scale, *sum);
+                let token_scale = V::splat(step.d[token]);
+                let result = P::result::<V>(block, stride, dots[token], pair_dots[token]);
+                *sum = V::fma(result, token_scale, *sum);
             }
-            block = block.add(F::BYTES);
-            step = step.add(STEP * TOKENS);
+            block = block.add(1);
         }
         for (token, &sum) in sums.iter().enumerate() {
-            V::store(sum, job.rows, output.add(token * stride));
+            V::store(sum, job.rows, job.output(token));
         }
     }
 }
 
-/// Adds to each token's sum the products of a plane, times the scales of its groups: `TOGETHER` vectors of weights at a time,
-/// which registers hold for all tokens. At `bytes` are the tokens' activations.
+/// Adds to each token's sum the products of a plane, times the scales of its groups: `TOGETHER`
+/// vectors of weights at a time, which registers hold for all tokens, whose activations `x` is.
+///
+/// # Safety
+/// That of [`KQuantPanel`].
 #[inline(always)]
 pub(super) unsafe fn add_plane<
-    V: Vectors,
-    F: SuperBlocks,
+    V: PanelVectors,
+    P: KQuantPanel,
     const TOKENS: usize,
     const TOGETHER: usize,
 >(
-    block: *const u8,
-    other: usize,
-    bytes: *const u8,
+    block: *const P,
+    stride: usize,
+    x: &[[[i8; 4]; 8]; TOKENS],
     plane: usize,
-    dots: &mut [V::Integers; TOKENS],
+    dots: &mut [V::Ints; TOKENS],
 ) {
-    let in_group = 8 * PLANES / F::GROUPS;
-    if !V::WEIGHTS_STAY && V::fitting(F::LARGEST).min(in_group) == 8 {
+    let in_group = 8 * PLANES / P::GROUPS;
+    if !V::KEEPS_WEIGHTS && V::max_dots(P::LARGEST).min(in_group) == 8 {
         // SAFETY: the caller's condition.
-        unsafe { add_whole_plane::<V, F, TOKENS>(block, other, bytes, plane, dots) };
+        unsafe { add_whole_plane::<V, P, TOKENS>(block, stride, x, plane, dots) };
         return;
     }
-    let fitting = V::fitting(F::LARGEST).min(TOGETHER);
-    let largest = 4 * fitting as i32 * F::LARGEST * LARGEST_BYTE;
-    // SAFETY: the caller has the block, the tokens' bytes and the instructions.
+    let max_dots = V::max_dots(P::LARGEST).min(TOGETHER);
+    let largest = 4 * max_dots as i32 * P::LARGEST * LARGEST_BYTE;
+    // SAFETY: the caller's condition.
     unsafe {
-        for_each!(part in 8 / TOGETHER => {
+        unroll!(part in 8 / TOGETHER => {
             let first = 8 * plane + part * TOGETHER;
             let group = first / in_group;
-            let scales = F::scales::<V>(block, other, group);
+            let scales = P::scales::<V>(block, stride, group);
             let mut weights = [scales; TOGETHER];
             for (index, weights) in weights.iter_mut().enumerate() {
-                *weights = F::weights::<V>(block, other, group, first % in_group + index);
+                *weights = P::weights::<V>(block, stride, group, first % in_group + index);
             }
-            for_each!(token in TOKENS => {
-                let bytes = bytes.add(32 * token + 4 * part * TOGETHER);
-                for start in (0..TOGETHER).step_by(fitting) {
-                    let mut partial = V::small_first(weights[start], bytes.add(4 * start));
-                    for index in start + 1..start + fitting {
-                        partial = V::small_dot(partial, weights[index], bytes.add(4 * index));
+            unroll!(token in TOKENS => {
+                let x = |index: usize| x[token][part * TOGETHER + index];
+                for start in (0..TOGETHER).step_by(max_dots) {
+                    let mut partial = V::dot_u8_first(weights[start], x(start));
+                    for index in start + 1..start + max_dots {
+                        partial = V::dot_u8(partial, weights[index], x(index));
                     }
                     dots[token] = V::add_scaled(dots[token], partial, scales, largest);
                 }
@@ -150,49 +141,52 @@ pub(super) unsafe fn add_plane<
     }
 }
 
-/// [`add_plane`] of one group whose products all fit 16 bits: registers hold the tokens' sums, and one vector of weights after
-/// the other is multiplied with all.
+/// [`add_plane`] of one group whose products all fit 16 bits: registers hold the tokens' accumulators,
+/// and one vector of weights after the other is multiplied with all.
 #[inline(always)]
-unsafe fn add_whole_plane<V: Vectors, F: SuperBlocks, const TOKENS: usize>(
-    block: *const u8,
-    other: usize,
-    bytes: *const u8,
+unsafe fn add_whole_plane<V: PanelVectors, P: KQuantPanel, const TOKENS: usize>(
+    block: *const P,
+    stride: usize,
+    x: &[[[i8; 4]; 8]; TOKENS],
     plane: usize,
-    dots: &mut [V::Integers; TOKENS],
+    dots: &mut [V::Ints; TOKENS],
 ) {
-    let largest = 4 * 8 * F::LARGEST * LARGEST_BYTE;
-    // SAFETY: the caller has the block, the tokens' bytes and the instructions.
+    let largest = 4 * 8 * P::LARGEST * LARGEST_BYTE;
+    // SAFETY: the caller's condition.
     unsafe {
-        let mut partial = [V::zero(); TOKENS];
+        let mut partial = [V::zero_i32(); TOKENS];
         for index in 0..8 {
-            let weights = F::weights::<V>(block, other, plane, index);
-            for_each!(token in TOKENS => {
-                let bytes = bytes.add(32 * token + 4 * index);
+            let weights = P::weights::<V>(block, stride, plane, index);
+            unroll!(token in TOKENS => {
+                let x = x[token][index];
                 partial[token] = if index == 0 {
-                    V::small_first(weights, bytes)
+                    V::dot_u8_first(weights, x)
                 } else {
-                    V::small_dot(partial[token], weights, bytes)
+                    V::dot_u8(partial[token], weights, x)
                 };
             });
         }
-        let scales = F::scales::<V>(block, other, plane);
-        for_each!(token in TOKENS => {
+        let scales = P::scales::<V>(block, stride, plane);
+        unroll!(token in TOKENS => {
             dots[token] = V::add_scaled(dots[token], partial[token], scales, largest);
         });
     }
 }
 
 /// What a super-block with minimums gives.
+///
+/// # Safety
+/// The caller has the vectors' instructions.
 #[inline(always)]
-pub(super) unsafe fn less_minimums<V: Vectors>(
+pub(super) unsafe fn sub_mins<V: PanelVectors>(
     scales: V::Floats,
-    minimum_scales: V::Floats,
-    dots: V::Integers,
-    pair_dots: V::Integers,
+    min_scales: V::Floats,
+    dots: V::Ints,
+    min_dots: V::Ints,
 ) -> V::Floats {
-    // SAFETY: the caller has the instructions.
+    // SAFETY: the caller's condition.
     unsafe {
-        let scaled = V::multiply(scales, V::to_floats(dots));
-        V::subtract_product(minimum_scales, V::to_floats(pair_dots), scaled)
+        let scaled = V::mul(scales, V::to_f32(dots));
+        V::fnma(min_scales, V::to_f32(min_dots), scaled)
     }
 }

@@ -1,46 +1,36 @@
-//! `q4_k`, eight rows interleaved.
+//! `q4_k`, packed.
 
-use super::k_quants::{self, SuperBlocks, add_plane, less_minimums};
-use super::vectors::Vectors;
-use super::{Job, ask_for};
+use super::super::layout::{Q4KPanel, Q8KTile};
+use super::super::microkernel::Job;
+use super::k_quants::{self, KQuantPanel, add_plane, sub_mins};
+use super::prefetch::prefetch;
+use super::vectors::PanelVectors;
 
-/// Bytes of a super-block of eight rows.
-const BLOCK: usize = 1184;
-/// Where its nibbles begin: for each pair of groups eight vectors, the first group in the lower halves of the bytes.
-const NIBBLES: usize = 160;
-/// Bytes of a token in a super-block's step.
-const STEP: usize = 308;
-/// How far ahead of its use memory is asked for.
+/// How far ahead of its use memory is prefetched.
 const AHEAD: usize = 2816;
 
-struct Q4K;
-
-impl SuperBlocks for Q4K {
-    const BYTES: usize = BLOCK;
+impl KQuantPanel for Q4KPanel {
     const GROUPS: usize = 8;
     // One has the lower halves of the bytes, one the upper.
     const PLANES_TOGETHER: usize = 2;
     const LARGEST: i32 = 15;
-    const SUMS: usize = 256;
-    const SUMS_BY_TOKEN: bool = false;
 
     #[inline(always)]
-    unsafe fn scales<V: Vectors>(block: *const u8, other: usize, group: usize) -> V::Integers {
-        // SAFETY: the caller's condition.
-        unsafe { V::load_bytes(block.add(32 + 8 * group), other) }
+    unsafe fn scales<V: PanelVectors>(block: *const Self, stride: usize, group: usize) -> V::Ints {
+        // SAFETY: the trait's condition.
+        unsafe { V::load_u8_as_i32(&raw const (*block).scales[group], stride) }
     }
 
     #[inline(always)]
-    unsafe fn weights<V: Vectors>(
-        block: *const u8,
-        other: usize,
+    unsafe fn weights<V: PanelVectors>(
+        block: *const Self,
+        stride: usize,
         group: usize,
         index: usize,
-    ) -> V::Integers {
-        // SAFETY: the caller's condition.
+    ) -> V::Ints {
+        // SAFETY: the trait's condition.
         unsafe {
-            let place = block.add(NIBBLES + 256 * (group / 2) + 32 * index);
-            let both = V::load(place, other);
+            let both = V::load(&raw const (*block).qs[group / 2][index], stride);
             if group.is_multiple_of(2) {
                 V::low_nibbles(both)
             } else {
@@ -50,138 +40,107 @@ impl SuperBlocks for Q4K {
     }
 
     #[inline(always)]
-    unsafe fn factors<V: Vectors>(block: *const u8, other: usize, pair: usize) -> V::Integers {
-        // SAFETY: the caller's condition.
-        unsafe { V::load_pairs(block.add(96 + 16 * pair), other) }
+    unsafe fn factors<V: PanelVectors>(block: *const Self, stride: usize, pair: usize) -> V::Ints {
+        // SAFETY: the trait's condition.
+        unsafe { V::load_u8_as_i16(&raw const (*block).mins[pair], stride) }
     }
 
     #[inline(always)]
-    unsafe fn result<V: Vectors>(
-        block: *const u8,
-        other: usize,
-        dots: V::Integers,
-        pair_dots: V::Integers,
+    fn sums<const TOKENS: usize>(step: &Q8KTile<TOKENS>, token: usize, pair: usize) -> [i16; 2] {
+        step.pair_sums[pair][token]
+    }
+
+    #[inline(always)]
+    unsafe fn result<V: PanelVectors>(
+        block: *const Self,
+        stride: usize,
+        dots: V::Ints,
+        pair_dots: V::Ints,
     ) -> V::Floats {
-        // SAFETY: the caller's condition.
+        // SAFETY: the trait's condition.
         unsafe {
-            let scales = V::load_halves(block, other);
-            let minimum_scales = V::load_halves(block.add(16), other);
-            less_minimums::<V>(scales, minimum_scales, dots, pair_dots)
+            let scales = V::load_f16(&raw const (*block).d, stride);
+            let min_scales = V::load_f16(&raw const (*block).dmin, stride);
+            sub_mins::<V>(scales, min_scales, dots, pair_dots)
         }
     }
 }
 
-/// [`panel`] for many tokens.
+/// [`gemv`] for a large batch.
 #[inline(always)]
-pub(super) unsafe fn panel_of_many<V: Vectors, const TOKENS: usize>(
-    job: Job<'_>,
-    output: *mut f32,
-    stride: usize,
-) {
+pub(super) unsafe fn gemm<V: PanelVectors, const TOKENS: usize>(job: &Job<'_>) {
     // SAFETY: the caller's condition.
-    unsafe { k_quants::panel::<V, Q4K, TOKENS, 4>(job, output, stride) }
+    unsafe { k_quants::gemm::<V, Q4KPanel, TOKENS, 4>(job) }
 }
 
-/// See [`Kernel`](super::Kernel).
+/// See [`Microkernel`](super::Microkernel).
 #[inline(always)]
-pub(super) unsafe fn panel<V: Vectors, const TOKENS: usize>(
-    job: Job<'_>,
-    output: *mut f32,
-    stride: usize,
-) {
-    debug_assert!(job.panel.len() >= job.blocks * BLOCK);
-    debug_assert!(job.tile.len() >= job.blocks * TOKENS * STEP);
-    // SAFETY: every block of the panel and every step of the tile is as long as the constants say, as the caller
-    // ensures.
+pub(super) unsafe fn gemv<V: PanelVectors, const TOKENS: usize>(job: &Job<'_>) {
+    // SAFETY: the caller's condition.
     unsafe {
-        let mut sums = [V::float_zero(); TOKENS];
-        let mut minimums = [V::float_zero(); TOKENS];
-        let end = job.panel.as_ptr().add(job.blocks * BLOCK);
-        let mut block = job.panel.as_ptr();
-        let mut step = job.tile.as_ptr();
-        for _ in 0..job.blocks {
-            let pairs = step.add(256 * TOKENS);
-            let token_scales = step.add(304 * TOKENS);
-            let mut dots = [V::zero(); TOKENS];
-            let mut minimum_dots = [V::zero(); TOKENS];
+        let (panel, stride) = (job.packed::<Q4KPanel>(), job.panel_stride);
+        let end = panel.wrapping_add(job.blocks);
+        let mut sums = [V::zero_f32(); TOKENS];
+        let mut mins = [V::zero_f32(); TOKENS];
+        let mut block = panel;
+        for step in job.steps::<Q8KTile<TOKENS>>() {
+            let mut dots = [V::zero_i32(); TOKENS];
+            let mut min_dots = [V::zero_i32(); TOKENS];
             for pair in 0..4 {
                 if TOKENS <= 4 {
-                    let nibbles = block.add(NIBBLES + 256 * pair);
-                    ask_for::<V>(nibbles, end, job.other, AHEAD, 5);
+                    let qs = &raw const (*block).qs[pair];
+                    prefetch::<V>(qs.cast(), end.cast(), stride, AHEAD, 5);
                 }
                 for half in 0..2 {
                     let plane = 2 * pair + half;
-                    let bytes = step.add(32 * TOKENS * plane);
-                    add_plane::<V, Q4K, TOKENS, 4>(block, job.other, bytes, plane, &mut dots);
+                    let x = &step.qs[plane];
+                    add_plane::<V, Q4KPanel, TOKENS, 4>(block, stride, x, plane, &mut dots);
                 }
-                let minimum = Q4K::factors::<V>(block, job.other, pair);
-                for (token, dot) in minimum_dots.iter_mut().enumerate() {
-                    let sums = pairs.add(4 * (pair * TOKENS + token));
-                    *dot = V::add_pair_products(*dot, minimum, sums);
+                let factors = Q4KPanel::factors::<V>(block, stride, pair);
+                for (token, dot) in min_dots.iter_mut().enumerate() {
+                    *dot = V::dot_i16(*dot, factors, step.pair_sums[pair][token]);
                 }
                 // ggml's product of four tokens adds up every 64 elements.
                 if TOKENS >= 4 {
                     add_scaled::<V, TOKENS>(
-                        block,
-                        job.other,
-                        token_scales,
-                        &dots,
-                        &minimum_dots,
-                        &mut sums,
-                        &mut minimums,
+                        block, stride, step, dots, min_dots, &mut sums, &mut mins,
                     );
-                    dots = [V::zero(); TOKENS];
-                    minimum_dots = [V::zero(); TOKENS];
+                    dots = [V::zero_i32(); TOKENS];
+                    min_dots = [V::zero_i32(); TOKENS];
                 }
             }
             if TOKENS < 4 {
-                add_scaled::<V, TOKENS>(
-                    block,
-                    job.other,
-                    token_scales,
-                    &dots,
-                    &minimum_dots,
-                    &mut sums,
-                    &mut minimums,
-                );
+                add_scaled::<V, TOKENS>(block, stride, step, dots, min_dots, &mut sums, &mut mins);
             }
-            block = block.add(BLOCK);
-            step = step.add(STEP * TOKENS);
+            block = block.add(1);
         }
         for token in 0..TOKENS {
-            let sum = V::subtract(sums[token], minimums[token]);
-            V::store(sum, job.rows, output.add(token * stride));
+            let sum = V::sub(sums[token], mins[token]);
+            V::store(sum, job.rows, job.output(token));
         }
     }
 }
 
 /// Adds integers times the scales of rows and tokens.
 #[inline(always)]
-unsafe fn add_scaled<V: Vectors, const TOKENS: usize>(
-    block: *const u8,
-    other: usize,
-    token_scales: *const u8,
-    dots: &[V::Integers; TOKENS],
-    minimum_dots: &[V::Integers; TOKENS],
+unsafe fn add_scaled<V: PanelVectors, const TOKENS: usize>(
+    block: *const Q4KPanel,
+    stride: usize,
+    step: &Q8KTile<TOKENS>,
+    dots: [V::Ints; TOKENS],
+    min_dots: [V::Ints; TOKENS],
     sums: &mut [V::Floats; TOKENS],
-    minimums: &mut [V::Floats; TOKENS],
+    mins: &mut [V::Floats; TOKENS],
 ) {
-    // SAFETY: a block begins with its scales, and there is a scale for each token.
+    // SAFETY: the caller has the block and the instructions.
     unsafe {
-        let scales = V::load_halves(block, other);
-        let minimum_scales = V::load_halves(block.add(16), other);
+        let scales = V::load_f16(&raw const (*block).d, stride);
+        let min_scales = V::load_f16(&raw const (*block).dmin, stride);
         for token in 0..TOKENS {
-            let scale = V::everywhere(token_scales.add(4 * token));
-            sums[token] = V::multiply_add(
-                V::to_floats(dots[token]),
-                V::multiply(scales, scale),
-                sums[token],
-            );
-            minimums[token] = V::multiply_add(
-                V::to_floats(minimum_dots[token]),
-                V::multiply(minimum_scales, scale),
-                minimums[token],
-            );
+            let scale = V::splat(step.d[token]);
+            let (dot, min_dot) = (V::to_f32(dots[token]), V::to_f32(min_dots[token]));
+            sums[token] = V::fma(dot, V::mul(scales, scale), sums[token]);
+            mins[token] = V::fma(min_dot, V::mul(min_scales, scale), mins[token]);
         }
     }
 }

@@ -1,45 +1,34 @@
-//! `q6_k`, row by row as files hold it.
+//! `q6_k`, row by row as GGUF files hold it.
 
 use std::arch::x86_64::*;
 
-use super::vectors::Vectors;
-use super::{Job, half_everywhere, sum_of_lanes};
+use super::super::layout::{BlockQ6K, Q8KTile};
+use super::super::microkernel::Job;
+use super::helpers::{reduce_add, splat_f16};
+use super::prefetch::prefetch_lines;
+use super::vectors::PanelVectors;
 
-/// Bytes of a super-block.
-const BLOCK: usize = 210;
-/// Bytes of a token in a super-block's step.
-const STEP: usize = 308;
-/// How far ahead of its use memory is asked for.
+/// How far ahead of its use memory is prefetched.
 const AHEAD: usize = 6144;
 
-/// See [`Kernel`](super::Kernel).
+/// See [`Microkernel`](super::Microkernel).
 #[inline(always)]
-pub(super) unsafe fn panel<V: Vectors, const TOKENS: usize>(
-    job: Job<'_>,
-    output: *mut f32,
-    stride: usize,
-) {
-    debug_assert!(job.panel.len() >= job.rows * job.blocks * BLOCK);
-    debug_assert!(job.tile.len() >= job.blocks * TOKENS * STEP);
-    // SAFETY: the caller ensures that the panel has so many rows of so many blocks, and the tile as many steps.
-    unsafe {
-        for row in 0..job.rows {
-            let mut block = job.panel.as_ptr().add(row * job.blocks * BLOCK);
-            let mut step = job.tile.as_ptr();
+pub(super) unsafe fn gemv<V: PanelVectors, const TOKENS: usize>(job: &Job<'_>) {
+    // SAFETY: the caller's condition.
+    let (steps, blocks) = unsafe { (job.steps::<Q8KTile<TOKENS>>(), job.row_blocks::<BlockQ6K>()) };
+    for (row, blocks) in blocks.chunks_exact(job.blocks).enumerate() {
+        // SAFETY: the caller's condition.
+        unsafe {
             let mut sums = [_mm256_setzero_ps(); TOKENS];
-            for _ in 0..job.blocks {
+            for (block, step) in blocks.iter().zip(steps) {
                 if TOKENS <= 4 {
-                    for line in 0..4 {
-                        // Beyond the end it is a hint about nothing.
-                        _mm_prefetch::<_MM_HINT_T0>(block.wrapping_add(AHEAD + 64 * line).cast());
-                    }
+                    let place = std::ptr::from_ref(block).cast::<u8>();
+                    prefetch_lines(place.wrapping_add(AHEAD), 4);
                 }
                 super_block::<TOKENS>(block, step, &mut sums);
-                block = block.add(BLOCK);
-                step = step.add(STEP * TOKENS);
             }
             for (token, &sum) in sums.iter().enumerate() {
-                *output.add(token * stride + row) = sum_of_lanes(sum);
+                *job.output(token).add(row) = reduce_add(sum);
             }
         }
     }
@@ -47,26 +36,26 @@ pub(super) unsafe fn panel<V: Vectors, const TOKENS: usize>(
 
 #[inline(always)]
 unsafe fn super_block<const TOKENS: usize>(
-    block: *const u8,
-    step: *const u8,
+    block: &BlockQ6K,
+    step: &Q8KTile<TOKENS>,
     sums: &mut [__m256; TOKENS],
 ) {
-    // SAFETY: as for `panel`.
+    // SAFETY: the caller has the instructions.
     unsafe {
         let (low, high) = (_mm256_set1_epi8(15), _mm256_set1_epi8(48));
-        let scales = _mm_loadu_si128(block.add(192).cast());
+        let scales = _mm_loadu_si128(block.scales.as_ptr().cast());
         let in_order = _mm256_cvtepi8_epi16(scales);
         // The first scale of each pair in the lower half, the second in the upper.
         let first_and_second = _mm_set_epi8(15, 13, 11, 9, 7, 5, 3, 1, 14, 12, 10, 8, 6, 4, 2, 0);
         let halves = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(scales, first_and_second));
         let mut dots = [_mm256_setzero_si256(); TOKENS];
         for half in 0..2 {
-            let lower = block.add(64 * half);
+            let lower = &block.ql[64 * half..][..64];
             let lower = [
-                _mm256_loadu_si256(lower.cast()),
-                _mm256_loadu_si256(lower.add(32).cast()),
+                _mm256_loadu_si256(lower.as_ptr().cast()),
+                _mm256_loadu_si256(lower[32..].as_ptr().cast()),
             ];
-            let upper = _mm256_loadu_si256(block.add(128 + 32 * half).cast());
+            let upper = _mm256_loadu_si256(block.qh[32 * half..][..32].as_ptr().cast());
             let two_bits = [
                 _mm256_slli_epi16::<4>(upper),
                 _mm256_slli_epi16::<2>(upper),
@@ -88,20 +77,19 @@ unsafe fn super_block<const TOKENS: usize>(
                 let place = (2 * group) as i16 | ((2 * group + 1) as i16) << 8;
                 let scales = _mm256_shuffle_epi8(halves, _mm256_set1_epi16(place));
                 for (token, dot) in dots.iter_mut().enumerate() {
-                    let bytes = _mm256_loadu_si256(step.add(32 * (group * TOKENS + token)).cast());
+                    let bytes = _mm256_loadu_si256(step.qs[group][token].as_ptr().cast());
                     let pairs = _mm256_maddubs_epi16(weights, bytes);
                     *dot = _mm256_add_epi32(*dot, _mm256_madd_epi16(scales, pairs));
                 }
             }
         }
-        let scale = half_everywhere(block.add(208));
+        let scale = splat_f16(block.d);
         for (token, sum) in sums.iter_mut().enumerate() {
             // Every weight is 32 too large.
-            let sixteenths = _mm256_loadu_si256(step.add(272 * TOKENS + 32 * token).cast());
+            let sixteenths = _mm256_loadu_si256(step.sums[token].as_ptr().cast());
             let excess = _mm256_slli_epi32::<5>(_mm256_madd_epi16(sixteenths, in_order));
             let dot = _mm256_sub_epi32(dots[token], excess);
-            let token_scale = step.add(304 * TOKENS + 4 * token).cast::<f32>();
-            let token_scale = _mm256_set1_ps(token_scale.read_unaligned());
+            let token_scale = _mm256_set1_ps(step.d[token]);
             *sum = _mm256_fmadd_ps(
                 _mm256_mul_ps(token_scale, scale),
                 _mm256_cvtepi32_ps(dot),

@@ -4,16 +4,24 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::super::super::PANEL;
-use super::{LARGEST_BYTE, SignedWeights, Vectors, operations};
+use super::super::super::layout::F16Bytes;
+use super::{LARGEST_BYTE, PanelVectors, SignedWeights, operations};
 
 /// AVX2 with FMA and F16C.
 pub(in super::super) struct Avx2;
 
-/// Four bytes in every lane.
+/// `pair` in every lane.
 #[inline(always)]
-unsafe fn four_everywhere(place: *const u8) -> __m256i {
-    // SAFETY: the caller has four bytes and AVX.
-    unsafe { _mm256_set1_epi32(place.cast::<i32>().read_unaligned()) }
+unsafe fn splat_i16x2(pair: [i16; 2]) -> __m256i {
+    // SAFETY: the caller has AVX; any four bytes are an integer.
+    unsafe { _mm256_set1_epi32(std::mem::transmute::<[i16; 2], i32>(pair)) }
+}
+
+/// `x` in every lane.
+#[inline(always)]
+unsafe fn splat_i8x4(x: [i8; 4]) -> __m256i {
+    // SAFETY: the caller has AVX; any four bytes are an integer.
+    unsafe { _mm256_set1_epi32(std::mem::transmute::<[i8; 4], i32>(x)) }
 }
 
 /// `sum` + products of unsigned bytes with signed ones, two neighbours to 16 bits.
@@ -37,57 +45,67 @@ fn add_products(mut sum: __m256i, weights: __m256i, bytes: __m256i) -> __m256i {
     sum
 }
 
-impl Vectors for Avx2 {
-    type Integers = __m256i;
+impl PanelVectors for Avx2 {
+    type Ints = __m256i;
     type Floats = __m256;
 
     const PANELS: usize = 1;
-    const WEIGHTS_STAY: bool = true;
+    const KEEPS_WEIGHTS: bool = true;
 
     operations! {
-        fn zero() -> __m256i = _mm256_setzero_si256();
-        fn load(place: *const u8, _other: usize) -> __m256i = _mm256_loadu_si256(place.cast());
-        fn load_bytes(place: *const u8, _other: usize) -> __m256i =
-            _mm256_cvtepu8_epi32(_mm_loadl_epi64(place.cast()));
-        fn load_pairs(place: *const u8, _other: usize) -> __m256i =
-            _mm256_cvtepu8_epi16(_mm_loadu_si128(place.cast()));
+        fn zero_i32() -> __m256i = _mm256_setzero_si256();
+        fn load_u8_as_i32(source: *const [u8; PANEL], _stride: usize) -> __m256i =
+            _mm256_cvtepu8_epi32(_mm_loadl_epi64(source.cast()));
+        fn load_u8_as_i16(source: *const [[u8; 2]; PANEL], _stride: usize) -> __m256i =
+            _mm256_cvtepu8_epi16(_mm_loadu_si128(source.cast()));
         fn low_nibbles(both: __m256i) -> __m256i = _mm256_and_si256(both, _mm256_set1_epi8(15));
         fn high_nibbles(both: __m256i) -> __m256i =
             _mm256_and_si256(_mm256_srli_epi16::<4>(both), _mm256_set1_epi8(15));
-        fn less(a: __m256i, b: __m256i) -> __m256i = _mm256_sub_epi32(a, b);
+        fn sub_i32(a: __m256i, b: __m256i) -> __m256i = _mm256_sub_epi32(a, b);
 
-        fn small_first(weights: __m256i, bytes: *const u8) -> __m256i =
-            _mm256_maddubs_epi16(weights, four_everywhere(bytes));
-        fn small_start(weights: __m256i, _sum: *const u8, bytes: *const u8) -> __m256i =
-            Self::small_first(weights, bytes);
-        fn small_dot(partial: __m256i, weights: __m256i, bytes: *const u8) -> __m256i =
-            add_products(partial, weights, four_everywhere(bytes));
-        fn small_end(partial: __m256i, sum: *const u8) -> __m256i =
-            _mm256_add_epi32(four_everywhere(sum), _mm256_madd_epi16(partial, _mm256_set1_epi16(1)));
+        fn dot_u8_first(weights: __m256i, x: [i8; 4]) -> __m256i =
+            _mm256_maddubs_epi16(weights, splat_i8x4(x));
+        fn dot_u8_start(weights: __m256i, _correction: i32, x: [i8; 4]) -> __m256i =
+            Self::dot_u8_first(weights, x);
+        fn dot_u8(partial: __m256i, weights: __m256i, x: [i8; 4]) -> __m256i =
+            add_products(partial, weights, splat_i8x4(x));
+        fn dot_u8_end(partial: __m256i, correction: i32) -> __m256i = _mm256_add_epi32(
+            _mm256_set1_epi32(correction),
+            _mm256_madd_epi16(partial, _mm256_set1_epi16(1))
+        );
 
-        fn add_pair_products(sum: __m256i, factors: __m256i, pair: *const u8) -> __m256i =
-            _mm256_add_epi32(sum, _mm256_madd_epi16(factors, four_everywhere(pair)));
+        fn dot_i16(sum: __m256i, factors: __m256i, pair: [i16; 2]) -> __m256i = _mm256_add_epi32(
+            sum,
+            _mm256_madd_epi16(factors, splat_i16x2(pair))
+        );
 
-        fn signed_weights(weights: __m256i) -> SignedWeights<__m256i> =
+        fn dot_i8_weights(weights: __m256i) -> SignedWeights<__m256i> =
             SignedWeights { unsigned: _mm256_abs_epi8(weights), signed: weights };
-        fn signed_start(_excess: *const u8) -> __m256i = _mm256_setzero_si256();
+        fn dot_i8_start(_correction: i32) -> __m256i = _mm256_setzero_si256();
 
-        fn float_zero() -> __m256 = _mm256_setzero_ps();
-        fn load_floats(place: *const u8, _other: usize) -> __m256 = _mm256_loadu_ps(place.cast());
-        fn load_halves(place: *const u8, _other: usize) -> __m256 =
-            _mm256_cvtph_ps(_mm_loadu_si128(place.cast()));
-        fn everywhere(place: *const u8) -> __m256 = _mm256_set1_ps(place.cast::<f32>().read_unaligned());
-        fn to_floats(integers: __m256i) -> __m256 = _mm256_cvtepi32_ps(integers);
+        fn zero_f32() -> __m256 = _mm256_setzero_ps();
+        fn load_f32(source: *const [f32; PANEL], _stride: usize) -> __m256 = _mm256_loadu_ps(source.cast());
+        fn load_f16(source: *const [F16Bytes; PANEL], _stride: usize) -> __m256 =
+            _mm256_cvtph_ps(_mm_loadu_si128(source.cast()));
+        fn splat(x: f32) -> __m256 = _mm256_set1_ps(x);
+        fn to_f32(integers: __m256i) -> __m256 = _mm256_cvtepi32_ps(integers);
         fn add(a: __m256, b: __m256) -> __m256 = _mm256_add_ps(a, b);
-        fn subtract(a: __m256, b: __m256) -> __m256 = _mm256_sub_ps(a, b);
-        fn multiply(a: __m256, b: __m256) -> __m256 = _mm256_mul_ps(a, b);
-        fn multiply_add(a: __m256, b: __m256, c: __m256) -> __m256 = _mm256_fmadd_ps(a, b, c);
-        fn subtract_product(a: __m256, b: __m256, c: __m256) -> __m256 = _mm256_fnmadd_ps(a, b, c);
+        fn sub(a: __m256, b: __m256) -> __m256 = _mm256_sub_ps(a, b);
+        fn mul(a: __m256, b: __m256) -> __m256 = _mm256_mul_ps(a, b);
+        fn fma(a: __m256, b: __m256, c: __m256) -> __m256 = _mm256_fmadd_ps(a, b, c);
+        fn fnma(a: __m256, b: __m256, c: __m256) -> __m256 = _mm256_fnmadd_ps(a, b, c);
+    }
+
+    #[inline(always)]
+    unsafe fn load<T>(source: *const T, _stride: usize) -> __m256i {
+        const { assert!(size_of::<T>() == 32) };
+        // SAFETY: the trait's condition.
+        unsafe { _mm256_loadu_si256(source.cast()) }
     }
 
     /// As many as fit 16 bits.
     #[inline(always)]
-    fn fitting(largest: i32) -> usize {
+    fn max_dots(largest: i32) -> usize {
         (i32::from(i16::MAX) / (2 * largest * LARGEST_BYTE)) as usize
     }
 
@@ -106,15 +124,11 @@ impl Vectors for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn signed_dot(
-        sum: __m256i,
-        weights: SignedWeights<__m256i>,
-        bytes: *const u8,
-    ) -> __m256i {
+    unsafe fn dot_i8(sum: __m256i, weights: SignedWeights<__m256i>, x: [i8; 4]) -> __m256i {
         // SAFETY: the trait's condition. Two products of at most 128 · 127 fit 16 bits.
         unsafe {
-            let bytes = _mm256_sign_epi8(four_everywhere(bytes), weights.signed);
-            let pairs = _mm256_maddubs_epi16(weights.unsigned, bytes);
+            let x = _mm256_sign_epi8(splat_i8x4(x), weights.signed);
+            let pairs = _mm256_maddubs_epi16(weights.unsigned, x);
             _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
         }
     }

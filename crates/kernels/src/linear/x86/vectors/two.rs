@@ -3,12 +3,13 @@
 use std::marker::PhantomData;
 
 use super::super::super::PANEL;
-use super::{SignedWeights, Vectors};
+use super::super::super::layout::F16Bytes;
+use super::{PanelVectors, SignedWeights};
 
 /// A vector of `V` for each of two panels.
 pub(in super::super) struct Two<V>(PhantomData<V>);
 
-/// Methods of [`Vectors`] that do the same with both vectors: what stands in brackets there are two of.
+/// Methods of [`PanelVectors`] that do the same with both vectors: what stands in brackets there are two of.
 macro_rules! with_both {
     ($(fn $name:ident [$($both:ident: $type:ty),*] ($($same:ident: $same_type:ty),*) -> $result:ty;)*) => {
         $(
@@ -21,67 +22,72 @@ macro_rules! with_both {
     };
 }
 
-/// Methods of [`Vectors`] that read the same place of both panels.
+/// Methods of [`PanelVectors`] that read the same place of both panels.
 macro_rules! of_both {
-    ($(fn $name:ident -> $result:ty;)*) => {
+    ($(fn $name:ident(*const $type:ty) -> $result:ty;)*) => {
         $(
             #[inline(always)]
-            unsafe fn $name(place: *const u8, other: usize) -> $result {
+            unsafe fn $name(source: *const $type, stride: usize) -> $result {
                 // SAFETY: the trait's condition.
-                unsafe { [V::$name(place, 0), V::$name(place.add(other), 0)] }
+                unsafe { [V::$name(source, 0), V::$name(source.byte_add(stride), 0)] }
             }
         )*
     };
 }
 
-impl<V: Vectors> Vectors for Two<V> {
-    type Integers = [V::Integers; 2];
+impl<V: PanelVectors> PanelVectors for Two<V> {
+    type Ints = [V::Ints; 2];
     type Floats = [V::Floats; 2];
 
     const PANELS: usize = 2;
-    const WEIGHTS_STAY: bool = false;
+    const KEEPS_WEIGHTS: bool = false;
 
     of_both! {
-        fn load -> Self::Integers;
-        fn load_bytes -> Self::Integers;
-        fn load_pairs -> Self::Integers;
-        fn load_floats -> Self::Floats;
-        fn load_halves -> Self::Floats;
+        fn load_u8_as_i32(*const [u8; PANEL]) -> Self::Ints;
+        fn load_u8_as_i16(*const [[u8; 2]; PANEL]) -> Self::Ints;
+        fn load_f32(*const [f32; PANEL]) -> Self::Floats;
+        fn load_f16(*const [F16Bytes; PANEL]) -> Self::Floats;
     }
 
     with_both! {
-        fn zero[]() -> Self::Integers;
-        fn low_nibbles[both: Self::Integers]() -> Self::Integers;
-        fn high_nibbles[both: Self::Integers]() -> Self::Integers;
-        fn less[a: Self::Integers, b: Self::Integers]() -> Self::Integers;
-        fn small_first[weights: Self::Integers](bytes: *const u8) -> Self::Integers;
-        fn small_start[weights: Self::Integers](sum: *const u8, bytes: *const u8) -> Self::Integers;
-        fn small_dot[partial: Self::Integers, weights: Self::Integers](bytes: *const u8) -> Self::Integers;
-        fn small_end[partial: Self::Integers](sum: *const u8) -> Self::Integers;
-        fn add_scaled[sum: Self::Integers, partial: Self::Integers, scales: Self::Integers](largest: i32)
-            -> Self::Integers;
-        fn add_pair_products[sum: Self::Integers, factors: Self::Integers](pair: *const u8) -> Self::Integers;
-        fn signed_start[](excess: *const u8) -> Self::Integers;
-        fn float_zero[]() -> Self::Floats;
-        fn everywhere[](place: *const u8) -> Self::Floats;
-        fn to_floats[integers: Self::Integers]() -> Self::Floats;
+        fn zero_i32[]() -> Self::Ints;
+        fn low_nibbles[both: Self::Ints]() -> Self::Ints;
+        fn high_nibbles[both: Self::Ints]() -> Self::Ints;
+        fn sub_i32[a: Self::Ints, b: Self::Ints]() -> Self::Ints;
+        fn dot_u8_first[weights: Self::Ints](x: [i8; 4]) -> Self::Ints;
+        fn dot_u8_start[weights: Self::Ints](correction: i32, x: [i8; 4]) -> Self::Ints;
+        fn dot_u8[partial: Self::Ints, weights: Self::Ints](x: [i8; 4]) -> Self::Ints;
+        fn dot_u8_end[partial: Self::Ints](correction: i32) -> Self::Ints;
+        fn add_scaled[sum: Self::Ints, partial: Self::Ints, scales: Self::Ints](largest: i32)
+            -> Self::Ints;
+        fn dot_i16[sum: Self::Ints, factors: Self::Ints](pair: [i16; 2]) -> Self::Ints;
+        fn dot_i8_start[](correction: i32) -> Self::Ints;
+        fn zero_f32[]() -> Self::Floats;
+        fn splat[](x: f32) -> Self::Floats;
+        fn to_f32[integers: Self::Ints]() -> Self::Floats;
         fn add[a: Self::Floats, b: Self::Floats]() -> Self::Floats;
-        fn subtract[a: Self::Floats, b: Self::Floats]() -> Self::Floats;
-        fn multiply[a: Self::Floats, b: Self::Floats]() -> Self::Floats;
-        fn multiply_add[a: Self::Floats, b: Self::Floats, c: Self::Floats]() -> Self::Floats;
-        fn subtract_product[a: Self::Floats, b: Self::Floats, c: Self::Floats]() -> Self::Floats;
+        fn sub[a: Self::Floats, b: Self::Floats]() -> Self::Floats;
+        fn mul[a: Self::Floats, b: Self::Floats]() -> Self::Floats;
+        fn fma[a: Self::Floats, b: Self::Floats, c: Self::Floats]() -> Self::Floats;
+        fn fnma[a: Self::Floats, b: Self::Floats, c: Self::Floats]() -> Self::Floats;
     }
 
     #[inline(always)]
-    fn fitting(largest: i32) -> usize {
-        V::fitting(largest)
+    unsafe fn load<T>(source: *const T, stride: usize) -> Self::Ints {
+        // SAFETY: the trait's condition.
+        unsafe { [V::load(source, 0), V::load(source.byte_add(stride), 0)] }
     }
 
     #[inline(always)]
-    unsafe fn signed_weights(weights: Self::Integers) -> SignedWeights<Self::Integers> {
+    fn max_dots(largest: i32) -> usize {
+        V::max_dots(largest)
+    }
+
+    #[inline(always)]
+    unsafe fn dot_i8_weights(weights: Self::Ints) -> SignedWeights<Self::Ints> {
         // SAFETY: the trait's condition.
         let [first, second] =
-            unsafe { [V::signed_weights(weights[0]), V::signed_weights(weights[1])] };
+            unsafe { [V::dot_i8_weights(weights[0]), V::dot_i8_weights(weights[1])] };
         SignedWeights {
             unsigned: [first.unsigned, second.unsigned],
             signed: [first.signed, second.signed],
@@ -89,22 +95,17 @@ impl<V: Vectors> Vectors for Two<V> {
     }
 
     #[inline(always)]
-    unsafe fn signed_dot(
-        sum: Self::Integers,
-        weights: SignedWeights<Self::Integers>,
-        bytes: *const u8,
-    ) -> Self::Integers {
+    unsafe fn dot_i8(
+        sum: Self::Ints,
+        weights: SignedWeights<Self::Ints>,
+        x: [i8; 4],
+    ) -> Self::Ints {
         let of = |panel: usize| SignedWeights {
             unsigned: weights.unsigned[panel],
             signed: weights.signed[panel],
         };
         // SAFETY: the trait's condition.
-        unsafe {
-            [
-                V::signed_dot(sum[0], of(0), bytes),
-                V::signed_dot(sum[1], of(1), bytes),
-            ]
-        }
+        unsafe { [V::dot_i8(sum[0], of(0), x), V::dot_i8(sum[1], of(1), x)] }
     }
 
     #[inline(always)]

@@ -1,0 +1,22 @@
+//! Which instruction set's microkernels are used.
+
+#[cfg(target_arch = "aarch64")]
+pub(super) use super::aarch64::InstructionSet;
+use super::format::Format;
+use super::microkernel::KernelSet;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub(super) use super::unsupported::InstructionSet;
+#[cfg(target_arch = "x86_64")]
+pub(super) use super::x86::InstructionSet;
+
+/// The best instruction set of this processor, if it has one with microkernels.
+pub(super) fn best() -> Option<InstructionSet> {
+    InstructionSet::available().next()
+}
+
+impl Format {
+    /// Whether this processor has kernels for rows of so many `columns`.
+    pub fn is_fast(self, columns: usize) -> bool {
+        best().is_some() && columns.is_multiple_of(self.column_multiple())
+    }
+}
