@@ -32,28 +32,3 @@ pub mod quantize;
 pub mod rows;
 pub mod shared;
 mod simd;
-
-/// Compiles a function's body for the instruction sets worth having, and runs the best one.
-///
-/// `wide!(fn name(argument: Type, …) -> Type = body)`: `body` is an `#[inline(always)]` function of the same
-/// arguments and result, if there is one.
-macro_rules! wide {
-    ($(#[$attribute:meta])* $visibility:vis fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? = $body:path) => {
-        $(#[$attribute])*
-        $visibility fn $name($($argument: $type),*) $(-> $result)? {
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx2")]
-                fn avx2($($argument: $type),*) $(-> $result)? {
-                    $body($($argument),*)
-                }
-                if <crate::simd::Avx2 as crate::simd::Token>::detect().is_some() {
-                    // SAFETY: the processor has AVX2, as just asked.
-                    return unsafe { avx2($($argument),*) };
-                }
-            }
-            $body($($argument),*)
-        }
-    };
-}
-use wide;

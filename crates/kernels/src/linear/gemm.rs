@@ -97,6 +97,7 @@ pub(super) fn multiply_with(
         _ => BatchSize::Small,
     };
     let activations = Activations::new(
+        set.quantizer(),
         x,
         columns,
         bound.map_or(

@@ -3,6 +3,7 @@
 
 use super::format::Format;
 use super::layout::{Layout, cast_unchecked};
+use super::quantize_block::QuantizeBlock;
 
 /// What a microkernel works on. Row r of token t goes to `output[t * output_stride + r]`.
 #[derive(Clone, Copy)]
@@ -69,14 +70,14 @@ impl<'a> Job<'a> {
         self.panels.as_ptr().cast()
     }
 
-    /// The columns of unpacked f16 rows, see [`F16Gemm`].
+    /// Unpacked rows of f16, `[columns][rows]`, see [`F16Gemm`].
     ///
     /// # Safety
-    /// The panels have as many of this type.
+    /// The panels have as many values.
     #[inline(always)]
-    pub(super) unsafe fn columns<C: Layout>(&self) -> &'a [C] {
+    pub(super) unsafe fn columns(&self, rows: usize) -> &'a [f32] {
         // SAFETY: the caller's condition.
-        unsafe { cast_unchecked(self.panels, self.blocks) }
+        unsafe { cast_unchecked(self.panels, self.blocks * rows) }
     }
 
     /// The rows of a matrix that is not packed, `[rows][blocks]`.
@@ -158,6 +159,12 @@ impl F16Gemm {
 
 /// The microkernels of an instruction set.
 pub(super) trait KernelSet: Sized + Copy {
+    /// The instructions that quantize activations.
+    type Quantizer: QuantizeBlock + Sync;
+
+    /// See [`KernelSet::Quantizer`].
+    fn quantizer(self) -> Self::Quantizer;
+
     /// The sets that this processor has, the best first.
     fn available() -> impl Iterator<Item = Self>;
 

@@ -11,15 +11,11 @@ use super::layout::{
     AlignedBuffer, Q8_0LanesStep, Q8_0LanesTile, Q8_0Step, Q8_0Tile, Q8KStep, Q8KTile, cast_mut,
 };
 use super::microkernel::BatchSize;
-#[cfg(target_arch = "x86_64")]
-use super::quantize_block::Avx2;
-use super::quantize_block::{BLOCK, Portable, QuantizeBlock};
-#[cfg(target_arch = "x86_64")]
-use crate::simd::{self, Token};
+use super::quantize_block::{BLOCK, QuantizeBlock};
 use crate::f16_convert;
 use crate::pool::Pool;
 use crate::shared::Parts;
-use crate::wide;
+use crate::simd::Task;
 
 /// Elements of a super-block.
 const SUPER_BLOCK: usize = 256;
@@ -84,6 +80,7 @@ impl Activations {
     /// Quantizes the rows of `x`, `[tokens, columns]`, into tiles of the given `sizes` (the largest
     /// first, the last is 1), in the memory of `buffer`.
     pub(super) fn new(
+        simd: impl QuantizeBlock + Sync,
         x: &[f32],
         columns: usize,
         format: ActivationFormat,
@@ -111,20 +108,13 @@ impl Activations {
             let tile = tiles[index];
             // SAFETY: tiles do not overlap.
             let output = unsafe { parts.slice(tile.start, tile.tokens * token_bytes) };
-            let x = &x[tile.first * columns..][..tile.tokens * columns];
-            match format {
-                ActivationFormat::ScaledF16(bound) if tile.tokens < LARGE_TILE => {
-                    f16_accumulation::quantize(x, columns, tile.tokens, bound, output);
-                }
-                ActivationFormat::F32 | ActivationFormat::ScaledF16(_) => {
-                    f32(x, columns, tile.tokens, output);
-                }
-                ActivationFormat::Q8_0(zero_point) => {
-                    q8_0(x, columns, tile.tokens, zero_point, output);
-                }
-                ActivationFormat::Q8_0Lanes => q8_0_lanes(x, columns, tile.tokens, output),
-                ActivationFormat::Q8K => q8_k(x, columns, tile.tokens, output),
-            }
+            simd.vectorize(Quantize {
+                x: &x[tile.first * columns..][..tile.tokens * columns],
+                columns,
+                tokens: tile.tokens,
+                format,
+                output,
+            });
         });
         Self {
             tiles,
@@ -161,14 +151,47 @@ pub(super) const LARGE_TILE: usize = 6;
 /// on ARM (unless it computes in f16 altogether).
 pub(super) const KEEPS_F32: bool = cfg!(target_arch = "aarch64");
 
-wide! {
-    /// f32, rounded to f16 unless [`KEEPS_F32`]: `[columns][tokens]` in large tiles,
-    /// `[tokens][columns]` in small ones.
-    fn f32(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) = f32_body
+/// Quantizes the rows of `x` into a tile.
+struct Quantize<'a> {
+    x: &'a [f32],
+    columns: usize,
+    tokens: usize,
+    format: ActivationFormat,
+    output: &'a mut [u8],
 }
 
+impl<S: QuantizeBlock> Task<S> for Quantize<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, simd: S) {
+        let Self {
+            x,
+            columns,
+            tokens,
+            format,
+            output,
+        } = self;
+        match format {
+            ActivationFormat::ScaledF16(bound) if tokens < LARGE_TILE => {
+                f16_accumulation::quantize(x, columns, tokens, bound, output);
+            }
+            ActivationFormat::F32 | ActivationFormat::ScaledF16(_) => {
+                f32(x, columns, tokens, output);
+            }
+            ActivationFormat::Q8_0(zero_point) => {
+                q8_0(simd, x, columns, tokens, zero_point, output);
+            }
+            ActivationFormat::Q8_0Lanes => q8_0_lanes(simd, x, columns, tokens, output),
+            ActivationFormat::Q8K => q8_k(simd, x, columns, tokens, output),
+        }
+    }
+}
+
+/// f32, rounded to f16 unless [`KEEPS_F32`]: `[columns][tokens]` in large tiles, `[tokens][columns]` in
+/// small ones.
 #[inline(always)]
-fn f32_body(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) {
+fn f32(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) {
     let output = cast_mut::<f32>(output);
     let mut rounded = [f16::ZERO; BLOCK];
     let mut values = [0.0; BLOCK];
@@ -193,30 +216,6 @@ fn f32_body(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) {
     }
 }
 
-/// Compiles a function's body for the instruction sets worth having, and runs the best one: `body` is
-/// an `#[inline(always)]` function of the same arguments, which quantizes with its type parameter.
-macro_rules! quantizer {
-    ($(#[$attribute:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) = $body:ident) => {
-        $(#[$attribute])*
-        fn $name($($argument: $type),*) {
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx2,f16c")]
-                fn avx2($($argument: $type),*) {
-                    // SAFETY: AVX2 is there.
-                    unsafe { $body::<Avx2>($($argument),*) };
-                }
-                if simd::Avx2::detect().is_some() {
-                    // SAFETY: the processor has both, as just asked.
-                    return unsafe { avx2($($argument),*) };
-                }
-            }
-            // SAFETY: it needs nothing.
-            unsafe { $body::<Portable>($($argument),*) };
-        }
-    };
-}
-
 /// The scale of a `q8_0` block, rounded to f16, and what its values are multiplied with: as ggml does.
 #[inline(always)]
 fn q8_0_scales(max_abs: f32) -> (f32, f32) {
@@ -224,13 +223,10 @@ fn q8_0_scales(max_abs: f32) -> (f32, f32) {
     (f16::from_f32(max_abs / 127.0).to_f32(), inverse)
 }
 
-quantizer! {
-    /// Writes the steps of a [`Q8_0Tile`].
-    fn q8_0(x: &[f32], columns: usize, tokens: usize, zero_point: i32, output: &mut [u8]) = q8_0_body
-}
-
+/// Writes the steps of a [`Q8_0Tile`].
 #[inline(always)]
-unsafe fn q8_0_body<Q: QuantizeBlock>(
+fn q8_0<S: QuantizeBlock>(
+    simd: S,
     x: &[f32],
     columns: usize,
     tokens: usize,
@@ -241,11 +237,8 @@ unsafe fn q8_0_body<Q: QuantizeBlock>(
     for (token, x) in x.chunks_exact(columns).enumerate() {
         for (x, step) in (x.as_chunks().0.iter()).zip(output.chunks_exact_mut(step_bytes)) {
             let step = Q8_0Step::new(step, tokens);
-            // SAFETY: the caller's condition.
-            let (scale, quantized) = unsafe {
-                let (scale, inverse) = q8_0_scales(Q::max_abs(x));
-                (scale, Q::quantize(x, inverse))
-            };
+            let (scale, inverse) = q8_0_scales(simd.max_abs(x));
+            let quantized = simd.quantize(x, inverse);
             step.qs[token] = quantized.qs;
             step.d[token] = scale;
             step.correction[token] = -zero_point * quantized.sum();
@@ -253,13 +246,10 @@ unsafe fn q8_0_body<Q: QuantizeBlock>(
     }
 }
 
-quantizer! {
-    /// Writes the steps of a [`Q8_0LanesTile`].
-    fn q8_0_lanes(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) = q8_0_lanes_body
-}
-
+/// Writes the steps of a [`Q8_0LanesTile`].
 #[inline(always)]
-unsafe fn q8_0_lanes_body<Q: QuantizeBlock>(
+fn q8_0_lanes<S: QuantizeBlock>(
+    simd: S,
     x: &[f32],
     columns: usize,
     tokens: usize,
@@ -269,11 +259,8 @@ unsafe fn q8_0_lanes_body<Q: QuantizeBlock>(
     for (token, x) in x.chunks_exact(columns).enumerate() {
         for (x, step) in (x.as_chunks().0.iter()).zip(output.chunks_exact_mut(step_bytes)) {
             let step = Q8_0LanesStep::new(step, tokens);
-            // SAFETY: the caller's condition.
-            let (scale, quantized) = unsafe {
-                let (scale, inverse) = q8_0_scales(Q::max_abs(x));
-                (scale, Q::quantize(x, inverse))
-            };
+            let (scale, inverse) = q8_0_scales(simd.max_abs(x));
+            let quantized = simd.quantize(x, inverse);
             step.qs[token] = quantized.qs;
             step.corrections[token] = quantized.sums_of_4.map(|sum| -128 * sum);
             step.d[token] = scale;
@@ -281,21 +268,16 @@ unsafe fn q8_0_lanes_body<Q: QuantizeBlock>(
     }
 }
 
-quantizer! {
-    /// Writes the steps of a [`Q8KTile`].
-    fn q8_k(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) = q8_k_body
-}
-
+/// Writes the steps of a [`Q8KTile`].
 #[inline(always)]
-unsafe fn q8_k_body<Q: QuantizeBlock>(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) {
+fn q8_k<S: QuantizeBlock>(simd: S, x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) {
     let step_bytes = tokens * size_of::<Q8KTile<1>>();
     for (token, x) in x.chunks_exact(columns).enumerate() {
         let blocks = x.as_chunks::<SUPER_BLOCK>().0.iter();
         for (x, step) in blocks.zip(output.chunks_exact_mut(step_bytes)) {
             let step = Q8KStep::new(step, tokens);
             // ggml's scale has the opposite sign of the value of largest magnitude, which becomes −127.
-            // SAFETY: the caller's condition.
-            let (min, max) = unsafe { Q::min_max(x) };
+            let (min, max) = simd.min_max(x);
             let largest = if -min >= max { min } else { max };
             let inverse = if largest == 0.0 {
                 0.0
@@ -304,8 +286,7 @@ unsafe fn q8_k_body<Q: QuantizeBlock>(x: &[f32], columns: usize, tokens: usize, 
             };
             let mut sums = [[0i16; 2]; 8];
             for (group, x) in x.as_chunks().0.iter().enumerate() {
-                // SAFETY: the caller's condition.
-                let quantized = unsafe { Q::quantize(x, inverse) };
+                let quantized = simd.quantize(x, inverse);
                 step.qs[group * tokens + token] = quantized.qs;
                 let fours = quantized.sums_of_4.as_chunks::<4>().0.iter();
                 for (sum, fours) in sums[group].iter_mut().zip(fours) {

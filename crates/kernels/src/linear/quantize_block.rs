@@ -1,5 +1,7 @@
 //! Quantizing 32 values to bytes: portably, and with AVX2, bit-identical.
 
+use crate::simd::Token;
+
 /// Values that are quantized together.
 pub(super) const BLOCK: usize = 32;
 
@@ -19,41 +21,36 @@ impl Quantized {
     }
 }
 
-/// Quantizes blocks with some instructions.
-///
-/// # Safety
-/// The methods are only called inside functions that have the instructions of the implementation.
-pub(super) trait QuantizeBlock {
+/// Quantizes blocks with the instructions of a token.
+pub(super) trait QuantizeBlock: Token {
     /// The largest magnitude; NaNs are ignored.
-    unsafe fn max_abs(x: &[f32; BLOCK]) -> f32;
+    fn max_abs(self, x: &[f32; BLOCK]) -> f32;
     /// The smallest value or 0, and the largest or 0, of a multiple of eight values; NaNs are ignored.
-    unsafe fn min_max(x: &[f32]) -> (f32, f32);
+    fn min_max(self, x: &[f32]) -> (f32, f32);
     /// The low eight bits of the nearest integers to x · `factor`, of two the even one, where these
     /// are below 2²¹.
     ///
     /// They fall out of adding 1.5 · 2²³, where the spacing of f32 is 1.
-    unsafe fn quantize(x: &[f32; BLOCK], factor: f32) -> Quantized;
+    fn quantize(self, x: &[f32; BLOCK], factor: f32) -> Quantized;
 }
 
 /// See [`QuantizeBlock::quantize`].
 const TO_INTEGERS: f32 = 12_582_912.0;
 
-/// With any instructions.
-pub(super) struct Portable;
-
-impl QuantizeBlock for Portable {
+#[cfg(any(test, not(target_arch = "x86_64")))]
+impl QuantizeBlock for crate::simd::Baseline {
     #[inline(always)]
-    unsafe fn max_abs(x: &[f32; BLOCK]) -> f32 {
+    fn max_abs(self, x: &[f32; BLOCK]) -> f32 {
         max_of(x, f32::abs)
     }
 
     #[inline(always)]
-    unsafe fn min_max(x: &[f32]) -> (f32, f32) {
+    fn min_max(self, x: &[f32]) -> (f32, f32) {
         (-max_of(x, |x| -x), max_of(x, |x| x))
     }
 
     #[inline(always)]
-    unsafe fn quantize(x: &[f32; BLOCK], factor: f32) -> Quantized {
+    fn quantize(self, x: &[f32; BLOCK], factor: f32) -> Quantized {
         let (mut qs, mut sums_of_4) = ([[0; 4]; BLOCK / 4], [0; BLOCK / 4]);
         for (index, (q, x)) in qs.as_flattened_mut().iter_mut().zip(x).enumerate() {
             *q = (x * factor + TO_INTEGERS).to_bits() as i8;
@@ -78,10 +75,7 @@ pub(super) fn max_of(x: &[f32], function: impl Fn(f32) -> f32) -> f32 {
     lanes.into_iter().fold(0.0, larger)
 }
 
-/// With AVX2, written out: the compiler vectorizes little of the above.
-#[cfg(target_arch = "x86_64")]
-pub(super) struct Avx2;
-
+/// Written out: the compiler vectorizes little of the above.
 #[cfg(target_arch = "x86_64")]
 #[allow(
     clippy::wildcard_imports,
@@ -91,12 +85,13 @@ pub(super) struct Avx2;
 mod avx2 {
     use std::arch::x86_64::*;
 
-    use super::{Avx2, BLOCK, QuantizeBlock, Quantized, TO_INTEGERS};
+    use super::{BLOCK, QuantizeBlock, Quantized, TO_INTEGERS};
+    use crate::simd::Avx2;
 
     impl QuantizeBlock for Avx2 {
         #[inline(always)]
-        unsafe fn max_abs(x: &[f32; BLOCK]) -> f32 {
-            // SAFETY: the trait's condition; there are 32 values.
+        fn max_abs(self, x: &[f32; BLOCK]) -> f32 {
+            // SAFETY: the token proves the instructions; there are 32 values.
             unsafe {
                 let sign = _mm256_set1_ps(-0.0);
                 let mut lanes = _mm256_setzero_ps();
@@ -110,8 +105,8 @@ mod avx2 {
         }
 
         #[inline(always)]
-        unsafe fn min_max(x: &[f32]) -> (f32, f32) {
-            // SAFETY: the trait's condition; each part has eight values.
+        fn min_max(self, x: &[f32]) -> (f32, f32) {
+            // SAFETY: the token proves the instructions; each part has eight values.
             unsafe {
                 let sign = _mm256_set1_ps(-0.0);
                 let (mut high, mut low) = (_mm256_setzero_ps(), _mm256_setzero_ps());
@@ -125,8 +120,8 @@ mod avx2 {
         }
 
         #[inline(always)]
-        unsafe fn quantize(x: &[f32; BLOCK], factor: f32) -> Quantized {
-            // SAFETY: the trait's condition; there are 32 values, and as many places.
+        fn quantize(self, x: &[f32; BLOCK], factor: f32) -> Quantized {
+            // SAFETY: the token proves the instructions; there are 32 values, and as many places.
             unsafe {
                 let mut integers = [_mm256_setzero_si256(); 4];
                 for (eight, integers) in integers.iter_mut().enumerate() {
@@ -172,7 +167,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::simd::{self, Token};
+    use crate::simd::{Avx2, Baseline};
 
     /// Any f32, often of the size of activations.
     fn value() -> impl Strategy<Value = f32> {
@@ -191,19 +186,17 @@ mod tests {
             x in prop::array::uniform32(value()),
             factor in prop_oneof![-1.0f32..1.0, Just(0.0), Just(f32::INFINITY)],
         ) {
-            if simd::Avx2::detect().is_none() {
+            let Some(avx2) = Avx2::detect() else {
                 println!("skipped: the processor has no AVX2");
                 return Ok(());
-            }
-            // SAFETY: the processor has AVX2.
-            unsafe {
-                prop_assert_eq!(Portable::max_abs(&x).to_bits(), Avx2::max_abs(&x).to_bits());
-                let bits = |(min, max): (f32, f32)| (min.to_bits(), max.to_bits());
-                prop_assert_eq!(bits(Portable::min_max(&x)), bits(Avx2::min_max(&x)));
-                let (expected, found) = (Portable::quantize(&x, factor), Avx2::quantize(&x, factor));
-                prop_assert_eq!(expected.qs, found.qs);
-                prop_assert_eq!(expected.sums_of_4, found.sums_of_4);
-            }
+            };
+            let portable = Baseline::default();
+            prop_assert_eq!(portable.max_abs(&x).to_bits(), avx2.max_abs(&x).to_bits());
+            let bits = |(min, max): (f32, f32)| (min.to_bits(), max.to_bits());
+            prop_assert_eq!(bits(portable.min_max(&x)), bits(avx2.min_max(&x)));
+            let (expected, found) = (portable.quantize(&x, factor), avx2.quantize(&x, factor));
+            prop_assert_eq!(expected.qs, found.qs);
+            prop_assert_eq!(expected.sums_of_4, found.sums_of_4);
         }
     }
 }

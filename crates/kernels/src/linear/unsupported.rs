@@ -2,12 +2,19 @@
 
 use super::format::Format;
 use super::microkernel::{BatchSize, F16Gemm, KernelSet, Microkernel};
+use crate::simd::Baseline;
 
 /// There is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum InstructionSet {}
 
 impl KernelSet for InstructionSet {
+    type Quantizer = Baseline;
+
+    fn quantizer(self) -> Baseline {
+        match self {}
+    }
+
     fn available() -> impl Iterator<Item = Self> {
         std::iter::empty()
     }

@@ -17,7 +17,7 @@ use super::{BLOCK, Q4_0_BYTES, Q8_0_BYTES, Simd, Task, Token, block_scale};
 use crate::cpu_features::Features;
 
 /// Processors with AVX2, FMA and F16C.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Avx2(());
 
 impl Token for Avx2 {

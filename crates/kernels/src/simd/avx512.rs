@@ -18,17 +18,25 @@ use super::{BLOCK, MAX_INTERLEAVE, Simd, Task, Token};
 use crate::cpu_features::Features;
 
 /// Processors with AVX-512F besides AVX2, FMA and F16C.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Avx512(Avx2);
 
 /// Processors with AVX-512BW, VL and VNNI besides.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Avx512Vnni(Avx512);
 
 impl Avx512 {
     /// The instructions that are there as well.
     #[inline(always)]
-    fn avx2(self) -> Avx2 {
+    pub(crate) fn avx2(self) -> Avx2 {
+        self.0
+    }
+}
+
+impl Avx512Vnni {
+    /// The instructions that are there as well.
+    #[inline(always)]
+    pub(crate) fn avx512(self) -> Avx512 {
         self.0
     }
 }

@@ -58,7 +58,6 @@ pub(crate) trait Token: Copy {
     ///
     /// # Safety
     /// [`Token::detect`] has given one in this process.
-    #[allow(dead_code, reason = "matrix products do not use tokens yet")]
     unsafe fn assume() -> Self;
 
     /// Runs `task`, compiled for the instructions: a call of a function of its own.

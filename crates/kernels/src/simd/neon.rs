@@ -19,16 +19,24 @@ use super::{BLOCK, MAX_INTERLEAVE, Q4_0_BYTES, Q8_0_BYTES, Simd, Task, Token, bl
 use crate::cpu_features::Features;
 
 /// Processors with NEON: every 64-bit ARM.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Neon(());
 
 /// Processors that multiply and add four bytes in one instruction besides (8.2's `dotprod`).
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct NeonDotprod(Neon);
 
 /// Processors that compute with f16 besides (8.2's `fp16`).
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct NeonFp16(NeonDotprod);
+
+impl NeonFp16 {
+    /// The instructions that are there as well.
+    #[inline(always)]
+    pub(crate) fn dotprod(self) -> NeonDotprod {
+        self.0
+    }
+}
 
 impl Token for Neon {
     #[inline(always)]
@@ -58,7 +66,7 @@ impl Token for NeonDotprod {
 
     #[inline(always)]
     unsafe fn assume() -> Self {
-        // SAFETY: the caller's condition; whoever detects this token detects that one first.
+        // SAFETY: the caller's condition.
         Self(unsafe { Neon::assume() })
     }
 
@@ -84,7 +92,7 @@ impl Token for NeonFp16 {
 
     #[inline(always)]
     unsafe fn assume() -> Self {
-        // SAFETY: the caller's condition; whoever detects this token detects that one first.
+        // SAFETY: the caller's condition.
         Self(unsafe { NeonDotprod::assume() })
     }
 

@@ -46,7 +46,7 @@ unsafe fn unpack(f16: &[u8], columns: usize, unpacked: &mut [f32]) {
 unsafe fn gemm(job: &Job<'_>) {
     // SAFETY: every such processor has NEON; the rest is the caller's condition.
     unsafe {
-        let weights = job.columns::<[f32; ROWS]>();
+        let weights = job.columns(ROWS).as_chunks::<ROWS>().0;
         let mut sums = [[vdupq_n_f32(0.0); 2]; TOKENS];
         for (weights, x) in weights.iter().zip(job.steps::<[f32; TOKENS]>()) {
             let weights = weights.as_ptr();

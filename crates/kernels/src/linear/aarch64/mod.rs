@@ -27,38 +27,38 @@ mod vectors;
 
 use super::format::Format;
 use super::microkernel::{BatchSize, F16Gemm, Job, KernelSet, Microkernel};
-use crate::simd::{self, Token};
-use vectors::{Dotprod, Neon};
+use crate::simd::{Baseline, Neon, NeonDotprod, NeonFp16, Task, Token};
 
 /// Sets of instructions with kernels, the best first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum InstructionSet {
-    Fp16,
-    Dotprod,
-    Neon,
+    Fp16(NeonFp16),
+    Dotprod(NeonDotprod),
+    Neon(Neon),
 }
 
 impl KernelSet for InstructionSet {
+    /// NEON is in the baseline.
+    type Quantizer = Baseline;
+
+    fn quantizer(self) -> Baseline {
+        Baseline::default()
+    }
+
     fn available() -> impl Iterator<Item = Self> {
-        let neon = simd::Neon::detect().is_some();
-        let dotprod = simd::NeonDotprod::detect().is_some();
-        let fp16 = simd::NeonFp16::detect().is_some();
-        [
-            (Self::Fp16, fp16),
-            (Self::Dotprod, dotprod),
-            (Self::Neon, neon),
-        ]
-        .into_iter()
-        .filter_map(|(set, there)| there.then_some(set))
+        let fp16 = NeonFp16::detect().map(Self::Fp16);
+        let dotprod = NeonDotprod::detect().map(Self::Dotprod);
+        let neon = Neon::detect().map(Self::Neon);
+        fp16.into_iter().chain(dotprod).chain(neon)
     }
 
     fn accumulates_f16(self) -> bool {
-        self == Self::Fp16
+        matches!(self, Self::Fp16(_))
     }
 
     fn accumulating_f32(self) -> Self {
         match self {
-            Self::Fp16 => Self::Dotprod,
+            Self::Fp16(simd) => Self::Dotprod(simd.dotprod()),
             other => other,
         }
     }
@@ -68,7 +68,7 @@ impl KernelSet for InstructionSet {
             // Larger tiles add in another order.
             (_, Format::F16) if batch == BatchSize::One => &[4, 2, 1],
             (_, Format::F16) => &[12, 4, 2, 1],
-            (Self::Fp16 | Self::Dotprod, Format::Q4_0 | Format::Q8_0) => &[4, 2, 1],
+            (Self::Fp16(_) | Self::Dotprod(_), Format::Q4_0 | Format::Q8_0) => &[4, 2, 1],
             _ => &[2, 1],
         }
     }
@@ -80,17 +80,17 @@ impl KernelSet for InstructionSet {
     /// The order of accumulation does not depend on the size of the batch.
     fn microkernel(self, format: Format, tokens: usize, _batch: BatchSize) -> Microkernel {
         match self {
-            Self::Fp16 => fp16::microkernel(format, tokens),
-            Self::Dotprod => dotprod::microkernel(format, tokens),
-            Self::Neon => neon::microkernel(format, tokens),
+            Self::Fp16(_) => fp16::microkernel(format, tokens),
+            Self::Dotprod(_) => dotprod::microkernel(format, tokens),
+            Self::Neon(_) => neon::microkernel(format, tokens),
         }
     }
 }
 
-/// Declares the microkernels of an instruction set: each is a format's body compiled for its
-/// instructions.
+/// Declares the microkernels of an instruction set: each is a format's body with certain vectors,
+/// compiled for the token's instructions.
 macro_rules! microkernels {
-    ($name:ident, $vectors:ty, $features:literal,
+    ($name:ident, $token:ty, $vectors:ty,
      [$($format:ident => $module:ident::$body:ident: $($tokens:literal)*;)*]) => {
         mod $name {
             use super::*;
@@ -99,10 +99,21 @@ macro_rules! microkernels {
             pub(super) fn microkernel(format: Format, tokens: usize) -> Microkernel {
                 match (format, tokens) {
                     $($((Format::$format, $tokens) => {
-                        #[target_feature(enable = $features)]
+                        struct Body<'a>(&'a Job<'a>);
+
+                        impl Task<$token> for Body<'_> {
+                            type Output = ();
+
+                            #[inline(always)]
+                            fn run(self, _: $token) {
+                                // SAFETY: the condition of `run` below is the body's.
+                                unsafe { $module::$body::<$vectors, $tokens>(self.0) }
+                            }
+                        }
+
                         unsafe fn run(job: &Job<'_>) {
-                            // SAFETY: the caller's condition is the body's.
-                            unsafe { $module::$body::<$vectors, $tokens>(job) }
+                            // SAFETY: the caller's condition.
+                            unsafe { <$token>::assume() }.vectorize(Body(job));
                         }
                         run
                     })*)*
@@ -113,7 +124,7 @@ macro_rules! microkernels {
     };
 }
 
-microkernels!(fp16, Dotprod, "neon,dotprod,fp16", [
+microkernels!(fp16, NeonFp16, NeonDotprod, [
     F16 => f16_accumulation::gemv: 1 2 4;
     Q4_0 => q4_0::gemm: 1 2 4;
     Q8_0 => q8_0::gemm: 1 2 4;
@@ -122,7 +133,7 @@ microkernels!(fp16, Dotprod, "neon,dotprod,fp16", [
     Q6K => q6_k::gemm: 1 2;
 ]);
 
-microkernels!(dotprod, Dotprod, "neon,dotprod", [
+microkernels!(dotprod, NeonDotprod, NeonDotprod, [
     F16 => f16::gemv: 1 2 4;
     Q4_0 => q4_0::gemm: 1 2 4;
     Q8_0 => q8_0::gemm: 1 2 4;
@@ -131,7 +142,7 @@ microkernels!(dotprod, Dotprod, "neon,dotprod", [
     Q6K => q6_k::gemm: 1 2;
 ]);
 
-microkernels!(neon, Neon, "neon", [
+microkernels!(neon, Neon, Neon, [
     F16 => f16::gemv: 1 2 4;
     Q4_0 => q4_0::gemm: 1 2;
     Q8_0 => q8_0::gemm: 1 2;

@@ -5,8 +5,9 @@ use std::arch::aarch64::*;
 use super::super::layout::Lanes;
 use super::helpers::{Rows, load_i8};
 use super::unroll::each_vector;
+use crate::simd::{Neon, NeonDotprod};
 
-/// Dot products of bytes. Vectors of weights hold four bytes of each of four rows; two of them are
+/// Dot products of bytes, over the tokens of [`simd`](crate::simd). Vectors of weights hold four bytes of each of four rows; two of them are
 /// eight rows.
 ///
 /// # Safety
@@ -36,12 +37,6 @@ pub(super) trait PanelVectors {
     ) -> [Rows; TOKENS];
 }
 
-/// Processors with an instruction for the dot product of four bytes.
-pub(super) struct Dotprod;
-
-/// Every 64-bit ARM.
-pub(super) struct Neon;
-
 /// `sum` + in each lane the dot product of its four weights with the four bytes of `x` that `LANE`
 /// names. Rust's own function is not stable yet.
 #[inline(always)]
@@ -60,7 +55,7 @@ unsafe fn dot_by_lane<const LANE: i32>(
     sum
 }
 
-impl PanelVectors for Dotprod {
+impl PanelVectors for NeonDotprod {
     type Dots = Rows;
 
     #[inline(always)]

@@ -6,106 +6,110 @@ use super::super::PANEL;
 use super::super::layout::{F16Bytes, cast};
 use super::super::microkernel::{F16Gemm, Job};
 use super::helpers::{load_f16x8, transpose};
+use crate::simd::{Avx2, Avx512, MAX_LANES, Simd, Task, Token};
 
 pub(super) const AVX2: F16Gemm = F16Gemm {
-    rows: avx2::ROWS,
-    unpack: unpack::<{ avx2::ROWS }>,
-    tiles: &[(6, avx2::gemm::<6>)],
+    rows: 2 * Avx2::LANES,
+    unpack: unpack::<{ 2 * Avx2::LANES }>,
+    tiles: &[(6, gemm::<Avx2, 6>)],
 };
 pub(super) const AVX512: F16Gemm = F16Gemm {
-    rows: avx512::ROWS,
-    unpack: unpack::<{ avx512::ROWS }>,
-    tiles: &[(12, avx512::gemm::<12>), (8, avx512::gemm::<8>)],
+    rows: 2 * Avx512::LANES,
+    unpack: unpack::<{ 2 * Avx512::LANES }>,
+    tiles: &[(12, gemm::<Avx512, 12>), (8, gemm::<Avx512, 8>)],
 };
 
 /// See [`F16Gemm::unpack`].
-#[target_feature(enable = "avx,f16c")]
 unsafe fn unpack<const ROWS: usize>(f16: &[u8], columns: usize, unpacked: &mut [f32]) {
-    let weights = cast::<F16Bytes>(f16);
-    let unpacked = &mut unpacked.as_chunks_mut::<ROWS>().0[..columns];
-    for first in (0..ROWS).step_by(PANEL) {
-        let rows = weights.chunks_exact(columns).skip(first).take(PANEL);
-        for (index, output) in unpacked.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
-            let mut vectors = [_mm256_setzero_ps(); PANEL];
-            for (vector, row) in vectors.iter_mut().zip(rows.clone()) {
-                let eight = &row[PANEL * index..][..PANEL];
-                // SAFETY: eight f16; F16C is there.
-                *vector = unsafe { load_f16x8(eight.as_ptr()) };
-            }
-            // SAFETY: AVX is there.
-            let transposed = unsafe { transpose(vectors) };
-            for (output, values) in output.iter_mut().zip(transposed) {
-                let output = &mut output[first..][..PANEL];
-                // SAFETY: eight elements.
-                unsafe { _mm256_storeu_ps(output.as_mut_ptr(), values) };
+    let task = Unpack::<ROWS> {
+        weights: cast(f16),
+        columns,
+        unpacked: &mut unpacked.as_chunks_mut().0[..columns],
+    };
+    // SAFETY: the caller's condition: every set here has AVX2 and F16C.
+    unsafe { Avx2::assume() }.vectorize(task);
+}
+
+struct Unpack<'a, const ROWS: usize> {
+    weights: &'a [F16Bytes],
+    columns: usize,
+    unpacked: &'a mut [[f32; ROWS]],
+}
+
+impl<const ROWS: usize> Task<Avx2> for Unpack<'_, ROWS> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, _: Avx2) {
+        for first in (0..ROWS).step_by(PANEL) {
+            let rows = self.weights.chunks_exact(self.columns);
+            let rows = rows.skip(first).take(PANEL);
+            let outputs = self.unpacked.as_chunks_mut::<PANEL>().0;
+            for (index, output) in outputs.iter_mut().enumerate() {
+                // SAFETY: the token proves the instructions.
+                let mut vectors = [unsafe { _mm256_setzero_ps() }; PANEL];
+                for (vector, row) in vectors.iter_mut().zip(rows.clone()) {
+                    let eight = &row[PANEL * index..][..PANEL];
+                    // SAFETY: eight f16; the token proves the instructions.
+                    *vector = unsafe { load_f16x8(eight.as_ptr()) };
+                }
+                // SAFETY: the token proves the instructions.
+                let transposed = unsafe { transpose(vectors) };
+                for (output, values) in output.iter_mut().zip(transposed) {
+                    let output = &mut output[first..][..PANEL];
+                    // SAFETY: eight elements; the token proves the instructions.
+                    unsafe { _mm256_storeu_ps(output.as_mut_ptr(), values) };
+                }
             }
         }
     }
 }
 
-/// Declares the product for one width of vectors: two vectors of rows.
-macro_rules! product {
-    ($name:ident, $features:literal, $width:literal, $zero:ident, $load:ident, $set:ident, $fma:ident, $store:ident) => {
-        mod $name {
-            use super::*;
-
-            const WIDTH: usize = $width;
-            pub(super) const ROWS: usize = 2 * WIDTH;
-
-            #[target_feature(enable = $features)]
-            pub(super) unsafe fn gemm<const TOKENS: usize>(job: &Job<'_>) {
-                // SAFETY: the caller's condition.
-                let weights = unsafe { job.columns::<[f32; ROWS]>() };
-                // SAFETY: the caller's condition.
-                let x = unsafe { job.steps::<[f32; TOKENS]>() };
-                let mut sums = [[$zero(); 2]; TOKENS];
-                for (weights, x) in weights.iter().zip(x) {
-                    let weights = weights.as_ptr();
-                    // SAFETY: two vectors are `ROWS` values.
-                    let both = unsafe { [$load(weights), $load(weights.add(WIDTH))] };
-                    for (&x, sums) in x.iter().zip(&mut sums) {
-                        let x = $set(x);
-                        sums[0] = $fma(both[0], x, sums[0]);
-                        sums[1] = $fma(both[1], x, sums[1]);
-                    }
-                }
-                for (token, sums) in sums.iter().enumerate() {
-                    // SAFETY: the output has places for the job's rows, as the caller ensures; `all` for `ROWS`.
-                    unsafe {
-                        let output = job.output(token);
-                        if job.rows >= ROWS {
-                            $store(output, sums[0]);
-                            $store(output.add(WIDTH), sums[1]);
-                        } else {
-                            let mut all = [0.0f32; ROWS];
-                            $store(all.as_mut_ptr(), sums[0]);
-                            $store(all.as_mut_ptr().add(WIDTH), sums[1]);
-                            std::ptr::copy_nonoverlapping(all.as_ptr(), output, job.rows);
-                        }
-                    }
-                }
-            }
-        }
-    };
+/// The microkernel: two vectors of rows and `TOKENS` tokens.
+unsafe fn gemm<S: Simd, const TOKENS: usize>(job: &Job<'_>) {
+    // SAFETY: the caller's condition.
+    unsafe { S::assume() }.vectorize(Gemm::<TOKENS>(job));
 }
 
-product!(
-    avx2,
-    "avx2,fma",
-    8,
-    _mm256_setzero_ps,
-    _mm256_loadu_ps,
-    _mm256_set1_ps,
-    _mm256_fmadd_ps,
-    _mm256_storeu_ps
-);
-product!(
-    avx512,
-    "avx512f",
-    16,
-    _mm512_setzero_ps,
-    _mm512_loadu_ps,
-    _mm512_set1_ps,
-    _mm512_fmadd_ps,
-    _mm512_storeu_ps
-);
+struct Gemm<'a, const TOKENS: usize>(&'a Job<'a>);
+
+impl<S: Simd, const TOKENS: usize> Task<S> for Gemm<'_, TOKENS> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, simd: S) {
+        let job = self.0;
+        let rows = 2 * S::LANES;
+        // SAFETY: the condition of `gemm`: for each column a value of every row, and of every token.
+        let (weights, x) = unsafe { (job.columns(rows), job.steps::<[f32; TOKENS]>()) };
+        let mut sums = [[simd.splat(0.0); 2]; TOKENS];
+        for (weights, x) in weights.chunks_exact(rows).zip(x) {
+            let both = [simd.load(weights), simd.load(&weights[S::LANES..])];
+            for (&x, sums) in x.iter().zip(&mut sums) {
+                let x = simd.splat(x);
+                sums[0] = simd.fma(both[0], x, sums[0]);
+                sums[1] = simd.fma(both[1], x, sums[1]);
+            }
+        }
+        for (token, sums) in sums.iter().enumerate() {
+            // SAFETY: the condition of `gemm`.
+            let output =
+                unsafe { std::slice::from_raw_parts_mut(job.output(token), job.rows.min(rows)) };
+            let (first, last) = output.split_at_mut(S::LANES.min(output.len()));
+            store(simd, sums[0], first);
+            store(simd, sums[1], last);
+        }
+    }
+}
+
+/// Writes as many elements as there are places.
+#[inline(always)]
+fn store<S: Simd>(simd: S, vector: S::F32, output: &mut [f32]) {
+    if output.len() == S::LANES {
+        simd.store(vector, output);
+    } else {
+        let mut all = [0.0; MAX_LANES];
+        simd.store(vector, &mut all);
+        output.copy_from_slice(&all[..output.len()]);
+    }
+}

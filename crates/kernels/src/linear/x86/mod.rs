@@ -34,23 +34,30 @@ mod vectors;
 
 use super::format::Format;
 use super::microkernel::{BatchSize, F16Gemm, Job, KernelSet, Microkernel, Unpacking};
-use crate::simd::{self, Token};
-use vectors::{Avx2, PanelVectors, Two, Vnni};
+use crate::simd::{Avx2, Avx512Vnni, Task, Token};
+use vectors::{PanelVectors, Two};
 
 /// Sets of instructions with kernels, the best first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum InstructionSet {
-    Vnni,
-    Avx2,
+    Vnni(Avx512Vnni),
+    Avx2(Avx2),
 }
 
 impl KernelSet for InstructionSet {
+    type Quantizer = Avx2;
+
+    fn quantizer(self) -> Avx2 {
+        match self {
+            Self::Vnni(simd) => simd.avx512().avx2(),
+            Self::Avx2(simd) => simd,
+        }
+    }
+
     fn available() -> impl Iterator<Item = Self> {
-        let avx2 = simd::Avx2::detect().is_some();
-        let vnni = simd::Avx512Vnni::detect().is_some();
-        [(Self::Vnni, vnni), (Self::Avx2, avx2)]
-            .into_iter()
-            .filter_map(|(set, there)| there.then_some(set))
+        let vnni = Avx512Vnni::detect().map(Self::Vnni);
+        let avx2 = Avx2::detect().map(Self::Avx2);
+        vnni.into_iter().chain(avx2)
     }
 
     fn large_batch(self, format: Format) -> usize {
@@ -69,12 +76,11 @@ impl KernelSet for InstructionSet {
             // Larger tiles of these two add in another order; of the third the registers hold no more.
             (_, Format::F16, BatchSize::One) => &[4, 2, 1],
             (_, Format::Q4K, BatchSize::One)
-            | (Self::Avx2, Format::Q8_0, BatchSize::One | BatchSize::Small) => &[2, 1],
-            (Self::Avx2, Format::F16, _) => &[6, 4, 2, 1],
-            (Self::Vnni, Format::Q4K, BatchSize::Small) => &[8, 4, 2, 1],
-            (Self::Vnni, Format::F16 | Format::Q4_0, _) | (Self::Vnni, _, BatchSize::Large) => {
-                &[12, 8, 4, 2, 1]
-            }
+            | (Self::Avx2(_), Format::Q8_0, BatchSize::One | BatchSize::Small) => &[2, 1],
+            (Self::Avx2(_), Format::F16, _) => &[6, 4, 2, 1],
+            (Self::Vnni(_), Format::Q4K, BatchSize::Small) => &[8, 4, 2, 1],
+            (Self::Vnni(_), Format::F16 | Format::Q4_0, _)
+            | (Self::Vnni(_), _, BatchSize::Large) => &[12, 8, 4, 2, 1],
             _ => &[4, 2, 1],
         }
     }
@@ -82,8 +88,8 @@ impl KernelSet for InstructionSet {
     fn panels_together(self, format: Format, tokens: usize, batch: BatchSize) -> usize {
         let is_large = batch == BatchSize::Large;
         match self {
-            Self::Vnni => vnni::panels(format, tokens, is_large),
-            Self::Avx2 => avx2::panels(format, tokens, is_large),
+            Self::Vnni(_) => vnni::panels(format, tokens, is_large),
+            Self::Avx2(_) => avx2::panels(format, tokens, is_large),
         }
     }
 
@@ -93,24 +99,24 @@ impl KernelSet for InstructionSet {
 
     fn f16_gemm(self) -> F16Gemm {
         match self {
-            Self::Vnni => f16_gemm::AVX512,
-            Self::Avx2 => f16_gemm::AVX2,
+            Self::Vnni(_) => f16_gemm::AVX512,
+            Self::Avx2(_) => f16_gemm::AVX2,
         }
     }
 
     fn microkernel(self, format: Format, tokens: usize, batch: BatchSize) -> Microkernel {
         let is_large = batch == BatchSize::Large;
         match self {
-            Self::Vnni => vnni::microkernel(format, tokens, is_large),
-            Self::Avx2 => avx2::microkernel(format, tokens, is_large),
+            Self::Vnni(_) => vnni::microkernel(format, tokens, is_large),
+            Self::Avx2(_) => avx2::microkernel(format, tokens, is_large),
         }
     }
 }
 
 /// Declares the microkernels of an instruction set: each is a format's body with certain vectors,
-/// compiled for its instructions.
+/// compiled for the token's instructions.
 macro_rules! microkernels {
-    ($name:ident, $features:literal,
+    ($name:ident, $token:ty,
      [$(($format:ident, $is_large:pat) => $module:ident::$body:ident::<$vectors:ty>: $($tokens:literal)*;)*]) => {
         mod $name {
             use super::*;
@@ -119,10 +125,21 @@ macro_rules! microkernels {
             pub(super) fn microkernel(format: Format, tokens: usize, is_large: bool) -> Microkernel {
                 match (format, tokens, is_large) {
                     $($((Format::$format, $tokens, $is_large) => {
-                        #[target_feature(enable = $features)]
+                        struct Body<'a>(&'a Job<'a>);
+
+                        impl Task<$token> for Body<'_> {
+                            type Output = ();
+
+                            #[inline(always)]
+                            fn run(self, _: $token) {
+                                // SAFETY: the condition of `run` below is the body's.
+                                unsafe { $module::$body::<$vectors, $tokens>(self.0) }
+                            }
+                        }
+
                         unsafe fn run(job: &Job<'_>) {
-                            // SAFETY: the caller's condition is the body's.
-                            unsafe { $module::$body::<$vectors, $tokens>(job) }
+                            // SAFETY: the caller's condition.
+                            unsafe { <$token>::assume() }.vectorize(Body(job));
                         }
                         run
                     })*)*
@@ -142,20 +159,20 @@ macro_rules! microkernels {
     };
 }
 
-microkernels!(vnni, "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni", [
+microkernels!(vnni, Avx512Vnni, [
     (F16, _) => f16::gemv::<Avx2>: 1 2 4;
-    (Q4_0, _) => q4_0::gemm::<Vnni>: 1 2 4 8 12;
-    (Q8_0, false) => q8_0::gemm_in_lanes::<Vnni>: 1 2 4;
-    (Q8_0, true) => q8_0::gemm::<Vnni>: 1 2 4 8 12;
-    (Q4K, false) => q4_k::gemv::<Vnni>: 1 2 4 8;
-    (Q4K, true) => q4_k::gemm::<Vnni>: 1 2 4 8 12;
+    (Q4_0, _) => q4_0::gemm::<Avx512Vnni>: 1 2 4 8 12;
+    (Q8_0, false) => q8_0::gemm_in_lanes::<Avx512Vnni>: 1 2 4;
+    (Q8_0, true) => q8_0::gemm::<Avx512Vnni>: 1 2 4 8 12;
+    (Q4K, false) => q4_k::gemv::<Avx512Vnni>: 1 2 4 8;
+    (Q4K, true) => q4_k::gemm::<Avx512Vnni>: 1 2 4 8 12;
     (Q5K, false) => q5_k::gemv::<Avx2>: 1 2 4;
-    (Q5K, true) => unpacked::gemm_q5_k::<Vnni>: 1 2 4 8 12;
+    (Q5K, true) => unpacked::gemm_q5_k::<Avx512Vnni>: 1 2 4 8 12;
     (Q6K, false) => q6_k::gemv::<Avx2>: 1 2 4;
-    (Q6K, true) => unpacked::gemm_q6_k::<Vnni>: 1 2 4 8 12;
+    (Q6K, true) => unpacked::gemm_q6_k::<Avx512Vnni>: 1 2 4 8 12;
 ]);
 
-microkernels!(avx2, "avx2,fma,f16c", [
+microkernels!(avx2, Avx2, [
     (F16, _) => f16::gemv::<Avx2>: 1 2 4;
     (Q4_0, _) => q4_0::gemm::<Two<Avx2>>: 1 2 4;
     (Q8_0, false) => q8_0::gemm_in_lanes::<Avx2>: 1 2;

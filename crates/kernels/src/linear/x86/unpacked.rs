@@ -13,6 +13,7 @@ use super::super::microkernel::{Job, Unpack, Unpacking};
 use super::helpers::{load_f16x8, transpose};
 use super::k_quants::{self, KQuantPanel, sub_mins};
 use super::vectors::PanelVectors;
+use crate::simd::{Avx2, Task, Token};
 
 /// What the microkernels of `format` need.
 pub(super) fn unpacking(format: Format) -> Option<Unpacking> {
@@ -110,6 +111,7 @@ impl Unpacked for UnpackedQ5K {
         unsafe { join((nibbles, 4 * (plane % 2)), (&block.qh, plane), 1) }
     }
 
+    #[inline(always)]
     fn planes(&mut self) -> &mut [[Lanes; 8]; 8] {
         &mut self.qs
     }
@@ -141,31 +143,53 @@ impl Unpacked for UnpackedQ6K {
         unsafe { join((low, 4 * (part / 2)), (high, 2 * part), 3) }
     }
 
+    #[inline(always)]
     fn planes(&mut self) -> &mut [[Lanes; 8]; 8] {
         &mut self.qs
     }
 }
 
 /// See [`Unpacking`].
-#[target_feature(enable = "avx2,f16c")]
 unsafe fn unpack<U: Unpacked>(panel: &[u8], rows: usize, blocks: usize, unpacked: &mut [u8]) {
-    let panel = &cast::<U::Block>(panel)[..rows * blocks];
-    for (index, unpacked) in cast_mut::<U>(unpacked)[..blocks].iter_mut().enumerate() {
-        let mut all = [&panel[index]; PANEL];
-        for (row, block) in all.iter_mut().enumerate().take(rows) {
-            *block = &panel[row * blocks + index];
-        }
-        let rows = &all[..rows];
-        // SAFETY: AVX2 and F16C are there; eight vectors are as large as a plane.
-        unsafe {
-            unpacked.set_scales(rows);
-            for (plane, output) in unpacked.planes().iter_mut().enumerate() {
-                let mut vectors = [_mm256_setzero_ps(); PANEL];
-                for (vector, block) in vectors.iter_mut().zip(rows) {
-                    *vector = _mm256_castsi256_ps(U::weights(block, plane));
-                }
-                for (output, vector) in output.iter_mut().zip(transpose(vectors)) {
-                    _mm256_storeu_ps(output.as_mut_ptr().cast(), vector);
+    let task = UnpackPanel::<U> {
+        panel: &cast(panel)[..rows * blocks],
+        rows,
+        unpacked: &mut cast_mut(unpacked)[..blocks],
+    };
+    // SAFETY: the caller's condition: every set here has AVX2.
+    unsafe { Avx2::assume() }.vectorize(task);
+}
+
+struct UnpackPanel<'a, U: Unpacked> {
+    /// `[rows][blocks]`.
+    panel: &'a [U::Block],
+    rows: usize,
+    unpacked: &'a mut [U],
+}
+
+impl<U: Unpacked> Task<Avx2> for UnpackPanel<'_, U> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, _: Avx2) {
+        let blocks = self.unpacked.len();
+        for (index, unpacked) in self.unpacked.iter_mut().enumerate() {
+            let mut all = [&self.panel[index]; PANEL];
+            for (row, block) in all.iter_mut().enumerate().take(self.rows) {
+                *block = &self.panel[row * blocks + index];
+            }
+            let rows = &all[..self.rows];
+            // SAFETY: AVX2 and F16C are there; each of eight vectors is as large as its place.
+            unsafe {
+                unpacked.set_scales(rows);
+                for (plane, output) in unpacked.planes().iter_mut().enumerate() {
+                    let mut vectors = [_mm256_setzero_ps(); PANEL];
+                    for (vector, block) in vectors.iter_mut().zip(rows) {
+                        *vector = _mm256_castsi256_ps(U::weights(block, plane));
+                    }
+                    for (output, vector) in output.iter_mut().zip(transpose(vectors)) {
+                        _mm256_storeu_ps(output.as_mut_ptr().cast(), vector);
+                    }
                 }
             }
         }

@@ -6,9 +6,7 @@ use std::arch::x86_64::*;
 use super::super::super::PANEL;
 use super::super::super::layout::F16Bytes;
 use super::{LARGEST_BYTE, PanelVectors, SignedWeights, operations};
-
-/// AVX2 with FMA and F16C.
-pub(in super::super) struct Avx2;
+use crate::simd::Avx2;
 
 /// `pair` in every lane.
 #[inline(always)]

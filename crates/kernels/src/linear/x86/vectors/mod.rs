@@ -2,17 +2,15 @@
 //! written with.
 
 mod avx2;
+mod avx512;
 mod two;
-mod vnni;
 
 use super::super::PANEL;
 use super::super::layout::F16Bytes;
 
-pub(super) use avx2::Avx2;
 pub(super) use two::Two;
-pub(super) use vnni::Vnni;
 
-/// What an instruction set computes with. A load with a `stride` is from the first panel; `stride`
+/// What microkernels compute with, over the tokens of [`simd`](crate::simd). A load with a `stride` is from the first panel; `stride`
 /// bytes behind it the same is found of the next panel, if the set takes two.
 ///
 /// # Safety

@@ -6,9 +6,7 @@ use std::arch::x86_64::*;
 use super::super::super::PANEL;
 use super::super::super::layout::F16Bytes;
 use super::{LARGEST_BYTE, PanelVectors, SignedWeights, operations};
-
-/// AVX-512 with VNNI.
-pub(in super::super) struct Vnni;
+use crate::simd::Avx512Vnni;
 
 /// The lower 16 bits of every lane.
 const LOWER_HALVES: u32 = 0x5555_5555;
@@ -57,7 +55,7 @@ fn add_pairs(mut sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
     sum
 }
 
-impl PanelVectors for Vnni {
+impl PanelVectors for Avx512Vnni {
     type Ints = __m512i;
     type Floats = __m512;
 
