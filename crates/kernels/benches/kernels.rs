@@ -1,7 +1,9 @@
-//! The kernels one by one, on one thread: `cargo bench --package gpt2-edge-kernels --`, with a part of a name to choose.
+//! The kernels one by one, on one thread: `cargo bench --package gpt2-edge-kernels --`, with a
+//! part of a name to choose.
 //!
-//! Products with one token read weights that are in no cache, and their throughput is bytes of weights; with many tokens it
-//! is multiplications and additions. `GPT2_BENCH_CPU=avx2` keeps to the instructions of AVX2.
+//! Products with one token read weights that are in no cache, and their throughput is bytes of
+//! weights; with many tokens it is multiplications and additions. `GPT2_BENCH_CPU=avx2` keeps to
+//! the instructions of AVX2.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -42,7 +44,8 @@ fn values(count: usize) -> Vec<f32> {
     std::iter::repeat_with(next).take(count).collect()
 }
 
-/// A matrix as a file would hold it: bytes that are small positive values wherever they are a scale.
+/// A matrix as a file would hold it: bytes that are small positive values wherever they are a
+/// scale.
 fn matrix(format: Format, elements: usize, block_bytes: usize) -> Matrix {
     let (rows, columns) = SHAPE;
     let bytes = rows * columns / elements * block_bytes;

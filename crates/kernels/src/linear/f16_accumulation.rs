@@ -1,8 +1,8 @@
-//! Products of f16 that are accumulated in f16, four at a time, and these sums in f32: what keeps them
-//! in range.
+//! Products of f16 that are accumulated in f16, four at a time, and these sums in f32: what keeps
+//! them in range.
 //!
-//! A token's activations are scaled by the largest power of two that the largest weight of the matrix
-//! allows, so that few of them underflow. The result is scaled back, which is exact.
+//! A token's activations are scaled by the largest power of two that the largest weight of the
+//! matrix allows, so that few of them underflow. The result is scaled back, which is exact.
 
 use half::f16;
 
@@ -15,8 +15,8 @@ pub(super) const CHAIN: usize = 4;
 /// Elements of a step: a chain in each of eight lanes.
 pub(super) const STEP: usize = 8 * CHAIN;
 
-/// The exponent of a power of two above each of the f16 values in `bytes`; none when one is infinite or
-/// NaN.
+/// The exponent of a power of two above each of the f16 values in `bytes`; none when one is
+/// infinite or NaN.
 pub(super) fn bound(bytes: &[u8]) -> Option<i32> {
     let magnitudes = bytes.as_chunks().0.iter();
     let largest = magnitudes.map(|&value| u16::from_le_bytes(value) & 0x7fff);
@@ -41,8 +41,8 @@ pub(super) fn power(exponent: i32) -> f32 {
     f32::from_bits(((exponent + 127) as u32) << 23)
 }
 
-/// Writes the `tokens` rows of `x` as scaled f16 (`[tokens][columns]`), then for each token the factor
-/// that scales its results back (f32).
+/// Writes the `tokens` rows of `x` as scaled f16 (`[tokens][columns]`), then for each token the
+/// factor that scales its results back (f32).
 pub(super) fn quantize(x: &[f32], columns: usize, tokens: usize, bound: i32, output: &mut [u8]) {
     let (all, factors) = output.split_at_mut(size_of::<f16>() * columns * tokens);
     let factors = &mut factors[..size_of::<f32>() * tokens];

@@ -34,7 +34,8 @@ impl<'a> From<SliceEpilogue<'a>> for Options<'a> {
 const CACHED_BYTES: usize = 96 * 1024;
 /// Chunks for each thread, so that one that is late leaves work to the others.
 const CHUNKS_PER_THREAD: usize = 12;
-/// A chunk is at least this many bytes of weights: claiming it costs as much as reading a few hundred.
+/// A chunk is at least this many bytes of weights: claiming it costs as much as reading a few
+/// hundred.
 const LEAST_BYTES: usize = 16 * 1024;
 
 thread_local! {

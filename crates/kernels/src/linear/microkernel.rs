@@ -1,5 +1,5 @@
-//! What the microkernels of every processor have in common. A microkernel multiplies a panel of rows,
-//! or some panels, with a tile of tokens.
+//! What the microkernels of every processor have in common. A microkernel multiplies a panel of
+//! rows, or some panels, with a tile of tokens.
 
 use super::format::Format;
 use super::layout::{Layout, cast_unchecked};
@@ -58,7 +58,8 @@ impl<'a> Job<'a> {
         unsafe { cast_unchecked(self.panels, self.blocks) }
     }
 
-    /// The blocks of the first packed panel. Those of the next begin [`Job::panel_stride`] bytes later.
+    /// The blocks of the first packed panel. Those of the next begin [`Job::panel_stride`] bytes
+    /// later.
     ///
     /// # Safety
     /// The panels have as many blocks of this type.
@@ -117,8 +118,8 @@ pub(super) enum BatchSize {
 ///
 /// # Safety
 /// The processor has the microkernel's instructions; panels and tile are those of a matrix and of
-/// activations of the microkernel's formats, as long as rows and blocks say; and the output has places
-/// for the rows of each of the tile's tokens.
+/// activations of the microkernel's formats, as long as rows and blocks say; and the output has
+/// places for the rows of each of the tile's tokens.
 pub(super) type Microkernel = unsafe fn(job: &Job<'_>);
 
 /// How the panels of a format are unpacked once for a large batch, where microkernels take them so.
@@ -201,7 +202,7 @@ pub(super) trait KernelSet: Sized + Copy {
     /// The product of f16 rows with a batch.
     fn f16_gemm(self) -> F16Gemm;
 
-    /// The microkernel for `format` and tiles of `tokens`, one of [`Self::tile_sizes`]. (Of f16 those
-    /// of [`Self::f16_gemm`] are other ones.)
+    /// The microkernel for `format` and tiles of `tokens`, one of [`Self::tile_sizes`]. (Of f16
+    /// those of [`Self::f16_gemm`] are other ones.)
     fn microkernel(self, format: Format, tokens: usize, batch: BatchSize) -> Microkernel;
 }

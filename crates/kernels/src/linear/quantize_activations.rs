@@ -1,7 +1,7 @@
 //! Activations as the kernels read them: quantized, and packed in tiles of a few tokens.
 //!
-//! Within a tile everything that a microkernel needs at one step lies together, so that it reads one
-//! stream.
+//! Within a tile everything that a microkernel needs at one step lies together, so that it reads
+//! one stream.
 
 use half::f16;
 
@@ -134,8 +134,8 @@ impl Activations {
     }
 }
 
-/// The tokens of the next tile, when so many are `left`: as many as possible, but rather two tiles of
-/// half as many than a large and a small one.
+/// The tokens of the next tile, when so many are `left`: as many as possible, but rather two tiles
+/// of half as many than a large and a small one.
 fn tile_size(sizes: &[usize], left: usize) -> usize {
     let halves_it = |&size: &usize| size >= LARGE_TILE && 2 * size == left;
     let mut sizes = sizes.iter().copied();
@@ -144,11 +144,12 @@ fn tile_size(sizes: &[usize], left: usize) -> usize {
         .unwrap_or(1)
 }
 
-/// Tiles of at least this many tokens hold f32 activations column by column, smaller ones row by row.
+/// Tiles of at least this many tokens hold f32 activations column by column, smaller ones row by
+/// row.
 pub(super) const LARGE_TILE: usize = 6;
 
-/// Whether activations beside f16 weights are left in f32. ggml rounds them to f16 on x86-64, but not
-/// on ARM (unless it computes in f16 altogether).
+/// Whether activations beside f16 weights are left in f32. ggml rounds them to f16 on x86-64, but
+/// not on ARM (unless it computes in f16 altogether).
 pub(super) const KEEPS_F32: bool = cfg!(target_arch = "aarch64");
 
 /// Quantizes the rows of `x` into a tile.
@@ -188,8 +189,8 @@ impl<S: QuantizeBlock> Task<S> for Quantize<'_> {
     }
 }
 
-/// f32, rounded to f16 unless [`KEEPS_F32`]: `[columns][tokens]` in large tiles, `[tokens][columns]` in
-/// small ones.
+/// f32, rounded to f16 unless [`KEEPS_F32`]: `[columns][tokens]` in large tiles,
+/// `[tokens][columns]` in small ones.
 #[inline(always)]
 fn f32(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) {
     let output = cast_mut::<f32>(output);
@@ -216,7 +217,8 @@ fn f32(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) {
     }
 }
 
-/// The scale of a `q8_0` block, rounded to f16, and what its values are multiplied with: as ggml does.
+/// The scale of a `q8_0` block, rounded to f16, and what its values are multiplied with: as ggml
+/// does.
 #[inline(always)]
 fn q8_0_scales(max_abs: f32) -> (f32, f32) {
     let inverse = if max_abs == 0.0 { 0.0 } else { 127.0 / max_abs };
@@ -276,7 +278,8 @@ fn q8_k<S: QuantizeBlock>(simd: S, x: &[f32], columns: usize, tokens: usize, out
         let blocks = x.as_chunks::<SUPER_BLOCK>().0.iter();
         for (x, step) in blocks.zip(output.chunks_exact_mut(step_bytes)) {
             let step = Q8KStep::new(step, tokens);
-            // ggml's scale has the opposite sign of the value of largest magnitude, which becomes −127.
+            // ggml's scale has the opposite sign of the value of largest magnitude, which becomes
+            // −127.
             let (min, max) = simd.min_max(x);
             let largest = if -min >= max { min } else { max };
             let inverse = if largest == 0.0 {

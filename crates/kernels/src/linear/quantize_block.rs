@@ -25,7 +25,8 @@ impl Quantized {
 pub(super) trait QuantizeBlock: Token {
     /// The largest magnitude; NaNs are ignored.
     fn max_abs(self, x: &[f32; BLOCK]) -> f32;
-    /// The smallest value or 0, and the largest or 0, of a multiple of eight values; NaNs are ignored.
+    /// The smallest value or 0, and the largest or 0, of a multiple of eight values; NaNs are
+    /// ignored.
     fn min_max(self, x: &[f32]) -> (f32, f32);
     /// The low eight bits of the nearest integers to x · `factor`, of two the even one, where these
     /// are below 2²¹.
@@ -60,7 +61,8 @@ impl QuantizeBlock for crate::simd::Baseline {
     }
 }
 
-/// The largest of `function`'s results for the values, a multiple of eight, at least 0; NaNs are ignored.
+/// The largest of `function`'s results for the values, a multiple of eight, at least 0; NaNs are
+/// ignored.
 ///
 /// Eight candidates at a time, so that one comparison need not wait for the last.
 #[inline(always)]

@@ -1,5 +1,5 @@
-//! The products written plainly, element by element, for tests to compare with: from the blocks of a
-//! GGUF file, and with a quantization of activations of its own.
+//! The products written plainly, element by element, for tests to compare with: from the blocks of
+//! a GGUF file, and with a quantization of activations of its own.
 
 use half::f16;
 
@@ -73,7 +73,8 @@ fn lanes(products: impl Iterator<Item = i32>) -> [i32; 8] {
 
 /// The f16 nearest to `x`.
 fn nearest_f16(x: f64) -> f16 {
-    // Odd where digits are lost, so that rounding again does not take it for the middle between two.
+    // Odd where digits are lost, so that rounding again does not take it for the middle between
+    // two.
     let mut single = x as f32;
     if f64::from(single) != x {
         if f64::from(single).abs() > x.abs() {

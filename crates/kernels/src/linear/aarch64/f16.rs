@@ -14,7 +14,8 @@ pub(super) unsafe fn gemv<V: PanelVectors, const TOKENS: usize>(job: &Job<'_>) {
     // SAFETY: the caller's condition, and no more than the job's rows.
     unsafe {
         let mut row = 0;
-        // As many rows as registers hold accumulators for: activations are loaded once for all of them.
+        // As many rows as registers hold accumulators for: activations are loaded once for all of
+        // them.
         if TOKENS == 1 {
             while row + 8 <= job.rows {
                 some_rows::<TOKENS, 8>(job, row);
@@ -44,7 +45,7 @@ unsafe fn some_rows<const TOKENS: usize, const ROWS: usize>(job: &Job<'_>, first
     unsafe {
         let weights = &job.row_blocks::<F16Bytes>()[first * columns..][..ROWS * columns];
         let (weights, x) = (weights.as_ptr(), job.tile::<f32>(TOKENS * columns).as_ptr());
-        let mut sums = [[[vdupq_n_f32(0.0); 2]; ROWS]; TOKENS];
+        let mut accumulators = [[[vdupq_n_f32(0.0); 2]; ROWS]; TOKENS];
         for column in (0..columns).step_by(PANEL) {
             let weights: [_; ROWS] = std::array::from_fn(|row| {
                 load_f16x8(
@@ -53,18 +54,18 @@ unsafe fn some_rows<const TOKENS: usize, const ROWS: usize>(job: &Job<'_>, first
                         .cast::<[F16Bytes; PANEL]>(),
                 )
             });
-            for (token, sums) in sums.iter_mut().enumerate() {
+            for (token, accumulators) in accumulators.iter_mut().enumerate() {
                 let x = x.add(token * columns + column);
                 let x = [vld1q_f32(x), vld1q_f32(x.add(4))];
-                for (sums, weights) in sums.iter_mut().zip(weights) {
-                    sums[0] = vfmaq_f32(sums[0], weights[0], x[0]);
-                    sums[1] = vfmaq_f32(sums[1], weights[1], x[1]);
+                for (accumulators, weights) in accumulators.iter_mut().zip(weights) {
+                    accumulators[0] = vfmaq_f32(accumulators[0], weights[0], x[0]);
+                    accumulators[1] = vfmaq_f32(accumulators[1], weights[1], x[1]);
                 }
             }
         }
-        for (token, sums) in sums.iter().enumerate() {
-            for (row, sums) in sums.iter().enumerate() {
-                let sum = vaddvq_f32(vaddq_f32(sums[0], sums[1]));
+        for (token, accumulators) in accumulators.iter().enumerate() {
+            for (row, accumulators) in accumulators.iter().enumerate() {
+                let sum = vaddvq_f32(vaddq_f32(accumulators[0], accumulators[1]));
                 *job.output(token).add(first + row) = sum;
             }
         }

@@ -17,7 +17,8 @@ pub(super) unsafe fn gemv<V: PanelVectors, const TOKENS: usize>(job: &Job<'_>) {
     // SAFETY: the caller's condition, and no more than the job's rows.
     unsafe {
         let mut row = 0;
-        // As many rows as registers hold accumulators for: activations are loaded once for all of them.
+        // As many rows as registers hold accumulators for: activations are loaded once for all of
+        // them.
         if TOKENS == 1 {
             while row + 8 <= job.rows {
                 some_rows::<TOKENS, 8>(job, row);
@@ -49,25 +50,45 @@ unsafe fn some_rows<const TOKENS: usize, const ROWS: usize>(job: &Job<'_>, first
         let (x, factors) = job.tile.split_at(TOKENS * columns * size_of::<F16Bytes>());
         let factors = &*factors.as_ptr().cast::<[f32; TOKENS]>();
         let (weights, x) = (weights.as_ptr().cast::<u16>(), x.as_ptr().cast::<u16>());
-        let mut sums = [[[vdupq_n_f32(0.0); 2]; ROWS]; TOKENS];
+        let mut accumulators = [[[vdupq_n_f32(0.0); 2]; ROWS]; TOKENS];
         let mut column = 0;
         // Two at once: finding the places of eight rows is a tenth of the instructions otherwise.
         while column + 2 * STEP <= columns {
-            add::<TOKENS, ROWS, CHAIN>(&mut sums, weights.add(column), x.add(column), columns);
+            add::<TOKENS, ROWS, CHAIN>(
+                &mut accumulators,
+                weights.add(column),
+                x.add(column),
+                columns,
+            );
             column += STEP;
-            add::<TOKENS, ROWS, CHAIN>(&mut sums, weights.add(column), x.add(column), columns);
+            add::<TOKENS, ROWS, CHAIN>(
+                &mut accumulators,
+                weights.add(column),
+                x.add(column),
+                columns,
+            );
             column += STEP;
         }
         if column + STEP <= columns {
-            add::<TOKENS, ROWS, CHAIN>(&mut sums, weights.add(column), x.add(column), columns);
+            add::<TOKENS, ROWS, CHAIN>(
+                &mut accumulators,
+                weights.add(column),
+                x.add(column),
+                columns,
+            );
             column += STEP;
         }
         if column < columns {
-            add::<TOKENS, ROWS, 2>(&mut sums, weights.add(column), x.add(column), columns);
+            add::<TOKENS, ROWS, 2>(
+                &mut accumulators,
+                weights.add(column),
+                x.add(column),
+                columns,
+            );
         }
-        for (token, sums) in sums.iter().enumerate() {
-            for (row, sums) in sums.iter().enumerate() {
-                let sum = vaddvq_f32(vaddq_f32(sums[0], sums[1]));
+        for (token, accumulators) in accumulators.iter().enumerate() {
+            for (row, accumulators) in accumulators.iter().enumerate() {
+                let sum = vaddvq_f32(vaddq_f32(accumulators[0], accumulators[1]));
                 *job.output(token).add(first + row) = sum * factors[token];
             }
         }
@@ -77,7 +98,7 @@ unsafe fn some_rows<const TOKENS: usize, const ROWS: usize>(job: &Job<'_>, first
 /// Adds the products of `LENGTH` vectors of each row and token, accumulated in f16 first.
 #[inline(always)]
 unsafe fn add<const TOKENS: usize, const ROWS: usize, const LENGTH: usize>(
-    sums: &mut [[[float32x4_t; 2]; ROWS]; TOKENS],
+    accumulators: &mut [[[float32x4_t; 2]; ROWS]; TOKENS],
     weights: *const u16,
     x: *const u16,
     columns: usize,
@@ -95,7 +116,7 @@ unsafe fn add<const TOKENS: usize, const ROWS: usize, const LENGTH: usize>(
                 for index in 1..LENGTH {
                     chain = fma(chain, weights[index], x[token][index]);
                 }
-                let [low, high] = &mut sums[token][row];
+                let [low, high] = &mut accumulators[token][row];
                 *low = vaddq_f32(*low, f16_to_f32_low(chain));
                 *high = vaddq_f32(*high, f16_to_f32_high(chain));
             }

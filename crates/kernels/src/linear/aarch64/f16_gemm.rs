@@ -47,17 +47,17 @@ unsafe fn gemm(job: &Job<'_>) {
     // SAFETY: every such processor has NEON; the rest is the caller's condition.
     unsafe {
         let weights = job.columns(ROWS).as_chunks::<ROWS>().0;
-        let mut sums = [[vdupq_n_f32(0.0); 2]; TOKENS];
+        let mut accumulators = [[vdupq_n_f32(0.0); 2]; TOKENS];
         for (weights, x) in weights.iter().zip(job.steps::<[f32; TOKENS]>()) {
             let weights = weights.as_ptr();
             let both = [vld1q_f32(weights), vld1q_f32(weights.add(4))];
             let fours = x.as_chunks::<4>().0.iter();
-            for (x, sums) in fours.zip(sums.as_chunks_mut::<4>().0) {
+            for (x, accumulators) in fours.zip(accumulators.as_chunks_mut::<4>().0) {
                 let x = vld1q_f32(x.as_ptr());
                 macro_rules! token {
                     ($($token:literal)*) => {$(
-                        let [first, last] = sums[$token];
-                        sums[$token] = [
+                        let [first, last] = accumulators[$token];
+                        accumulators[$token] = [
                             vfmaq_laneq_f32::<$token>(first, both[0], x),
                             vfmaq_laneq_f32::<$token>(last, both[1], x),
                         ];
@@ -66,8 +66,8 @@ unsafe fn gemm(job: &Job<'_>) {
                 token!(0 1 2 3);
             }
         }
-        for (token, &sums) in sums.iter().enumerate() {
-            store_rows(sums, job.rows, job.output(token));
+        for (token, &accumulators) in accumulators.iter().enumerate() {
+            store_rows(accumulators, job.rows, job.output(token));
         }
     }
 }

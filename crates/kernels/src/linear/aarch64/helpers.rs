@@ -33,10 +33,10 @@ pub(super) unsafe fn load_i8(source: &Lanes<i8>) -> [int8x16_t; 2] {
     unsafe { [vld1q_s8(source), vld1q_s8(source.add(16))] }
 }
 
-/// sums + integers · row scales · token's scale, for eight rows.
+/// accumulators + integers · row scales · token's scale, for eight rows.
 #[inline(always)]
 pub(super) unsafe fn add_scaled(
-    sums: &mut [float32x4_t; 2],
+    accumulators: &mut [float32x4_t; 2],
     integers: Rows,
     row_scales: [float32x4_t; 2],
     token_scale: float32x4_t,
@@ -45,7 +45,8 @@ pub(super) unsafe fn add_scaled(
         // SAFETY: NEON.
         unsafe {
             let scale = vmulq_f32(row_scales[half], token_scale);
-            sums[half] = vfmaq_f32(sums[half], vcvtq_f32_s32(integers[half]), scale);
+            accumulators[half] =
+                vfmaq_f32(accumulators[half], vcvtq_f32_s32(integers[half]), scale);
         }
     }
 }
@@ -55,16 +56,16 @@ pub(super) unsafe fn add_scaled(
 /// # Safety
 /// `output` has places for them.
 #[inline(always)]
-pub(super) unsafe fn store_rows(sums: [float32x4_t; 2], rows: usize, output: *mut f32) {
+pub(super) unsafe fn store_rows(accumulators: [float32x4_t; 2], rows: usize, output: *mut f32) {
     // SAFETY: the caller's condition.
     unsafe {
         if rows == PANEL {
-            vst1q_f32(output, sums[0]);
-            vst1q_f32(output.add(4), sums[1]);
+            vst1q_f32(output, accumulators[0]);
+            vst1q_f32(output.add(4), accumulators[1]);
         } else {
             let mut all = [0.0f32; PANEL];
-            vst1q_f32(all.as_mut_ptr(), sums[0]);
-            vst1q_f32(all.as_mut_ptr().add(4), sums[1]);
+            vst1q_f32(all.as_mut_ptr(), accumulators[0]);
+            vst1q_f32(all.as_mut_ptr().add(4), accumulators[1]);
             std::ptr::copy_nonoverlapping(all.as_ptr(), output, rows);
         }
     }

@@ -15,13 +15,14 @@ pub(super) unsafe fn gemm<V: PanelVectors, const TOKENS: usize>(job: &Job<'_>) {
     unsafe {
         let blocks = job.packed::<Q4_0Panel>();
         let low = vdupq_n_u8(15);
-        let mut sums = [[vdupq_n_f32(0.0); 2]; TOKENS];
+        let mut accumulators = [[vdupq_n_f32(0.0); 2]; TOKENS];
         for (block, step) in blocks.iter().zip(job.steps::<Q8_0Tile<TOKENS>>()) {
             let x: [_; TOKENS] = std::array::from_fn(|token| load_i8(&step.qs[token]));
             let mut dots: [V::Dots; TOKENS] =
                 std::array::from_fn(|token| V::start(vdupq_n_s32(step.correction[token])));
             each_vector!(|VECTOR, HALF, LANE| {
-                // Elements of the first half are low nibbles, those of the second the high ones beside them.
+                // Elements of the first half are low nibbles, those of the second the high ones
+                // beside them.
                 if HALF == 0 {
                     let both = load_u8(&block.qs[VECTOR % 4]);
                     let lower = both.map(|both| vreinterpretq_s8_u8(vandq_u8(both, low)));
@@ -35,11 +36,11 @@ pub(super) unsafe fn gemm<V: PanelVectors, const TOKENS: usize>(job: &Job<'_>) {
             let scales = load_f16x8(&block.d);
             for token in 0..TOKENS {
                 let scale = vdupq_n_f32(step.d[token]);
-                add_scaled(&mut sums[token], V::end(dots[token]), scales, scale);
+                add_scaled(&mut accumulators[token], V::end(dots[token]), scales, scale);
             }
         }
-        for (token, &sums) in sums.iter().enumerate() {
-            store_rows(sums, job.rows, job.output(token));
+        for (token, &accumulators) in accumulators.iter().enumerate() {
+            store_rows(accumulators, job.rows, job.output(token));
         }
     }
 }

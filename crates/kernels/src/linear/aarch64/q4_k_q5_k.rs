@@ -58,7 +58,7 @@ pub(super) unsafe fn gemm_q4_k<V: PanelVectors, const TOKENS: usize>(job: &Job<'
     // SAFETY: the caller's condition.
     unsafe {
         let blocks = job.packed::<Q4KPanel>();
-        let mut sums = [[vdupq_n_f32(0.0); 2]; TOKENS];
+        let mut accumulators = [[vdupq_n_f32(0.0); 2]; TOKENS];
         let mut mins = [[vdupq_n_f32(0.0); 2]; TOKENS];
         for (block, step) in blocks.iter().zip(job.steps::<Q8KTile<TOKENS>>()) {
             let dots = products::<V, _, TOKENS>(block, step);
@@ -66,13 +66,16 @@ pub(super) unsafe fn gemm_q4_k<V: PanelVectors, const TOKENS: usize>(job: &Job<'
             let (scales, min_scales) = (load_f16x8(&block.d), load_f16x8(&block.dmin));
             for token in 0..TOKENS {
                 let scale = vdupq_n_f32(step.d[token]);
-                add_scaled(&mut sums[token], dots[token], scales, scale);
+                add_scaled(&mut accumulators[token], dots[token], scales, scale);
                 add_scaled(&mut mins[token], min_dots[token], min_scales, scale);
             }
         }
         for token in 0..TOKENS {
-            let (sums, mins) = (sums[token], mins[token]);
-            let all = [vsubq_f32(sums[0], mins[0]), vsubq_f32(sums[1], mins[1])];
+            let (accumulators, mins) = (accumulators[token], mins[token]);
+            let all = [
+                vsubq_f32(accumulators[0], mins[0]),
+                vsubq_f32(accumulators[1], mins[1]),
+            ];
             store_rows(all, job.rows, job.output(token));
         }
     }
@@ -84,7 +87,7 @@ pub(super) unsafe fn gemm_q5_k<V: PanelVectors, const TOKENS: usize>(job: &Job<'
     // SAFETY: the caller's condition.
     unsafe {
         let blocks = job.packed::<Q5KPanel>();
-        let mut sums = [[vdupq_n_f32(0.0); 2]; TOKENS];
+        let mut accumulators = [[vdupq_n_f32(0.0); 2]; TOKENS];
         for (block, step) in blocks.iter().zip(job.steps::<Q8KTile<TOKENS>>()) {
             let dots = products::<V, _, TOKENS>(block, step);
             let min_dots = min_products(&block.mins, step);
@@ -95,12 +98,12 @@ pub(super) unsafe fn gemm_q5_k<V: PanelVectors, const TOKENS: usize>(job: &Job<'
                     let scaled = vmulq_f32(scales[half], vcvtq_f32_s32(dots[token][half]));
                     let min = vcvtq_f32_s32(min_dots[token][half]);
                     let result = vfmsq_f32(scaled, min_scales[half], min);
-                    sums[token][half] = vfmaq_f32(sums[token][half], result, scale);
+                    accumulators[token][half] = vfmaq_f32(accumulators[token][half], result, scale);
                 }
             }
         }
-        for (token, &sums) in sums.iter().enumerate() {
-            store_rows(sums, job.rows, job.output(token));
+        for (token, &accumulators) in accumulators.iter().enumerate() {
+            store_rows(accumulators, job.rows, job.output(token));
         }
     }
 }

@@ -15,7 +15,7 @@ pub(super) unsafe fn gemm<V: PanelVectors, const TOKENS: usize>(job: &Job<'_>) {
     // SAFETY: the caller's condition.
     unsafe {
         let blocks = job.packed::<Q6KPanel>();
-        let mut sums = [[vdupq_n_f32(0.0); 2]; TOKENS];
+        let mut accumulators = [[vdupq_n_f32(0.0); 2]; TOKENS];
         for (block, step) in blocks.iter().zip(job.steps::<Q8KTile<TOKENS>>()) {
             let mut dots = [[vdupq_n_s32(0); 2]; TOKENS];
             for half in 0..2 {
@@ -30,18 +30,19 @@ pub(super) unsafe fn gemm<V: PanelVectors, const TOKENS: usize>(job: &Job<'_>) {
                 for half in 0..2 {
                     let dot = vsubq_s32(dots[token][half], offsets[token][half]);
                     let scaled = vmulq_f32(scales[half], vcvtq_f32_s32(dot));
-                    sums[token][half] = vfmaq_f32(sums[token][half], scaled, scale);
+                    accumulators[token][half] = vfmaq_f32(accumulators[token][half], scaled, scale);
                 }
             }
         }
-        for (token, &sums) in sums.iter().enumerate() {
-            store_rows(sums, job.rows, job.output(token));
+        for (token, &accumulators) in accumulators.iter().enumerate() {
+            store_rows(accumulators, job.rows, job.output(token));
         }
     }
 }
 
-/// Adds the products of four groups of 16: in one half of a super-block every part of 32 has the first or the second
-/// of its groups in the same bytes, two parts in low nibbles, two in high ones.
+/// Adds the products of four groups of 16: in one half of a super-block every part of 32 has the
+/// first or the second of its groups in the same bytes, two parts in low nibbles, two in high
+/// ones.
 #[inline(always)]
 unsafe fn add_quarter<V: PanelVectors, const TOKENS: usize>(
     block: &Q6KPanel,

@@ -13,18 +13,18 @@ pub(super) unsafe fn gemm<V: PanelVectors, const TOKENS: usize>(job: &Job<'_>) {
     // SAFETY: the caller's condition.
     unsafe {
         let blocks = job.packed::<Q8_0Panel>();
-        let mut sums = [[vdupq_n_f32(0.0); 2]; TOKENS];
+        let mut accumulators = [[vdupq_n_f32(0.0); 2]; TOKENS];
         for (block, step) in blocks.iter().zip(job.steps::<Q8_0LanesTile<TOKENS>>()) {
             let x: [_; TOKENS] = std::array::from_fn(|token| load_i8(&step.qs[token]));
             let dots = V::dot_i8::<TOKENS>(&block.qs, &x);
             let scales = load_f16x8(&block.d);
             for token in 0..TOKENS {
                 let scale = vdupq_n_f32(step.d[token]);
-                add_scaled(&mut sums[token], dots[token], scales, scale);
+                add_scaled(&mut accumulators[token], dots[token], scales, scale);
             }
         }
-        for (token, &sums) in sums.iter().enumerate() {
-            store_rows(sums, job.rows, job.output(token));
+        for (token, &accumulators) in accumulators.iter().enumerate() {
+            store_rows(accumulators, job.rows, job.output(token));
         }
     }
 }

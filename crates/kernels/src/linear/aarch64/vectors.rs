@@ -7,8 +7,8 @@ use super::helpers::{Rows, load_i8};
 use super::unroll::each_vector;
 use crate::simd::{Neon, NeonDotprod};
 
-/// Dot products of bytes, over the tokens of [`simd`](crate::simd). Vectors of weights hold four bytes of each of four rows; two of them are
-/// eight rows.
+/// Dot products of bytes, over the tokens of [`simd`](crate::simd). Vectors of weights hold four
+/// bytes of each of four rows; two of them are eight rows.
 ///
 /// # Safety
 /// The methods are only called inside functions that have the instructions of the set.
@@ -19,8 +19,8 @@ pub(super) trait PanelVectors {
     /// `start` in every row.
     unsafe fn start(start: int32x4_t) -> Self::Dots;
 
-    /// Adds each row's dot product with four of `x`, those of `LANE`. May be called eight times with
-    /// weights from 0 to 31, or four times with weights from 0 to 63.
+    /// Adds each row's dot product with four of `x`, those of `LANE`. May be called eight times
+    /// with weights from 0 to 31, or four times with weights from 0 to 63.
     unsafe fn dot<const LANE: i32>(
         dots: Self::Dots,
         weights: [int8x16_t; 2],
@@ -30,7 +30,8 @@ pub(super) trait PanelVectors {
     /// The dot products.
     unsafe fn end(dots: Self::Dots) -> Rows;
 
-    /// For each token the dot products of 32 bytes (`x`) with those of eight rows, which may be any.
+    /// For each token the dot products of 32 bytes (`x`) with those of eight rows, which may be
+    /// any.
     unsafe fn dot_i8<const TOKENS: usize>(
         weights: &[Lanes<i8>; 8],
         x: &[[int8x16_t; 2]; TOKENS],
@@ -165,8 +166,8 @@ impl PanelVectors for Neon {
         weights: &[Lanes<i8>; 8],
         x: &[[int8x16_t; 2]; TOKENS],
     ) -> [Rows; TOKENS] {
-        // SAFETY: the trait's condition. Two products of at most 128 · 127 fit 16 bits, so every other
-        // time sums go on to 32.
+        // SAFETY: the trait's condition. Two products of at most 128 · 127 fit 16 bits, so every
+        // other time sums go on to 32.
         unsafe {
             let none = [vdupq_n_s16(0); 4];
             let mut pairs = [none; TOKENS];

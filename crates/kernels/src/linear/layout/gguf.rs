@@ -42,8 +42,8 @@ pub(in super::super) struct BlockQ5K {
     pub(in super::super) qs: [u8; 128],
 }
 
-/// 256 elements in groups of 16: d · scale · (q − 32). Each half has 64 bytes of lower nibbles and 32
-/// of the upper two bits.
+/// 256 elements in groups of 16: d · scale · (q − 32). Each half has 64 bytes of lower nibbles and
+/// 32 of the upper two bits.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(in super::super) struct BlockQ6K {

@@ -1,7 +1,7 @@
 //! The layouts of weights and activations in memory, each declared once.
 //!
-//! Packing, unpacking, kernels and tests read the same `#[repr(C)]` types, whose sizes are asserted.
-//! Bytes become values of these types in `plain.rs` alone.
+//! Packing, unpacking, kernels and tests read the same `#[repr(C)]` types, whose sizes are
+//! asserted. Bytes become values of these types in `plain.rs` alone.
 
 mod aligned;
 mod gguf;

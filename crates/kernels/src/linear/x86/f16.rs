@@ -24,27 +24,34 @@ pub(super) unsafe fn gemv<V: PanelVectors, const TOKENS: usize>(job: &Job<'_>) {
         )
     };
     for (row, weights) in rows.chunks_exact(columns).enumerate() {
-        // SAFETY: there are as many columns, a multiple of 16, of the row and of each token; the rest is the caller's
-        // condition.
+        // SAFETY: there are as many columns, a multiple of 16, of the row and of each token; the
+        // rest is the caller's condition.
         unsafe {
             let (weights, x) = (weights.as_ptr(), x.as_ptr());
-            let mut sums = [[_mm256_setzero_ps(); LANES]; TOKENS];
+            let mut accumulators = [[_mm256_setzero_ps(); LANES]; TOKENS];
             let mut column = 0;
             while column + 8 * LANES <= columns {
                 _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(column + AHEAD).cast());
                 for lane in 0..LANES {
-                    fma(weights, x, column + 8 * lane, columns, lane, &mut sums);
+                    fma(
+                        weights,
+                        x,
+                        column + 8 * lane,
+                        columns,
+                        lane,
+                        &mut accumulators,
+                    );
                 }
                 column += 8 * LANES;
             }
             while column < columns {
-                fma(weights, x, column, columns, 0, &mut sums);
+                fma(weights, x, column, columns, 0, &mut accumulators);
                 column += 8;
             }
-            for (token, sums) in sums.iter().enumerate() {
+            for (token, accumulators) in accumulators.iter().enumerate() {
                 let all = _mm256_add_ps(
-                    _mm256_add_ps(sums[0], sums[2]),
-                    _mm256_add_ps(sums[1], sums[3]),
+                    _mm256_add_ps(accumulators[0], accumulators[2]),
+                    _mm256_add_ps(accumulators[1], accumulators[3]),
                 );
                 *job.output(token).add(row) = reduce_add(all);
             }
@@ -59,14 +66,14 @@ unsafe fn fma<const TOKENS: usize>(
     column: usize,
     columns: usize,
     lane: usize,
-    sums: &mut [[__m256; LANES]; TOKENS],
+    accumulators: &mut [[__m256; LANES]; TOKENS],
 ) {
     // SAFETY: the caller has the instructions and eight columns from this one on.
     unsafe {
         let weights = load_f16x8(weights.add(column));
-        for (token, sums) in sums.iter_mut().enumerate() {
+        for (token, accumulators) in accumulators.iter_mut().enumerate() {
             let x = _mm256_loadu_ps(x.add(token * columns + column));
-            sums[lane] = _mm256_fmadd_ps(weights, x, sums[lane]);
+            accumulators[lane] = _mm256_fmadd_ps(weights, x, accumulators[lane]);
         }
     }
 }

@@ -80,24 +80,25 @@ impl<S: Simd, const TOKENS: usize> Task<S> for Gemm<'_, TOKENS> {
     fn run(self, simd: S) {
         let job = self.0;
         let rows = 2 * S::LANES;
-        // SAFETY: the condition of `gemm`: for each column a value of every row, and of every token.
+        // SAFETY: the condition of `gemm`: for each column a value of every row, and of every
+        // token.
         let (weights, x) = unsafe { (job.columns(rows), job.steps::<[f32; TOKENS]>()) };
-        let mut sums = [[simd.splat(0.0); 2]; TOKENS];
+        let mut accumulators = [[simd.splat(0.0); 2]; TOKENS];
         for (weights, x) in weights.chunks_exact(rows).zip(x) {
             let both = [simd.load(weights), simd.load(&weights[S::LANES..])];
-            for (&x, sums) in x.iter().zip(&mut sums) {
+            for (&x, accumulators) in x.iter().zip(&mut accumulators) {
                 let x = simd.splat(x);
-                sums[0] = simd.fma(both[0], x, sums[0]);
-                sums[1] = simd.fma(both[1], x, sums[1]);
+                accumulators[0] = simd.fma(both[0], x, accumulators[0]);
+                accumulators[1] = simd.fma(both[1], x, accumulators[1]);
             }
         }
-        for (token, sums) in sums.iter().enumerate() {
+        for (token, accumulators) in accumulators.iter().enumerate() {
             // SAFETY: the condition of `gemm`.
             let output =
                 unsafe { std::slice::from_raw_parts_mut(job.output(token), job.rows.min(rows)) };
             let (first, last) = output.split_at_mut(S::LANES.min(output.len()));
-            store(simd, sums[0], first);
-            store(simd, sums[1], last);
+            store(simd, accumulators[0], first);
+            store(simd, accumulators[1], last);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! K-quants in a large batch: a super-block becomes one integer, which is scaled and added; of `q5_k`
-//! and `q6_k` that is ggml's order of accumulation as well.
+//! K-quants in a large batch: a super-block becomes one integer, which is scaled and added; of
+//! `q5_k` and `q6_k` that is ggml's order of accumulation as well.
 
 use super::super::layout::{Layout, Q8KTile};
 use super::super::microkernel::Job;
@@ -61,7 +61,7 @@ pub(super) unsafe fn gemm<
     // SAFETY: the caller's condition.
     unsafe {
         let (panel, stride) = (job.packed::<P>(), job.panel_stride);
-        let mut sums = [V::zero_f32(); TOKENS];
+        let mut accumulators = [V::zero_f32(); TOKENS];
         let mut block = panel;
         for step in job.steps::<Q8KTile<TOKENS>>() {
             let mut dots = [V::zero_i32(); TOKENS];
@@ -78,14 +78,14 @@ pub(super) unsafe fn gemm<
                     *dot = V::dot_i16(*dot, factors, P::sums(step, token, pair));
                 }
             }
-            for (token, sum) in sums.iter_mut().enumerate() {
+            for (token, sum) in accumulators.iter_mut().enumerate() {
                 let token_scale = V::splat(step.d[token]);
                 let result = P::result::<V>(block, stride, dots[token], pair_dots[token]);
                 *sum = V::fma(result, token_scale, *sum);
             }
             block = block.add(1);
         }
-        for (token, &sum) in sums.iter().enumerate() {
+        for (token, &sum) in accumulators.iter().enumerate() {
             V::store(sum, job.rows, job.output(token));
         }
     }
@@ -141,8 +141,8 @@ pub(super) unsafe fn add_plane<
     }
 }
 
-/// [`add_plane`] of one group whose products all fit 16 bits: registers hold the tokens' accumulators,
-/// and one vector of weights after the other is multiplied with all.
+/// [`add_plane`] of one group whose products all fit 16 bits: registers hold the tokens'
+/// accumulators, and one vector of weights after the other is multiplied with all.
 #[inline(always)]
 unsafe fn add_whole_plane<V: PanelVectors, P: KQuantPanel, const TOKENS: usize>(
     block: *const P,

@@ -2,20 +2,22 @@
 //! panels at once, has twice the registers, and multiplies and adds bytes in one instruction.
 //!
 //! Integer sums are exact, so only the order of the floating-point ones matters. It is ggml's: of
-//! `q4_0` and `q4_k` a row's block becomes one integer, which is scaled and added (with four tokens or
-//! more, every 64 elements of a `q4_k` block); of the others every fourth of a vector goes its own
-//! way, and the eight accumulators are added at the end, except that in a large batch a block is one
-//! integer here as well: of `q5_k` and `q6_k` as ggml has it, of `q8_0` because it is faster.
+//! `q4_0` and `q4_k` a row's block becomes one integer, which is scaled and added (with four
+//! tokens or more, every 64 elements of a `q4_k` block); of the others every fourth of a vector
+//! goes its own way, and the eight accumulators are added at the end, except that in a large batch
+//! a block is one integer here as well: of `q5_k` and `q6_k` as ggml has it, of `q8_0` because it
+//! is faster.
 //!
 //! Intrinsics stand in loops and in functions that are always inlined, never in closures given to
-//! functions of the standard library: what the compiler does not inline there is compiled without the
-//! instructions, a call for each.
+//! functions of the standard library: what the compiler does not inline there is compiled without
+//! the instructions, a call for each.
 
 #![allow(
     clippy::wildcard_imports,
     clippy::cast_ptr_alignment,
     clippy::needless_range_loop,
-    reason = "intrinsics are read by their own names, memory is read unaligned, and registers are numbered"
+    reason = "intrinsics are read by their own names, memory is read unaligned, and registers \
+              are numbered"
 )]
 
 mod f16;
@@ -64,8 +66,9 @@ impl KernelSet for InstructionSet {
         match format {
             // As ggml does.
             Format::Q5K | Format::Q6K => 8,
-            // ggml keeps eight accumulators for each result, or adds four times as often, which takes
-            // half as long again. Short prompts, and texts as they are continued, have its bits.
+            // ggml keeps eight accumulators for each result, or adds four times as often, which
+            // takes half as long again. Short prompts, and texts as they are continued, have its
+            // bits.
             Format::Q8_0 | Format::Q4K => 32,
             Format::F16 | Format::Q4_0 => usize::MAX,
         }
@@ -73,7 +76,8 @@ impl KernelSet for InstructionSet {
 
     fn tile_sizes(self, format: Format, batch: BatchSize) -> &'static [usize] {
         match (self, format, batch) {
-            // Larger tiles of these two add in another order; of the third the registers hold no more.
+            // Larger tiles of these two add in another order; of the third the registers hold no
+            // more.
             (_, Format::F16, BatchSize::One) => &[4, 2, 1],
             (_, Format::Q4K, BatchSize::One)
             | (Self::Avx2(_), Format::Q8_0, BatchSize::One | BatchSize::Small) => &[2, 1],
@@ -117,12 +121,17 @@ impl KernelSet for InstructionSet {
 /// compiled for the token's instructions.
 macro_rules! microkernels {
     ($name:ident, $token:ty,
-     [$(($format:ident, $is_large:pat) => $module:ident::$body:ident::<$vectors:ty>: $($tokens:literal)*;)*]) => {
+     [$(($format:ident, $is_large:pat) =>
+        $module:ident::$body:ident::<$vectors:ty>: $($tokens:literal)*;)*]) => {
         mod $name {
             use super::*;
 
             /// The microkernel for a format and tiles of `tokens`, of a large batch or not.
-            pub(super) fn microkernel(format: Format, tokens: usize, is_large: bool) -> Microkernel {
+            pub(super) fn microkernel(
+                format: Format,
+                tokens: usize,
+                is_large: bool,
+            ) -> Microkernel {
                 match (format, tokens, is_large) {
                     $($((Format::$format, $tokens, $is_large) => {
                         struct Body<'a>(&'a Job<'a>);
@@ -150,7 +159,9 @@ macro_rules! microkernels {
             /// Panels that it takes together.
             pub(super) fn panels(format: Format, tokens: usize, is_large: bool) -> usize {
                 match (format, tokens, is_large) {
-                    $($((Format::$format, $tokens, $is_large) => <$vectors as PanelVectors>::PANELS,)*)*
+                    $($((Format::$format, $tokens, $is_large) => {
+                        <$vectors as PanelVectors>::PANELS
+                    })*)*
                     // Rows unpacked for all tokens.
                     _ => 1,
                 }

@@ -4,9 +4,9 @@ use std::arch::x86_64::*;
 
 use super::vectors::PanelVectors;
 
-/// Prefetches `lines` lines of each panel that are needed `ahead` bytes later, which beyond the first
-/// panel's `end` is in those that come next: the processor itself looks ahead no further than a page,
-/// and begins late.
+/// Prefetches `lines` lines of each panel that are needed `ahead` bytes later, which beyond the
+/// first panel's `end` is in those that come next: the processor itself looks ahead no further
+/// than a page, and begins late.
 #[inline(always)]
 pub(super) fn prefetch<V: PanelVectors>(
     place: *const u8,

@@ -15,7 +15,7 @@ pub(super) unsafe fn gemm<V: PanelVectors, const TOKENS: usize>(job: &Job<'_>) {
     unsafe {
         let (panel, stride) = (job.packed::<Q4_0Panel>(), job.panel_stride);
         let end = panel.wrapping_add(job.blocks);
-        let mut sums = [V::zero_f32(); TOKENS];
+        let mut accumulators = [V::zero_f32(); TOKENS];
         let mut block = panel;
         for step in job.steps::<Q8_0Tile<TOKENS>>() {
             if TOKENS <= 4 {
@@ -37,14 +37,14 @@ pub(super) unsafe fn gemm<V: PanelVectors, const TOKENS: usize>(job: &Job<'_>) {
                     }
                 }
             }
-            for (token, sum) in sums.iter_mut().enumerate() {
+            for (token, sum) in accumulators.iter_mut().enumerate() {
                 let dot = V::dot_u8_end(dots[token], step.correction[token]);
                 let scales = V::mul(scales, V::splat(step.d[token]));
                 *sum = V::fma(V::to_f32(dot), scales, *sum);
             }
             block = block.add(1);
         }
-        for (token, &sum) in sums.iter().enumerate() {
+        for (token, &sum) in accumulators.iter().enumerate() {
             V::store(sum, job.rows, job.output(token));
         }
     }

@@ -80,7 +80,7 @@ pub(super) unsafe fn gemv<V: PanelVectors, const TOKENS: usize>(job: &Job<'_>) {
     unsafe {
         let (panel, stride) = (job.packed::<Q4KPanel>(), job.panel_stride);
         let end = panel.wrapping_add(job.blocks);
-        let mut sums = [V::zero_f32(); TOKENS];
+        let mut accumulators = [V::zero_f32(); TOKENS];
         let mut mins = [V::zero_f32(); TOKENS];
         let mut block = panel;
         for step in job.steps::<Q8KTile<TOKENS>>() {
@@ -103,19 +103,33 @@ pub(super) unsafe fn gemv<V: PanelVectors, const TOKENS: usize>(job: &Job<'_>) {
                 // ggml's product of four tokens adds up every 64 elements.
                 if TOKENS >= 4 {
                     add_scaled::<V, TOKENS>(
-                        block, stride, step, dots, min_dots, &mut sums, &mut mins,
+                        block,
+                        stride,
+                        step,
+                        dots,
+                        min_dots,
+                        &mut accumulators,
+                        &mut mins,
                     );
                     dots = [V::zero_i32(); TOKENS];
                     min_dots = [V::zero_i32(); TOKENS];
                 }
             }
             if TOKENS < 4 {
-                add_scaled::<V, TOKENS>(block, stride, step, dots, min_dots, &mut sums, &mut mins);
+                add_scaled::<V, TOKENS>(
+                    block,
+                    stride,
+                    step,
+                    dots,
+                    min_dots,
+                    &mut accumulators,
+                    &mut mins,
+                );
             }
             block = block.add(1);
         }
         for token in 0..TOKENS {
-            let sum = V::sub(sums[token], mins[token]);
+            let sum = V::sub(accumulators[token], mins[token]);
             V::store(sum, job.rows, job.output(token));
         }
     }
@@ -129,7 +143,7 @@ unsafe fn add_scaled<V: PanelVectors, const TOKENS: usize>(
     step: &Q8KTile<TOKENS>,
     dots: [V::Ints; TOKENS],
     min_dots: [V::Ints; TOKENS],
-    sums: &mut [V::Floats; TOKENS],
+    accumulators: &mut [V::Floats; TOKENS],
     mins: &mut [V::Floats; TOKENS],
 ) {
     // SAFETY: the caller has the block and the instructions.
@@ -139,7 +153,7 @@ unsafe fn add_scaled<V: PanelVectors, const TOKENS: usize>(
         for token in 0..TOKENS {
             let scale = V::splat(step.d[token]);
             let (dot, min_dot) = (V::to_f32(dots[token]), V::to_f32(min_dots[token]));
-            sums[token] = V::fma(dot, V::mul(scales, scale), sums[token]);
+            accumulators[token] = V::fma(dot, V::mul(scales, scale), accumulators[token]);
             mins[token] = V::fma(min_dot, V::mul(min_scales, scale), mins[token]);
         }
     }

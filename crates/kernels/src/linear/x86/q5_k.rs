@@ -19,17 +19,17 @@ pub(super) unsafe fn gemv<V: PanelVectors, const TOKENS: usize>(job: &Job<'_>) {
     for (row, blocks) in blocks.chunks_exact(job.blocks).enumerate() {
         // SAFETY: the caller's condition.
         unsafe {
-            let mut sums = [_mm256_setzero_ps(); TOKENS];
+            let mut accumulators = [_mm256_setzero_ps(); TOKENS];
             let mut mins = [0.0f32; TOKENS];
             for (block, step) in blocks.iter().zip(steps) {
                 if TOKENS <= 4 {
                     let place = std::ptr::from_ref(block).cast::<u8>();
                     prefetch_lines(place.wrapping_add(AHEAD), 3);
                 }
-                super_block::<TOKENS>(block, step, &mut sums, &mut mins);
+                super_block::<TOKENS>(block, step, &mut accumulators, &mut mins);
             }
             for token in 0..TOKENS {
-                *job.output(token).add(row) = reduce_add(sums[token]) + mins[token];
+                *job.output(token).add(row) = reduce_add(accumulators[token]) + mins[token];
             }
         }
     }
@@ -39,7 +39,7 @@ pub(super) unsafe fn gemv<V: PanelVectors, const TOKENS: usize>(job: &Job<'_>) {
 unsafe fn super_block<const TOKENS: usize>(
     block: &BlockQ5K,
     step: &Q8KTile<TOKENS>,
-    sums: &mut [__m256; TOKENS],
+    accumulators: &mut [__m256; TOKENS],
     mins: &mut [f32; TOKENS],
 ) {
     // SAFETY: the caller has the instructions.
@@ -92,10 +92,10 @@ unsafe fn super_block<const TOKENS: usize>(
             let products = _mm_madd_epi16(lane_mins, group_sums);
             let products = _mm_hadd_epi32(products, products);
             let product = _mm_cvtsi128_si32(_mm_hadd_epi32(products, products));
-            sums[token] = _mm256_fmadd_ps(
+            accumulators[token] = _mm256_fmadd_ps(
                 _mm256_mul_ps(_mm256_set1_ps(token_scale), scale),
                 _mm256_cvtepi32_ps(dots[token]),
-                sums[token],
+                accumulators[token],
             );
             mins[token] = (-token_scale * min_scale).mul_add(product as f32, mins[token]);
         }

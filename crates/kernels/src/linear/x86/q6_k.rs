@@ -19,15 +19,15 @@ pub(super) unsafe fn gemv<V: PanelVectors, const TOKENS: usize>(job: &Job<'_>) {
     for (row, blocks) in blocks.chunks_exact(job.blocks).enumerate() {
         // SAFETY: the caller's condition.
         unsafe {
-            let mut sums = [_mm256_setzero_ps(); TOKENS];
+            let mut accumulators = [_mm256_setzero_ps(); TOKENS];
             for (block, step) in blocks.iter().zip(steps) {
                 if TOKENS <= 4 {
                     let place = std::ptr::from_ref(block).cast::<u8>();
                     prefetch_lines(place.wrapping_add(AHEAD), 4);
                 }
-                super_block::<TOKENS>(block, step, &mut sums);
+                super_block::<TOKENS>(block, step, &mut accumulators);
             }
-            for (token, &sum) in sums.iter().enumerate() {
+            for (token, &sum) in accumulators.iter().enumerate() {
                 *job.output(token).add(row) = reduce_add(sum);
             }
         }
@@ -38,7 +38,7 @@ pub(super) unsafe fn gemv<V: PanelVectors, const TOKENS: usize>(job: &Job<'_>) {
 unsafe fn super_block<const TOKENS: usize>(
     block: &BlockQ6K,
     step: &Q8KTile<TOKENS>,
-    sums: &mut [__m256; TOKENS],
+    accumulators: &mut [__m256; TOKENS],
 ) {
     // SAFETY: the caller has the instructions.
     unsafe {
@@ -84,7 +84,7 @@ unsafe fn super_block<const TOKENS: usize>(
             }
         }
         let scale = splat_f16(block.d);
-        for (token, sum) in sums.iter_mut().enumerate() {
+        for (token, sum) in accumulators.iter_mut().enumerate() {
             // Every weight is 32 too large.
             let sixteenths = _mm256_loadu_si256(step.sums[token].as_ptr().cast());
             let excess = _mm256_slli_epi32::<5>(_mm256_madd_epi16(sixteenths, in_order));

@@ -8,14 +8,14 @@ use super::vectors::PanelVectors;
 /// How far ahead of its use memory is prefetched.
 const AHEAD: usize = 2176;
 
-/// See [`Microkernel`](super::Microkernel): ggml's order of accumulation, every fourth of a block by
-/// itself.
+/// See [`Microkernel`](super::Microkernel): ggml's order of accumulation, every fourth of a block
+/// by itself.
 #[inline(always)]
 pub(super) unsafe fn gemm_in_lanes<V: PanelVectors, const TOKENS: usize>(job: &Job<'_>) {
     // SAFETY: the caller's condition.
     unsafe {
         // One pass over the weights where the registers hold all accumulators.
-        let sums = if TOKENS == 1 {
+        let accumulators = if TOKENS == 1 {
             let [even, odd] = some_fourths::<V, TOKENS, 2>(job, 0);
             [even, odd]
         } else {
@@ -24,7 +24,7 @@ pub(super) unsafe fn gemm_in_lanes<V: PanelVectors, const TOKENS: usize>(job: &J
             [even, odd]
         };
         for token in 0..TOKENS {
-            let sum = V::add(sums[0][token], sums[1][token]);
+            let sum = V::add(accumulators[0][token], accumulators[1][token]);
             V::store(sum, job.rows, job.output(token));
         }
     }
@@ -41,7 +41,7 @@ unsafe fn some_fourths<V: PanelVectors, const TOKENS: usize, const PARTS: usize>
     unsafe {
         let (panel, stride) = (job.packed::<Q8_0Panel>(), job.panel_stride);
         let end = panel.wrapping_add(job.blocks);
-        let mut sums = [[[V::zero_f32(); 4]; TOKENS]; PARTS];
+        let mut accumulators = [[[V::zero_f32(); 4]; TOKENS]; PARTS];
         let mut block = panel;
         for step in job.steps::<Q8_0LanesTile<TOKENS>>() {
             if first == 0 {
@@ -52,38 +52,42 @@ unsafe fn some_fourths<V: PanelVectors, const TOKENS: usize, const PARTS: usize>
             for (token, scales) in scales.iter_mut().enumerate() {
                 *scales = V::mul(*scales, V::splat(step.d[token]));
             }
-            for (part, sums) in sums.iter_mut().enumerate() {
+            for (part, accumulators) in accumulators.iter_mut().enumerate() {
                 for second in 0..4 {
                     let fourth = first + part + 2 * second;
                     let weights = V::load(&raw const (*block).qs[fourth], stride);
                     let weights = V::dot_i8_weights(weights);
-                    for (token, sums) in sums.iter_mut().enumerate() {
+                    for (token, accumulators) in accumulators.iter_mut().enumerate() {
                         let start = V::dot_i8_start(step.corrections[token][fourth]);
                         let dot = V::dot_i8(start, weights, step.qs[token][fourth]);
-                        sums[second] = V::fma(scales[token], V::to_f32(dot), sums[second]);
+                        accumulators[second] =
+                            V::fma(scales[token], V::to_f32(dot), accumulators[second]);
                     }
                 }
             }
             block = block.add(1);
         }
         let mut all = [[V::zero_f32(); TOKENS]; PARTS];
-        for (all, sums) in all.iter_mut().zip(&sums) {
-            for (all, sums) in all.iter_mut().zip(sums) {
-                *all = V::add(V::add(sums[0], sums[2]), V::add(sums[1], sums[3]));
+        for (all, accumulators) in all.iter_mut().zip(&accumulators) {
+            for (all, accumulators) in all.iter_mut().zip(accumulators) {
+                *all = V::add(
+                    V::add(accumulators[0], accumulators[2]),
+                    V::add(accumulators[1], accumulators[3]),
+                );
             }
         }
         all
     }
 }
 
-/// [`gemm_in_lanes`] for a large batch: a block becomes one integer, which takes a third of the work
-/// away.
+/// [`gemm_in_lanes`] for a large batch: a block becomes one integer, which takes a third of the
+/// work away.
 #[inline(always)]
 pub(super) unsafe fn gemm<V: PanelVectors, const TOKENS: usize>(job: &Job<'_>) {
     // SAFETY: the caller's condition.
     unsafe {
         let (panel, stride) = (job.packed::<Q8_0Panel>(), job.panel_stride);
-        let mut sums = [V::zero_f32(); TOKENS];
+        let mut accumulators = [V::zero_f32(); TOKENS];
         let mut block = panel;
         for step in job.steps::<Q8_0Tile<TOKENS>>() {
             let mut dots = [V::zero_i32(); TOKENS];
@@ -98,13 +102,13 @@ pub(super) unsafe fn gemm<V: PanelVectors, const TOKENS: usize>(job: &Job<'_>) {
                 }
             }
             let row_scales = V::load_f16(&raw const (*block).d, stride);
-            for (token, sum) in sums.iter_mut().enumerate() {
+            for (token, sum) in accumulators.iter_mut().enumerate() {
                 let scales = V::mul(row_scales, V::splat(step.d[token]));
                 *sum = V::fma(V::to_f32(dots[token]), scales, *sum);
             }
             block = block.add(1);
         }
-        for (token, &sum) in sums.iter().enumerate() {
+        for (token, &sum) in accumulators.iter().enumerate() {
             V::store(sum, job.rows, job.output(token));
         }
     }

@@ -1,5 +1,5 @@
-//! `q5_k` and `q6_k` in a large batch: the weights of eight rows are unpacked to bytes and interleaved
-//! once, and then used for tile after tile.
+//! `q5_k` and `q6_k` in a large batch: the weights of eight rows are unpacked to bytes and
+//! interleaved once, and then used for tile after tile.
 
 use std::arch::x86_64::*;
 
@@ -60,8 +60,8 @@ unsafe fn convert<B>(rows: &[&B], f16: impl Fn(&B) -> F16Bytes, output: &mut [f3
     unsafe { _mm256_storeu_ps(output.as_mut_ptr(), load_f16x8(all.as_ptr())) };
 }
 
-/// Lower four bits and upper bits of 32 elements: of the bytes of each, those under a mask from some
-/// bit on.
+/// Lower four bits and upper bits of 32 elements: of the bytes of each, those under a mask from
+/// some bit on.
 #[inline(always)]
 unsafe fn join(low: (&[u8], usize), high: (&[u8], usize), high_mask: i8) -> __m256i {
     // SAFETY: the caller has AVX2.

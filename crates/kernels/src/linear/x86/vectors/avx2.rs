@@ -24,7 +24,8 @@ unsafe fn splat_i8x4(x: [i8; 4]) -> __m256i {
 
 /// `sum` + products of unsigned bytes with signed ones, two neighbours to 16 bits.
 ///
-/// The compiler adds in another order and then keeps so many products that registers do not hold them.
+/// The compiler adds in another order and then keeps so many products that registers do not hold
+/// them.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn add_products(mut sum: __m256i, weights: __m256i, bytes: __m256i) -> __m256i {
@@ -82,7 +83,8 @@ impl PanelVectors for Avx2 {
         fn dot_i8_start(_correction: i32) -> __m256i = _mm256_setzero_si256();
 
         fn zero_f32() -> __m256 = _mm256_setzero_ps();
-        fn load_f32(source: *const [f32; PANEL], _stride: usize) -> __m256 = _mm256_loadu_ps(source.cast());
+        fn load_f32(source: *const [f32; PANEL], _stride: usize) -> __m256 =
+            _mm256_loadu_ps(source.cast());
         fn load_f16(source: *const [F16Bytes; PANEL], _stride: usize) -> __m256 =
             _mm256_cvtph_ps(_mm_loadu_si128(source.cast()));
         fn splat(x: f32) -> __m256 = _mm256_set1_ps(x);

@@ -37,8 +37,8 @@ unsafe fn load_16_bytes(source: *const u8, stride: usize) -> __m256i {
 
 /// `sum` + the products of each lane's two pairs of 16 bits, in one instruction.
 ///
-/// The compiler makes two of the intrinsic, a product and an addition, which is sooner done; but here stride tokens' products
-/// fill the time, and the instructions are what counts.
+/// The compiler makes two of the intrinsic, a product and an addition, which is sooner done; but
+/// here stride tokens' products fill the time, and the instructions are what counts.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vnni")]
 fn add_pairs(mut sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
@@ -90,7 +90,10 @@ impl PanelVectors for Avx512Vnni {
         );
 
         fn dot_i8_weights(weights: __m512i) -> SignedWeights<__m512i> =
-            SignedWeights { unsigned: _mm512_xor_si512(weights, _mm512_set1_epi8(-128)), signed: weights };
+            SignedWeights {
+                unsigned: _mm512_xor_si512(weights, _mm512_set1_epi8(-128)),
+                signed: weights
+            };
         fn dot_i8_start(correction: i32) -> __m512i = _mm512_set1_epi32(correction);
         fn dot_i8(sum: __m512i, weights: SignedWeights<__m512i>, x: [i8; 4]) -> __m512i =
             _mm512_dpbusd_epi32(sum, weights.unsigned, splat_i8x4(x));
@@ -143,12 +146,13 @@ impl PanelVectors for Avx512Vnni {
         // SAFETY: the trait's condition.
         unsafe {
             if largest <= i32::from(i16::MAX) {
-                // What comes to so little fits the lower 16 bits; the upper ones, which are signs, must not be multiplied.
+                // What comes to so little fits the lower 16 bits; the upper ones, which are signs,
+                // must not be multiplied.
                 let scales = _mm512_maskz_mov_epi16(LOWER_HALVES, scales);
                 return add_pairs(sum, partial, scales);
             }
-            // The lowest byte times the scale, and the 16 bits above it times 256 scales, which is quicker than a product of
-            // 32 bits.
+            // The lowest byte times the scale, and the 16 bits above it times 256 scales, which is
+            // quicker than a product of 32 bits.
             let scales =
                 _mm512_mask_mov_epi16(_mm512_slli_epi32::<24>(scales), LOWER_HALVES, scales);
             let lowest_and_above = _mm512_broadcast_i32x4(_mm_set_epi8(

@@ -10,8 +10,9 @@ use super::super::layout::F16Bytes;
 
 pub(super) use two::Two;
 
-/// What microkernels compute with, over the tokens of [`simd`](crate::simd). A load with a `stride` is from the first panel; `stride`
-/// bytes behind it the same is found of the next panel, if the set takes two.
+/// What microkernels compute with, over the tokens of [`simd`](crate::simd). A load with a
+/// `stride` is from the first panel; `stride` bytes behind it the same is found of the next panel,
+/// if the set takes two.
 ///
 /// # Safety
 /// The methods are only called inside functions that have the instructions of the set, and every
@@ -57,8 +58,8 @@ pub(super) trait PanelVectors {
     /// How many [`PanelVectors::dot_u8`] may follow each other before [`PanelVectors::add_scaled`],
     /// with weights of which none is above `largest`.
     fn max_dots(largest: i32) -> usize;
-    /// `sum` + each row's scale, which is at most 127 and at least −128, times `partial`, which began
-    /// with [`PanelVectors::dot_u8_first`] and of which no magnitude is above `largest`.
+    /// `sum` + each row's scale, which is at most 127 and at least −128, times `partial`, which
+    /// began with [`PanelVectors::dot_u8_first`] and of which no magnitude is above `largest`.
     unsafe fn add_scaled(
         sum: Self::Ints,
         partial: Self::Ints,

@@ -1,4 +1,5 @@
-//! Two panels, each in vectors of a set that takes one: what is the same for every row is loaded once for both.
+//! Two panels, each in vectors of a set that takes one: what is the same for every row is loaded
+//! once for both.
 
 use std::marker::PhantomData;
 
@@ -9,9 +10,11 @@ use super::{PanelVectors, SignedWeights};
 /// A vector of `V` for each of two panels.
 pub(in super::super) struct Two<V>(PhantomData<V>);
 
-/// Methods of [`PanelVectors`] that do the same with both vectors: what stands in brackets there are two of.
+/// Methods of [`PanelVectors`] that do the same with both vectors: what stands in brackets there
+/// are two of.
 macro_rules! with_both {
-    ($(fn $name:ident [$($both:ident: $type:ty),*] ($($same:ident: $same_type:ty),*) -> $result:ty;)*) => {
+    ($(fn $name:ident
+        [$($both:ident: $type:ty),*] ($($same:ident: $same_type:ty),*) -> $result:ty;)*) => {
         $(
             #[inline(always)]
             unsafe fn $name($($both: $type,)* $($same: $same_type),*) -> $result {
