@@ -1,5 +1,5 @@
-//! A fast checksum to compare what was written with what is read back. Not for protection against
-//! anyone: it finds damage, not intent.
+//! A fast checksum that compares what was written with what is read back. It detects damage, not
+//! manipulation.
 
 /// Odd constants of the `SplitMix64` generator's mixing steps.
 const MULTIPLIERS: [u64; 4] = [
@@ -9,10 +9,10 @@ const MULTIPLIERS: [u64; 4] = [
     0xd6e8_feb8_6659_fd93,
 ];
 
-/// Bytes taken at once.
+/// Bytes of a stride.
 const STRIDE: usize = 32;
 
-/// A running checksum. Bytes may come in pieces of any size.
+/// A running checksum. Bytes may be added in pieces of any size.
 #[derive(Debug, Clone)]
 pub(crate) struct Checksum {
     lanes: [u64; 4],

@@ -1,4 +1,4 @@
-//! Reading small files whole.
+//! Reads small files.
 
 use std::fs::File;
 use std::io::Read;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
-/// The largest file read whole; a checkpoint's JSON files are far below.
+/// The largest file that is read; a checkpoint's JSON files are far below.
 const MAX_BYTES: u64 = 64 << 20;
 
 /// The contents of a file of at most 64 MiB.
@@ -42,7 +42,7 @@ mod tests {
         let message = |path: &Path| read_small(path).unwrap_err().to_string();
         assert!(message(folder.path()).contains("expected a file"));
         let path = folder.path().join("large");
-        // No byte of it is on the disk.
+        // The file is sparse: none of its bytes are on disk.
         File::create(&path).unwrap().set_len(MAX_BYTES + 1).unwrap();
         assert!(message(&path).contains("larger than 67108864 bytes"));
         std::fs::write(&path, "small").unwrap();

@@ -8,12 +8,12 @@ use tempfile::{Builder, NamedTempFile};
 
 use crate::error::{Error, Result};
 
-/// Bytes collected before they are handed to the operating system.
+/// Bytes that are buffered before a write.
 const BUFFER_BYTES: usize = 256 * 1024;
 
 /// A file under construction: a temporary file in the folder of its target, which
-/// [`finish`](Self::finish) renames. Dropped before that, it is removed and the target is as it
-/// was.
+/// [`finish`](Self::finish) renames. Dropped before that, it is removed and the target is not
+/// changed.
 #[derive(Debug)]
 pub struct AtomicFile {
     file: BufWriter<NamedTempFile>,
@@ -26,8 +26,8 @@ impl AtomicFile {
     /// (behind a symbolic link, the file it points to).
     ///
     /// # Errors
-    /// [`Error::Exists`] if `path` exists and `overwrite` is false; [`Error::Argument`] if it is no
-    /// regular file; [`Error::Io`] if the folder does not exist or cannot be written to.
+    /// [`Error::Exists`] if `path` exists and `overwrite` is false; [`Error::Argument`] if it is
+    /// not a regular file; [`Error::Io`] if the folder does not exist or cannot be written to.
     pub fn create(path: impl AsRef<Path>, overwrite: bool) -> Result<Self> {
         let path = path.as_ref();
         let target = match fs::metadata(path) {
@@ -73,7 +73,7 @@ impl AtomicFile {
         Ok(self.file.get_ref().path())
     }
 
-    /// Brings the contents to the disk and the file to its place.
+    /// Syncs the contents to disk and renames the file to its target.
     ///
     /// # Errors
     /// [`Error::Exists`] if a file appeared there meanwhile and was not to be overwritten;
@@ -110,7 +110,7 @@ impl Write for AtomicFile {
     }
 }
 
-/// The folder that holds `target`.
+/// The folder of `target`.
 fn folder(target: &Path) -> &Path {
     match target.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -118,7 +118,7 @@ fn folder(target: &Path) -> &Path {
     }
 }
 
-/// Brings the folder's entry for `target` to the disk, so that the rename survives a power failure.
+/// Syncs the folder's entry for `target` to disk, so that the rename survives a power failure.
 /// Folders that cannot be opened or synchronized (some network file systems) are left to
 /// themselves.
 #[cfg(unix)]

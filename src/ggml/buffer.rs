@@ -234,7 +234,7 @@ pub(crate) fn bytes_for<'a>(
 }
 
 impl Tensor {
-    /// Sets all of the tensor's data, in the layout of its buffer (a repacking buffer rearranges
+    /// Sets all of the tensor's data, in the layout of its buffer (a repacking buffer repacks
     /// it).
     ///
     /// # Errors

@@ -148,7 +148,7 @@ impl Context {
                 && !kept
                     .contexts
                     .iter()
-                    .any(|held| Arc::ptr_eq(held, &source.context))
+                    .any(|known| Arc::ptr_eq(known, &source.context))
             {
                 kept.contexts.push(Arc::clone(&source.context));
             }
@@ -161,7 +161,7 @@ impl Context {
 
     pub(super) fn keep_buffer(&self, buffer: &Arc<Buffer>) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if !kept.buffers.iter().any(|held| Arc::ptr_eq(held, buffer)) {
+        if !kept.buffers.iter().any(|known| Arc::ptr_eq(known, buffer)) {
             kept.buffers.push(Arc::clone(buffer));
         }
     }

@@ -70,7 +70,7 @@ impl<'a> Elements<'a> {
     /// The values of an f32 tensor; empty for another type.
     pub(crate) fn f32(self) -> &'a [f32] {
         match self {
-            Self::F32(numbers) => numbers,
+            Self::F32(values) => values,
             _ => &[],
         }
     }
@@ -78,7 +78,7 @@ impl<'a> Elements<'a> {
     /// The values of an i32 tensor; empty for another type.
     pub(crate) fn i32(self) -> &'a [i32] {
         match self {
-            Self::I32(numbers) => numbers,
+            Self::I32(values) => values,
             _ => &[],
         }
     }
@@ -86,7 +86,7 @@ impl<'a> Elements<'a> {
     /// The values of an f16 tensor; empty for another type.
     pub(crate) fn f16(self) -> &'a [f16] {
         match self {
-            Self::F16(numbers) => numbers,
+            Self::F16(values) => values,
             _ => &[],
         }
     }

@@ -1,4 +1,4 @@
-//! ggml's numbers for tensor types, checked against this library's own table.
+//! ggml's ids of tensor types, checked against this library's own table.
 
 use super::sys;
 use crate::error::{Error, Result};

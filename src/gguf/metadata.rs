@@ -1,7 +1,7 @@
-//! The key-value pairs of a file, read where they lie.
+//! The key-value pairs of a file, read in place.
 //!
 //! Parsing notes where each value begins and ends and checks that this is inside the file; values
-//! are decoded when they are asked for. A vocabulary of 50,000 strings costs a walk over its
+//! are decoded when they are read. A vocabulary of 50,000 strings costs a walk over its
 //! lengths, a text of megabytes is not touched.
 
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! Reading a file: header, metadata, and where each tensor lies.
+//! Reads a file: header, metadata, and the offset of each tensor.
 
 use super::cursor::Cursor;
 use super::metadata::{Metadata, find, sorted_by};
@@ -183,14 +183,14 @@ fn read_version(cursor: &mut Cursor<'_>) -> Result<u32> {
     if READABLE_VERSIONS.contains(&version) {
         return Ok(version);
     }
-    // Big-endian files keep the magic bytes and turn the version's around.
+    // Big-endian files have the same magic bytes and the version byte-swapped.
     let reason = if (1..=*READABLE_VERSIONS.end()).contains(&version.swap_bytes()) {
         "this GGUF file is big-endian; turn it around with `gguf-convert-endian` of the Python \
          package gguf"
             .to_owned()
     } else {
         format!(
-            "GGUF version {version}; versions {} to {} are read, convert the checkpoint anew",
+            "GGUF version {version}; versions {} to {} are read, convert the checkpoint again",
             READABLE_VERSIONS.start(),
             READABLE_VERSIONS.end()
         )

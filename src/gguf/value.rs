@@ -82,7 +82,7 @@ impl std::fmt::Display for ValueType {
     }
 }
 
-/// Declares the owned and borrowed value enums and what differs only by type between the numbers.
+/// Declares the owned and borrowed value enums, and the code that differs only in the numeric type.
 macro_rules! numbers {
     ($($variant:ident $rust:ty, $about:literal;)*) => {
         /// A metadata value to be written.
@@ -108,7 +108,7 @@ macro_rules! numbers {
             Strings(Vec<String>),
         }
 
-        /// A metadata value as it lies in a file.
+        /// A metadata value in the encoding of a file.
         #[derive(Debug, Clone, Copy, PartialEq)]
         pub enum ValueRef<'a> {
             $(#[doc = $about] $variant($rust),)*
@@ -145,8 +145,8 @@ macro_rules! numbers {
                 }
             }
 
-            /// Appends the value as it lies in a file, without its type (an array's element type
-            /// and count are part of it).
+            /// Appends the value in the encoding of a file, without its type (an array's element
+            /// type and count are part of it).
             pub(super) fn encode(&self, out: &mut Vec<u8>) {
                 match self {
                     $(Self::$variant(value) => out.extend_from_slice(&value.to_le_bytes()),)*
@@ -395,8 +395,8 @@ impl ValueRef<'_> {
     }
 }
 
-/// An array as it lies in a file. Its bounds were checked when the file was read, its texts were
-/// not checked to be UTF-8, nor its bools to be 0 or 1.
+/// An array in the encoding of a file. Its bounds were checked when the file was read, its texts
+/// were not checked to be UTF-8, nor its bools to be 0 or 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ArrayRef<'a> {
     pub(super) element_type: ValueType,

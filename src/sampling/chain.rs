@@ -4,25 +4,10 @@ use std::any::Any;
 
 use super::Processor;
 use super::draw::Generator;
-use super::guidance::ClassifierFreeGuidance;
+use super::link::{ChainContext, Link, NamedLink};
 use super::options::SamplingOptions;
 use super::order;
-use super::penalties::DiversityPenalty;
 use crate::{Error, Result, TokenId};
-
-/// What the processors need to know of a request besides its options.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChainContext<'a> {
-    /// The prompt's ids.
-    pub prompt: &'a [TokenId],
-    /// The ids that end a text.
-    pub eos: &'a [TokenId],
-    /// Beams of the search; 1 without one. With more, no filter leaves fewer tokens than there are
-    /// ends of text and one more.
-    pub beams: usize,
-    /// Most ids in total, prompt included.
-    pub max_length: Option<usize>,
-}
 
 /// What a step of decoding gives the chain besides the logits.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -34,16 +19,6 @@ pub struct StepInputs<'a> {
     /// The tokens that the beams of earlier groups chose in this step, for the diversity penalty.
     pub chosen: &'a [TokenId],
 }
-
-/// A link of the chain, by what it looks at besides the scores.
-pub(super) enum Link {
-    Guidance(ClassifierFreeGuidance),
-    Diversity(DiversityPenalty),
-    Processor(Box<dyn Processor>),
-}
-
-/// A link and the parameter that it comes from.
-pub(super) type NamedLink = (&'static str, Link);
 
 /// From the model's logits to the next token.
 pub struct Chain {

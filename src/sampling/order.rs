@@ -2,12 +2,12 @@
 
 use super::Processor;
 use super::bias::{BadWords, SequenceBias};
-use super::chain::{ChainContext, Link, NamedLink};
 use super::cutoff::{EpsilonCutoff, EtaCutoff, MinP};
 use super::forced::{ForcedBos, ForcedEos, PrefixAllowedTokens};
 use super::guidance::ClassifierFreeGuidance;
 use super::information::{TopH, TypicalP};
 use super::length::{ExponentialDecayLengthPenalty, MinimumLength, MinimumNewTokens};
+use super::link::{ChainContext, Link, NamedLink};
 use super::ngrams::{EncoderNoRepeatNgram, NoRepeatNgram};
 use super::options::SamplingOptions;
 use super::penalties::{DiversityPenalty, EncoderRepetitionPenalty, RepetitionPenalty};

@@ -14,8 +14,8 @@ mod snapshot;
 
 pub use batch::{Batch, BatchToken, DeviceMemory, Memory, Output, OutputRows};
 pub use memory::{estimate, fit, kv_bytes};
-pub use model::{Model, ModelOptions};
-pub use options::{CacheType, FlashAttention, SessionOptions};
+pub use model::Model;
+pub use options::{CacheType, FlashAttention, ModelOptions, SessionOptions};
 pub use run::Session;
 
 pub use crate::model::kv_cache::{MAX_SEQUENCES, SequenceId, SequenceSet};

@@ -5,10 +5,10 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use super::SessionOptions;
 use super::memory::limits::Limits;
 use super::memory::plan;
 use super::memory::unmapped;
+use super::options::ModelOptions;
 use crate::checksum::Checksum;
 use crate::error::{Error, Result};
 use crate::ggml::map::MappedFile;
@@ -19,52 +19,6 @@ use crate::model::weights::{LoadOptions, Weights};
 use crate::spec::tensor_table::TensorId;
 use crate::spec::{Hyperparameters, ModelTensors};
 use crate::tokenizer::Tokenizer;
-
-/// How a model is brought into memory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelOptions {
-    /// Use the file's bytes where they are mapped, shared with other processes. Without it every
-    /// tensor is copied.
-    pub map: bool,
-    /// Keep the weights from being swapped out.
-    pub lock: bool,
-    /// Move matrices into a layout that is multiplied faster, and give their mapped pages back. Costs
-    /// some time at the start. Left out where addresses are bounded (`ulimit -v`) and would not do.
-    pub repack: bool,
-    /// Compute with this library's kernels: products of the matrix types they know where `repack` allows it, and the
-    /// small steps (layer norm, bias, activation, residual) of every model. Without them ggml's operations do it,
-    /// slower: for comparisons. GELU is as exact as f32 allows where the matrices are f32, and otherwise rounded to
-    /// half floats as ggml does it.
-    pub own_kernels: bool,
-    /// Devices to compute on, beside the CPU, which always takes part: names that
-    /// [`system::devices`](crate::ggml::system::devices) gives, or `rpc://HOST:PORT` for those of a worker on
-    /// another machine. None named: the CPU alone.
-    pub devices: Vec<String>,
-    /// How many of the layers are on the GPUs among `devices`, counted from the last; the head counts as one.
-    /// By default all. Their weights are in the devices' memory alone.
-    pub gpu_layers: Option<usize>,
-    /// Most bytes of memory that the process is to use; otherwise what is free, what its memory cgroups
-    /// and resource limits leave.
-    pub memory: Option<u64>,
-    /// What the session is going to be: a model is refused, before its weights are brought into memory,
-    /// when there is no room for one.
-    pub session: SessionOptions,
-}
-
-impl Default for ModelOptions {
-    fn default() -> Self {
-        Self {
-            map: true,
-            lock: false,
-            repack: true,
-            own_kernels: true,
-            devices: Vec::new(),
-            gpu_layers: None,
-            memory: None,
-            session: SessionOptions::default(),
-        }
-    }
-}
 
 /// A GPT-2 ready to work. Sessions on any number of threads share one.
 pub struct Model {

@@ -1,4 +1,4 @@
-//! What a session can be asked for.
+//! The options of models and sessions.
 
 use crate::error::{Error, Result};
 use crate::ggml::backend::MAX_THREADS;
@@ -6,6 +6,53 @@ use crate::gguf::TensorType;
 use crate::machine::default_threads;
 use crate::model::kv_cache::MAX_SEQUENCES;
 use crate::spec::Hyperparameters;
+
+/// How a model is loaded into memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelOptions {
+    /// Use the mapped bytes of the file in place, shared with other processes. Without it every
+    /// tensor is copied.
+    pub map: bool,
+    /// Keep the weights from being swapped out.
+    pub lock: bool,
+    /// Pack matrices into a layout that is multiplied faster, and release their mapped pages. Costs
+    /// some time at the start. Ignored where the address space is bounded (`ulimit -v`) and has no
+    /// room.
+    pub repack: bool,
+    /// Compute with this library's kernels: products of the matrix types they know where `repack`
+    /// is set, and the steps between products (layer norm, bias, activation, residual) of every
+    /// model. Without them ggml's operations compute them, slower: for comparisons. GELU has the
+    /// precision of f32 where the matrices are f32, and otherwise that of f16, as in ggml.
+    pub own_kernels: bool,
+    /// Devices to compute on, besides the CPU, which always takes part: names as in
+    /// [`system::devices`](crate::ggml::system::devices), or `rpc://HOST:PORT` for those of a
+    /// worker on another machine. Empty: the CPU alone.
+    pub devices: Vec<String>,
+    /// How many layers, counted from the last, are on the GPUs among `devices`; the head counts as
+    /// one. By default all. Their weights are in the memory of these devices alone.
+    pub gpu_layers: Option<usize>,
+    /// Most bytes of memory that the process may use; by default what is free and what its memory
+    /// cgroups and resource limits leave.
+    pub memory: Option<u64>,
+    /// The session that is planned: a model is refused, before its weights are loaded, when there
+    /// is no room for it.
+    pub session: SessionOptions,
+}
+
+impl Default for ModelOptions {
+    fn default() -> Self {
+        Self {
+            map: true,
+            lock: false,
+            repack: true,
+            own_kernels: true,
+            devices: Vec::new(),
+            gpu_layers: None,
+            memory: None,
+            session: SessionOptions::default(),
+        }
+    }
+}
 
 /// The type of the keys and values in the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,19 +135,19 @@ impl FlashAttention {
 /// How a session works. The default suits one text at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionOptions {
-    /// Positions that the cache holds, of all sequences together; by default as many as the model has
-    /// for each sequence, or as many as there is memory for.
+    /// Positions that the cache holds, of all sequences together; by default as many as the model
+    /// has for each sequence, or as many as there is memory for.
     pub context: Option<usize>,
     /// The type of the cache; by default f16, and f32 for a model of f32 matrices, whose user wants
     /// every digit; `q8_0` where memory allows only few positions otherwise.
     pub cache_type: Option<CacheType>,
     /// How attention is computed.
     pub flash_attention: FlashAttention,
-    /// Threads to compute with; by default one for each physical core of the fast kind that the process may
-    /// use.
+    /// Threads to compute with; by default one for each physical core of the fast kind that the
+    /// process may use.
     pub threads: Option<usize>,
-    /// Most tokens computed together, fewer where memory is short. Bounds the memory of the computation;
-    /// more than the default gains nothing on a CPU.
+    /// Most tokens computed together, fewer where memory is short. Bounds the memory of the
+    /// computation; more than the default gains nothing on a CPU.
     pub batch_size: usize,
     /// Sequences that the cache tells apart, numbered from 0.
     pub sequences: usize,

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use half::f16;
 
 use super::batch::{Batch, BatchToken, DeviceMemory, Memory, Output};
-use super::memory::plan::fit;
+use super::memory::fit;
 use super::model::Model;
 use super::options::{CacheType, FlashAttention, ResolvedOptions, SessionOptions};
 use crate::TokenId;

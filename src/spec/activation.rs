@@ -1,4 +1,4 @@
-//! The activation functions a GPT-2 checkpoint may ask for, under their transformers names.
+//! The activation functions a GPT-2 checkpoint may have, under their transformers names.
 
 use crate::error::{Error, Result};
 

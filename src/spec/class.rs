@@ -34,7 +34,7 @@ const CLASSES: &[(&str, ModelClass)] = &[
     ("GPT2ForQuestionAnswering", ModelClass::QuestionAnswering),
 ];
 
-/// What the classes of other frameworks are called more.
+/// Prefixes of the classes of other frameworks.
 const FRAMEWORKS: &[&str] = &["TF", "Flax"];
 
 impl ModelClass {

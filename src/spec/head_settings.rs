@@ -1,11 +1,10 @@
-//! What the head of a class is like: how many outputs, what they are called, how a text is summed
-//! up.
+//! The settings of the head of a class: its outputs, their labels, the summary of a sequence.
 
 use crate::error::{Error, Result};
 use crate::gguf::{GgufHeader, Metadata};
 use crate::spec::Activation;
 
-/// The keys. The labels' is llama.cpp's.
+/// The keys in GGUF files. That of the labels is llama.cpp's.
 mod key {
     pub(super) const LABELS: &str = "gpt2.classifier.output_labels";
     pub(super) const PROBLEM_TYPE: &str = "gpt2_edge.problem_type";
@@ -13,16 +12,17 @@ mod key {
     pub(super) const SUMMARY_ACTIVATION: &str = "gpt2_edge.summary_activation";
 }
 
-/// What a model's head is like.
+/// The settings of a model's head.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct HeadSettings {
-    /// Numbers it gives for a token: labels; 2 for question answering; 0 when there is no matrix.
+    /// Outputs for a token: one for each label; 2 for question answering; 0 when there is no
+    /// matrix.
     pub outputs: usize,
-    /// Names of the outputs of a classifier, as many as there are, or none (`id2label`).
+    /// Names of the outputs of a classifier, one for each, or none (`id2label`).
     pub labels: Vec<String>,
-    /// What kind of numbers a classifier gives, when the configuration says.
+    /// What the outputs of a classifier mean, when the configuration says.
     pub problem_type: Option<ProblemType>,
-    /// How double heads sum a choice up.
+    /// How double heads summarize a choice.
     pub summary: Summary,
 }
 
@@ -43,7 +43,7 @@ const PROBLEM_TYPES: &[(&str, ProblemType)] = &[
     ("multi_label_classification", ProblemType::MultiLabel),
 ];
 
-/// Which hidden states double heads look at (`summary_type`).
+/// Which hidden states double heads use (`summary_type`).
 ///
 /// Apart from `cls_index` they work on the axis after the batch's, which for a batch of choices is
 /// the choices' own, as in transformers' `SequenceSummary`.
@@ -67,8 +67,8 @@ const SUMMARY_TYPES: &[(&str, SummaryType)] = &[
     ("mean", SummaryType::Mean),
 ];
 
-/// How double heads sum a choice up: which hidden states, then the matrix if there is one, then a
-/// function.
+/// How double heads summarize a choice: which hidden states, then the matrix if there is one, then
+/// a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Summary {
     /// Which hidden states.
@@ -108,7 +108,7 @@ impl SummaryType {
 }
 
 impl HeadSettings {
-    /// The name of output `index`: the model's, or the one transformers makes up.
+    /// The name of output `index`: the model's, or transformers' default.
     pub fn label(&self, index: usize) -> String {
         self.labels
             .get(index)
@@ -116,14 +116,14 @@ impl HeadSettings {
             .unwrap_or_else(|| format!("LABEL_{index}"))
     }
 
-    /// Reads what a GGUF file says of its head; `outputs` are the rows of the head's matrix.
+    /// Reads the settings from a GGUF file; `outputs` are the rows of the head's matrix.
     ///
     /// # Errors
     /// [`Error::Format`] for values of the wrong type, or names that are not as many as the
     /// outputs; [`Error::Unsupported`] for unknown names of settings.
     pub(super) fn from_metadata(metadata: &Metadata, outputs: usize) -> Result<Self> {
         let labels = match metadata.strings(key::LABELS)? {
-            // Without outputs they are not this head's.
+            // Without outputs they belong to another head.
             Some(labels) if outputs > 0 => labels
                 .map(|label| label.map(str::to_owned))
                 .collect::<Result<Vec<_>>>()?,
@@ -152,7 +152,8 @@ impl HeadSettings {
         })
     }
 
-    /// Writes what is not usual under the keys that [`HeadSettings::from_metadata`] reads.
+    /// Writes what differs from the default under the keys that [`HeadSettings::from_metadata`]
+    /// reads.
     pub(super) fn write_to(&self, header: &mut GgufHeader) -> Result<()> {
         if !self.labels.is_empty() {
             header.set(key::LABELS, self.labels.clone())?;
@@ -188,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_go_both_ways() {
+    fn names_are_found_and_come_back() {
         for (name, kind) in SUMMARY_TYPES {
             assert_eq!(SummaryType::from_name(name).unwrap(), *kind);
             assert_eq!(kind.name(), *name);
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn outputs_without_names_get_some() {
+    fn outputs_without_names_get_defaults() {
         let settings = HeadSettings {
             labels: vec!["good".to_owned()],
             ..HeadSettings::default()

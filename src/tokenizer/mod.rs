@@ -31,6 +31,7 @@ use offsets::CharacterCounter;
 use whole::Whole;
 
 pub use batch::{Encoding, Padding, PaddingLength, Side, Truncation, TruncationStrategy};
+pub use offsets::TokenSpan;
 pub use save::{VocabularyFile, save_vocabulary_files, vocabulary_files};
 pub use settings::{
     AddedToken, CHAT_TEMPLATE_KEY, PairPart, SETTINGS_KEY, SPECIAL_TOKENS_KEY, TokenizerSettings,
@@ -97,16 +98,6 @@ pub struct DecodeOptions {
     /// Take out the spaces before `.`, `?`, `!`, `,` and English contractions, as transformers'
     /// `clean_up_tokenization_spaces` does. Not reversible, and not for a stream.
     pub clean_up_spaces: bool,
-}
-
-/// A token and the characters of the text it came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenSpan {
-    /// The token.
-    pub id: TokenId,
-    /// The characters (Unicode code points, counted from 0) any byte of which is in the token.
-    /// Parts of one character share its span; tokens put around the text have `0..0`.
-    pub characters: Range<usize>,
 }
 
 impl Tokenizer {

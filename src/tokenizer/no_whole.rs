@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::TokenSpan;
+use super::offsets::TokenSpan;
 use super::vocabulary::Vocabulary;
 use crate::{Error, Result, TokenId};
 

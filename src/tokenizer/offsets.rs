@@ -1,6 +1,18 @@
-//! Spans of bytes become spans of characters.
+//! Spans of tokens in a text: from bytes to characters.
 
 use std::ops::Range;
+
+use crate::TokenId;
+
+/// A token and the characters of the text it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenSpan {
+    /// The token.
+    pub id: TokenId,
+    /// The characters (Unicode code points, counted from 0) any byte of which is in the token.
+    /// Parts of one character share its span; tokens put around the text have `0..0`.
+    pub characters: Range<usize>,
+}
 
 /// Counts characters along a text. Spans are looked up from left to right, so that the whole text
 /// is counted once.

@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 
 use tokenizers::{Encoding, Tokenizer as Library};
 
-use super::TokenSpan;
+use super::offsets::TokenSpan;
 use super::vocabulary::Vocabulary;
 use crate::{Error, Result, TokenId};
 

@@ -1,17 +1,18 @@
 //! The weights of a model in memory: used in place in the mapped file, copied to the memory of
 //! their device, or packed for this library's kernels.
 
+mod formats;
 mod own;
 mod pack;
 mod placement;
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 
-pub(crate) use pack::all_can_be_packed;
-pub(super) use pack::type_of;
-use placement::{Placement, PlannedTensor, Planner};
+pub(crate) use formats::all_can_be_packed;
+pub(super) use formats::type_of;
+pub(crate) use placement::LoadOptions;
+use placement::{Placement, PlannedTensor, Planner, Release};
 
 use super::device_map::DeviceMap;
 use crate::error::{Error, Result};
@@ -89,20 +90,6 @@ pub(crate) struct Weights {
     /// Bytes in the memory of each other device.
     pub(crate) device_bytes: Vec<(Device, usize)>,
 }
-
-/// How weights are brought into memory.
-#[derive(Clone, Copy)]
-pub(crate) struct LoadOptions {
-    /// Use the file's bytes in place where that is possible.
-    pub(crate) in_place: bool,
-    /// Let ggml repack matrices into layouts that are multiplied faster.
-    pub(crate) repack: bool,
-    /// Pack the matrices for this library's kernels when they have one for each.
-    pub(crate) pack: bool,
-}
-
-/// Is told each range of the file whose bytes are no longer needed.
-type Release<'r> = dyn Fn(Range<usize>) + Sync + 'r;
 
 impl Weights {
     /// Brings the `tensors` of `gguf` into the memory of their devices.

@@ -2,8 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::Release;
-use super::placement::{Placement, PlannedTensor};
+use super::placement::{Placement, PlannedTensor, Release};
 use crate::error::Result;
 use crate::ggml::buffer::{self, Buffer};
 use crate::ggml::device::BufferType;

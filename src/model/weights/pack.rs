@@ -1,58 +1,15 @@
-//! Matrices packed for this library's kernels: which types there are kernels for, and the packing.
+//! Packs matrices for this library's kernels.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::Release;
-use super::placement::{Placement, PlannedTensor};
+use super::placement::{Placement, PlannedTensor, Release};
 use crate::error::{Error, Result};
-use crate::gguf::{Gguf, TensorType};
+use crate::gguf::Gguf;
 use crate::machine::parallel;
-use crate::spec::tensor_table::Module;
-use crate::spec::{Hyperparameters, ModelTensors};
 use gpt2_kernels::linear;
-
-/// The tensor types that the kernels multiply, and their names there.
-const FORMATS: [(TensorType, linear::Format); 6] = [
-    (TensorType::F16, linear::Format::F16),
-    (TensorType::Q4_0, linear::Format::Q4_0),
-    (TensorType::Q8_0, linear::Format::Q8_0),
-    (TensorType::Q4_K, linear::Format::Q4K),
-    (TensorType::Q5_K, linear::Format::Q5K),
-    (TensorType::Q6_K, linear::Format::Q6K),
-];
-
-/// The kernels' format of a type, if they have one.
-pub(super) fn format_of(tensor_type: TensorType) -> Option<linear::Format> {
-    let found = FORMATS.iter().find(|(known, _)| *known == tensor_type);
-    found.map(|(_, format)| *format)
-}
-
-/// The tensor type of a format of the kernels.
-pub(in crate::model) fn type_of(format: linear::Format) -> TensorType {
-    let found = FORMATS.iter().find(|(_, known)| *known == format);
-    found.map_or(TensorType::F32, |(tensor_type, _)| *tensor_type)
-}
-
-/// Whether this library has kernels for every matrix that is multiplied.
-pub(crate) fn all_can_be_packed(
-    tensors: &ModelTensors<'_>,
-    hyperparameters: &Hyperparameters,
-) -> bool {
-    let tied = hyperparameters.predicts_tokens() && hyperparameters.tied_head;
-    tensors.all().iter().all(|tensor| {
-        let multiplied = match tensor.spec.id.module {
-            Module::PositionEmbedding | Module::TaskHead => false,
-            Module::TokenEmbedding => tied,
-            _ => !tensor.spec.is_vector(),
-        };
-        let columns = tensor.spec.columns() as usize;
-        let format = format_of(tensor.info.tensor_type);
-        !multiplied || format.is_some_and(|format| format.is_fast(columns))
-    })
-}
 
 /// Bytes of a file that are packed together: the pages of the original are released piece by piece,
 /// so that there is hardly more than one copy in memory at any time.

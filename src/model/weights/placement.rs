@@ -1,9 +1,9 @@
 //! Where each tensor of a model goes, decided before anything is copied.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use super::LoadOptions;
-use super::pack::{all_can_be_packed, format_of};
+use super::formats::{all_can_be_packed, format_of};
 use crate::error::{Error, Result};
 use crate::ggml::buffer::HOST_ALIGNMENT;
 use crate::ggml::context::{Context, Tensor};
@@ -14,6 +14,20 @@ use crate::quant::can_dequantize;
 use crate::spec::tensor_table::{Module, TensorId, TensorSpec};
 use crate::spec::{Hyperparameters, ModelTensor, ModelTensors};
 use gpt2_kernels::linear;
+
+/// How weights are brought into memory.
+#[derive(Clone, Copy)]
+pub(crate) struct LoadOptions {
+    /// Use the file's bytes in place where that is possible.
+    pub(crate) in_place: bool,
+    /// Let ggml repack matrices into layouts that are multiplied faster.
+    pub(crate) repack: bool,
+    /// Pack the matrices for this library's kernels when they have one for each.
+    pub(crate) pack: bool,
+}
+
+/// Receives each range of the file whose bytes are no longer needed.
+pub(super) type Release<'r> = dyn Fn(Range<usize>) + Sync + 'r;
 
 /// Where one tensor goes.
 #[derive(Clone, Copy, PartialEq)]

@@ -1,7 +1,9 @@
-//! What a session needs of memory, and what there is.
+//! The memory that a session needs, and the limits of what there is.
 
+mod fit;
 pub(super) mod limits;
 pub(super) mod plan;
 pub(super) mod unmapped;
 
-pub use plan::{estimate, fit, kv_bytes};
+pub use fit::{estimate, fit};
+pub use plan::kv_bytes;

@@ -3,7 +3,8 @@
 use super::limits::{self, Limits, Need};
 use crate::gguf::{Gguf, TensorType};
 use crate::model::weights::all_can_be_packed;
-use crate::session::{CacheType, Memory, Model, ModelOptions, SessionOptions};
+use crate::session::batch::Memory;
+use crate::session::options::{CacheType, ModelOptions, SessionOptions};
 use crate::spec::tensor_table::{Module, TensorId};
 use crate::spec::{Hyperparameters, ModelTensors};
 use crate::{Error, MemoryShortage, MemorySuggestion, Result};
@@ -80,18 +81,6 @@ pub(in crate::session) struct ModelFootprint<'a> {
 }
 
 impl ModelFootprint<'_> {
-    pub(in crate::session) fn of(model: &Model) -> Result<ModelFootprint<'_>> {
-        let (mapped, own) = model.weight_bytes();
-        Ok(ModelFootprint {
-            hyperparameters: model.hyperparameters(),
-            matrix_type: model.matrix_type()?,
-            weights: mapped + own,
-            file: model.limits().mapped,
-            own_weights: own,
-            unmapped_file: unmapped_file(model.gguf(), model.limits().mapped),
-        })
-    }
-
     /// Of a file whose matrices are packed (`repack`) or not, and whose other tensors are used in
     /// place (`map`) or copied.
     pub(in crate::session) fn of_file<'a>(
@@ -134,7 +123,7 @@ impl ModelFootprint<'_> {
     }
 
     /// What a session with `options` takes at most.
-    fn need(&self, options: &SessionOptions) -> Result<Need> {
+    pub(super) fn need(&self, options: &SessionOptions) -> Result<Need> {
         let hyperparameters = self.hyperparameters;
         let resolved = options.resolve(hyperparameters, self.matrix_type)?;
         let kv = kv_bytes(hyperparameters, resolved.context, resolved.cache_type);
@@ -165,7 +154,7 @@ impl ModelFootprint<'_> {
 }
 
 /// Bytes of a file that is not mapped.
-fn unmapped_file(gguf: &Gguf, mapped: usize) -> usize {
+pub(super) fn unmapped_file(gguf: &Gguf, mapped: usize) -> usize {
     if mapped == 0 {
         (**gguf.file_bytes()).as_ref().len()
     } else {
@@ -173,44 +162,11 @@ fn unmapped_file(gguf: &Gguf, mapped: usize) -> usize {
     }
 }
 
-/// Upper bound of the memory of a session with `options`; [`Session::memory`] has the exact
-/// figures.
-///
-/// [`Session::memory`]: super::Session::memory
-///
-/// # Errors
-/// [`Error::Argument`] when an option is out of its range, [`Error::Unsupported`] when the cache
-/// type does not fit the model's heads.
-pub fn estimate(model: &Model, options: &SessionOptions) -> Result<Memory> {
-    Ok(ModelFootprint::of(model)?.need(options)?.parts)
-}
-
-/// Adjusts `options` so that the process stays within `limit` bytes ([`u64::MAX`] for none) and
-/// within what bounded its memory when the model was opened: free memory, memory cgroups, `ulimit
-/// -v` and `-d`.
-///
-/// What was left to defaults is reduced: first the batch size, then the context, then the type of
-/// the cache.
-///
-/// # Errors
-/// [`Error::Memory`] with the sum when it cannot be done, and what would fit; as [`estimate`].
-pub fn fit(model: &Model, options: &SessionOptions, limit: u64) -> Result<SessionOptions> {
-    // The memory of other devices is not planned.
-    if !model.devices().gpus().is_empty() {
-        return Ok(*options);
-    }
-    choose(
-        &ModelFootprint::of(model)?,
-        options,
-        &model.limits().and(limit),
-    )
-}
-
 /// Checks that a file that was just mapped fits with a session of `options`; returns whether its
 /// matrices may be packed. Where the address space is bounded, the copy counts beside the file.
 ///
 /// # Errors
-/// As [`fit`], before anything is allocated.
+/// [`Error::Memory`] when it does not fit, before anything is allocated.
 pub(in crate::session) fn admit(
     gguf: &Gguf,
     tensors: &ModelTensors<'_>,
@@ -238,7 +194,10 @@ pub(in crate::session) fn admit(
     plan(false).map(|_| false)
 }
 
-/// [`fit`] for a model that may not be in memory yet.
+/// The options nearest to `options` that fit.
+///
+/// # Errors
+/// [`Error::Memory`] when there are none.
 pub(in crate::session) fn choose(
     footprint: &ModelFootprint<'_>,
     options: &SessionOptions,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::limits::Limits;
 use super::plan::{ModelFootprint, refusal};
 use crate::gguf::Gguf;
-use crate::session::ModelOptions;
+use crate::session::options::ModelOptions;
 use crate::spec::{Hyperparameters, ModelTensors};
 use crate::{Error, Result};
 
