@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::OnToken;
 use super::decoder::{Decoder, Event, Slot};
-use super::output::{BatchGeneration, Continuation, FinishReason, GenerationTimings};
+use super::output::{BatchGeneration, Continuation, FinishReason, GenerationTimings, OnToken};
 use super::request::Request;
 use super::work::Compute;
 use super::writer::Writer;
@@ -88,7 +87,7 @@ impl Together {
         timings: &mut GenerationTimings,
         on_token: &mut OnToken<'_>,
     ) -> Result<()> {
-        // What the session holds would take the place of what is to come.
+        // Whatever is cached would take the cells of what is to come.
         for sequence in 0..session.sequences() {
             session.truncate(sequence, 0)?;
         }
@@ -103,7 +102,7 @@ impl Together {
             }
             self.begin(session, sequence, text)?;
             timings.prefill += start.elapsed();
-            self.hand_on(sequence, on_token)?;
+            self.emit(sequence, on_token)?;
         }
         let start = Instant::now();
         let result = self.decode(session, timings, on_token);
@@ -140,7 +139,7 @@ impl Together {
                 let decoder = &mut self.decoders[index];
                 let Some(work) = decoder.work()? else {
                     // A full context may just have ended it.
-                    self.hand_on(index, on_token)?;
+                    self.emit(index, on_token)?;
                     continue;
                 };
                 work.edit(session)?;
@@ -160,16 +159,16 @@ impl Together {
             timings.decode_tokens += rows.len();
             for (row, &index) in rows.iter().enumerate() {
                 self.decoders[index].accept(Ok(output.rows_from(row, 1)))?;
-                self.hand_on(index, on_token)?;
+                self.emit(index, on_token)?;
             }
         }
     }
 
-    /// Hands on what a decoder has.
+    /// Emits what a decoder has.
     ///
     /// # Errors
     /// [`Error::Stopped`] when the caller asked for an end.
-    fn hand_on(&mut self, index: usize, on_token: &mut OnToken<'_>) -> Result<()> {
+    fn emit(&mut self, index: usize, on_token: &mut OnToken<'_>) -> Result<()> {
         let decoder = &mut self.decoders[index];
         while let Some(event) = decoder.next_event()? {
             match event {
@@ -195,7 +194,7 @@ impl Together {
         for index in 0..self.decoders.len() {
             if self.finished[index].is_none() {
                 self.decoders[index].end_text();
-                match self.hand_on(index, on_token) {
+                match self.emit(index, on_token) {
                     Ok(()) | Err(Error::Stopped) => {}
                     Err(error) => return Err(error),
                 }

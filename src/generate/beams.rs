@@ -1,14 +1,14 @@
-//! Beam search: several texts at a time, the best of which is the result; with draws, or in groups that avoid
-//! each other (Vijayakumar et al. 2016, <https://arxiv.org/abs/1610.02424>).
+//! Beam search: several texts at a time, the best of which is the result; with draws, or in groups
+//! that avoid each other (Vijayakumar et al. 2016, <https://arxiv.org/abs/1610.02424>).
 //!
-//! As transformers' `_beam_search` does it: log-probabilities go through the processors, are added up, and the
-//! best continuations of all texts go on. A text's score is its sum over its length to the power of
-//! `length_penalty`.
+//! As transformers' `_beam_search` does it: log-probabilities go through the processors, are added
+//! up, and the best continuations of all texts go on. A text's score is its sum over its length to
+//! the power of `length_penalty`.
 
 use std::rc::Rc;
 
 use super::candidates::{Best, Candidate};
-use super::decoder::{Decoding, Found, Outcome};
+use super::decoding::{Decoding, Found, Outcome};
 use super::options::{EarlyStopping, GenerationOptions};
 use super::output::FinishReason;
 use super::request::Request;
@@ -75,8 +75,8 @@ struct Selected {
 /// A beam search. Each beam has a sequence.
 pub(super) struct Beams {
     first: SequenceId,
-    /// Tokens of the prompt that the first sequence holds.
-    held: usize,
+    /// Tokens of the prompt that the first sequence has in the cache.
+    cached: usize,
     groups: Vec<Group>,
     chain: Chain,
     generator: Generator,
@@ -88,12 +88,13 @@ pub(super) struct Beams {
 }
 
 impl Beams {
-    /// A search in as many sequences from `first` on as there are beams. The first holds `held` tokens of
-    /// the prompt; the others are emptied: what they hold is not wanted, and would take place.
+    /// A search in as many sequences from `first` on as there are beams. The first has `cached`
+    /// tokens of the prompt in the cache; the others are emptied: their tokens are of no use, and
+    /// take cells.
     pub(super) fn new(
         session: &mut Session,
         first: SequenceId,
-        held: usize,
+        cached: usize,
         request: &Request,
     ) -> Result<Self> {
         let options = &request.options;
@@ -115,7 +116,7 @@ impl Beams {
         };
         Ok(Self {
             first,
-            held,
+            cached,
             groups: (0..options.num_beam_groups).map(|_| group()).collect(),
             chain: request.chain(options.num_beams)?,
             generator: Generator::new(options.seed),
@@ -125,8 +126,8 @@ impl Beams {
         })
     }
 
-    /// Chooses the next tokens of all groups by the logits after each beam; gives the beam that each
-    /// new one comes from.
+    /// Chooses the next tokens of all groups by the logits after each beam; gives the beam that
+    /// each new one comes from.
     fn step(&mut self, request: &Request, rows: &[&[f32]], step: usize) -> Result<Vec<usize>> {
         let options = &request.options;
         let width = options.num_beams / options.num_beam_groups;
@@ -151,8 +152,8 @@ impl Beams {
         Ok(parents)
     }
 
-    /// The best continuations of a group's beams, enough that as many as there are beams do not end; and on
-    /// request what each beam's were chosen by.
+    /// The best continuations of a group's beams, enough that as many as there are beams do not
+    /// end; and on request what each beam's were chosen by.
     fn candidates(
         &mut self,
         request: &Request,
@@ -169,7 +170,7 @@ impl Beams {
         let mut all = Vec::new();
         let mut log_probabilities = Vec::new();
         for (place, (beam, logits)) in self.groups[group].running.iter().zip(rows).enumerate() {
-            // Finds logits that are no numbers.
+            // Refuses NaN.
             greedy(logits)?;
             log_softmax(logits, &mut log_probabilities);
             let inputs = StepInputs {
@@ -211,8 +212,8 @@ impl Beams {
         Ok((drawn, steps))
     }
 
-    /// The best texts, best first; those still in progress, where no other was found, end for the reason
-    /// `unfinished`.
+    /// The best texts, best first; those still in progress, where no other was found, end for the
+    /// reason `unfinished`.
     fn results(&mut self, request: &Request, unfinished: FinishReason) -> Vec<Found> {
         let options = &request.options;
         let skipped = request.prompt.len();
@@ -242,10 +243,10 @@ impl Decoding for Beams {
     fn work(&mut self, request: &Request, _ids: &[TokenId]) -> Result<Work> {
         let edits = std::mem::take(&mut self.edits);
         if self.steps.is_none() {
-            let tokens = &request.prompt[self.held..];
+            let tokens = &request.prompt[self.cached..];
             return Ok(Work::run(
                 edits,
-                last_of_text(tokens, self.held, self.first)?,
+                last_of_text(tokens, self.cached, self.first)?,
             ));
         }
         let mut batch = Batch::default();
@@ -316,7 +317,7 @@ impl Decoding for Beams {
 }
 
 impl Finished {
-    /// What is handed on of it.
+    /// As the decoder emits it.
     fn found(self, options: &GenerationOptions) -> Found {
         let on_request = |wanted: bool, values: &[f32]| wanted.then(|| values.to_vec());
         let mut steps = self.steps.iter();
@@ -337,8 +338,8 @@ impl Finished {
 }
 
 impl Group {
-    /// Sorts the candidates into texts that ended, which are kept when they are good enough, and beams
-    /// that go on.
+    /// Sorts the candidates into texts that ended, which are kept when they are good enough, and
+    /// beams that go on.
     fn select(
         &mut self,
         request: &Request,

@@ -1,11 +1,11 @@
-//! Contrastive search: of the likely tokens the one whose hidden state is least like those before it
-//! (Su et al. 2022, <https://arxiv.org/abs/2202.06417>).
+//! Contrastive search: of the likely tokens the one whose hidden state is least like those before
+//! it (Su et al. 2022, <https://arxiv.org/abs/2202.06417>).
 //!
-//! score = (1 − α)·p − α·max cos(h, hᵢ), over the `top_k` most probable tokens, h being the last hidden state of
-//! the candidate and hᵢ those of all tokens before it.
+//! score = (1 − α)·p − α·max cos(h, hᵢ), over the `top_k` most probable tokens, h being the last
+//! hidden state of the candidate and hᵢ those of all tokens before it.
 
 use super::candidates::{Best, Candidate};
-use super::decoder::{Decoding, Outcome};
+use super::decoding::{Decoding, Outcome};
 use super::request::Request;
 use super::work::{Edit, Work};
 use super::writer::Chosen;
@@ -46,8 +46,8 @@ pub(super) struct Contrastive {
 }
 
 impl Contrastive {
-    /// A search in as many sequences from `first` on as there are candidates; they are emptied, since
-    /// every hidden state of the prompt counts.
+    /// A search in as many sequences from `first` on as there are candidates; they are emptied,
+    /// since every hidden state of the prompt counts.
     pub(super) fn new(session: &mut Session, first: SequenceId, request: &Request) -> Result<Self> {
         for sequence in first..first + request.options.sampling.top_k {
             session.truncate(sequence, 0)?;
@@ -236,7 +236,8 @@ mod tests {
         // The first is what was there already (cosine 1), the second is half of it (cosine .6).
         let (directions, before) = ([1.0, 0.0, 0.6, 0.8], [0.0, -1.0, 1.0, 0.0]);
         let chosen = |alpha| most_contrastive(&candidates, &directions, &before, 2, alpha);
-        // .9·.6 − .1·1 = .44 against .9·.4 − .1·.6 = .3; .5·.6 − .5 = −.2 against .5·.4 − .5·.6 = −.1.
+        // .9·.6 − .1·1 = .44 against .9·.4 − .1·.6 = .3; .5·.6 − .5 = −.2 against .5·.4 − .5·.6 =
+        // −.1.
         assert_eq!((chosen(0.1), chosen(0.5)), (0, 1));
     }
 

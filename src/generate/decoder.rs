@@ -1,9 +1,11 @@
-//! One text, or one search, as a state machine: it says what it needs computed, and takes the result.
+//! One text, or one search, as a state machine: it says what it needs computed, and takes the
+//! result.
 //!
-//! A [`Decoder`] owns no loop and no session. [`Decoder::work`] gives changes of the cache and a batch,
-//! [`Decoder::accept`] takes what came of it, [`Decoder::next_event`] hands tokens on. So several can
-//! share a session, each in sequences of its own, and whoever drives them decides which computes when.
-//! Every reason to end a text is found here; a method (a [`Decoding`]) only chooses tokens.
+//! A [`Decoder`] owns no loop and no session. [`Decoder::work`] gives changes of the cache and a
+//! batch, [`Decoder::accept`] takes what came of it, [`Decoder::next_event`] gives the tokens. So
+//! several can share a session, each in sequences of its own, and whoever drives them decides which
+//! computes when. Every reason to end a text is found here; a method (a [`Decoding`]) only chooses
+//! tokens.
 
 use std::borrow::BorrowMut;
 use std::collections::VecDeque;
@@ -14,6 +16,7 @@ use std::time::Instant;
 
 use super::beams::Beams;
 use super::contrastive::Contrastive;
+use super::decoding::{Decoding, Found, Outcome, Room};
 use super::dola::Dola;
 use super::method::Method;
 use super::options::GenerationOptions;
@@ -21,7 +24,7 @@ use super::output::{Continuation, FinishReason, GenerationTimings, Step};
 use super::request::Request;
 use super::speculative::{Assistant, Drafter, NgramLookup, Speculative};
 use super::tokens::TokenByToken;
-use super::work::{Compute, Edit, Work};
+use super::work::{Compute, Work};
 use super::writer::{Chosen, Writer};
 use crate::session::{Output, OutputRows, SequenceId, Session};
 use crate::{Error, Result, TokenId};
@@ -31,13 +34,14 @@ use crate::{Error, Result, TokenId};
 pub struct Slot {
     /// The first of its sequences; it takes [`GenerationOptions::sequences`] of them.
     pub first: SequenceId,
-    /// Most positions of a text that is made token by token; by default the session's context. A search
-    /// ends when the session has no room for its next tokens.
+    /// Most positions of a text that is made token by token; by default the session's context. A
+    /// search ends when the session has no room for its next tokens.
     pub capacity: Option<usize>,
 }
 
 /// Ends a decoder from anywhere, with what there is: at its next step, in company without
-/// disturbing the others. A session's [stop flag](Session::stop_flag) also ends what is being computed.
+/// disturbing the others. A session's [stop flag](Session::stop_flag) also ends what is being
+/// computed.
 #[derive(Debug, Clone, Default)]
 pub struct Cancel(Arc<AtomicBool>);
 
@@ -53,7 +57,7 @@ impl Cancel {
     }
 }
 
-/// What a decoder hands on.
+/// What comes out of a decoder.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// A token, from a search when it is over.
@@ -67,96 +71,6 @@ pub enum Event {
     },
 }
 
-/// A way to choose tokens. The text as far as it was handed on is given to every call.
-pub(super) trait Decoding {
-    /// What to compute next, after all chosen tokens were handed on.
-    ///
-    /// # Errors
-    /// [`Error::ContextFull`] when there is no room for another token.
-    fn work(&mut self, request: &Request, ids: &[TokenId]) -> Result<Work>;
-
-    /// Takes what was computed.
-    fn accept(
-        &mut self,
-        request: &Request,
-        ids: &[TokenId],
-        rows: OutputRows<'_>,
-    ) -> Result<Outcome>;
-
-    /// Whether the prompt is still being computed.
-    fn is_in_prompt(&self) -> bool;
-
-    /// Begins continuation `number` of the same prompt after another has ended.
-    fn begin_again(&mut self, _request: &Request, _number: usize) -> Result<Outcome> {
-        Ok(Outcome::More)
-    }
-
-    /// What a search has found when it is ended from outside; nothing for who is not a search.
-    fn interrupt(&mut self, _request: &Request, _reason: FinishReason) -> Option<Vec<Found>> {
-        None
-    }
-
-    /// What to do to the cache after the text has ended.
-    fn leave(&self, _ids: &[TokenId]) -> Vec<Edit> {
-        Vec::new()
-    }
-
-    /// Tokens computed after the prompt, where they are not those of the text.
-    fn computed(&self) -> Option<usize> {
-        None
-    }
-}
-
-/// Where a text lies in the cache and how long it may grow.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Room {
-    pub(super) first: SequenceId,
-    /// Most tokens that fit.
-    pub(super) capacity: usize,
-    /// Most that the model was made for.
-    pub(super) model_limit: usize,
-}
-
-impl Room {
-    fn of(session: &Session, slot: Slot) -> Self {
-        let model_limit = session.model().hyperparameters().n_positions;
-        let context = session.context_size().min(model_limit);
-        Self {
-            first: slot.first,
-            capacity: slot.capacity.unwrap_or(context).min(context),
-            model_limit,
-        }
-    }
-
-    /// The error of a text that would need so many positions.
-    pub(super) fn full(self, needed: usize) -> Error {
-        Error::ContextFull {
-            needed,
-            available: self.capacity,
-            model_limit: self.model_limit,
-        }
-    }
-}
-
-/// What came of a computation.
-pub(super) enum Outcome {
-    /// More must be computed before a token is chosen.
-    More,
-    /// The tokens that follow.
-    Tokens(Vec<Chosen>),
-    /// A search is over; its texts, best first.
-    Texts(Vec<Found>),
-}
-
-/// A text that a search found.
-pub(super) struct Found {
-    pub(super) tokens: Vec<Chosen>,
-    /// Σ log p / length^`length_penalty`.
-    pub(super) score: f64,
-    /// Why it ended.
-    pub(super) reason: FinishReason,
-}
-
 /// Where a decoder is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -164,8 +78,8 @@ enum Stage {
     Prompt,
     /// Tokens are chosen.
     Choosing,
-    /// The texts that a search found are handed on.
-    Handing,
+    /// The texts of a search are emitted.
+    Emitting,
     /// The last text has ended; the cache is to be left in order.
     Leaving,
     Done,
@@ -202,15 +116,15 @@ pub struct Decoder<'a> {
     method: Box<dyn Decoding + 'a>,
     cancel: Cancel,
     stage: Stage,
-    /// Prompt and continuation, as far as it was handed on.
+    /// The prompt and the tokens emitted after it.
     ids: Vec<TokenId>,
-    /// Chosen tokens that wait.
+    /// Tokens that were chosen and not emitted yet.
     chosen: VecDeque<Chosen>,
     /// The text being written.
     writer: Option<Writer>,
-    /// Score and end of a search's text that is handed on.
+    /// Score and reason to end of the search's text that is being emitted.
     found: Option<(f64, FinishReason)>,
-    /// Texts of a search that wait.
+    /// Texts of a search that were not emitted yet.
     waiting: VecDeque<Found>,
     /// Why the text being written ends, once that is known.
     ended: Option<FinishReason>,
@@ -250,8 +164,8 @@ impl<'a> Decoder<'a> {
         Self::of_request(session, slot, Arc::new(request), None)
     }
 
-    /// [`Decoder::new`] with an assistant, whose session the decoder owns or borrows: it computes in
-    /// that session by itself, within [`Decoder::work`].
+    /// [`Decoder::new`] with an assistant, whose session the decoder owns or borrows: it computes
+    /// in that session by itself, within [`Decoder::work`].
     ///
     /// # Errors
     /// As [`generate_assisted`](super::generate_assisted) for what it refuses before it computes.
@@ -296,19 +210,19 @@ impl<'a> Decoder<'a> {
             }
             (Method::Contrastive, _) => Box::new(Contrastive::new(session, first, &request)?),
             (Method::Beams, _) => {
-                let held = session.retain_prefix(first, Request::retainable(prompt))?;
-                prefill_tokens -= held;
-                Box::new(Beams::new(session, first, held, &request)?)
+                let cached = session.retain_prefix(first, Request::retainable(prompt))?;
+                prefill_tokens -= cached;
+                Box::new(Beams::new(session, first, cached, &request)?)
             }
             (Method::Speculative, assistant) => {
-                let held = session.retain_prefix(first, Request::retainable(prompt))?;
-                prefill_tokens -= held;
+                let cached = session.retain_prefix(first, Request::retainable(prompt))?;
+                prefill_tokens -= cached;
                 let drafter: Box<dyn Drafter + 'a> = match assistant {
                     Some(assistant) => Box::new(assistant),
                     None => Box::new(NgramLookup::new(options)),
                 };
-                let room = Room::of(session, slot);
-                Box::new(Speculative::new(drafter, room, held, &request)?)
+                let room = room(session, slot);
+                Box::new(Speculative::new(drafter, room, cached, &request)?)
             }
         };
         Self::with(request, method, 0..continuations, prefill_tokens)
@@ -322,11 +236,16 @@ impl<'a> Decoder<'a> {
         numbers: Range<usize>,
         dola: Option<Dola>,
     ) -> Result<Self> {
-        let room = Room::of(session, slot);
+        let room = room(session, slot);
         let method = TokenByToken::new(room, numbers.clone(), dola, &request)?;
-        let held = session.retain_prefix(slot.first, Request::retainable(method.prompt()))?;
-        let tokens = method.prompt().len() - held;
-        Self::with(request, Box::new(method.holding(held)), numbers, tokens)
+        let cached = session.retain_prefix(slot.first, Request::retainable(method.prompt()))?;
+        let tokens = method.prompt().len() - cached;
+        Self::with(
+            request,
+            Box::new(method.with_cached(cached)),
+            numbers,
+            tokens,
+        )
     }
 
     /// A decoder with its method.
@@ -377,13 +296,13 @@ impl<'a> Decoder<'a> {
         self.timings
     }
 
-    /// Ends the text that is handed on, after the token that was handed on last, as if it were the
-    /// caller's wish: a text made token by token, and with it the request; of a search this text.
+    /// Ends the text of the last event with its token, for reason [`FinishReason::Stopped`]. A
+    /// search goes on with its next text; otherwise the decoder is done.
     pub fn end_text(&mut self) {
         self.ended.get_or_insert(FinishReason::Stopped);
     }
 
-    /// What must be done next; nothing when there are events to hand on first, or when the decoder is
+    /// What must be done next; nothing when there are events to take first, or when the decoder is
     /// done. An assistant's model computes within this call.
     ///
     /// # Errors
@@ -406,8 +325,8 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Takes what came of [`Decoder::work`]: the rows of its batch, or the error. A stopped session and a
-    /// full context end the text; other errors come back.
+    /// Takes what came of [`Decoder::work`]: the rows of its batch, or the error. A stopped session
+    /// and a full context end the text; other errors come back.
     ///
     /// # Errors
     /// As [`generate`](super::generate); the decoder is done then.
@@ -426,7 +345,7 @@ impl<'a> Decoder<'a> {
         self.take(outcome)
     }
 
-    /// One piece of work in `session`, unless there are events to hand on.
+    /// One piece of work in `session`, unless there are events to take.
     ///
     /// # Errors
     /// As [`Decoder::work`] and [`Decoder::accept`].
@@ -455,11 +374,11 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// What is to be handed on next.
+    /// The next event; none until more is computed.
     ///
     /// # Errors
-    /// As [`generate`](super::generate), when another text of the request begins; the decoder is done
-    /// then.
+    /// As [`generate`](super::generate), when another text of the request begins; the decoder is
+    /// done then.
     pub fn next_event(&mut self) -> Result<Option<Event>> {
         if self.writer.is_none() {
             return Ok(None);
@@ -487,7 +406,7 @@ impl<'a> Decoder<'a> {
         if self.ended.is_some() {
             return self.ended;
         }
-        if self.stage == Stage::Handing {
+        if self.stage == Stage::Emitting {
             let (_, reason) = self.found?;
             return self.chosen.is_empty().then_some(reason);
         }
@@ -527,13 +446,13 @@ impl<'a> Decoder<'a> {
                 self.chosen.extend(tokens);
                 Ok(())
             }
-            Outcome::Texts(texts) => self.hand_on(texts),
+            Outcome::Texts(texts) => self.emit(texts),
         }
     }
 
-    /// Begins to hand on what a search found.
-    fn hand_on(&mut self, texts: Vec<Found>) -> Result<()> {
-        self.stage = Stage::Handing;
+    /// Begins to emit what a search found.
+    fn emit(&mut self, texts: Vec<Found>) -> Result<()> {
+        self.stage = Stage::Emitting;
         self.waiting = texts.into();
         self.left = 0..self.waiting.len();
         self.next_found()
@@ -557,7 +476,7 @@ impl<'a> Decoder<'a> {
         if self.stage == Stage::Choosing
             && let Some(found) = self.method.interrupt(&self.request, reason)
         {
-            self.hand_on(found)?;
+            self.emit(found)?;
             return self.next_event();
         }
         let Some(writer) = self.writer.take() else {
@@ -572,7 +491,7 @@ impl<'a> Decoder<'a> {
         };
         let end = self.prompt_end.as_ref().map(Instant::elapsed);
         self.timings.decode = end.unwrap_or_default();
-        if self.stage == Stage::Handing {
+        if self.stage == Stage::Emitting {
             self.next_found()?;
         } else if let (Some(number), false) = (self.left.next(), reason == FinishReason::Stopped) {
             self.begin_again(number)?;
@@ -604,5 +523,16 @@ impl<'a> Decoder<'a> {
         } else {
             Stage::Leaving
         };
+    }
+}
+
+/// Where in the cache a text lies that is made in `slot`, and how long it may grow.
+fn room(session: &Session, slot: Slot) -> Room {
+    let model_limit = session.model().hyperparameters().n_positions;
+    let context = session.context_size().min(model_limit);
+    Room {
+        first: slot.first,
+        capacity: slot.capacity.unwrap_or(context).min(context),
+        model_limit,
     }
 }

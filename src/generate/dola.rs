@@ -1,5 +1,5 @@
-//! `DoLa`: logits are what the last layer says minus what an earlier one would have said (Chuang et al. 2023,
-//! <https://arxiv.org/abs/2309.03883>), as transformers' `_dola_decoding` has it.
+//! `DoLa`: logits are what the last layer says minus what an earlier one would have said (Chuang et
+//! al. 2023, <https://arxiv.org/abs/2309.03883>), as transformers' `_dola_decoding` has it.
 
 use super::options::DolaLayers;
 use crate::sampling::log_softmax;
@@ -83,8 +83,8 @@ impl Dola {
     }
 }
 
-/// The layers to choose from. Where the head is the embedding, the embedding itself says nothing and is left
-/// out.
+/// The layers to choose from. Where the head is the embedding, the embedding itself says nothing
+/// and is left out.
 fn candidates(model: &Hyperparameters, layers: DolaLayers) -> Result<Vec<usize>> {
     let last = model.n_layer;
     let first = match (model.tied_head, last) {

@@ -1,13 +1,12 @@
 //! A generation as an iterator over its tokens.
 
-use super::OnToken;
 use super::decoder::{Cancel, Decoder, Event};
-use super::output::{Generation, GenerationTimings, Step};
+use super::output::{Generation, GenerationTimings, OnToken, Step};
 use crate::Result;
 use crate::session::Session;
 
-/// A generation at work in a session: an iterator over its tokens, each computed when it is asked for.
-/// [`Generate::finish`] gives the whole.
+/// A generation at work in a session: an iterator over its tokens, each computed when it is asked
+/// for. [`Generate::finish`] gives the whole.
 ///
 /// An item is an error at most once, and then the last. Dropped, it computes nothing more.
 #[derive(Debug)]
@@ -35,12 +34,14 @@ impl<'a> Generate<'a> {
         self.decoder.cancel_flag()
     }
 
-    /// Ends the text of the last step with that step: of a search this text, otherwise the generation.
+    /// Ends the text of the last step with that step: of a search this text, otherwise the
+    /// generation.
     pub fn end_text(&mut self) {
         self.decoder.end_text();
     }
 
-    /// Writes what is not written yet, and gives everything. To end with what there is, cancel first.
+    /// Writes what is not written yet, and gives everything. To end with what there is, cancel
+    /// first.
     ///
     /// # Errors
     /// As [`generate`](super::generate).

@@ -14,8 +14,20 @@ pub(super) enum Method {
     Contrastive,
     /// Beam search, with draws or in groups.
     Beams,
-    /// Proposals of a smaller model, or of the prompt, checked many at a time.
+    /// Drafts of a smaller model, or of the prompt, verified many at a time.
     Speculative,
+}
+
+impl GenerationOptions {
+    /// Checks the options that need no model.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] names the option, what it may be and what was found, or options that
+    /// conflict.
+    pub fn validate(&self) -> Result<()> {
+        self.check_values()?;
+        Method::of(self, false).map(|_| ())
+    }
 }
 
 impl Method {

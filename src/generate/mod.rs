@@ -1,18 +1,21 @@
 //! From a prompt to texts: every method of transformers' `generate()`, a file each.
 //!
 //! A [`Decoder`] is one text, or one search, as a state machine over a [`Session`] and the chain of
-//! `sampling`; [`generate`] drives one and is an iterator over its tokens. What is common to all methods
-//! (which one, when a text ends, how ids become text) is in `method.rs`, `decoder.rs` and `writer.rs`.
+//! `sampling`; [`generate`] drives one and is an iterator over its tokens. What is common to all
+//! methods (which one, when a text ends, how ids become text) is in `method.rs`, `decoder.rs` and
+//! `writer.rs`.
 
 mod batch;
 mod beams;
 mod candidates;
 mod contrastive;
 mod decoder;
+mod decoding;
 mod defaults;
 mod dola;
 mod iterator;
 mod method;
+mod needs;
 mod options;
 mod output;
 mod overflow;
@@ -25,7 +28,6 @@ mod tokens;
 mod work;
 mod writer;
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 pub use decoder::{Cancel, Decoder, Event, Slot};
@@ -41,13 +43,11 @@ pub use work::{Compute, Edit, Work};
 
 use crate::session::{Model, Session};
 use crate::{Result, TokenId};
+use output::OnToken;
 use request::Request;
 
-/// Is handed every token; a break ends the generation.
-pub(crate) type OnToken<'a> = dyn FnMut(&Step) -> ControlFlow<()> + 'a;
-
-/// Continues `prompt` in `session`: an iterator over the tokens as they are chosen (those of a search, which
-/// decides at its end, then).
+/// Continues `prompt` in `session`: an iterator over the tokens as they are chosen (those of a
+/// search, which decides at its end, then).
 ///
 /// ```no_run
 /// use gpt2::generate::{GenerationOptions, generate};
@@ -63,23 +63,24 @@ pub(crate) type OnToken<'a> = dyn FnMut(&Step) -> ControlFlow<()> + 'a;
 /// # }
 /// ```
 ///
-/// [`Generate::finish`] gives the texts as a whole. The session's stop flag ends the generation with what
-/// there is, and so does [`Generate::cancel_flag`].
+/// [`Generate::finish`] gives the texts as a whole. The session's stop flag ends the generation
+/// with what there is, and so does [`Generate::cancel_flag`].
 ///
-/// What sequence 0 holds already is kept as far as it begins the prompt: only the rest is computed, and timed.
-/// Searches use sequences 0 to `num_beams`, contrastive search as many as `top_k`, guidance sequence 1.
+/// The beginning of the prompt that sequence 0 has in the cache is not computed again, nor timed.
+/// Searches use sequences 0 to `num_beams`, contrastive search as many as `top_k`, guidance
+/// sequence 1.
 ///
 /// A model without a tokenizer works on ids: texts are then empty, and stop strings refused.
 ///
-/// Text that only the end makes certain (held back as the beginning of a stop string, or half a
+/// Text that only the end makes certain (delayed as the beginning of a stop string, or half a
 /// character) is in the result and not in any step: print [`Continuation::text`] from where the
 /// steps' texts end.
 ///
 /// # Errors
-/// As [`GenerationOptions::validate`]; [`crate::Error::Argument`] for an empty prompt, an id outside the
-/// vocabulary or too few sequences; [`crate::Error::ContextFull`] when the prompt does not fit;
-/// [`crate::Error::Format`] when stop strings need a tokenizer that the model does not have, and, as an
-/// item, when the model's logits are NaN.
+/// As [`GenerationOptions::validate`]; [`crate::Error::Argument`] for an empty prompt, an id
+/// outside the vocabulary or too few sequences; [`crate::Error::ContextFull`] when the prompt does
+/// not fit; [`crate::Error::Format`] when stop strings need a tokenizer that the model does not
+/// have, and, as an item, when the model's logits are NaN.
 pub fn generate<'a>(
     session: &'a mut Session,
     prompt: &[TokenId],
@@ -89,8 +90,8 @@ pub fn generate<'a>(
     Ok(Generate::new(session, decoder))
 }
 
-/// [`generate`] to its end, with a function that is handed every token as it comes; a break ends the
-/// generation with what there is.
+/// [`generate`] to its end, with a function that is handed every token as it comes; a break ends
+/// the generation with what there is.
 ///
 /// # Errors
 /// As [`generate`].
@@ -103,13 +104,13 @@ pub fn generate_with(
     generate(session, prompt, options)?.with(on_token)
 }
 
-/// [`generate`] with a smaller model of the same vocabulary that drafts tokens, which the model of `session`
-/// accepts or replaces: the same result as without, from fewer passes (Leviathan et al. 2023,
-/// <https://arxiv.org/abs/2211.17192>).
+/// [`generate`] with a smaller model of the same vocabulary that drafts tokens, which the model of
+/// `session` accepts or replaces: the same result as without, from fewer passes (Leviathan et al.
+/// 2023, <https://arxiv.org/abs/2211.17192>).
 ///
 /// # Errors
-/// As [`generate`]; [`crate::Error::Argument`] when the vocabularies differ in size, or together with another
-/// method.
+/// As [`generate`]; [`crate::Error::Argument`] when the vocabularies differ in size, or together
+/// with another method.
 pub fn generate_assisted<'a>(
     session: &'a mut Session,
     assistant: &'a mut Session,
@@ -120,7 +121,8 @@ pub fn generate_assisted<'a>(
     Ok(Generate::new(session, decoder))
 }
 
-/// [`generate_assisted`] to its end, with a function that is handed every token, as [`generate_with`].
+/// [`generate_assisted`] to its end, with a function that is handed every token, as
+/// [`generate_with`].
 ///
 /// # Errors
 /// As [`generate_assisted`].
@@ -134,10 +136,10 @@ pub fn generate_assisted_with(
     generate_assisted(session, assistant, prompt, options)?.with(on_token)
 }
 
-/// [`generate_with`] for several prompts, each with the result it has alone. Texts that are made token by
-/// token are computed together, as many at a time as the session has sequences, each with an equal share of
-/// its context; other methods take the prompts in turn. Prompts are as long as they are: there is no padding,
-/// and those that have some are given without (see [`unpadded`]).
+/// [`generate_with`] for several prompts, each with the result it has alone. Texts that are made
+/// token by token are computed together, as many at a time as the session has sequences, each with
+/// an equal share of its context; other methods take the prompts in turn. Prompts are as long as
+/// they are: there is no padding, and those that have some are given without (see [`unpadded`]).
 ///
 /// [`GenerationOptions::needs`] says what session suits.
 ///
@@ -178,8 +180,9 @@ pub fn generate_batch(
     Ok(generation)
 }
 
-/// A prompt without its padding: attention would not see it, and positions would not count it. Without a
-/// model's padding token, and where that ends texts too, all ids count (transformers infers its mask so).
+/// A prompt without its padding: attention would not see it, and positions would not count it.
+/// Without a model's padding token, and where that ends texts too, all ids count (transformers
+/// infers its mask so).
 pub fn unpadded(model: &Model, prompt: &[TokenId]) -> Vec<TokenId> {
     let hyperparameters = model.hyperparameters();
     let pad = hyperparameters

@@ -1,8 +1,12 @@
 //! What comes of a generation: steps on the way, continuations at the end.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use crate::TokenId;
+
+/// Takes every token; a break ends the text.
+pub(super) type OnToken<'a> = dyn FnMut(&Step) -> ControlFlow<()> + 'a;
 
 /// Why a continuation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,10 +61,12 @@ pub struct Continuation {
     pub text: String,
     /// Why there is no more.
     pub finish_reason: FinishReason,
-    /// The score that a search ranks by, Σ log p / length^`length_penalty`; a choice token by token has none.
+    /// The score that a search ranks by, Σ log p / length^`length_penalty`; a choice token by token
+    /// has none.
     pub score: Option<f64>,
-    /// On request, the scores that each token was chosen by, after all processors, `[tokens][vocabulary]`; in
-    /// a beam search log-probabilities of the one token, not yet added up.
+    /// On request, the scores that each token was chosen by, after all processors,
+    /// `[tokens][vocabulary]`; in a beam search log-probabilities of the one token, not yet added
+    /// up.
     pub scores: Vec<Vec<f32>>,
     /// On request, the model's logits for each token, `[tokens][vocabulary]`.
     pub logits: Vec<Vec<f32>>,
@@ -76,7 +82,7 @@ impl Continuation {
 /// How long the model worked, without loading.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct GenerationTimings {
-    /// Tokens of the prompt that were computed: those the session held already are not among them.
+    /// Tokens of the prompt that were computed: those in the cache are not among them.
     pub prefill_tokens: usize,
     /// Time for the prompt.
     pub prefill: Duration,

@@ -2,8 +2,8 @@
 
 use crate::{Error, Result, TokenId};
 
-/// The tokens to compute anew when `ids` fill a context of `capacity`: the first `keep` and the newest, half a
-/// context of them.
+/// The tokens to recompute when `ids` fill a context of `capacity`: the first `keep` and the
+/// newest, half a context of them.
 ///
 /// # Errors
 /// [`Error::Argument`] when `keep` leaves no room for anything new.

@@ -1,30 +1,30 @@
 //! What of a growing text may be shown: whole words, as transformers' `TextStreamer` shows them.
 
-/// Holds text back until it is certain to be whole words.
+/// Delays text until it is certain to be whole words.
 ///
-/// A line is shown with its end; a Chinese character at once; otherwise what comes before the last space and
-/// that space. [`PrintableText::finish`] gives the rest.
+/// A line is shown with its end; a Chinese character at once; otherwise what comes before the last
+/// space and that space. [`PrintableText::finish`] gives the rest.
 #[derive(Debug, Clone, Default)]
 pub struct PrintableText {
     /// Text that was not shown.
-    held: String,
+    pending: String,
 }
 
 impl PrintableText {
     /// Takes the next piece; gives what may be shown now, which may be nothing.
     pub fn push(&mut self, piece: &str) -> String {
-        self.held.push_str(piece);
-        let shown = match self.held.chars().last() {
-            Some(last) if last == '\n' || is_chinese(last) => self.held.len(),
-            _ => self.held.rfind(' ').map_or(0, |space| space + 1),
+        self.pending.push_str(piece);
+        let shown = match self.pending.chars().last() {
+            Some(last) if last == '\n' || is_chinese(last) => self.pending.len(),
+            _ => self.pending.rfind(' ').map_or(0, |space| space + 1),
         };
-        let rest = self.held.split_off(shown);
-        std::mem::replace(&mut self.held, rest)
+        let rest = self.pending.split_off(shown);
+        std::mem::replace(&mut self.pending, rest)
     }
 
-    /// Ends the text: gives what was held back.
+    /// Ends the text: gives the rest.
     pub fn finish(&mut self) -> String {
-        std::mem::take(&mut self.held)
+        std::mem::take(&mut self.pending)
     }
 }
 

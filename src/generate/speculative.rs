@@ -1,13 +1,14 @@
 //! Several tokens in one pass: drafts of a smaller model or of the text itself, of which the model
 //! accepts those it would have written.
 //!
-//! Greedy decoding accepts a draft that is its own choice, so the result is the same as without. Sampling
-//! accepts a draft drawn from q with probability min(1, p/q) and otherwise draws from max(p − q, 0), so the
-//! distribution is the same as without (Leviathan et al. 2023, <https://arxiv.org/abs/2211.17192>).
+//! Greedy decoding accepts a draft that is its own choice, so the result is the same as without.
+//! Sampling accepts a draft drawn from q with probability min(1, p/q) and otherwise draws from
+//! max(p − q, 0), so the distribution is the same as without (Leviathan et al. 2023,
+//! <https://arxiv.org/abs/2211.17192>).
 
 use std::borrow::BorrowMut;
 
-use super::decoder::{Decoding, Outcome, Room};
+use super::decoding::{Decoding, Outcome, Room};
 use super::options::GenerationOptions;
 use super::request::Request;
 use super::work::{Edit, Work, last_of_text};
@@ -88,9 +89,9 @@ impl Drafter for NgramLookup {
     }
 }
 
-/// `most` ids that would follow if the text went on as it did before: after the n-gram that agrees with the
-/// end of `ids` for longest, of at most `longest` ids; of several the earliest. Beyond the end of `ids`, what
-/// was just found is repeated. Nothing when the last id did not occur before.
+/// `most` ids that would follow if the text went on as it did before: after the n-gram that agrees
+/// with the end of `ids` for longest, of at most `longest` ids; of several the earliest. Beyond the
+/// end of `ids`, what was just found is repeated. Nothing when the last id did not occur before.
 fn ngram_lookup(ids: &[TokenId], longest: usize, most: usize) -> Vec<TokenId> {
     let (mut place, mut greatest) = (0, 0);
     for end in 1..ids.len() {
@@ -151,8 +152,8 @@ impl Drafter for Assistant<'_> {
         let mut ids = ids.to_vec();
         let mut drafts = Vec::new();
         for _ in 0..self.tokens.min(most) {
-            let held = session.retain_prefix(0, Request::retainable(&ids))?;
-            let logits = match session.prefill(&ids[held..]) {
+            let cached = session.retain_prefix(0, Request::retainable(&ids))?;
+            let logits = match session.prefill(&ids[cached..]) {
                 Ok(logits) => logits,
                 // The smaller model may have the smaller context.
                 Err(Error::ContextFull { .. }) => break,
@@ -186,8 +187,8 @@ impl Drafter for Assistant<'_> {
 pub(super) struct Speculative<'a> {
     room: Room,
     drafter: Box<dyn Drafter + 'a>,
-    /// Tokens of the prompt that the cache holds: all, once the prompt was computed.
-    held: usize,
+    /// Tokens of the prompt in the cache: all, once the prompt was computed.
+    cached: usize,
     begun: bool,
     /// What is being verified.
     drafts: Vec<Draft>,
@@ -196,17 +197,17 @@ pub(super) struct Speculative<'a> {
 }
 
 impl<'a> Speculative<'a> {
-    /// With a cache that holds `held` tokens of the prompt.
+    /// With the first `cached` tokens of the prompt in the cache.
     pub(super) fn new(
         drafter: Box<dyn Drafter + 'a>,
         room: Room,
-        held: usize,
+        cached: usize,
         request: &Request,
     ) -> Result<Self> {
         Ok(Self {
             room,
             drafter,
-            held,
+            cached,
             begun: false,
             drafts: Vec::new(),
             chain: request.chain(1)?,
@@ -249,8 +250,8 @@ impl Decoding for Speculative<'_> {
     fn work(&mut self, request: &Request, ids: &[TokenId]) -> Result<Work> {
         if !self.begun {
             // The prompt by itself, as without drafts, so that the first token is the same.
-            let tokens = &ids[self.held..];
-            let batch = last_of_text(tokens, self.held, self.room.first)?;
+            let tokens = &ids[self.cached..];
+            let batch = last_of_text(tokens, self.cached, self.room.first)?;
             return Ok(Work::run(Vec::new(), batch));
         }
         let last = ids.len() - 1;
@@ -280,7 +281,7 @@ impl Decoding for Speculative<'_> {
     ) -> Result<Outcome> {
         if !self.begun {
             self.begun = true;
-            self.held = ids.len();
+            self.cached = ids.len();
             if request.max_new_tokens == 0 {
                 return Ok(Outcome::Tokens(Vec::new()));
             }
@@ -315,7 +316,7 @@ impl Decoding for Speculative<'_> {
 
     fn leave(&self, ids: &[TokenId]) -> Vec<Edit> {
         // A text without a token leaves the whole prompt.
-        if self.begun && ids.len() > self.held {
+        if self.begun && ids.len() > self.cached {
             vec![self.cut(ids)]
         } else {
             Vec::new()
@@ -334,7 +335,7 @@ fn verify(
         // A draft that was not drawn is right when the model's own choice is the same.
         return generator.choose(scores, options.sampling.do_sample);
     };
-    // Finds NaN among the scores.
+    // Refuses NaN.
     greedy(scores)?;
     let wanted = softmax(scores);
     let place = draft.token as usize;

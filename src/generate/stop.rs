@@ -1,4 +1,4 @@
-//! Text on its way out, held back while it could still turn out to be a stop string.
+//! Text on its way out, delayed while it could still turn out to be a stop string.
 
 use crate::{Error, Result};
 
@@ -7,7 +7,7 @@ use crate::{Error, Result};
 pub(super) struct StopStrings {
     stops: Vec<String>,
     /// The end of the text so far: it begins some stop string.
-    held: String,
+    pending: String,
 }
 
 /// What became of a piece of text.
@@ -30,46 +30,46 @@ impl StopStrings {
         }
         Ok(Self {
             stops: stops.to_vec(),
-            held: String::new(),
+            pending: String::new(),
         })
     }
 
     /// Takes the next piece; gives what can no longer be part of a stop string.
     pub(super) fn push(&mut self, piece: &str) -> Released {
-        self.held.push_str(piece);
+        self.pending.push_str(piece);
         if let Some(start) = self
             .stops
             .iter()
-            .filter_map(|stop| self.held.find(stop))
+            .filter_map(|stop| self.pending.find(stop))
             .min()
         {
-            self.held.truncate(start);
+            self.pending.truncate(start);
             return Released {
-                text: std::mem::take(&mut self.held),
+                text: std::mem::take(&mut self.pending),
                 stopped: true,
             };
         }
         let begins_a_stop = |&start: &usize| {
-            let end = &self.held.as_bytes()[start..];
+            let end = &self.pending.as_bytes()[start..];
             self.stops
                 .iter()
                 .any(|stop| stop.as_bytes().starts_with(end))
         };
-        let starts = self.held.char_indices().map(|(start, _)| start);
+        let starts = self.pending.char_indices().map(|(start, _)| start);
         let kept_from = starts
             .into_iter()
             .find(begins_a_stop)
-            .unwrap_or(self.held.len());
-        let kept = self.held.split_off(kept_from);
+            .unwrap_or(self.pending.len());
+        let kept = self.pending.split_off(kept_from);
         Released {
-            text: std::mem::replace(&mut self.held, kept),
+            text: std::mem::replace(&mut self.pending, kept),
             stopped: false,
         }
     }
 
-    /// Ends the text: what was held back was no stop string after all.
+    /// Ends the text: what was delayed was no stop string after all.
     pub(super) fn finish(&mut self) -> String {
-        std::mem::take(&mut self.held)
+        std::mem::take(&mut self.pending)
     }
 }
 
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_beginning_is_held_until_it_is_decided() {
+    fn a_beginning_is_delayed_until_it_is_decided() {
         let (texts, stopped) = released(&["END"], &["the E", "N", "D of"]);
         assert_eq!(
             (texts, stopped),
@@ -121,7 +121,7 @@ mod tests {
         let (texts, stopped) = released(&["END"], &["the E", "N", "d"]);
         assert_eq!(texts, ["the ", "", "ENd", ""]);
         assert!(!stopped);
-        // The held text still comes out at the end.
+        // The delayed text still comes out at the end.
         assert_eq!(released(&["END"], &["EN"]).0, ["", "EN"]);
     }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::decoder::{Decoding, Outcome, Room};
+use super::decoding::{Decoding, Outcome, Room};
 use super::dola::Dola;
 use super::overflow;
 use super::request::Request;
@@ -37,10 +37,10 @@ pub(super) struct TokenByToken {
     stage: Stage,
     /// The prompt, or the window of it that fits.
     prompt: Vec<TokenId>,
-    /// Tokens of the text that the cache holds.
-    held: usize,
-    /// Tokens that the cache holds of what guidance steers away from.
-    held_apart: usize,
+    /// Tokens of the text in the cache.
+    cached: usize,
+    /// Tokens in the cache of what guidance steers away from.
+    unconditional_cached: usize,
     /// Whether the cache must be cut back to the prompt.
     cut: bool,
     /// Whether the cache holds a window of the text, and no longer the prompt.
@@ -83,8 +83,8 @@ impl TokenByToken {
             room,
             stage: Stage::Prompt,
             prompt,
-            held: 0,
-            held_apart: 0,
+            cached: 0,
+            unconditional_cached: 0,
             cut: false,
             moved: false,
             lost: false,
@@ -104,9 +104,9 @@ impl TokenByToken {
         &self.prompt
     }
 
-    /// With a cache that holds so many tokens of the prompt.
-    pub(super) fn holding(mut self, held: usize) -> Self {
-        self.held = held;
+    /// With the first `cached` tokens of the prompt in the cache.
+    pub(super) fn with_cached(mut self, cached: usize) -> Self {
+        self.cached = cached;
         self
     }
 
@@ -124,15 +124,15 @@ impl TokenByToken {
         if std::mem::take(&mut self.cut) {
             edits.push(Edit::Truncate {
                 sequence: self.room.first,
-                length: self.held,
+                length: self.cached,
             });
         }
-        if self.held < self.room.capacity {
-            return self.run(edits, newest(ids), self.held);
+        if self.cached < self.room.capacity {
+            return self.run(edits, newest(ids), self.cached);
         }
         let keep = self.keep(request)?;
         let window = overflow::window(ids, keep, self.room.capacity)?;
-        (self.held, self.moved) = (window.len() - 1, true);
+        (self.cached, self.moved) = (window.len() - 1, true);
         edits.push(Edit::Truncate {
             sequence: self.room.first,
             length: 0,
@@ -143,7 +143,7 @@ impl TokenByToken {
     /// How much of the beginning stays when the context is full.
     fn keep(&self, request: &Request) -> Result<usize> {
         let keep = request.options.on_overflow;
-        keep.ok_or_else(|| self.room.full(self.held + 1))
+        keep.ok_or_else(|| self.room.full(self.cached + 1))
     }
 
     /// Takes the logits after the prompt.
@@ -235,7 +235,7 @@ impl TokenByToken {
 impl Decoding for TokenByToken {
     fn work(&mut self, request: &Request, ids: &[TokenId]) -> Result<Work> {
         match self.stage {
-            Stage::Prompt => self.run(Vec::new(), &self.prompt[self.held..], self.held),
+            Stage::Prompt => self.run(Vec::new(), &self.prompt[self.cached..], self.cached),
             Stage::EarlyLayer => {
                 let state = self.dola.as_mut().map(Dola::next_state);
                 Ok(Work {
@@ -250,7 +250,7 @@ impl Decoding for TokenByToken {
                     sequence: self.room.first + 1,
                     length: 0,
                 }];
-                self.held_apart = tokens.len();
+                self.unconditional_cached = tokens.len();
                 Ok(Work::run(
                     edits,
                     last_of_text(tokens, 0, self.room.first + 1)?,
@@ -269,11 +269,12 @@ impl Decoding for TokenByToken {
                 ))
             }
             Stage::Ready if self.chain.needs_unconditional() => {
-                if self.held >= self.room.capacity {
+                if self.cached >= self.room.capacity {
                     self.keep(request)?;
                 }
                 self.stage = Stage::Unconditional;
-                let batch = last_of_text(newest(ids), self.held_apart, self.room.first + 1)?;
+                let batch =
+                    last_of_text(newest(ids), self.unconditional_cached, self.room.first + 1)?;
                 Ok(Work::run(Vec::new(), batch))
             }
             Stage::Ready | Stage::Unconditional | Stage::Newest | Stage::PromptAgain => {
@@ -291,9 +292,9 @@ impl Decoding for TokenByToken {
         let logits = rows.logits(0);
         match self.stage {
             Stage::Prompt | Stage::Newest => {
-                self.held = match self.stage {
+                self.cached = match self.stage {
                     Stage::Prompt => self.prompt.len(),
-                    _ => self.held + 1,
+                    _ => self.cached + 1,
                 };
                 match &mut self.dola {
                     None => self.take_logits(request, ids, logits),
@@ -313,7 +314,7 @@ impl Decoding for TokenByToken {
                 self.first_again(request, ids)
             }
             Stage::Unconditional => {
-                self.held_apart += 1;
+                self.unconditional_cached += 1;
                 logits.clone_into(&mut self.unconditional);
                 Ok(Outcome::More)
             }
@@ -332,7 +333,7 @@ impl Decoding for TokenByToken {
     fn begin_again(&mut self, request: &Request, number: usize) -> Result<Outcome> {
         self.chain = request.chain(1)?;
         self.generator = generator(request, number);
-        self.held = self.prompt.len();
+        self.cached = self.prompt.len();
         self.cut = true;
         self.lost = std::mem::take(&mut self.moved);
         if self.chain.needs_unconditional() {

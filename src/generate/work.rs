@@ -34,7 +34,8 @@ pub enum Edit {
 /// A computation.
 #[derive(Debug)]
 pub enum Compute {
-    /// [`Session::run`]. Batches of several decoders that ask for the same outputs can be run as one.
+    /// [`Session::run`]. Batches of several decoders that ask for the same outputs can be run as
+    /// one.
     Run(Batch),
     /// [`Session::project`] of rows of hidden states; the result is accepted as logits.
     Project(Vec<f32>),

@@ -14,8 +14,8 @@ pub struct BatchToken {
     pub position_id: Option<usize>,
     /// A token whose embedding is added (`token_type_ids`); for all tokens of a batch or for none.
     pub token_type: Option<TokenId>,
-    /// Whether no token sees this one, as 0 in an `attention_mask` says. A token that sees nothing at all
-    /// sees itself, so that its row, which means nothing, is made of numbers.
+    /// Whether no token sees this one, as 0 in an `attention_mask` says. A token that sees nothing
+    /// at all sees itself, so that its row, which means nothing, is made of numbers.
     pub masked: bool,
     /// The sequences it belongs to. It sees the earlier positions that all of them share.
     pub sequences: SequenceSet,
@@ -23,8 +23,8 @@ pub struct BatchToken {
     pub output: bool,
 }
 
-/// A list of tokens to compute together: of one sequence or of many, in any order of sequences, each
-/// sequence's own in ascending order of positions.
+/// A list of tokens to compute together: of one sequence or of many, in any order of sequences,
+/// each sequence's own in ascending order of positions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     /// The tokens.
@@ -37,8 +37,9 @@ pub struct Batch {
     pub hidden_states: bool,
     /// Whether the probabilities of attention come out, for which it is computed the plain way.
     pub attentions: bool,
-    /// Whether this library's kernels give each token the bits that it has when it is computed alone, which costs speed
-    /// from a handful of tokens on. Attention does so for fewer than 64 tokens in any case.
+    /// Whether this library's kernels give each token the bits that it has when it is computed
+    /// alone, which costs speed from a handful of tokens on. Attention does so for fewer than 64
+    /// tokens in any case.
     pub batch_invariant: bool,
 }
 
@@ -88,12 +89,12 @@ pub struct Output {
     pub logits: Vec<f32>,
     /// After the final layer norm, when asked for: row-major `[rows, width]`.
     pub last_hidden_state: Vec<f32>,
-    /// When asked for, `layers + 1` matrices, row-major `[rows, width]`: the embeddings, what each layer
-    /// but the last gave, and the final layer norm of what the last gave (transformers'
+    /// When asked for, `layers + 1` matrices, row-major `[rows, width]`: the embeddings, what each
+    /// layer but the last gave, and the final layer norm of what the last gave (transformers'
     /// `hidden_states`).
     pub hidden_states: Vec<Vec<f32>>,
-    /// When asked for, a matrix for each layer, row-major `[rows, heads, positions]`: how much each head
-    /// attends to each position, after softmax; 0 for positions a token does not see.
+    /// When asked for, a matrix for each layer, row-major `[rows, heads, positions]`: how much each
+    /// head attends to each position, after softmax; 0 for positions a token does not see.
     pub attentions: Vec<Vec<f32>>,
     /// Columns of [`Output::attentions`]: one more than the highest position in the batch.
     pub positions: usize,
@@ -117,7 +118,8 @@ impl<'a> OutputRows<'a> {
         }
     }
 
-    /// The last hidden state of each row, row-major `[rows, width]`; empty when it was not asked for.
+    /// The last hidden state of each row, row-major `[rows, width]`; empty when it was not asked
+    /// for.
     pub fn last_hidden_state(&self) -> &'a [f32] {
         self.part(&self.output.last_hidden_state)
     }

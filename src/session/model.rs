@@ -32,8 +32,9 @@ pub struct Model {
     /// Where the position embeddings are in the file.
     position_embeddings: Range<usize>,
     row_kernels: bool,
-    /// A model and its tokenizer come in one file and are used together: it is kept here, made when it is
-    /// first asked for, so that every user of the model shares one. Nothing else of this room looks at it.
+    /// A model and its tokenizer come in one file and are used together: it is kept here, made when
+    /// it is first asked for, so that every user of the model shares one. Nothing else of this room
+    /// looks at it.
     tokenizer: OnceLock<Arc<Tokenizer>>,
     limits: Limits,
 }
@@ -51,9 +52,10 @@ impl Model {
     /// Opens a GGUF file.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be read, [`Error::Format`] when it is broken or lacks something,
-    /// [`Error::Unsupported`] when it is not a GPT-2 this library runs, [`Error::Memory`] when it does
-    /// not fit, [`Error::Argument`] when there is no device of a name that was given. Places in the messages begin with the file's name.
+    /// [`Error::Io`] when it cannot be read, [`Error::Format`] when it is broken or lacks
+    /// something, [`Error::Unsupported`] when it is not a GPT-2 this library runs,
+    /// [`Error::Memory`] when it does not fit, [`Error::Argument`] when there is no device of a
+    /// name that was given. Places in the messages begin with the file's name.
     pub fn open(path: impl AsRef<Path>, options: &ModelOptions) -> Result<Arc<Self>> {
         let path = path.as_ref();
         let map = MappedFile::open(path).map_err(|error| match &error {
@@ -67,8 +69,8 @@ impl Model {
             .map_err(|error| error.within(path.display().to_string()))
     }
 
-    /// Opens a GGUF file that is in memory already, such as one embedded in a program. Weights are used
-    /// in place when the bytes begin at a multiple of 32, and copied otherwise.
+    /// Opens a GGUF file that is in memory already, such as one embedded in a program. Weights are
+    /// used in place when the bytes begin at a multiple of 32, and copied otherwise.
     ///
     /// # Errors
     /// As [`Model::open`], without a file's name.
@@ -186,14 +188,15 @@ impl Model {
         self.gguf.metadata().contains("tokenizer.ggml.model")
     }
 
-    /// Bytes of the weights in this machine's memory: used in place in the file, and in memory of their own.
-    /// What other devices hold is in [`Session::device_memory`](super::Session::device_memory).
+    /// Bytes of the weights in this machine's memory: used in place in the file, and in memory of
+    /// their own. What other devices hold is in
+    /// [`Session::device_memory`](super::Session::device_memory).
     pub fn weight_bytes(&self) -> (usize, usize) {
         (self.weights.mapped_bytes, self.weights.own_bytes)
     }
 
-    /// A number that tells this file's model from others: a checksum over the file's header and the first
-    /// bytes of every tensor. Where the file lies does not matter.
+    /// A number that tells this file's model from others: a checksum over the file's header and the
+    /// first bytes of every tensor. Where the file lies does not matter.
     pub fn fingerprint(&self) -> u64 {
         const SAMPLE: usize = 4096;
         let file = (**self.gguf.file_bytes()).as_ref();
@@ -208,8 +211,8 @@ impl Model {
         checksum.finish()
     }
 
-    /// Gives back the mapped pages of the position embeddings. A token reads one row, which no other token of its sequence
-    /// reads again; until then they would be memory in use.
+    /// Gives back the mapped pages of the position embeddings. A token reads one row, which no
+    /// other token of its sequence reads again; until then they would be memory in use.
     pub(super) fn release_positions(&self) {
         if let Some(map) = &self.map {
             map.release(self.position_embeddings.clone());

@@ -1,9 +1,9 @@
 //! A sequence's cache in a file: written once, read by any later session of the same model.
 //!
-//! The file is safetensors (<https://huggingface.co/docs/safetensors>), so that other programs can look
-//! into it: `tokens` and `positions` (`[n]`, u32), `keys.N` and `values.N` of each layer (`[n, bytes of a
-//! row]`, in the cache's type), `checksum` (`[1]`, u64, over all data before it), and in the metadata the
-//! format, the type of the cache and a fingerprint of the model.
+//! The file is safetensors (<https://huggingface.co/docs/safetensors>), so that other programs can
+//! look into it: `tokens` and `positions` (`[n]`, u32), `keys.N` and `values.N` of each layer (`[n,
+//! bytes of a row]`, in the cache's type), `checksum` (`[1]`, u64, over all data before it), and in
+//! the metadata the format, the type of the cache and a fingerprint of the model.
 
 use std::io::Write;
 use std::path::Path;
@@ -30,8 +30,8 @@ impl Session {
     /// Writes what the cache holds of `sequence` to a file, which appears whole or not at all.
     ///
     /// # Errors
-    /// [`Error::Argument`] when the session has no such sequence, or the file exists and `overwrite` is
-    /// false; [`Error::Io`].
+    /// [`Error::Argument`] when the session has no such sequence, or the file exists and
+    /// `overwrite` is false; [`Error::Io`].
     pub fn save(&self, sequence: SequenceId, path: &Path, overwrite: bool) -> Result<()> {
         self.check_sequence(sequence)?;
         let cells = self.cells.of(sequence);
@@ -52,13 +52,13 @@ impl Session {
         writer.finish()
     }
 
-    /// Puts what [`Session::save`] wrote in place of what `sequence` holds, and gives the number of its
-    /// tokens. Continuations are those of the session that was saved, to the bit.
+    /// Puts what [`Session::save`] wrote in place of what `sequence` holds, and gives the number of
+    /// its tokens. Continuations are bit-identical to those of the session that was saved.
     ///
     /// # Errors
-    /// [`Error::Argument`] when the file is of another model or another type of cache, or the session has
-    /// no such sequence; [`Error::ContextFull`] when it does not fit; [`Error::Format`] when it is
-    /// broken. In all of them the session is as it was.
+    /// [`Error::Argument`] when the file is of another model or another type of cache, or the
+    /// session has no such sequence; [`Error::ContextFull`] when it does not fit; [`Error::Format`]
+    /// when it is broken. In all of them the session is as it was.
     pub fn restore(&mut self, sequence: SequenceId, path: &Path) -> Result<usize> {
         self.check_sequence(sequence)?;
         let map = MappedFile::open(path)?;

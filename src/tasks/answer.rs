@@ -15,8 +15,8 @@ pub struct AnswerOptions {
     pub max_length: usize,
     /// How many answers. Default: 1.
     pub count: usize,
-    /// Let an answer begin and end with whole words, as transformers' pipeline does; its score stays
-    /// that of the tokens. Default: yes.
+    /// Let an answer begin and end with whole words, as transformers' pipeline does; its score
+    /// stays that of the tokens. Default: yes.
     pub align_to_words: bool,
 }
 
@@ -43,12 +43,12 @@ pub struct Answer {
 
 /// Finds the answers to `question` in `context`, the best first.
 ///
-/// The tokens of the question are followed by those of the context; a context that does not fit is read in
-/// windows that overlap by half, and each window's answers compete.
+/// The tokens of the question are followed by those of the context; a context that does not fit is
+/// read in windows that overlap by half, and each window's answers compete.
 ///
 /// # Errors
-/// As [`Session::answer`], and those of the tokenizer; [`Error::ContextFull`] when the question alone fills
-/// the model's positions; [`Error::Argument`] for a context without tokens.
+/// As [`Session::answer`], and those of the tokenizer; [`Error::ContextFull`] when the question
+/// alone fills the model's positions; [`Error::Argument`] for a context without tokens.
 pub fn answer(
     session: &mut Session,
     question: &str,
@@ -140,8 +140,8 @@ fn word_at(words: &[Range<usize>], character: usize) -> Range<usize> {
     }
 }
 
-/// The best spans of tokens by softmax(start) · softmax(end): they end where they start or later, and have at
-/// most `max_length` tokens. The best first, of equals the earlier.
+/// The best spans of tokens by softmax(start) · softmax(end): they end where they start or later,
+/// and have at most `max_length` tokens. The best first, of equals the earlier.
 pub fn best_spans(
     starts: &[f32],
     ends: &[f32],
@@ -189,8 +189,8 @@ mod tests {
 
     #[test]
     fn an_answer_ends_after_it_starts_and_is_not_too_long() {
-        // The best start is token 2, the best end token 0: not a span. Of those that are: start 2 with end
-        // 3, or start 0 with end 0.
+        // The best start is token 2, the best end token 0: not a span. Of those that are: start 2
+        // with end 3, or start 0 with end 0.
         let starts = [1.0, 0.0, 4.0, 0.0];
         let ends = [5.0, 0.0, 0.0, 3.0];
         let found = best_spans(&starts, &ends, options(15, 2));

@@ -1,11 +1,11 @@
-//! What the heads of the other classes give for whole texts, as numbers; the room `tasks` says what they
-//! mean.
+//! What the heads of the other classes give for whole texts, as numbers; the room `tasks` says what
+//! they mean.
 
 use crate::TokenId;
 use crate::error::{Error, Result};
-use crate::model::kv_cache::SequenceSet;
 use crate::session::Batch;
 use crate::session::Model;
+use crate::session::SequenceSet;
 use crate::session::Session;
 use crate::spec::{ModelClass, SummaryType};
 
@@ -43,8 +43,8 @@ pub struct ChoiceScores {
     pub shape: Vec<usize>,
 }
 
-/// Where a sequence classifier looks: the last token that is not `pad`, else the first; without a `pad` the
-/// last one (`GPT2ForSequenceClassification.forward` of transformers).
+/// Where a sequence classifier looks: the last token that is not `pad`, else the first; without a
+/// `pad` the last one (`GPT2ForSequenceClassification.forward` of transformers).
 pub fn last_token(tokens: &[TokenId], pad: Option<TokenId>) -> usize {
     match pad {
         Some(pad) => tokens.iter().rposition(|&token| token != pad).unwrap_or(0),
@@ -57,8 +57,8 @@ impl Model {
     /// `[n, outputs]`.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for a model whose class has no such head; [`Error::Argument`] for rows of
-    /// another width.
+    /// [`Error::Unsupported`] for a model whose class has no such head; [`Error::Argument`] for
+    /// rows of another width.
     pub fn head_outputs(&self, rows: &[f32]) -> Result<Vec<f32>> {
         let width = self.hyperparameters().n_embd;
         if !rows.len().is_multiple_of(width) {
@@ -92,12 +92,13 @@ impl Model {
         )))
     }
 
-    /// Scores of choices from their last hidden states (each row-major `[tokens, width]`), as double heads
-    /// sum them up: `indices` are the tokens that `cls_index` looks at, one a choice.
+    /// Scores of choices from their last hidden states (each row-major `[tokens, width]`), as
+    /// double heads sum them up: `indices` are the tokens that `cls_index` looks at, one a choice.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for another class; [`Error::Argument`] when there are no choices, they differ
-    /// in length where they are compared token by token, or an index is outside its choice.
+    /// [`Error::Unsupported`] for another class; [`Error::Argument`] when there are no choices,
+    /// they differ in length where they are compared token by token, or an index is outside its
+    /// choice.
     pub fn choice_scores(&self, choices: &[Vec<f32>], indices: &[usize]) -> Result<ChoiceScores> {
         self.expect_class(ModelClass::DoubleHeads)?;
         let width = self.hyperparameters().n_embd;
@@ -184,7 +185,8 @@ fn across(choices: &[Vec<f32>], kind: SummaryType) -> Vec<f32> {
 }
 
 impl Session {
-    /// The last hidden states of a text alone, row-major `[tokens, width]`. What sequence 0 held is let go.
+    /// The last hidden states of a text alone, row-major `[tokens, width]`. What sequence 0 held is
+    /// let go.
     ///
     /// # Errors
     /// As [`Session::run`]; [`Error::Argument`] when there are no tokens.
@@ -236,8 +238,8 @@ impl Session {
             .unzip())
     }
 
-    /// Scores of choices, each with what comes before it. `indices` are the tokens the head looks at; the
-    /// last ones unless given.
+    /// Scores of choices, each with what comes before it. `indices` are the tokens the head looks
+    /// at; the last ones unless given.
     ///
     /// # Errors
     /// As [`Session::classify`] and [`Model::choice_scores`].

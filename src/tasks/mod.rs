@@ -1,7 +1,8 @@
 //! What heads mean: labels with scores, words with labels, answers with their places.
 //!
-//! transformers' pipelines do the same. This room turns the numbers of [`crate::session`] into answers about
-//! texts; it knows tokens' places in a text, and nothing of graphs, files or commands.
+//! transformers' pipelines do the same. This room turns the numbers of [`crate::session`] into
+//! answers about texts; it knows tokens' places in a text, and nothing of graphs, files or
+//! commands.
 
 mod answer;
 mod heads;

@@ -54,8 +54,8 @@ pub struct Comparison {
 ///
 /// # Errors
 /// [`Error::Argument`] for a window below 2 or above the context, fewer ids than one window, an id
-/// outside the vocabulary, or a reference with another vocabulary; [`Error::Format`] when logits are
-/// not numbers; as [`Session::forward`].
+/// outside the vocabulary, or a reference with another vocabulary; [`Error::Format`] when logits
+/// are not numbers; as [`Session::forward`].
 pub fn perplexity(
     session: &mut Session,
     mut reference: Option<&mut Session>,

@@ -43,8 +43,8 @@ impl ScoreFunction {
         FUNCTIONS.iter().map(|(name, _)| *name)
     }
 
-    /// What a sequence classifier's scores are made with: nothing for regression, sigmoid for several
-    /// labels at a time or for a single label, else softmax.
+    /// What a sequence classifier's scores are made with: nothing for regression, sigmoid for
+    /// several labels at a time or for a single label, else softmax.
     pub fn of(head: &HeadSettings) -> Self {
         match head.problem_type {
             Some(ProblemType::Regression) => Self::None,

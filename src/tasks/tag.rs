@@ -149,8 +149,8 @@ pub fn tag(session: &mut Session, text: &str) -> Result<Vec<TokenTag>> {
         .collect())
 }
 
-/// The labels of the words of `text`, words being what stands between white space. A token is of the word its
-/// first visible character is in.
+/// The labels of the words of `text`, words being what stands between white space. A token is of
+/// the word its first visible character is in.
 pub fn words(
     head: &HeadSettings,
     text: &str,
@@ -195,8 +195,8 @@ pub fn words(
     words
 }
 
-/// The names that words make up. `B-X` begins a name, `I-X` goes on with one of the same kind, a label with
-/// neither is taken for `I-`; words labelled `O` are of none.
+/// The names that words make up. `B-X` begins a name, `I-X` goes on with one of the same kind, a
+/// label with neither is taken for `I-`; words labelled `O` are of none.
 pub fn entities(text: &str, words: &[WordTag]) -> Vec<Entity> {
     let characters: Vec<char> = text.chars().collect();
     let mut entities: Vec<(Entity, usize)> = Vec::new();

@@ -1,5 +1,5 @@
-//! Decoders that share a session: every method, step by step between the others, gives what it gives alone;
-//! and ends when it is told to, with what there is.
+//! Decoders that share a session: every method, step by step between the others, gives what it
+//! gives alone; and ends when it is told to, with what there is.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -125,7 +125,7 @@ fn decoders<'a>(
     decoders
 }
 
-/// What a decoder hands on: its steps' texts are the beginnings of what it finishes.
+/// Takes the events of a decoder.
 fn drain(decoder: &mut Decoder<'_>, finished: &mut Vec<Continuation>) {
     while let Some(event) = decoder.next_event().unwrap() {
         if let Event::Finished {
@@ -142,8 +142,7 @@ fn drain(decoder: &mut Decoder<'_>, finished: &mut Vec<Continuation>) {
 #[test]
 fn methods_that_take_turns_in_one_session_give_what_they_give_alone() {
     let _cores = cores();
-    let model = austen_f32();
-    let draft = draft_model();
+    let (model, draft) = (austen_f32(), draft_model());
     let requests = requests();
     let sequences = requests.iter().map(|r| r.options.sequences()).sum();
     let mut session = session(&model, sequences);
@@ -176,8 +175,7 @@ fn methods_that_take_turns_in_one_session_give_what_they_give_alone() {
 #[test]
 fn one_that_is_cancelled_ends_and_the_others_go_on() {
     let _cores = cores();
-    let model = austen_f32();
-    let draft = draft_model();
+    let (model, draft) = (austen_f32(), draft_model());
     let requests = [
         request(0, |o| (o.num_beams, o.num_return_sequences) = (3, 3)),
         request(1, |o| o.sampling.do_sample = true),

@@ -107,8 +107,8 @@ fn distance(expected: &[f32], found: &[f32]) -> f32 {
 }
 
 /// How far apart the CPU and a device may be. The CPU quantizes activations where weights are
-/// quantized, and other layouts of the weights add up in another order: a product is right to 1 part
-/// in 256. GPUs multiply f16, of 11 bits, layer after layer, in an order of their own.
+/// quantized, and other layouts of the weights add up in another order: a product is right to 1
+/// part in 256. GPUs multiply f16, of 11 bits, layer after layer, in an order of their own.
 fn rounding(device: &str) -> f32 {
     if device.starts_with("rpc:") {
         1.0 / 256.0

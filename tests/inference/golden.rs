@@ -207,8 +207,8 @@ fn quantized_models_compute_what_ggmls_operations_do() {
         println!("{file_type}: largest difference to ggml's operations {worst:.2e}");
         if cfg!(target_arch = "x86_64") {
             // The same bits of quantized matrices (of q8_0 for fewer than 32 tokens). f16 products
-            // are summed in another order, and activations that are rounded to f16 fall to the other
-            // side.
+            // are summed in another order, and activations that are rounded to f16 fall to the
+            // other side.
             let limit = if file_type == "f16" { 0.01 } else { 0.0 };
             assert!(worst <= limit, "{file_type}: {worst:e}");
         } else {
