@@ -1,9 +1,10 @@
-//! GPT-2 models on small computers: GGUF files, run over ggml with CPU kernels of this library's own.
+//! GPT-2 models on small computers: GGUF files, run over ggml with CPU kernels of this library's
+//! own.
 //!
 //! # Generate
 //!
-//! A [`Model`] is a file in memory; any number of [`Session`]s, on any number of threads, share it. A
-//! session has a KV cache and works on one thing at a time.
+//! A [`Model`] is a file in memory; any number of [`Session`]s, on any number of threads, share it.
+//! A session has a KV cache and works on one thing at a time.
 //!
 //! ```
 //! use std::ops::ControlFlow;
@@ -25,13 +26,14 @@
 //! # Ok::<(), gpt2::Error>(())
 //! ```
 //!
-//! Beam search, contrastive search, `DoLa`, prompt lookup and an assistant model are options of the same
-//! call, under transformers' names: see [`GenerationOptions`] and the table [`generate::parameters`].
+//! Beam search, contrastive search, `DoLa`, prompt lookup and an assistant model are options of the
+//! same call, under transformers' names: see [`GenerationOptions`] and the table
+//! [`generate::parameters`].
 //!
 //! # Chat
 //!
-//! A [`Conversation`](chat::Conversation) is a list of turns; a [`ChatFormat`](chat::ChatFormat) makes
-//! the prompt of them, by the model's own template where it has one.
+//! A [`Conversation`](chat::Conversation) is a list of turns; a [`ChatFormat`](chat::ChatFormat)
+//! makes the prompt of them, by the model's own template where it has one.
 //!
 //! ```
 //! # use gpt2::{GenerationOptions, Model, ModelOptions, Session, SessionOptions, generate};
@@ -88,8 +90,8 @@
 //!
 //! # Sessions and batches
 //!
-//! Below [`generate()`] a session computes logits, a text at a time or many in one batch. Sequences of
-//! the cache share prefixes without a copy.
+//! Below [`generate()`] a session computes logits, a text at a time or many in one batch. Sequences
+//! of the cache share prefixes without a copy.
 //!
 //! ```
 //! # use gpt2::{Model, ModelOptions, Session, SessionOptions};
@@ -151,8 +153,9 @@
 //! # Rooms
 //!
 //! Data flows one way: a checkpoint by [`convert`] to a file; [`gguf`] → [`spec`] → [`session`] →
-//! [`sampling`] and [`generate`] → text, with the [`tokenizer`] at both ends. [`quant`] quantizes rows,
-//! [`system`] tells what there is to compute on, [`worker`] serves a device to other machines.
+//! [`sampling`] and [`generate`] → text, with the [`tokenizer`] at both ends. [`quant`] quantizes
+//! rows, [`system`] tells what there is to compute on, [`worker`] serves a device to other
+//! machines.
 
 pub mod chat;
 mod checksum;

@@ -16,7 +16,8 @@ pub(crate) static PARAMETERS: &[Row<SamplingOptions>] = &[
         Choice,
         "BOOL",
         Value::Switch(field!(do_sample)),
-        "Draw tokens at random by their probability; without it the model's wish to sample is ignored",
+        "Draw tokens at random by their probability; without it the model's wish to sample is \
+         ignored",
     ),
     Row::new(
         "temperature",
@@ -200,8 +201,8 @@ impl SamplingOptions {
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfRange`] names the parameter, its range and the value found; [`Error::Argument`]
-    /// the parameter that has an empty sequence.
+    /// [`Error::OutOfRange`] names the parameter, its range and the value found;
+    /// [`Error::Argument`] the parameter that has an empty sequence.
     pub fn validate(&self) -> Result<()> {
         if self.temperature == 0.0 {
             let expected = "above 0 (for the most likely token every time, decode greedily: \
