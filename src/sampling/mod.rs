@@ -62,7 +62,10 @@ pub use information::{TopH, TypicalP};
 pub use length::{ExponentialDecayLengthPenalty, MinimumLength, MinimumNewTokens};
 pub use ngrams::{EncoderNoRepeatNgram, NoRepeatNgram};
 pub use options::{PrefixAllowedTokensFn, SamplingOptions};
-pub use penalties::{DiversityPenalty, EncoderRepetitionPenalty, RepetitionPenalty};
+pub use penalties::{
+    DiversityPenalty, EncoderRepetitionPenalty, FrequencyPenalty, PresencePenalty,
+    RepetitionPenalty,
+};
 pub use suppress::{SuppressTokens, SuppressTokensAtBegin};
 pub use top::{TopK, TopP};
 pub use values::{RemoveInvalidValues, RenormalizeLogits, Temperature};

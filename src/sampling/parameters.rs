@@ -83,6 +83,20 @@ pub(crate) static PARAMETERS: &[Row<SamplingOptions>] = &[
         "Above 1 makes tokens seen before less likely",
     ),
     Row::new(
+        "frequency_penalty",
+        Scores,
+        "X",
+        Value::Number(field!(frequency_penalty), FINITE),
+        "Above 0 makes tokens less likely for every time the completion has them",
+    ),
+    Row::new(
+        "presence_penalty",
+        Scores,
+        "X",
+        Value::Number(field!(presence_penalty), FINITE),
+        "Above 0 makes tokens less likely that the completion has",
+    ),
+    Row::new(
         "encoder_repetition_penalty",
         Scores,
         "X",
