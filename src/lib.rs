@@ -7,8 +7,6 @@
 //! A session has a KV cache and works on one thing at a time.
 //!
 //! ```
-//! use std::ops::ControlFlow;
-//!
 //! use gpt2::{GenerationOptions, Model, ModelOptions, Session, SessionOptions, generate};
 //!
 //! let model = Model::open("models/austen-gpt2-q8_0.gguf", &ModelOptions::default())?;
@@ -18,11 +16,12 @@
 //! let mut options = GenerationOptions { max_new_tokens: 12, ..GenerationOptions::default() };
 //! options.sampling.do_sample = true;
 //! options.set("top_p", "0.95")?; // every parameter by its name, as the commands set them
-//! let generation = generate(&mut session, &prompt, &options, &mut |step| {
-//!     print!("{}", step.text); // as it comes
-//!     ControlFlow::Continue(())
-//! })?;
-//! assert_eq!(generation.sequences[0].ids.len(), 12);
+//! let mut tokens = 0;
+//! for step in generate(&mut session, &prompt, &options)? {
+//!     print!("{}", step?.text); // as it comes
+//!     tokens += 1;
+//! }
+//! assert_eq!(tokens, 12);
 //! # Ok::<(), gpt2::Error>(())
 //! ```
 //!
@@ -37,8 +36,6 @@
 //!
 //! ```
 //! # use gpt2::{GenerationOptions, Model, ModelOptions, Session, SessionOptions, generate};
-//! use std::ops::ControlFlow;
-//!
 //! use gpt2::chat::{ChatFormat, Conversation};
 //!
 //! # let model = Model::open("models/austen-gpt2-q8_0.gguf", &ModelOptions::default())?;
@@ -54,8 +51,7 @@
 //!     ..GenerationOptions::default()
 //! };
 //! let mut session = Session::new(model.clone(), SessionOptions::default())?;
-//! let silent = &mut |_: &_| ControlFlow::Continue(());
-//! let generation = generate(&mut session, &prompt, &options, silent)?;
+//! let generation = generate(&mut session, &prompt, &options)?.finish()?;
 //! conversation.answer(format.reply(&generation.sequences[0].text))?;
 //! assert_eq!(conversation.turns().len(), 2);
 //! # Ok::<(), gpt2::Error>(())
