@@ -61,7 +61,7 @@ pub enum Error {
     /// A file exists and was not to be replaced.
     #[error("{}: the file exists", .0.display())]
     Exists(PathBuf),
-    /// More positions were asked for than the context or the model has.
+    /// The context or the model has fewer positions than are needed.
     #[error(
         "the context is full: {needed} positions needed, {available} available; \
          shorten the text or raise the context size (the model's limit is {model_limit})"
@@ -98,7 +98,7 @@ pub enum Error {
         /// The operating system's reason.
         source: std::io::Error,
     },
-    /// The caller asked to stop.
+    /// Stopped by the caller.
     #[error("stopped on request")]
     Stopped,
     /// A broken invariant of this library: a bug.
@@ -117,7 +117,7 @@ pub enum ErrorKind {
     Io,
     /// A file is broken.
     Format,
-    /// What was asked for is not done by this library or this build of it.
+    /// Not done by this library, or by this build of it.
     Unsupported,
     /// An argument is outside what the operation allows.
     Argument,
@@ -127,7 +127,7 @@ pub enum ErrorKind {
     Memory,
     /// A computation failed.
     Backend,
-    /// Ended because the caller asked for it.
+    /// Stopped by the caller.
     Stopped,
     /// A bug of this library.
     Internal,

@@ -1,13 +1,12 @@
-//! GPT-2 models on small computers: GGUF files, run over ggml with CPU kernels of this library's own.
+//! GPT-2 models on small computers: GGUF files, run over ggml with CPU kernels of this library's
+//! own.
 //!
 //! # Generate
 //!
-//! A [`Model`] is a file in memory; any number of [`Session`]s, on any number of threads, share it. A
-//! session has a KV cache and works on one thing at a time.
+//! A [`Model`] is a file in memory; any number of [`Session`]s, on any number of threads, share it.
+//! A session has a KV cache and works on one thing at a time.
 //!
 //! ```
-//! use std::ops::ControlFlow;
-//!
 //! use gpt2::{GenerationOptions, Model, ModelOptions, Session, SessionOptions, generate};
 //!
 //! let model = Model::open("models/austen-gpt2-q8_0.gguf", &ModelOptions::default())?;
@@ -17,26 +16,26 @@
 //! let mut options = GenerationOptions { max_new_tokens: 12, ..GenerationOptions::default() };
 //! options.sampling.do_sample = true;
 //! options.set("top_p", "0.95")?; // every parameter by its name, as the commands set them
-//! let generation = generate(&mut session, &prompt, &options, &mut |step| {
-//!     print!("{}", step.text); // as it comes
-//!     ControlFlow::Continue(())
-//! })?;
-//! assert_eq!(generation.sequences[0].ids.len(), 12);
+//! let mut tokens = 0;
+//! for step in generate(&mut session, &prompt, &options)? {
+//!     print!("{}", step?.text); // as it comes
+//!     tokens += 1;
+//! }
+//! assert_eq!(tokens, 12);
 //! # Ok::<(), gpt2::Error>(())
 //! ```
 //!
-//! Beam search, contrastive search, `DoLa`, prompt lookup and an assistant model are options of the same
-//! call, under transformers' names: see [`GenerationOptions`] and the table [`generate::parameters`].
+//! Beam search, contrastive search, `DoLa`, prompt lookup and an assistant model are options of the
+//! same call, under transformers' names: see [`GenerationOptions`] and the table
+//! [`generate::parameters`].
 //!
 //! # Chat
 //!
-//! A [`Conversation`](chat::Conversation) is a list of turns; a [`ChatFormat`](chat::ChatFormat) makes
-//! the prompt of them, by the model's own template where it has one.
+//! A [`Conversation`](chat::Conversation) is a list of turns; a [`ChatFormat`](chat::ChatFormat)
+//! makes the prompt of them, by the model's own template where it has one.
 //!
 //! ```
 //! # use gpt2::{GenerationOptions, Model, ModelOptions, Session, SessionOptions, generate};
-//! use std::ops::ControlFlow;
-//!
 //! use gpt2::chat::{ChatFormat, Conversation};
 //!
 //! # let model = Model::open("models/austen-gpt2-q8_0.gguf", &ModelOptions::default())?;
@@ -52,8 +51,7 @@
 //!     ..GenerationOptions::default()
 //! };
 //! let mut session = Session::new(model.clone(), SessionOptions::default())?;
-//! let silent = &mut |_: &_| ControlFlow::Continue(());
-//! let generation = generate(&mut session, &prompt, &options, silent)?;
+//! let generation = generate(&mut session, &prompt, &options)?.finish()?;
 //! conversation.answer(format.reply(&generation.sequences[0].text))?;
 //! assert_eq!(conversation.turns().len(), 2);
 //! # Ok::<(), gpt2::Error>(())
@@ -88,8 +86,8 @@
 //!
 //! # Sessions and batches
 //!
-//! Below [`generate()`] a session computes logits, a text at a time or many in one batch. Sequences of
-//! the cache share prefixes without a copy.
+//! Below [`generate()`] a session computes logits, a text at a time or many in one batch. Sequences
+//! of the cache share prefixes without a copy.
 //!
 //! ```
 //! # use gpt2::{Model, ModelOptions, Session, SessionOptions};
@@ -151,8 +149,9 @@
 //! # Rooms
 //!
 //! Data flows one way: a checkpoint by [`convert`] to a file; [`gguf`] → [`spec`] → [`session`] →
-//! [`sampling`] and [`generate`] → text, with the [`tokenizer`] at both ends. [`quant`] quantizes rows,
-//! [`system`] tells what there is to compute on, [`worker`] serves a device to other machines.
+//! [`sampling`] and [`generate`] → text, with the [`tokenizer`] at both ends. [`quant`] quantizes
+//! rows, [`system`] tells what there is to compute on, [`worker`] serves a device to other
+//! machines.
 
 pub mod chat;
 mod checksum;

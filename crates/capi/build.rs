@@ -1,4 +1,5 @@
-//! Gives the shared library its name for the dynamic linker, with the version that programs rely on.
+//! Gives the shared library its name for the dynamic linker, with the version that programs rely
+//! on.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

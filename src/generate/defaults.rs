@@ -1,6 +1,8 @@
-//! What a model's file asks of its generations: `generation_config.json`, carried along by the converter.
+//! What a model's file asks of its generations: `generation_config.json`, carried along by the
+//! converter.
 //!
-//! Precedence is transformers': this library's defaults, then the file's, then what the caller sets.
+//! Precedence is transformers': this library's defaults, then the file's, then what the caller
+//! sets.
 
 use serde_json::{Map, Value};
 
@@ -12,8 +14,8 @@ use crate::{Error, Result};
 /// Where a GGUF file carries the JSON object.
 const KEY: &str = "gpt2_edge.generation_config";
 
-/// Names that change nothing of a text: what is returned, how it is computed, and ids that stand in the model's
-/// own fields.
+/// Names that change nothing of a text: what is returned, how it is computed, and ids that stand in
+/// the model's own fields.
 const WITHOUT_EFFECT: &[&str] = &[
     "_commit_hash",
     "_from_model_config",
@@ -51,8 +53,9 @@ pub struct GenerationDefaults {
 }
 
 impl GenerationOptions {
-    /// The options that the model's file asks for (transformers' `generation_config.json`, else the generation
-    /// keys of `config.json`), over this library's defaults. Sampling is on when the file says so.
+    /// The options that the model's file asks for (transformers' `generation_config.json`, else the
+    /// generation keys of `config.json`), over this library's defaults. Sampling is on when the
+    /// file says so.
     ///
     /// # Errors
     /// As [`GenerationDefaults::of`], which also tells what was ignored.
@@ -62,8 +65,8 @@ impl GenerationOptions {
 }
 
 impl GenerationDefaults {
-    /// Reads what the model's file asks for. Ids outside the vocabulary, settings that this library does not
-    /// have and names it does not know are ignored with a warning.
+    /// Reads what the model's file asks for. Ids outside the vocabulary, settings that this library
+    /// does not have and names it does not know are ignored with a warning.
     ///
     /// # Errors
     /// [`Error::Format`] when the settings are no JSON object or a value is of the wrong kind.
@@ -99,8 +102,8 @@ impl GenerationDefaults {
             .filter(|(name, value)| is_missed(name, value))
             .map(|(name, value)| {
                 format!(
-                    "the model's generation settings ask for {name} ({}), which is not known here and \
-                     was ignored",
+                    "the model's generation settings ask for {name} ({}), which is not supported \
+                     and was ignored",
                     shortened(value)
                 )
             })
@@ -146,8 +149,8 @@ fn keep_known_ids(options: &mut GenerationOptions, vocabulary: usize, warnings: 
         if parameter.unknown_id(options, vocabulary).is_some() {
             parameter.drop_unknown_ids(options, vocabulary);
             warnings.push(format!(
-                "the model's generation settings name ids outside its vocabulary of {vocabulary} for \
-                 {}, which were ignored",
+                "the model's generation settings name ids outside its vocabulary of \
+                 {vocabulary} for {}, which were ignored",
                 parameter.name()
             ));
         }
@@ -165,8 +168,9 @@ mod tests {
     #[test]
     fn settings_stand_over_the_defaults() {
         let found = parsed(
-            r#"{"_from_model_config": true, "transformers_version": "4.40.0", "do_sample": true, "top_k": 7,
-               "max_length": 50, "eos_token_id": [5, 6], "bos_token_id": 5, "pad_token_id": 0, "num_beams": null}"#,
+            r#"{"_from_model_config": true, "transformers_version": "4.40.0", "do_sample": true,
+               "top_k": 7, "max_length": 50, "eos_token_id": [5, 6], "bos_token_id": 5,
+               "pad_token_id": 0, "num_beams": null}"#,
         );
         assert_eq!(found.warnings, [""; 0]);
         let options = found.options;
@@ -192,8 +196,8 @@ mod tests {
     fn what_is_ignored_is_said() {
         let found = parsed(
             r#"{"force_words_ids": [[1]], "constraints": null, "token_healing": false, "warmth": 3,
-               "eos_token_id": [5, 100], "suppress_tokens": [100, 2], "bad_words_ids": [[1, 100], [2]],
-               "forced_bos_token_id": 200}"#,
+               "eos_token_id": [5, 100], "suppress_tokens": [100, 2],
+               "bad_words_ids": [[1, 100], [2]], "forced_bos_token_id": 200}"#,
         );
         let of = |part: &str| {
             found

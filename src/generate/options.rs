@@ -1,4 +1,4 @@
-//! What a generation is asked for.
+//! The options of a generation.
 
 use std::time::Duration;
 
@@ -15,39 +15,41 @@ pub struct GenerationOptions {
     pub seed: u64,
     /// Most tokens of a continuation. Default: 128.
     pub max_new_tokens: usize,
-    /// Most tokens of prompt and continuation together; of this and `max_new_tokens` the shorter counts.
-    /// Default: no limit.
+    /// Most tokens of prompt and continuation together; of this and `max_new_tokens` the shorter
+    /// counts. Default: no limit.
     pub max_length: Option<usize>,
-    /// Continuations of the same prompt: with sampling any number, from a search at most its beams. Default: 1.
+    /// Continuations of the same prompt: with sampling any number, from a search at most its beams.
+    /// Default: 1.
     pub num_return_sequences: usize,
     /// Texts that a beam search keeps at a time; 1 is no search. Default: 1.
     pub num_beams: usize,
     /// Groups that the beams are divided into, which avoid each other's tokens. Default: 1.
     pub num_beam_groups: usize,
-    /// The power of its length that a text's score is divided by: above 0 prefers long texts, below 0 short
-    /// ones. Default: 1.
+    /// The power of its length that a text's score is divided by: above 0 prefers long texts, below
+    /// 0 short ones. Default: 1.
     pub length_penalty: f64,
     /// When a beam search ends.
     pub early_stopping: EarlyStopping,
-    /// Contrastive search, when above 0 without sampling: how much likeness to what came before costs; at most 1.
-    /// Default: 0.
+    /// Contrastive search, when above 0 without sampling: how much likeness to what came before
+    /// costs; at most 1. Default: 0.
     pub penalty_alpha: f64,
     /// Contrast the last layer with an earlier one of these. Default: not.
     pub dola_layers: Option<DolaLayers>,
     /// Propose this many tokens that followed the same text before. Default: not.
     pub prompt_lookup_num_tokens: Option<usize>,
-    /// The longest stretch of text that prompt lookup looks for: the longer what agrees, the likelier is what follows.
-    /// Default: 64 (transformers' is 2; the text is the same).
+    /// The longest stretch of text that prompt lookup looks for: the longer what agrees, the
+    /// likelier is what follows. Default: 64 (transformers' is 2; the text is the same).
     pub max_matching_ngram_size: usize,
-    /// Tokens that an assistant model proposes first; grows by 2 when all were right, falls by 1 when not.
-    /// Default: 5.
+    /// Tokens that an assistant model proposes first; grows by 2 when all were right, falls by 1
+    /// when not. Default: 5.
     pub num_assistant_tokens: usize,
-    /// What guidance (`sampling.guidance_scale`) steers away from; by default the prompt's last token.
+    /// What guidance (`sampling.guidance_scale`) steers away from; by default the prompt's last
+    /// token.
     pub negative_prompt: Option<Vec<TokenId>>,
     /// End after the step in which this much time is over, from the start of the generation on.
     pub max_time: Option<Duration>,
-    /// When the context is full, go on with this many tokens of the beginning and the newest half of what the
-    /// context holds, computed anew. Default: end there.
+    /// When the context is full, go on with this many tokens of the beginning and the newest half
+    /// of what the context holds, recomputed. Default: end there.
     pub on_overflow: Option<usize>,
     /// Keep the scores after all processors of every step.
     pub output_scores: bool,
@@ -116,8 +118,8 @@ impl GenerationOptions {
         }
         if several && self.num_beams == 1 && !self.sampling.do_sample {
             return Err(Error::Argument(format!(
-                "num_return_sequences {} needs sampling (do_sample) or as many beams: greedy decoding has \
-                 one result",
+                "num_return_sequences {} needs sampling (do_sample) or as many beams: greedy \
+                 decoding has one result",
                 self.num_return_sequences
             )));
         }
@@ -143,7 +145,8 @@ pub enum EarlyStopping {
     WhenImpossible,
 }
 
-/// The layers that `DoLa` chooses from (`dola_layers`; Chuang et al. 2023, <https://arxiv.org/abs/2309.03883>).
+/// The layers that `DoLa` chooses from (`dola_layers`; Chuang et al. 2023,
+/// <https://arxiv.org/abs/2309.03883>).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DolaLayers {
     /// Every second one of the lower half.

@@ -16,8 +16,8 @@ use crate::{Error, Result, TokenId};
 
 pub use crate::sampling::parameter::{ParameterGroup, ParameterKind};
 
-/// The rows of what [`GenerationOptions`] has beside the sampling. Where several are given together,
-/// what comes later wins: of the two lengths the number of new tokens.
+/// The rows of what [`GenerationOptions`] has beside the sampling. Where several are given
+/// together, what comes later wins: of the two lengths the number of new tokens.
 static GENERATION: &[Row<GenerationOptions>] = &[
     Row::new(
         "num_return_sequences",
@@ -68,7 +68,8 @@ static GENERATION: &[Row<GenerationOptions>] = &[
                 Some(())
             },
         },
-        "End when there are N texts (true), when better ones are unlikely (false) or impossible (never)",
+        "End when there are N texts (true), when better ones are unlikely (false) or impossible \
+         (never)",
     ),
     Row::new(
         "num_beam_groups",
@@ -326,13 +327,15 @@ impl std::fmt::Debug for Parameter {
 
 impl GenerationOptions {
     /// Sets the parameter that transformers calls `name`, one of [`parameters`]. The value is JSON
-    /// (`0.7`, `[[1, 2], [3]]`); what is no JSON is taken as a text (`never`); `null` changes nothing.
+    /// (`0.7`, `[[1, 2], [3]]`); what is no JSON is taken as a text (`never`); `null` changes
+    /// nothing.
     ///
-    /// Of `max_length` and `max_new_tokens` the one that is set last counts alone. Ranges are checked
-    /// by [`GenerationOptions::validate`].
+    /// Of `max_length` and `max_new_tokens` the one that is set last counts alone. Ranges are
+    /// checked by [`GenerationOptions::validate`].
     ///
     /// # Errors
-    /// [`Error::UnknownParameter`] for another name, [`Error::WrongType`] for a value of another type.
+    /// [`Error::UnknownParameter`] for another name, [`Error::WrongType`] for a value of another
+    /// type.
     pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
         let json = serde_json::from_str(value).unwrap_or_else(|_| Json::from(value));
         parameters()

@@ -93,8 +93,8 @@ impl Processor for EpsilonCutoff {
     }
 }
 
-/// Drops tokens less probable than min(ε, √ε·e^−H), H the entropy of the distribution (Hewitt et al.
-/// 2022): the flatter it is, the less probable a token may be.
+/// Drops tokens less probable than min(ε, √ε·e^−H), H the entropy of the distribution (Hewitt et
+/// al. 2022): the flatter it is, the less probable a token may be.
 #[derive(Debug, Clone)]
 pub struct EtaCutoff {
     epsilon: f32,
@@ -214,7 +214,8 @@ mod tests {
 
     #[test]
     fn eta_falls_with_the_entropy() {
-        // H = −(.8 ln .8 + .1 ln .1 + 2·.05 ln .05) = .7083; √.04 · e^−.7083 = .0985, above ε = .04.
+        // H = −(.8 ln .8 + .1 ln .1 + 2·.05 ln .05) = .7083; √.04 · e^−.7083 = .0985, above ε =
+        // .04.
         let peaked = log(&[0.8, 0.1, 0.05, 0.05]);
         assert_eq!(survivors(EtaCutoff::new(0.04), &peaked).len(), 4);
         // ε = .3: √.3 · e^−.7083 = .2697 is the lesser.

@@ -121,7 +121,8 @@ pub(super) fn entropy(logits: &[f32], candidates: &[Candidate], log_sum: LogSum)
         .sum()
 }
 
-/// The k-th largest of `values`; `None` when there are no more than `k`, or fewer than `k` above −∞.
+/// The k-th largest of `values`; `None` when there are no more than `k`, or fewer than `k` above
+/// −∞.
 ///
 /// `buffer` is kept by the caller to save its allocation.
 pub(super) fn kth_largest(values: &[f32], k: usize, buffer: &mut Vec<f32>) -> Option<f32> {

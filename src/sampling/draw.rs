@@ -135,7 +135,8 @@ fn checked_maximum(logits: &[f32]) -> Result<f32> {
 fn nothing_left() -> Error {
     Error::format(
         "logits",
-        "every token is ruled out; loosen what forbids tokens (no_repeat_ngram_size, bad_words_ids, \
+        "every token is ruled out; loosen what forbids tokens (no_repeat_ngram_size, \
+         bad_words_ids, \
          suppress_tokens, the minimum length, prefix_allowed_tokens_fn)",
     )
 }
@@ -216,7 +217,7 @@ mod tests {
             drawn.sort_unstable();
             assert_eq!(drawn, [0, 2, 3]);
         }
-        // Fewer are left than asked for.
+        // Fewer are left than are wanted.
         let all = again.draw_without_replacement(&logits, 9).unwrap();
         assert_eq!(all.len(), 3);
         let none = again.draw_without_replacement(&logits, 0).unwrap();
@@ -244,7 +245,7 @@ mod tests {
 
     #[test]
     fn draws_reach_tokens_far_below_the_best() {
-        // exp(−10⁹) is 0 next to the first, but once that is gone the others are 1 : 1.
+        // exp(−10⁹) is 0 next to the first, but without it the others are 1 : 1.
         let mut generator = Generator::new(5);
         let drawn = generator
             .draw_without_replacement(&[0.0, -1e9, -1e9], 3)

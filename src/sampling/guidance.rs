@@ -47,7 +47,8 @@ mod tests {
 
     #[test]
     fn guided_scores_go_past_the_conditional_ones() {
-        // c = ln (.75 .25), u = ln (.5 .5), g = 2: 2c − u = ln (.75²/.5, .25²/.5) = ln (1.125, .125).
+        // c = ln (.75 .25), u = ln (.5 .5), g = 2: 2c − u = ln (.75²/.5, .25²/.5) = ln (1.125,
+        // .125).
         let mut logits = [libm::logf(3.0), 0.0];
         ClassifierFreeGuidance::new(2.0).apply(&mut logits, &[7.0, 7.0]);
         for (score, expected) in logits.into_iter().zip([1.125, 0.125]) {

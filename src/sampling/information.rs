@@ -70,8 +70,8 @@ impl Processor for TypicalP {
 /// Tokens that [`TopH`] looks at.
 const TOP_H_TOKENS: usize = 100;
 
-/// Keeps the best tokens while their part of the entropy, −Σ p·ln p over them, is at most a share of
-/// the whole (Baghaei Potraghloo et al. 2025); p is over the hundred best tokens, all others are
+/// Keeps the best tokens while their part of the entropy, −Σ p·ln p over them, is at most a share
+/// of the whole (Baghaei Potraghloo et al. 2025); p is over the hundred best tokens, all others are
 /// dropped. The best always stays.
 #[derive(Debug, Clone)]
 pub struct TopH {

@@ -64,7 +64,10 @@ pub use length::{ExponentialDecayLengthPenalty, MinimumLength, MinimumNewTokens}
 pub use link::ChainContext;
 pub use ngrams::{EncoderNoRepeatNgram, NoRepeatNgram};
 pub use options::{PrefixAllowedTokensFn, SamplingOptions};
-pub use penalties::{DiversityPenalty, EncoderRepetitionPenalty, RepetitionPenalty};
+pub use penalties::{
+    DiversityPenalty, EncoderRepetitionPenalty, FrequencyPenalty, PresencePenalty,
+    RepetitionPenalty,
+};
 pub use suppress::{SuppressTokens, SuppressTokensAtBegin};
 pub use top::{TopK, TopP};
 pub use values::{RemoveInvalidValues, RenormalizeLogits, Temperature};

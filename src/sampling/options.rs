@@ -28,6 +28,10 @@ pub struct SamplingOptions {
     pub encoder_repetition_penalty: f64,
     /// Above 1 makes ids seen before (prompt included) less likely; above 0. Default: 1.
     pub repetition_penalty: f64,
+    /// Subtracted from a token's score for every time that the completion has it. Default: 0.
+    pub frequency_penalty: f64,
+    /// Subtracted from the score of a token that the completion has. Default: 0.
+    pub presence_penalty: f64,
     /// No run of this many ids may occur twice (prompt included); 0 allows all. Default: 0.
     pub no_repeat_ngram_size: usize,
     /// No run of this many ids of the prompt may occur again; 0 allows all. Default: 0.
@@ -89,6 +93,8 @@ impl Default for SamplingOptions {
             diversity_penalty: 0.0,
             encoder_repetition_penalty: 1.0,
             repetition_penalty: 1.0,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
             no_repeat_ngram_size: 0,
             encoder_no_repeat_ngram_size: 0,
             bad_words_ids: Vec::new(),

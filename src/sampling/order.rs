@@ -10,7 +10,10 @@ use super::length::{ExponentialDecayLengthPenalty, MinimumLength, MinimumNewToke
 use super::link::{ChainContext, Link, NamedLink};
 use super::ngrams::{EncoderNoRepeatNgram, NoRepeatNgram};
 use super::options::SamplingOptions;
-use super::penalties::{DiversityPenalty, EncoderRepetitionPenalty, RepetitionPenalty};
+use super::penalties::{
+    DiversityPenalty, EncoderRepetitionPenalty, FrequencyPenalty, PresencePenalty,
+    RepetitionPenalty,
+};
 use super::suppress::{SuppressTokens, SuppressTokensAtBegin};
 use super::top::{TopK, TopP};
 use super::values::{RemoveInvalidValues, RenormalizeLogits, Temperature};
@@ -52,6 +55,18 @@ fn biases_and_bans(o: &SamplingOptions, context: &ChainContext) -> Vec<NamedLink
             "repetition_penalty",
             when(o.repetition_penalty != 1.0, || {
                 RepetitionPenalty::new(o.repetition_penalty)
+            }),
+        ),
+        (
+            "frequency_penalty",
+            when(o.frequency_penalty != 0.0, || {
+                FrequencyPenalty::new(o.frequency_penalty, prompt.len())
+            }),
+        ),
+        (
+            "presence_penalty",
+            when(o.presence_penalty != 0.0, || {
+                PresencePenalty::new(o.presence_penalty, prompt.len())
             }),
         ),
         (

@@ -108,9 +108,9 @@ pub(crate) use field;
 /// A value in options of type `O`.
 pub(crate) enum Value<O> {
     Switch(Place<O, bool>),
-    /// At least so many.
+    /// At least this many.
     Count(Place<O, usize>, usize),
-    /// None by default, or at least so many.
+    /// None by default, or at least this many.
     Limit(Place<O, Option<usize>>, usize),
     Seed(Place<O, u64>),
     Number(Place<O, f64>, Range),

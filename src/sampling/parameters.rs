@@ -16,7 +16,8 @@ pub(crate) static PARAMETERS: &[Row<SamplingOptions>] = &[
         Choice,
         "BOOL",
         Value::Switch(field!(do_sample)),
-        "Draw tokens at random by their probability; without it the model's wish to sample is ignored",
+        "Draw tokens at random by their probability; without it the model's wish to sample is \
+         ignored",
     ),
     Row::new(
         "temperature",
@@ -80,6 +81,20 @@ pub(crate) static PARAMETERS: &[Row<SamplingOptions>] = &[
         "X",
         Value::Number(field!(repetition_penalty), POSITIVE),
         "Above 1 makes tokens seen before less likely",
+    ),
+    Row::new(
+        "frequency_penalty",
+        Scores,
+        "X",
+        Value::Number(field!(frequency_penalty), FINITE),
+        "Above 0 makes tokens less likely for every time the completion has them",
+    ),
+    Row::new(
+        "presence_penalty",
+        Scores,
+        "X",
+        Value::Number(field!(presence_penalty), FINITE),
+        "Above 0 makes tokens less likely that the completion has",
     ),
     Row::new(
         "encoder_repetition_penalty",
@@ -200,8 +215,8 @@ impl SamplingOptions {
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfRange`] names the parameter, its range and the value found; [`Error::Argument`]
-    /// the parameter that has an empty sequence.
+    /// [`Error::OutOfRange`] names the parameter, its range and the value found;
+    /// [`Error::Argument`] the parameter that has an empty sequence.
     pub fn validate(&self) -> Result<()> {
         if self.temperature == 0.0 {
             let expected = "above 0 (for the most likely token every time, decode greedily: \

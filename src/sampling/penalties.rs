@@ -66,6 +66,75 @@ impl Processor for EncoderRepetitionPenalty {
     }
 }
 
+/// Subtracts a penalty for every time that the completion has a token, the prompt not counted (as
+/// `OpenAI` and vLLM do it).
+#[derive(Debug, Clone)]
+pub struct FrequencyPenalty {
+    penalty: f32,
+    prompt: usize,
+    /// The completion's tokens, equal ones side by side.
+    sorted: Vec<TokenId>,
+}
+
+impl FrequencyPenalty {
+    /// A penalty above 0 discourages, below 0 encourages repetition; the completion begins after
+    /// `prompt` ids.
+    pub fn new(penalty: f64, prompt: usize) -> Self {
+        Self {
+            penalty: penalty as f32,
+            prompt,
+            sorted: Vec::new(),
+        }
+    }
+}
+
+impl Processor for FrequencyPenalty {
+    fn apply(&mut self, logits: &mut [f32], ids: &[TokenId]) {
+        self.sorted.clear();
+        self.sorted.extend(ids.iter().skip(self.prompt));
+        self.sorted.sort_unstable();
+        for equal in self.sorted.chunk_by(|a, b| a == b) {
+            if let Some(logit) = logits.get_mut(equal[0] as usize) {
+                *logit -= self.penalty * equal.len() as f32;
+            }
+        }
+    }
+}
+
+/// Subtracts a penalty from the score of every token that the completion has, the prompt not
+/// counted (as `OpenAI` and vLLM do it).
+#[derive(Debug, Clone)]
+pub struct PresencePenalty {
+    penalty: f32,
+    prompt: usize,
+    seen: TokenSet,
+}
+
+impl PresencePenalty {
+    /// A penalty above 0 discourages, below 0 encourages repetition; the completion begins after
+    /// `prompt` ids.
+    pub fn new(penalty: f64, prompt: usize) -> Self {
+        Self {
+            penalty: penalty as f32,
+            prompt,
+            seen: TokenSet::default(),
+        }
+    }
+}
+
+impl Processor for PresencePenalty {
+    fn apply(&mut self, logits: &mut [f32], ids: &[TokenId]) {
+        self.seen.reset(logits.len());
+        for &id in ids.iter().skip(self.prompt) {
+            if let Some(logit) = logits.get_mut(id as usize)
+                && self.seen.insert(id)
+            {
+                *logit -= self.penalty;
+            }
+        }
+    }
+}
+
 /// Subtracts, from each token's score, a penalty for every time that the groups before chose it in
 /// this step of a diverse beam search (Vijayakumar et al. 2016).
 #[derive(Debug, Clone)]
@@ -136,6 +205,35 @@ mod tests {
         assert_eq!(applied(penalty, &logits, &[3, 3]), [6.0, -1.5, 0.0, 5.0]);
         let nothing = EncoderRepetitionPenalty::new(2.0, &[]);
         assert_eq!(applied(nothing, &logits, &[0, 1]), logits);
+    }
+
+    #[test]
+    fn frequency_and_presence_count_the_completion_alone() {
+        let logits = [3.0, -3.0, 0.0, OUT];
+        // A prompt of two ids, then 1 three times, 2 once, and 9, which is outside the vocabulary.
+        let ids = [0, 2, 1, 2, 1, 9, 1, 3];
+        let frequency = FrequencyPenalty::new(0.5, 2);
+        assert_eq!(applied(frequency, &logits, &ids), [3.0, -4.5, -0.5, OUT]);
+        let presence = PresencePenalty::new(0.5, 2);
+        assert_eq!(applied(presence, &logits, &ids), [3.0, -3.5, -0.5, OUT]);
+        // Below 0 they encourage.
+        let frequency = FrequencyPenalty::new(-1.0, 6);
+        assert_eq!(applied(frequency, &logits, &ids), [3.0, -2.0, 0.0, OUT]);
+        // Nothing is written yet.
+        assert_eq!(
+            applied(FrequencyPenalty::new(1.0, 8), &logits, &ids),
+            logits
+        );
+        assert_eq!(applied(PresencePenalty::new(1.0, 9), &logits, &ids), logits);
+    }
+
+    #[test]
+    fn presence_forgets_between_calls() {
+        let mut penalty = PresencePenalty::new(1.0, 0);
+        let mut logits = [4.0, 4.0];
+        penalty.apply(&mut logits, &[1]);
+        penalty.apply(&mut logits, &[1]);
+        assert_eq!(logits, [4.0, 2.0]);
     }
 
     #[test]

@@ -45,8 +45,8 @@ mod tests {
         set.reset(65);
         assert!(set.insert(64) && set.insert(3));
         assert!(!set.insert(64) && !set.insert(u32::MAX));
-        let held: Vec<usize> = (0..200).filter(|&token| set.contains(token)).collect();
-        assert_eq!(held, [3, 64]);
+        let contained: Vec<usize> = (0..200).filter(|&token| set.contains(token)).collect();
+        assert_eq!(contained, [3, 64]);
         set.reset(65);
         assert!(!set.contains(64) && set.insert(64));
     }

@@ -59,6 +59,8 @@ fn the_chain_has_every_parameter_in_order() {
             "diversity_penalty",
             "encoder_repetition_penalty",
             "repetition_penalty",
+            "frequency_penalty",
+            "presence_penalty",
             "no_repeat_ngram_size",
             "encoder_no_repeat_ngram_size",
             "bad_words_ids",
@@ -130,8 +132,10 @@ fn neighbours_cannot_be_exchanged() {
             ("sequence_bias", "diversity_penalty"),
             // Products, none of which changes a sign.
             ("encoder_repetition_penalty", "repetition_penalty"),
-            // −∞, whatever it is multiplied with and however often it is given.
-            ("repetition_penalty", "no_repeat_ngram_size"),
+            // Sums.
+            ("frequency_penalty", "presence_penalty"),
+            // −∞, whatever is subtracted from it and however often it is given.
+            ("presence_penalty", "no_repeat_ngram_size"),
             ("no_repeat_ngram_size", "encoder_no_repeat_ngram_size"),
             ("encoder_no_repeat_ngram_size", "bad_words_ids"),
             ("bad_words_ids", "min_length"),

@@ -63,6 +63,8 @@ impl Scenario {
                 diversity_penalty: 0.5,
                 encoder_repetition_penalty: 1.25,
                 repetition_penalty: 1.1,
+                frequency_penalty: 0.25,
+                presence_penalty: 0.5,
                 no_repeat_ngram_size: 2,
                 encoder_no_repeat_ngram_size: 2,
                 bad_words_ids: vec![vec![13], vec![5, 14], vec![38]],

@@ -87,6 +87,24 @@ impl Scenario {
             ),
             ("repetition_penalty", penalize(o.repetition_penalty, ids)),
             (
+                "frequency_penalty",
+                Box::new(move |mut s| {
+                    for token in &ids[self.prompt.len()..] {
+                        s[*token as usize] -= o.frequency_penalty;
+                    }
+                    s
+                }),
+            ),
+            (
+                "presence_penalty",
+                Box::new(move |mut s| {
+                    for token in ids[self.prompt.len()..].iter().collect::<BTreeSet<_>>() {
+                        s[*token as usize] -= o.presence_penalty;
+                    }
+                    s
+                }),
+            ),
+            (
                 "no_repeat_ngram_size",
                 ban(move |token| repeats(ids, o.no_repeat_ngram_size, token)),
             ),

@@ -106,7 +106,8 @@ fn parse_flash_attention(name: &str) -> Result<FlashAttention, String> {
     FlashAttention::from_name(name).ok_or_else(|| "expected auto, on or off".to_owned())
 }
 
-/// Starts a session with these options, made smaller for the memory there is where they leave it open.
+/// Starts a session with these options, made smaller for the memory there is where they leave it
+/// open.
 pub(crate) fn start(model: Arc<Model>, options: SessionOptions) -> Result<Session, Failure> {
     let positions = model.hyperparameters().n_positions;
     let fitting = fit(&model, &options, u64::MAX)?;

@@ -11,9 +11,9 @@ use gpt2::{MemoryLimit, MemoryShortage};
 pub(crate) enum Failure {
     /// The work failed; the line says what was expected, what was found and what to do.
     Work(String),
-    /// The command was asked for what its arguments do not allow.
+    /// Wrong usage, wrong values of flags included.
     Usage(String),
-    /// Whoever read the output has enough: no failure at all.
+    /// The output is a broken pipe: its reader has enough, which is no failure.
     ClosedPipe,
 }
 
@@ -202,7 +202,8 @@ mod tests {
         let short = line(gpt2::Error::TooLittleMemory(Box::new(shortage)));
         assert_eq!(
             short,
-            "not enough memory: expected 4.0 MiB (weights 3.0 MiB, cache 1.0 MiB, computation 0.0 MiB, \
+            "not enough memory: expected 4.0 MiB (weights 3.0 MiB, cache 1.0 MiB, computation 0.0 \
+             MiB, \
              all else 0.0 MiB), found 2.0 MiB of the 2.0 MiB that --mem allows; would fit: -c 32 \
              --cache-type q8_0 within 4.0 MiB of --mem, or the model converted to q4_k"
         );

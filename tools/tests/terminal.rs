@@ -204,7 +204,7 @@ fn a_conversation() {
     terminal.enter("/bogus", "error: expected one of /help");
 
     terminal.enter(&format!("/save {talk}"), "saved 8 turns");
-    terminal.enter("/reset", "begins anew");
+    terminal.enter("/reset", "starts over");
     terminal.enter("/stats", "turns: 0");
     terminal.enter(&format!("/load {talk}"), "loaded 8 turns");
     terminal.enter("/stats", "turns: 8");

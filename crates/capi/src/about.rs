@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use super::status::c_string;
 use gpt2::system;
 
-/// A part of this package's version; 0 for one that is no number.
+/// A part of this package's version; 0 for one that is not a number.
 const fn part(text: &str) -> u32 {
     let bytes = text.as_bytes();
     let mut number = 0;

@@ -35,7 +35,7 @@ pub(super) unsafe fn list<'a, T>(name: &str, start: *const T, count: usize) -> O
 /// A text of `bytes` bytes, or up to its NUL.
 ///
 /// # Safety
-/// `start` is null or readable for so many bytes that do not change during `'a`.
+/// `start` is null or readable for that many bytes, which do not change during `'a`.
 pub(super) unsafe fn text<'a>(name: &str, start: *const c_char, bytes: usize) -> Outcome<&'a str> {
     let content = if bytes == GPT2_NUL_TERMINATED {
         let start = NonNull::new(start.cast_mut())
@@ -146,8 +146,8 @@ impl<T: Copy> Buffer<T> {
     /// A buffer at `start`; with null and a capacity of 0 the caller only asks for the length.
     ///
     /// # Safety
-    /// `start` is null or writable for `capacity` elements, `length` null or writable, both until this is
-    /// dropped, and nothing else that is read meanwhile.
+    /// `start` is null or writable for `capacity` elements, `length` null or writable, both until
+    /// this is dropped, and nothing else that is read meanwhile.
     pub(super) unsafe fn new(
         name: &'static str,
         start: *mut T,
@@ -172,8 +172,8 @@ impl<T: Copy> Buffer<T> {
         })
     }
 
-    /// Reports that `needed` elements will come, and refuses a buffer that is too small for them: before
-    /// any work is done.
+    /// Reports that `needed` elements will come, and refuses a buffer that is too small for them:
+    /// before any work is done.
     pub(super) fn expect(&self, needed: usize) -> Outcome {
         self.report(needed);
         self.check(needed)
@@ -208,8 +208,8 @@ impl<T: Copy> Buffer<T> {
 
     fn copy(&self, values: &[T]) {
         if !self.start.is_null() {
-            // SAFETY: writable for so many, as `new` was promised and `check` has seen; the values are
-            // Rust's and so do not overlap with it.
+            // SAFETY: writable for that many, as `new` was promised and `check` saw; the values
+            // are Rust's and so do not overlap with it.
             unsafe {
                 self.start
                     .copy_from_nonoverlapping(values.as_ptr(), values.len());

@@ -51,8 +51,8 @@ struct Reporter {
     stopped: AtomicBool,
 }
 
-// SAFETY: the header says that the function is called from threads of the library, one at a time, which the
-// lock sees to.
+// SAFETY: the header says that the function is called from threads of the library, one at a time,
+// which the lock sees to.
 unsafe impl Send for Reporter {}
 // SAFETY: as above.
 unsafe impl Sync for Reporter {}
@@ -84,7 +84,7 @@ impl Progress for Reporter {
 ///
 /// # Safety
 /// `options` is null or as the header asks.
-unsafe fn settle(options: *const gpt2_convert_options) -> Outcome<ConvertOptions> {
+unsafe fn resolve(options: *const gpt2_convert_options) -> Outcome<ConvertOptions> {
     // SAFETY: the caller's promise.
     let given = unsafe { read(options)? };
     let named = |name, text| -> Outcome<_> {
@@ -135,7 +135,7 @@ pub unsafe extern "C" fn gpt2_convert(
             (
                 path("source", source)?,
                 path("output", output)?,
-                settle(options)?,
+                resolve(options)?,
             )
         };
         let reporter = Reporter {

@@ -15,7 +15,7 @@ use gpt2::session::Model;
 
 /// The model ended the text.
 pub const GPT2_FINISH_EOS: i32 = 0;
-/// As many tokens were generated as asked for.
+/// `max_new_tokens` were generated.
 pub const GPT2_FINISH_LENGTH: i32 = 1;
 /// A stop string appeared.
 pub const GPT2_FINISH_STOP: i32 = 2;
@@ -23,7 +23,7 @@ pub const GPT2_FINISH_STOP: i32 = 2;
 pub const GPT2_FINISH_CONTEXT_FULL: i32 = 3;
 /// The time was over.
 pub const GPT2_FINISH_TIME: i32 = 4;
-/// The caller asked for an end.
+/// Stopped by the caller.
 pub const GPT2_FINISH_STOPPED: i32 = 5;
 
 structure! {
@@ -39,7 +39,7 @@ structure! {
         ignore_eos: i32 = -1,
         /// What scores are divided by.
         temperature: f64 = -1.0,
-        /// Draw from so many.
+        /// Draw from the k most likely.
         top_k: i64 = -1,
         /// Draw from this probability mass.
         top_p: f64 = -1.0,
@@ -133,12 +133,12 @@ fn switch(number: i32, place: &mut bool) {
     }
 }
 
-/// The options for Rust: what `options` says, over what the model's file asks for; as with the command, nothing is
-/// drawn unless the caller asks for it.
+/// The options for Rust: what `options` says, over what the model's file asks for; as with the
+/// command, nothing is drawn unless the caller asks for it.
 ///
 /// # Safety
 /// `options` is null or as the header asks.
-pub(super) unsafe fn settle(
+pub(super) unsafe fn resolve(
     options: *const gpt2_generate_options,
     model: &Model,
 ) -> Outcome<GenerationOptions> {
@@ -150,22 +150,22 @@ pub(super) unsafe fn settle(
             texts("parameters", given.parameters, given.n_parameters)?,
         )
     };
-    let mut settled = GenerationOptions::from_model(model)?;
-    settled.seed = given.seed;
-    let sampling = &mut settled.sampling;
+    let mut resolved = GenerationOptions::from_model(model)?;
+    resolved.seed = given.seed;
+    let sampling = &mut resolved.sampling;
     sampling.do_sample = given.do_sample > 0;
     integer("top_k", given.top_k, &mut sampling.top_k)?;
     real(given.temperature, &mut sampling.temperature);
     real(given.top_p, &mut sampling.top_p);
     real(given.repetition_penalty, &mut sampling.repetition_penalty);
     if given.max_new_tokens >= 0 {
-        settled.set("max_new_tokens", &given.max_new_tokens.to_string())?;
+        resolved.set("max_new_tokens", &given.max_new_tokens.to_string())?;
     }
-    switch(given.ignore_eos, &mut settled.ignore_eos);
+    switch(given.ignore_eos, &mut resolved.ignore_eos);
     for parameter in further {
-        apply(&mut settled, parameter)?;
+        apply(&mut resolved, parameter)?;
     }
-    Ok(settled)
+    Ok(resolved)
 }
 
 /// Sets one parameter, written `name=value`; `stop` adds a text to those that are there.
@@ -205,7 +205,7 @@ pub(super) fn ended(text: &str) -> Vec<u8> {
 struct Reporter {
     callback: gpt2_token_callback,
     user_data: *mut c_void,
-    /// Bytes of each continuation's text that were handed on.
+    /// Bytes of each continuation's text that the callback has had.
     sent: Vec<usize>,
 }
 
@@ -224,7 +224,8 @@ impl Reporter {
             text_bytes: text.len() - 1,
             ..step
         };
-        // SAFETY: the header asks for a function that may be called so; step and text live for the call.
+        // SAFETY: the header asks for a function that may be called so; step and text live for the
+        // call.
         match unsafe { callback(&raw const step, self.user_data) } {
             0 => ControlFlow::Continue(()),
             _ => ControlFlow::Break(()),
@@ -285,7 +286,7 @@ pub unsafe extern "C" fn gpt2_generate(
         };
         let found = with_session(session, |session| {
             // SAFETY: as above.
-            let options = unsafe { settle(options, session.model())? };
+            let options = unsafe { resolve(options, session.model())? };
             let mut on_token = |step: &Step| {
                 let token = gpt2_step {
                     sequence: step.sequence,
@@ -388,7 +389,8 @@ pub unsafe extern "C" fn gpt2_generation_scores(
         };
         let row = rows.get(token).ok_or_else(|| {
             Failure::argument(format!(
-                "token: expected a number below {}, found {token} (kept are as many as were asked for with {name})",
+                "token: expected a number below {}, found {token} (as many are kept as {name} asks \
+                 for)",
                 rows.len()
             ))
         })?;

@@ -1,8 +1,8 @@
 //! Which handles are alive.
 //!
-//! To C a handle is a pointer to something unknown. Here it is a number that is never followed, only looked
-//! up: one that is null, was freed, or is of another kind is found out, whatever it points at. Numbers are
-//! not used twice, so a freed handle does not become somebody else's.
+//! To C a handle is a pointer to something unknown. Here it is a number that is never followed,
+//! only looked up: one that is null, was freed, or is of another kind is found out, whatever it
+//! points at. Numbers are not used twice, so a freed handle does not become somebody else's.
 
 use std::collections::BTreeMap;
 use std::ptr;
@@ -56,7 +56,7 @@ pub(super) fn find<T: Handle>(handle: *const T::Opaque) -> Outcome<Arc<T>> {
         .ok_or_else(|| unknown::<T>(handle.addr()))
 }
 
-/// Frees `handle`; null is none and no mistake.
+/// Frees `handle`; null is none, and no error.
 pub(super) fn close<T: Handle>(handle: *const T::Opaque) -> Outcome {
     if handle.is_null() {
         return Ok(());

@@ -1,7 +1,7 @@
 //! The header and the library say the same: functions with their types, constants, structures.
 //!
-//! All of it is said again in a C file made from the Rust sources, which the compiler refuses where it
-//! contradicts the header; names are compared as sets.
+//! All of it is said again in a C file made from the Rust sources, which the compiler refuses where
+//! it contradicts the header; names are compared as sets.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -232,7 +232,8 @@ fn said_again(sources: &str) -> String {
         for (field, offset, size) in layout.fields {
             writeln!(
                 file,
-                "_Static_assert(offsetof({name}, {field}) == {offset} && sizeof((({name} *)0)->{field}) == {size}, \
+                "_Static_assert(offsetof({name}, {field}) == {offset} && sizeof((({name} \
+                 *)0)->{field}) == {size}, \
                  \"{name}.{field}\");"
             )
             .unwrap();

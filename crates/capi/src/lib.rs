@@ -1,9 +1,10 @@
 //! The C interface of gpt2-edge: `include/gpt2.h`, over the library's public Rust interface.
 //!
-//! The header is the documentation: it says of every function who owns what, from which threads it may be
-//! called and what can go wrong. Here each function is three steps: look handles up, check what pointers
-//! give, call Rust. Shared by all: [`status`] turns errors and panics into codes, `handles` knows which
-//! handles are alive, `buffers` reads and fills the caller's memory, `structs` reads options of any age.
+//! The header is the documentation: it says of every function who owns what, from which threads it
+//! may be called and what can go wrong. Here each function is three steps: look handles up, check
+//! what pointers give, call Rust. Shared by all: [`status`] turns errors and panics into codes,
+//! `handles` knows which handles are alive, `buffers` reads and fills the caller's memory,
+//! `structs` reads options of any age.
 //!
 //! This room knows of C and of the public interface, and of nothing behind that.
 #![allow(

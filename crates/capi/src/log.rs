@@ -16,7 +16,7 @@ pub const GPT2_LOG_ERROR: i32 = 1;
 pub const GPT2_LOG_WARN: i32 = 2;
 /// Something happened.
 pub const GPT2_LOG_INFO: i32 = 3;
-/// Details for those who look for a mistake.
+/// Details for debugging.
 pub const GPT2_LOG_DEBUG: i32 = 4;
 /// Everything.
 pub const GPT2_LOG_TRACE: i32 = 5;

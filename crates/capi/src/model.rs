@@ -53,7 +53,7 @@ structure! {
         vocabulary: usize = 0,
         /// Positions.
         positions: usize = 0,
-        /// Numbers of a hidden state.
+        /// Hidden size.
         width: usize = 0,
         /// Layers.
         layers: usize = 0,
@@ -69,7 +69,7 @@ structure! {
         bos: i64 = -1,
         /// The first token that ends a text, or −1.
         eos: i64 = -1,
-        /// The token that fills rows up, or −1.
+        /// The padding token, or −1.
         pad: i64 = -1,
         /// Whether the file has a tokenizer.
         has_tokenizer: i32 = 0,
@@ -140,7 +140,8 @@ struct Borrowed {
     used: AtomicBool,
 }
 
-// SAFETY: the header asks for memory that does not change and for a function that any thread may call.
+// SAFETY: the header asks for memory that does not change and for a function that any thread may
+// call.
 unsafe impl Send for Borrowed {}
 // SAFETY: as above.
 unsafe impl Sync for Borrowed {}
@@ -172,8 +173,8 @@ pub unsafe extern "C" fn gpt2_model_load_memory(
 ) -> gpt2_status {
     guard(|| {
         let target = target_of("model", model)?;
-        // SAFETY: the caller's pointers are as the header asks: with `release`, `data` stays until it is
-        // called.
+        // SAFETY: the caller's pointers are as the header asks: with `release`, `data` stays until
+        // it is called.
         let (content, options) = unsafe {
             target.write(ptr::null_mut());
             (list::<u8>("data", data, bytes)?, resolve(options)?)

@@ -256,7 +256,7 @@ impl OutputHandle {
         let matrix = matrix.filter(|matrix| rows == 0 || !matrix.is_empty());
         let matrix = matrix.ok_or_else(|| {
             Failure::argument(format!(
-                "what, layer: {what} of layer {layer} was not asked for in the batch, or there is none"
+                "what, layer: the batch does not ask for {what} of layer {layer}, or there is none"
             ))
         })?;
         let columns = matrix.len() / rows.max(1);

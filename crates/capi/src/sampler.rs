@@ -5,7 +5,7 @@ use std::ptr;
 use std::sync::{Mutex, TryLockError};
 
 use super::buffers::{list, put, target_of};
-use super::generate::{gpt2_generate_options, settle};
+use super::generate::{gpt2_generate_options, resolve};
 use super::handles::{close, find, handle, open};
 use super::model::{gpt2_model, model_of};
 use super::status::{Failure, GPT2_ERROR_BUSY, GPT2_ERROR_INTERNAL, Outcome, gpt2_status, guard};
@@ -51,7 +51,8 @@ unsafe impl Send for Custom {}
 
 impl Processor for Custom {
     fn apply(&mut self, logits: &mut [f32], ids: &[TokenId]) {
-        // SAFETY: as the header asks of the function; both lists live for the call and do not overlap.
+        // SAFETY: as the header asks of the function; both lists live for the call and do not
+        // overlap.
         unsafe {
             (self.callback)(
                 logits.as_mut_ptr(),
@@ -77,7 +78,7 @@ fn with_sampler<T>(
         ),
         TryLockError::Poisoned(_) => Failure::new(
             GPT2_ERROR_INTERNAL,
-            "the gpt2_sampler was left in an undefined state by an internal error (a bug); free it",
+            "the gpt2_sampler is in an undefined state after an internal error (a bug); free it",
         ),
     })?;
     work(&mut sampler)
@@ -113,7 +114,7 @@ pub unsafe extern "C" fn gpt2_sampler_new(
         };
         let model = model_of(model)?;
         // SAFETY: as above.
-        let mut options = unsafe { settle(options, &model)? };
+        let mut options = unsafe { resolve(options, &model)? };
         model.check_tokens(prompt)?;
         let hyperparameters = model.hyperparameters();
         options.validate()?;

@@ -90,7 +90,7 @@ fn given(number: usize) -> Option<usize> {
 
 impl gpt2_session_options {
     /// The options for Rust.
-    fn settle(self) -> Outcome<SessionOptions> {
+    fn resolve(self) -> Outcome<SessionOptions> {
         let default = SessionOptions::default();
         let cache_types = [
             (GPT2_CACHE_DEFAULT, None),
@@ -125,7 +125,8 @@ impl SessionHandle {
             ),
             TryLockError::Poisoned(_) => Failure::new(
                 GPT2_ERROR_INTERNAL,
-                "the gpt2_session was left in an undefined state by an internal error (a bug); free it",
+                "the gpt2_session is in an undefined state after an internal error (a bug); free \
+                 it",
             ),
         })
     }
@@ -156,7 +157,7 @@ pub unsafe extern "C" fn gpt2_session_new(
             read(options)?
         };
         let model = model_of(model)?;
-        let mut options = given.settle()?;
+        let mut options = given.resolve()?;
         if given.memory_limit > 0 {
             options = fit(&model, &options, given.memory_limit)?;
         }

@@ -18,13 +18,13 @@ pub const GPT2_ERROR_ARGUMENT: gpt2_status = -1;
 pub const GPT2_ERROR_IO: gpt2_status = -2;
 /// A file is broken.
 pub const GPT2_ERROR_FORMAT: gpt2_status = -3;
-/// What was asked for is not done by this library or this build of it.
+/// Not done by this library, or by this build of it.
 pub const GPT2_ERROR_UNSUPPORTED: gpt2_status = -4;
 /// More positions are needed than there are.
 pub const GPT2_ERROR_CONTEXT_FULL: gpt2_status = -5;
 /// Not enough memory.
 pub const GPT2_ERROR_MEMORY: gpt2_status = -6;
-/// Ended because the caller asked for it.
+/// Stopped by the caller.
 pub const GPT2_ERROR_STOPPED: gpt2_status = -7;
 /// A computation failed.
 pub const GPT2_ERROR_BACKEND: gpt2_status = -8;
@@ -99,15 +99,15 @@ pub(super) fn c_string(text: impl Into<Vec<u8>>) -> CString {
     CString::new(bytes).unwrap_or_default()
 }
 
-/// Runs the inside of a function: every function of the interface that can fail goes through here, so that
-/// no panic leaves Rust and every failure leaves its text.
+/// Runs the inside of a function: every function of the interface that can fail goes through here,
+/// so that no panic leaves Rust and every failure leaves its text.
 pub(super) fn guard(work: impl FnOnce() -> Outcome) -> gpt2_status {
     let outcome = catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|payload| Err(Failure::panic(&*payload)));
     let Err(failure) = outcome else {
         return GPT2_OK;
     };
-    // At the end of a thread its text may be gone already; the code says enough then.
+    // At the end of a thread its text may be dropped already; the code says enough then.
     let _ = LAST_ERROR.try_with(|last| *last.borrow_mut() = c_string(failure.message));
     failure.code
 }

@@ -1,8 +1,8 @@
 //! Structures that programs and library may know in different lengths.
 //!
-//! Each begins with its own size, as the program was compiled with it. Of a shorter one the missing fields
-//! have their defaults; of a longer one the fields unknown here must be zero, or what they ask for would be
-//! silently left undone.
+//! Each begins with its own size, as the program was compiled with it. Of a shorter one the missing
+//! fields have their defaults; of a longer one the fields unknown here must be zero, or what they
+//! ask for would be silently left undone.
 
 use super::buffers::target_of;
 use super::status::{Failure, GPT2_ERROR_ARGUMENT, GPT2_ERROR_UNSUPPORTED, Outcome};
@@ -101,8 +101,8 @@ macro_rules! structure {
                 const fn plain<T: $crate::structs::Plain>() -> usize {
                     size_of::<T>()
                 }
-                // A later version's field must not lie where an earlier one has padding, which is not set: there is
-                // none at the end, and with pointers of 64 bits none at all.
+                // A later version's field must not lie where an earlier one has padding, which is
+                // not set: there is none at the end, and with pointers of 64 bits none at all.
                 let ends = [$(std::mem::offset_of!($name, $field) + size_of::<$type>()),*];
                 assert!(
                     size_of::<$name>() == ends[ends.len() - 1],
@@ -123,7 +123,10 @@ macro_rules! structure {
         $(
             /// Sets every field that fits into `size` bytes to its default.
             #[unsafe(no_mangle)]
-            pub unsafe extern "C" fn $init(options: *mut $name, size: usize) -> $crate::gpt2_status {
+            pub unsafe extern "C" fn $init(
+                options: *mut $name,
+                size: usize,
+            ) -> $crate::gpt2_status {
                 $crate::status::guard(|| {
                     // SAFETY: the caller gives a place of that size.
                     unsafe { $crate::structs::initialize(options, size) }
@@ -134,7 +137,8 @@ macro_rules! structure {
 }
 pub(super) use structure;
 
-/// Refuses a size that no version of the structure has had: all end with a whole field, none with padding.
+/// Refuses a size that no version of the structure has had: all end with a whole field, none with
+/// padding.
 fn check_size<T: Struct>(size: usize) -> Outcome {
     let within = |(_, offset, bytes): &&(&str, usize, usize)| {
         (offset + 1..offset + bytes).contains(&size) || size == 0
@@ -144,7 +148,8 @@ fn check_size<T: Struct>(size: usize) -> Outcome {
         Some((field, ..)) => Err(Failure::new(
             GPT2_ERROR_ARGUMENT,
             format!(
-                "{}.size: found {size}, which ends within the field {field}; set it to sizeof({}), or by its \
+                "{}.size: found {size}, which ends within the field {field}; set it to sizeof({}), \
+                 or by its \
                  init function",
                 T::NAME,
                 T::NAME
@@ -173,7 +178,8 @@ pub(super) unsafe fn read<T: Struct>(source: *const T) -> Outcome<T> {
             return Err(Failure::new(
                 GPT2_ERROR_UNSUPPORTED,
                 format!(
-                    "{}: the program sets a field at offset {offset} that this version of the library, {}, does \
+                    "{}: the program sets a field at offset {offset} that this version of the \
+                     library, {}, does \
                      not know",
                     T::NAME,
                     env!("CARGO_PKG_VERSION")
@@ -197,7 +203,7 @@ pub(super) unsafe fn read<T: Struct>(source: *const T) -> Outcome<T> {
 pub(super) unsafe fn initialize<T: Struct>(target: *mut T, size: usize) -> Outcome {
     target_of(T::NAME, target)?;
     check_size::<T>(size)?;
-    // SAFETY: writable for so many bytes.
+    // SAFETY: writable for `size` bytes.
     unsafe { store(target, T::default(), size) };
     Ok(())
 }
@@ -211,7 +217,7 @@ pub(super) unsafe fn write<T: Struct>(target: *mut T, value: T) -> Outcome {
     // SAFETY: not null and aligned; the first field is the size.
     let size = unsafe { target.cast::<usize>().read() };
     check_size::<T>(size)?;
-    // SAFETY: writable for so many bytes.
+    // SAFETY: writable for `size` bytes.
     unsafe { store(target, value, size) };
     Ok(())
 }

@@ -8,7 +8,8 @@ use super::status::{Failure, gpt2_status, guard};
 use gpt2::TokenId;
 use gpt2::tokenizer::{DecodeOptions, EncodeOptions};
 
-/// Special tokens written out in a text are text, and none are put around it: for text that is not trusted.
+/// Special tokens written out in a text are text, and none are put around it: for text that is not
+/// trusted.
 pub const GPT2_TOKENIZE_ORDINARY: u32 = 1;
 /// Leave out tokens that are markers, not text.
 pub const GPT2_DETOKENIZE_SKIP_SPECIAL: u32 = 1;

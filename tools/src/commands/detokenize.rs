@@ -12,8 +12,8 @@ use crate::report;
 
 /// Turn token ids into text.
 ///
-/// The text is written as it is, with no newline after it: it gives the same ids again. Without IDS,
-/// they are read from stdin.
+/// The text is written as it is, with no newline after it: it gives the same ids again. Without
+/// IDS, they are read from stdin.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  gpt2 detokenize 1024,363,258")]
 pub(super) struct Arguments {

@@ -26,7 +26,8 @@ const WINDOW: usize = 512;
 /// both prefer the same token.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  gpt2 perplexity -m model-q4_0.gguf -f heldout.txt --reference model-f32.gguf"
+    after_help = "Example:\n  gpt2 perplexity -m model-q4_0.gguf -f heldout.txt --reference \
+        model-f32.gguf"
 )]
 pub(super) struct Arguments {
     /// The text; without it, stdin is read

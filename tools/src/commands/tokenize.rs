@@ -43,7 +43,7 @@ pub(super) struct Arguments {
     /// The end that is cut
     #[arg(long, value_name = "SIDE", default_value = "right")]
     truncation_side: End,
-    /// Fill up to so many tokens
+    /// Pad to N tokens
     #[arg(long, value_name = "N")]
     pad_to: Option<usize>,
     /// The end that is filled

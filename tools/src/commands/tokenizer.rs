@@ -26,8 +26,8 @@ enum Action {
 /// Write vocab.json, merges.txt, tokenizer.json and what goes with them into a folder.
 ///
 /// All comes from the model's file. Beside weights, the files convert to the same ids again. A
-/// tokenizer that is not byte-level BPE has no vocab.json and no merges.txt: its tokenizer.json is all
-/// of it.
+/// tokenizer that is not byte-level BPE has no vocab.json and no merges.txt: its tokenizer.json is
+/// all of it.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  gpt2 tokenizer save folder -m model.gguf")]
 struct Save {

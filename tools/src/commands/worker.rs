@@ -9,9 +9,9 @@ use crate::failure::Failure;
 
 /// Serve this machine's device to other machines, until stopped.
 ///
-/// They use it with --device rpc://HOST:PORT, one at a time. Nothing is asked of them and nothing is
-/// encrypted: whoever can connect can compute here and use this machine's memory. So it listens on this
-/// machine alone unless --host says otherwise.
+/// They use it with --device rpc://HOST:PORT, one at a time. Nothing is asked of them and nothing
+/// is encrypted: whoever can connect can compute here and use this machine's memory. So it listens
+/// on this machine alone unless --host says otherwise.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  gpt2 worker --host 192.168.1.7")]
 pub(super) struct Arguments {
@@ -33,8 +33,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let address = SocketAddr::new(IpAddr::V4(arguments.host), arguments.port);
     if !arguments.host.is_loopback() {
         eprintln!(
-            "WARNING: {address} is open to other machines. Anyone who can connect to it can compute on this machine \
-             and read what others compute there; nothing is asked and nothing is encrypted. Use it only in a network \
+            "WARNING: {address} is open to other machines. Anyone who can connect to it can \
+             compute on this machine \
+             and read what others compute there; nothing is asked and nothing is encrypted. Use it \
+             only in a network \
              that you trust."
         );
     }

@@ -16,8 +16,8 @@ use gpt2::convert::{
     after_help = "Example:\n  gpt2-convert models/austen-gpt2 -o austen-q4_k.gguf --type q4_k"
 )]
 pub(super) struct Arguments {
-    /// A Hugging Face folder, a weights file in one (.safetensors, .bin, .h5, .msgpack, .index.json),
-    /// or a .gguf to quantize anew
+    /// A Hugging Face folder, a weights file in one (.safetensors, .bin, .h5, .msgpack,
+    /// .index.json), or a .gguf to requantize
     #[arg(required_unless_present = "version")]
     pub source: Option<PathBuf>,
 
@@ -30,7 +30,8 @@ pub(super) struct Arguments {
     )]
     pub output: Option<PathBuf>,
 
-    #[arg(long = "type", value_name = "TYPE", required_unless_present = "version", help = type_help())]
+    #[arg(long = "type", value_name = "TYPE", help = type_help())]
+    #[arg(required_unless_present = "version")]
     pub file_type: Option<String>,
 
     /// Another type for the tensors whose GGUF name a regular expression is found in; may be given

@@ -7,11 +7,13 @@ use crate::common::project;
 use crate::installed_or_return;
 use crate::library::run;
 
-/// The first block of C in a document.
-fn block(document: &str) -> String {
+/// The blocks of C in a document.
+fn blocks(document: &str) -> Vec<String> {
     let text = fs::read_to_string(project(document)).unwrap();
-    let (_, rest) = text.split_once("```c\n").unwrap();
-    rest.split_once("```").unwrap().0.to_owned()
+    let blocks = text.split("```c\n").skip(1);
+    blocks
+        .map(|block| block.split("```").next().unwrap().to_owned())
+        .collect()
 }
 
 #[test]
@@ -40,15 +42,20 @@ fn documented_command_lines_link() {
 fn documented_code_compiles() {
     let library = installed_or_return!();
     let folder = tempfile::tempdir().unwrap();
-    let readme = block("README.md");
+    let readme = blocks("README.md").remove(0);
     let (before, calls) = readme.split_once("/* ... */").unwrap();
-    let options = block("docs/c.md");
+    let found = blocks("docs/c.md");
+    let [options, loading] = &found[..] else {
+        panic!("expected two blocks, found {found:?}");
+    };
     let code = format!(
         "#include <stdio.h>\n{before}\nvoid readme(gpt2_model *model, gpt2_session *session, \
          uint32_t *prompt,\n\
          size_t capacity, size_t n_prompt) {{\n{calls}\n}}\n\
          void document(gpt2_session *session) {{\n{options}\n\
-         gpt2_generate(session, NULL, 0, &options, NULL, NULL, NULL);\n}}\n"
+         gpt2_generate(session, NULL, 0, &options, NULL, NULL, NULL);\n}}\n\
+         void load(gpt2_model **model) {{\n{loading}\n\
+         gpt2_model_load(\"model.gguf\", &loading, model);\n}}\n"
     );
     let file = folder.path().join("documents.c");
     fs::write(&file, code).unwrap();

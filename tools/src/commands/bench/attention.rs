@@ -18,7 +18,8 @@ use crate::{interrupt, memory};
 const BATCHES: [usize; 4] = [1, 2, 4, 8];
 /// Their length, when the model has as many positions.
 const LENGTH: usize = 512;
-/// Lengths of one sequence in the second half, as far as they are wanted and the model has positions.
+/// Lengths of one sequence in the second half, as far as they are wanted and the model has
+/// positions.
 const LENGTHS: [usize; 7] = [64, 128, 256, 512, 1024, 2048, 4096];
 
 const CACHES: [CacheType; 2] = [CacheType::F16, CacheType::Q8_0];
@@ -27,7 +28,7 @@ const WAYS: [(FlashAttention, &str); 2] = [
     (FlashAttention::On, "flash"),
 ];
 
-/// So many sequences of so many tokens each.
+/// `batch` sequences of `length` tokens each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Size {
     batch: usize,
@@ -59,7 +60,8 @@ pub(super) fn run(
     chart: Option<(&Path, bool)>,
 ) -> Result<(), Failure> {
     let model = arguments.open_model_as(&ModelOptions {
-        // Plain attention is ggml's alone: with ggml's flash attention beside it, the same threads compute both.
+        // Plain attention is ggml's alone: with ggml's flash attention beside it, the same threads
+        // compute both.
         own_kernels: false,
         ..arguments.model_options()
     })?;
@@ -121,8 +123,8 @@ pub(super) fn run(
     report::print(&table(&contenders, &figures))
 }
 
-/// Sessions of every cache type and both ways of attention. A type that the model's heads do not allow is
-/// left out, and said.
+/// Sessions of every cache type and both ways of attention. A type that the model's heads do not
+/// allow is left out, and said.
 fn contenders(
     arguments: &RunArguments,
     model: &Arc<Model>,

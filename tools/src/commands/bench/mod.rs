@@ -19,10 +19,10 @@ use crate::{interrupt, memory};
 
 /// Measure how fast a model reads and writes.
 ///
-/// As llama-bench counts: a prefill test (pp) is one prompt of N tokens into an empty cache, a decode
-/// test (tg) is N single tokens after one another from an empty cache; each is run once to warm up
-/// and then repeated. --attention compares plain attention with flash attention instead, by the
-/// time to read a batch of 1 to 8 sequences of 512 tokens (or -p N) and one sequence of growing
+/// As llama-bench counts: a prefill test (pp) is one prompt of N tokens into an empty cache, a
+/// decode test (tg) is N single tokens after one another from an empty cache; each is run once to
+/// warm up and then repeated. --attention compares plain attention with flash attention instead, by
+/// the time to read a batch of 1 to 8 sequences of 512 tokens (or -p N) and one sequence of growing
 /// length (up to N), with a cache of f16 and of `q8_0`; medians. Both are ggml's there, on the same
 /// threads.
 #[derive(Debug, Args)]

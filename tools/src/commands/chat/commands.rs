@@ -42,7 +42,7 @@ const COMMANDS: &[Command] = &[
         help: "forget all turns; the system prompt stays",
         run: |talk, _| {
             talk.conversation.reset();
-            eprintln!("the conversation begins anew");
+            eprintln!("the conversation starts over");
             Ok(Flow::Continue)
         },
     },
@@ -133,7 +133,8 @@ fn help() -> String {
     };
     let mut text: Vec<String> = COMMANDS.iter().map(line).collect();
     text.push(
-        "A line that ends with \\ goes on in the next; lines between \"\"\" and \"\"\" are one turn; \
+        "A line that ends with \\ goes on in the next; lines between \"\"\" and \"\"\" are one \
+         turn; \
          // begins a turn with a slash."
             .to_owned(),
     );

@@ -4,8 +4,8 @@ use clap::{ArgAction, Args};
 use gpt2::generate::GenerationOptions;
 use gpt2::sampling::SamplingOptions;
 
-/// The defaults are those of llama.cpp's conversations: always the likeliest token makes small models repeat
-/// themselves.
+/// The defaults are those of llama.cpp's conversations: always the likeliest token makes small
+/// models repeat themselves.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Choosing tokens (/set changes these and more)")]
 pub(super) struct Decoding {

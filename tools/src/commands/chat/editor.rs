@@ -53,7 +53,7 @@ impl Editor {
         }
     }
 
-    /// The next turn; none at the end. Ctrl-C begins the line anew.
+    /// The next turn; none at the end. Ctrl-C starts the line over.
     pub(super) fn next_turn(&mut self) -> Result<Option<String>, Failure> {
         loop {
             match self.editor.readline(PROMPT) {

@@ -26,22 +26,24 @@ use talk::Talk;
 
 /// Talk with a model.
 ///
-/// Each line of stdin is a turn, and replies go to stdout as they come. In a terminal lines can be edited and
-/// those of earlier conversations come back with the up arrow; a line that ends with \ goes on in the next,
-/// and lines between """ and """ are one turn. Ctrl-C stops the reply, Ctrl-D ends. /help lists commands.
+/// Each line of stdin is a turn, and replies go to stdout as they come. In a terminal lines can be
+/// edited and those of earlier conversations come back with the up arrow; a line that ends with \
+/// goes on in the next, and lines between """ and """ are one turn. Ctrl-C stops the reply, Ctrl-D
+/// ends. /help lists commands.
 ///
-/// Turns are joined by the chat template of the model. A model without one is given a transcript: lines
-/// "User: ..." and "Assistant: ...", where a reply ends before the next speaker's name.
+/// Turns are joined by the chat template of the model. A model without one is given a transcript:
+/// lines "User: ..." and "Assistant: ...", where a reply ends before the next speaker's name.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  gpt2 chat --system \"A conversation between friends.\" --temperature 0.7 --seed 1"
+    after_help = "Example:\n  gpt2 chat --system \"A conversation between friends.\" --temperature \
+        0.7 --seed 1"
 )]
 pub(super) struct Arguments {
     /// What the model is told before the conversation
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     system: Option<String>,
-    /// How turns are joined: auto (as the model says), dialogpt (each turn ends with the end of text),
-    /// transcript, or a file with a Jinja template
+    /// How turns are joined: auto (as the model says), dialogpt (each turn ends with the end of
+    /// text), transcript, or a file with a Jinja template
     #[arg(long, value_name = "FORM", default_value = "auto")]
     template: String,
     /// Begin with the conversation that /save wrote to this file
@@ -104,8 +106,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     converse(talk, lines)
 }
 
-/// Takes turns until there are no more lines. In a terminal what fails is said and the conversation goes on;
-/// a script ends there.
+/// Takes turns until there are no more lines. In a terminal what fails is said and the conversation
+/// goes on; a script ends there.
 fn converse(mut talk: Talk, mut lines: impl Source) -> Result<(), Failure> {
     while let Some(line) = lines.next_turn()? {
         let done = match commands::parse(&line) {
@@ -138,7 +140,8 @@ fn format(model: &Model, name: &str) -> Result<ChatFormat, Failure> {
             let path = Path::new(file);
             if !path.exists() {
                 return Err(Failure::Usage(format!(
-                    "--template: expected auto, dialogpt, transcript or a file with a template, found {file:?}"
+                    "--template: expected auto, dialogpt, transcript or a file with a template, \
+                     found {file:?}"
                 )));
             }
             ChatFormat::template(&prompt::read_file(path)?, metadata, tokenizer)?

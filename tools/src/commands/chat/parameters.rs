@@ -4,7 +4,8 @@ use gpt2::generate::{GenerationOptions, Parameter, ParameterGroup, ParameterKind
 
 use crate::failure::Failure;
 
-/// What a conversation has no use for: a reply is one text, and its prompt is not the user's to count.
+/// What a conversation has no use for: a reply is one text, and its prompt is not the user's to
+/// count.
 const LEFT_OUT: &[&str] = &[
     "num_return_sequences",
     "guidance_scale",
@@ -82,8 +83,8 @@ pub(super) fn list(options: &GenerationOptions) -> String {
     known().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// Does what `/set` with this argument asks for, and gives what there is to say: `NAME=VALUE` changes a
-/// parameter, `NAME` shows it, nothing shows all.
+/// Does what `/set` with this argument asks for, and gives what there is to say: `NAME=VALUE`
+/// changes a parameter, `NAME` shows it, nothing shows all.
 pub(super) fn apply(options: &mut GenerationOptions, argument: &str) -> Result<String, Failure> {
     if argument.is_empty() {
         return Ok(list(options));

@@ -111,12 +111,12 @@ impl Talk {
         };
         let model = self.session.model().clone();
         // With the last token of the reply, which needed no computation.
-        let held = self.last.as_ref().map_or_else(Vec::new, |last| {
+        let cached = self.last.as_ref().map_or_else(Vec::new, |last| {
             [last.prompt_ids.as_slice(), &last.ids].concat()
         });
-        let prompt = self
-            .format
-            .prompt(model.tokenizer()?, &mut self.conversation, &held, room)?;
+        let prompt =
+            self.format
+                .prompt(model.tokenizer()?, &mut self.conversation, &cached, room)?;
         if prompt.newly_hidden > 0 {
             eprintln!(
                 "the context is full: the model is no longer shown the {} oldest turns",

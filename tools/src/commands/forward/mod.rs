@@ -24,12 +24,13 @@ const SHOWN: usize = 20;
 
 /// Run one forward pass and write what it gives.
 ///
-/// Each --ids or -p is a row of the batch. OUT.safetensors gets f32 tensors under transformers' names, by
-/// the model's class: logits [batch, tokens, vocabulary] of a language model; `last_hidden_state`
-/// [batch, tokens, width] of a bare one; logits [batch, labels] or [batch, tokens, labels] of a classifier;
-/// `start_logits` and `end_logits` [batch, tokens]; of double heads, which read the rows as choices, logits
-/// [1, choices, tokens, vocabulary] and `mc_logits` [1, choices]. Rows shorter than the longest are padded
-/// on the right and masked there. The report shows the 20 best tokens or labels after each row.
+/// Each --ids or -p is a row of the batch. OUT.safetensors gets f32 tensors under transformers'
+/// names, by the model's class: logits [batch, tokens, vocabulary] of a language model;
+/// `last_hidden_state` [batch, tokens, width] of a bare one; logits [batch, labels] or [batch,
+/// tokens, labels] of a classifier; `start_logits` and `end_logits` [batch, tokens]; of double
+/// heads, which read the rows as choices, logits [1, choices, tokens, vocabulary] and `mc_logits`
+/// [1, choices]. Rows shorter than the longest are padded on the right and masked there. The report
+/// shows the 20 best tokens or labels after each row.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  gpt2 forward -p \"It is a truth\" --output logits.safetensors")]
 pub(super) struct Arguments {
@@ -38,8 +39,8 @@ pub(super) struct Arguments {
     /// The file to write
     #[arg(short, long, value_name = "OUT.safetensors")]
     output: Option<PathBuf>,
-    /// Write `hidden_states.N` too [batch, tokens, width]: the embeddings, every layer but the last, and the
-    /// last after the final norm
+    /// Write `hidden_states.N` too [batch, tokens, width]: the embeddings, every layer but the
+    /// last, and the last after the final norm
     #[arg(long)]
     hidden_states: bool,
     /// Write `attentions.N` too [batch, heads, tokens, tokens]: each layer's, after softmax
@@ -90,8 +91,8 @@ fn largest(logits: &[f32]) -> Vec<Best> {
     all
 }
 
-/// What the number is called in the report, and the name: a label's, or a token's as the vocabulary spells
-/// it; a model without a usable tokenizer has only ids.
+/// What the number is called in the report, and the name: a label's, or a token's as the vocabulary
+/// spells it; a model without a usable tokenizer has only ids.
 fn name_of(session: &Session, id: TokenId) -> (&'static str, Option<String>) {
     let hyperparameters = session.model().hyperparameters();
     match hyperparameters.class {

@@ -31,7 +31,8 @@ pub(super) struct Values {
 pub(super) struct Outputs {
     /// The tensors in the order of the file.
     pub(super) tensors: Vec<Values>,
-    /// For each row the numbers at its last token: logits of tokens or of labels; empty for other classes.
+    /// For each row the numbers at its last token: logits of tokens or of labels; empty for other
+    /// classes.
     pub(super) last: Vec<Vec<f32>>,
 }
 
@@ -218,7 +219,8 @@ fn run_row(
     Ok(given)
 }
 
-/// Puts a piece's attentions (`[rows, heads, positions]`) where they belong in `[heads, length, length]`.
+/// Puts a piece's attentions (`[rows, heads, positions]`) where they belong in `[heads, length,
+/// length]`.
 fn place_attentions(
     all: &mut [f32],
     piece: &[f32],

@@ -12,7 +12,8 @@ use crate::prompt::{self, Ids};
 pub(super) struct Source {
     #[command(flatten)]
     text: Text,
-    /// For a row of tokens, 1 where they are seen and 0 where not [default: the row's own tokens are]
+    /// For a row of tokens, 1 where they are seen and 0 where not [default: the row's own tokens
+    /// are]
     #[arg(long, value_name = "MASK", value_parser = prompt::parse_ids)]
     attention_mask: Vec<Ids>,
     /// For a row of tokens, where they stand [default: 0,1,2...]

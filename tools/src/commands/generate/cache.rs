@@ -44,8 +44,8 @@ impl PromptCache {
         Ok(())
     }
 
-    /// Writes what the session holds of the prompt, or all of it. A file that is there was restored, so it is
-    /// a cache of this model and may be replaced.
+    /// Writes what the session holds of the prompt, or all of it. A file that is there was
+    /// restored, so it is a cache of this model and may be replaced.
     pub(super) fn save(&self, session: &mut Session, prompt: &[TokenId]) -> Result<(), Failure> {
         let Some(path) = self.file.as_deref().filter(|_| !self.read_only) else {
             return Ok(());

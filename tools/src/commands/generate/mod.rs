@@ -31,14 +31,15 @@ use words::Words;
 
 /// Continue a text.
 ///
-/// The prompt is -p, -f, --ids or stdin (of -f and stdin, one newline at the end is dropped); several -p or
-/// --ids are continued together, each with the result it has alone. The continuation alone goes to stdout as it
-/// comes, whole words at a time. Parameters have the names and meanings they have in transformers, and over
-/// their defaults the values of the model's own generation settings; but without --do-sample the most likely
-/// token is taken every time.
+/// The prompt is -p, -f, --ids or stdin (of -f and stdin, one newline at the end is dropped);
+/// several -p or --ids are continued together, each with the result it has alone. The continuation
+/// alone goes to stdout as it comes, whole words at a time. Parameters have the names and meanings
+/// they have in transformers, and over their defaults the values of the model's own generation
+/// settings; but without --do-sample the most likely token is taken every time.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  gpt2 generate -p \"My dear Mr. Bennet,\" -n 40 --do-sample --temperature 0.8 --seed 1"
+    after_help = "Example:\n  gpt2 generate -p \"My dear Mr. Bennet,\" -n 40 --do-sample \
+        --temperature 0.8 --seed 1"
 )]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -213,7 +214,8 @@ impl Arguments {
         }
     }
 
-    /// A session for these prompts: as large as the model allows for one text, and otherwise as they need.
+    /// A session for these prompts: as large as the model allows for one text, and otherwise as
+    /// they need.
     fn start(
         &self,
         model: &Arc<Model>,

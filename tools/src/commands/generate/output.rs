@@ -68,7 +68,8 @@ fn write(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
-/// The JSON document: the prompt and its continuations, or a row of them for each of several prompts.
+/// The JSON document: the prompt and its continuations, or a row of them for each of several
+/// prompts.
 pub(super) fn document(
     prompts: &[Prompt],
     generation: &BatchGeneration,

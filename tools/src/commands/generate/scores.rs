@@ -28,7 +28,7 @@ pub(super) struct Scores {
 }
 
 impl Scores {
-    /// Asks for the numbers. A file that is in the way is found now and not at the end.
+    /// Asks for the values. A file that is in the way is found now and not at the end.
     pub(super) fn apply(&self, options: &mut GenerationOptions) -> Result<(), Failure> {
         options.output_scores = self.of_choice;
         options.output_logits = self.of_model;
@@ -44,7 +44,7 @@ impl Scores {
         }
     }
 
-    /// Writes the numbers of all continuations.
+    /// Writes the values of all continuations.
     pub(super) fn write(&self, all: &[&Continuation], vocabulary: usize) -> Result<(), Failure> {
         let Some(path) = &self.output else {
             return Ok(());

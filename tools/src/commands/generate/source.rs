@@ -15,8 +15,8 @@ use crate::prompt::{self, Ids};
 pub(super) struct Source {
     #[command(flatten)]
     text: Text,
-    /// For the tokens of an --ids, 0 for padding, which is left out, and 1 for the others [default: all but the
-    /// model's padding token]
+    /// For the tokens of an --ids, 0 for padding, which is left out, and 1 for the others [default:
+    /// all but the model's padding token]
     #[arg(long, value_name = "MASK", value_parser = prompt::parse_ids)]
     attention_mask: Vec<Ids>,
 }

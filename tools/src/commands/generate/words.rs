@@ -14,8 +14,8 @@ pub(super) struct Words {
     /// A text that may not be written, at the start or after a space; may be repeated
     #[arg(long = "bad-words", id = "bad_words", value_name = "TEXT")]
     forbidden: Vec<String>,
-    /// Add BIAS to the score of a text's last token after the others, at the start or after a space; may be
-    /// repeated
+    /// Add BIAS to the score of a text's last token after the others, at the start or after a
+    /// space; may be repeated
     #[arg(long, value_name = "TEXT=BIAS", value_parser = parse_bias)]
     word_bias: Vec<(String, f64)>,
     /// Steer away from what follows this text, with --guidance-scale

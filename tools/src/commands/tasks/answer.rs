@@ -15,11 +15,13 @@ use crate::prompt;
 
 /// Find the answer to a question in a text, with a question answering model.
 ///
-/// The tokens of the question are followed by those of the text, as transformers' pipeline does. start and
-/// end count characters of the text from 0. A text that does not fit is read in windows that overlap.
+/// The tokens of the question are followed by those of the text, as transformers' pipeline does.
+/// start and end count characters of the text from 0. A text that does not fit is read in windows
+/// that overlap.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  gpt2 answer -m qa.gguf --question \"Who was rich?\" -p \"Emma Woodhouse was rich.\""
+    after_help = "Example:\n  gpt2 answer -m qa.gguf --question \"Who was rich?\" -p \"Emma \
+        Woodhouse was rich.\""
 )]
 pub(in crate::commands) struct Arguments {
     /// The question; may be repeated

@@ -16,11 +16,12 @@ use crate::report;
 
 /// Score the choices of a question, with a double heads model.
 ///
-/// Each choice is read after the prompt, in one text, and scored at its last token. Scores are probabilities
-/// over the choices.
+/// Each choice is read after the prompt, in one text, and scored at its last token. Scores are
+/// probabilities over the choices.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  gpt2 choose -m swag.gguf -p \"She sat down\" --choice \" and wrote.\" --choice \" and flew.\""
+    after_help = "Example:\n  gpt2 choose -m swag.gguf -p \"She sat down\" --choice \" and \
+        wrote.\" --choice \" and flew.\""
 )]
 pub(in crate::commands) struct Arguments {
     /// What comes before every choice
@@ -72,7 +73,8 @@ pub(in crate::commands) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let scores = session.choose(&choices, indices.as_deref())?;
     if scores.shape != [choices.len()] {
         return Err(Failure::Work(format!(
-            "the model's summary gives {:?} numbers and not one a choice; `gpt2 forward` writes them",
+            "the model's summary gives {:?} values and not one a choice; `gpt2 forward` writes \
+             them",
             scores.shape
         )));
     }

@@ -12,8 +12,9 @@ use crate::failure::Failure;
 
 /// Give each text a label, with a sequence classifier.
 ///
-/// Scores are probabilities as transformers' pipeline makes them: softmax over the labels, sigmoid for each
-/// when the model has one label or several may be right, and the number itself for regression.
+/// Scores are probabilities as transformers' pipeline makes them: softmax over the labels, sigmoid
+/// for each when the model has one label or several may be right, and the number itself for
+/// regression.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  gpt2 classify -m sentiment.gguf -p \"She was delighted.\"")]
 pub(in crate::commands) struct Arguments {

@@ -11,10 +11,12 @@ use crate::failure::Failure;
 
 /// Turn each text into a vector: its hidden states, pooled.
 ///
-/// Any model will do; the numbers are what the final layer norm gives. A line of output is a text's vector.
+/// Any model will do; the numbers are what the final layer norm gives. A line of output is a text's
+/// vector.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  gpt2 embed -p \"She was delighted.\" --pooling mean --normalize --json"
+    after_help = "Example:\n  gpt2 embed -p \"She was delighted.\" --pooling mean --normalize \
+        --json"
 )]
 pub(in crate::commands) struct Arguments {
     #[command(flatten)]

@@ -15,8 +15,9 @@ use crate::prompt;
 
 /// Label the words of texts, with a token classifier.
 ///
-/// Words are what stands between white space; start and end count characters of the text from 0. The JSON has
-/// the tokens with their own labels, the words, and the entities that words labelled B-... and I-... make up.
+/// Words are what stands between white space; start and end count characters of the text from 0.
+/// The JSON has the tokens with their own labels, the words, and the entities that words labelled
+/// B-... and I-... make up.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  gpt2 tag -m names.gguf -p \"Emma Woodhouse lived at Hartfield.\""
@@ -24,8 +25,8 @@ use crate::prompt;
 pub(in crate::commands) struct Arguments {
     #[command(flatten)]
     texts: Texts,
-    /// Which label a word of several tokens gets: the first token's (first), that of the largest mean
-    /// (average), or the surest token's (max)
+    /// Which label a word of several tokens gets: the first token's (first), that of the largest
+    /// mean (average), or the surest token's (max)
     #[arg(long, value_name = "HOW", default_value = "first", value_parser = parse_aggregation)]
     aggregation: Aggregation,
     #[command(flatten)]
