@@ -122,7 +122,7 @@ fn files_are_written_whole_or_not_at_all() {
     save_vocabulary_files(ours.metadata(), &inner, false).unwrap();
     fs::remove_file(inner.join("vocab.json")).unwrap();
     let refused = save_vocabulary_files(ours.metadata(), &inner, false);
-    assert!(matches!(refused, Err(Error::Argument(_))), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Exists(_))), "{refused:?}");
     let mut names: Vec<_> = fs::read_dir(&inner)
         .unwrap()
         .map(|entry| entry.unwrap().file_name())

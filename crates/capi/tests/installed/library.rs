@@ -40,11 +40,8 @@ fn install() -> Option<Library> {
         println!("skipped: the C interface is tested on Linux with gcc; missing here: {missing:?}");
         return None;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let mut command = Command::new(project("scripts/install.sh"));
-    command.arg("--from").arg(built());
-    run(command.arg("--prefix").arg(folder.path()));
-    Some(Library { folder })
+    let from = built().to_str().unwrap();
+    Some(Library::install(&["--from", from]))
 }
 
 /// The build folder of the tests' profile, with the workspace built in it: its features are those
@@ -85,6 +82,14 @@ pub(crate) fn text(output: &Output) -> String {
 }
 
 impl Library {
+    /// Installs with these arguments of `scripts/install.sh`.
+    pub(crate) fn install(arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new(project("scripts/install.sh"));
+        run(command.args(arguments).arg("--prefix").arg(folder.path()));
+        Self { folder }
+    }
+
     pub(crate) fn path(&self, relative: &str) -> PathBuf {
         self.folder.path().join(relative)
     }
