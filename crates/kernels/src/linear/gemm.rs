@@ -2,11 +2,10 @@
 
 use std::cell::RefCell;
 
-use super::PANEL;
 use super::dispatch::{self, InstructionSet};
 use super::epilogue::SliceEpilogue;
 use super::format::Format;
-use super::layout::AlignedBuffer;
+use super::layout::{AlignedBuffer, PANEL};
 use super::matrix::{Matrix, Shape};
 use super::microkernel::{BatchSize, Job, KernelSet, Microkernel, Unpacking};
 use super::quantize_activations::{ActivationFormat, Activations, LARGE_TILE, Tile};

@@ -1,9 +1,9 @@
 //! Weight matrices as the kernels read them.
 
+use super::layout::PANEL;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::PANEL;
 use super::arena::Arena;
 use super::dispatch;
 use super::f16_accumulation;

@@ -151,7 +151,7 @@ pub(super) struct F16Gemm {
 }
 
 impl F16Gemm {
-    /// The microkernel for a tile of so many tokens, if there is one.
+    /// The microkernel for a tile of `tokens`, if there is one.
     pub(super) fn microkernel(&self, tokens: usize) -> Option<Microkernel> {
         let mut tiles = self.tiles.iter();
         tiles.find_map(|&(size, microkernel)| (size == tokens).then_some(microkernel))
@@ -180,7 +180,7 @@ pub(super) trait KernelSet: Sized + Copy {
         self
     }
 
-    /// From so many tokens on a batch is large: the microkernels for `format` accumulate in another
+    /// From this number of tokens on a batch is large: the microkernels for `format` accumulate in another
     /// order.
     fn large_batch(self, _format: Format) -> usize {
         usize::MAX

@@ -36,7 +36,5 @@ pub use arena::{ALIGNMENT, Arena};
 pub use epilogue::{ElementwiseFn, Epilogue, SliceEpilogue};
 pub use format::Format;
 pub use gemm::{Options, multiply};
+pub use layout::PANEL;
 pub use matrix::Matrix;
-
-/// Rows of a panel.
-pub const PANEL: usize = 8;

@@ -1,11 +1,10 @@
 //! Packing: the blocks of eight rows are interleaved, so that kernels read one stream and a vector
 //! has a lane for each row.
 
-use super::PANEL;
 use super::format::Format;
 use super::layout::{
-    BlockQ4_0, BlockQ4K, BlockQ5K, BlockQ6K, BlockQ8_0, Lanes, Layout, Mins, Q4_0Panel, Q4KPanel,
-    Q5KPanel, Q6KPanel, Q8_0Panel, cast, cast_mut, scale_and_min, set_scale_and_min,
+    BlockQ4_0, BlockQ4K, BlockQ5K, BlockQ6K, BlockQ8_0, Lanes, Layout, Mins, PANEL, Q4_0Panel,
+    Q4KPanel, Q5KPanel, Q6KPanel, Q8_0Panel, cast, cast_mut, scale_and_min, set_scale_and_min,
 };
 
 /// How matrices of a format are packed.

@@ -134,7 +134,7 @@ impl Activations {
     }
 }
 
-/// The tokens of the next tile, when so many are `left`: as many as possible, but rather two tiles
+/// The tokens of the next tile, of those that are `left`: as many as possible, but rather two tiles
 /// of half as many than a large and a small one.
 fn tile_size(sizes: &[usize], left: usize) -> usize {
     let halves_it = |&size: &usize| size >= LARGE_TILE && 2 * size == left;

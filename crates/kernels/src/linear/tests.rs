@@ -83,7 +83,7 @@ fn activations(count: usize, random: &mut Random) -> Vec<f32> {
 fn order(set: InstructionSet, matrix: &Matrix, token: usize, tokens: usize) -> Order {
     let format = matrix.format();
     let by_block = cfg!(target_arch = "aarch64");
-    // So many tokens are in the tiles of f16's own product.
+    // Tokens in the tiles of f16's own product.
     let tile = set.tile_sizes(format, BatchSize::Small)[0];
     let in_tiles = if set.f16_gemm().microkernel(tile).is_some() {
         tokens / tile * tile

@@ -66,7 +66,7 @@ impl Token for NeonDotprod {
 
     #[inline(always)]
     unsafe fn assume() -> Self {
-        // SAFETY: the caller's condition.
+        // SAFETY: the caller's condition; whoever detects this token detects that one first.
         Self(unsafe { Neon::assume() })
     }
 
@@ -92,7 +92,7 @@ impl Token for NeonFp16 {
 
     #[inline(always)]
     unsafe fn assume() -> Self {
-        // SAFETY: the caller's condition.
+        // SAFETY: the caller's condition; whoever detects this token detects that one first.
         Self(unsafe { NeonDotprod::assume() })
     }
 

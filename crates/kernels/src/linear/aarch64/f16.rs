@@ -2,8 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use super::super::PANEL;
-use super::super::layout::F16Bytes;
+use super::super::layout::{F16Bytes, PANEL};
 use super::super::microkernel::Job;
 use super::helpers::load_f16x8;
 use super::vectors::PanelVectors;

@@ -103,7 +103,7 @@ unsafe fn add<const TOKENS: usize, const ROWS: usize, const LENGTH: usize>(
     x: *const u16,
     columns: usize,
 ) {
-    // SAFETY: the caller has so many of both.
+    // SAFETY: the caller has as many of both.
     unsafe {
         let vectors = |place: *const u16| -> [uint16x8_t; LENGTH] {
             std::array::from_fn(|index| vld1q_u16(place.add(8 * index)))

@@ -2,8 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use super::super::PANEL;
-use super::super::layout::{F16Bytes, cast};
+use super::super::layout::{F16Bytes, PANEL, cast};
 use super::super::microkernel::{F16Gemm, Job};
 use super::helpers::{load_f16x8, store_rows};
 

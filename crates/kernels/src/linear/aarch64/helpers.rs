@@ -2,8 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use super::super::PANEL;
-use super::super::layout::{F16Bytes, Lanes};
+use super::super::layout::{F16Bytes, Lanes, PANEL};
 use crate::simd::neon::{f16_to_f32_high, f16_to_f32_low};
 
 /// An integer for each of eight rows.

@@ -2,8 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use super::super::PANEL;
-use super::super::layout::{Lanes, Layout, Mins, Q4KPanel, Q5KPanel, Q8KTile};
+use super::super::layout::{Lanes, Layout, Mins, PANEL, Q4KPanel, Q5KPanel, Q8KTile};
 use super::super::microkernel::Job;
 use super::helpers::{Rows, add_scaled, load_f16x8, load_i8, load_u8, store_rows};
 use super::unroll::each_vector;

@@ -2,8 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use super::super::PANEL;
-use super::super::layout::{Q6KPanel, Q8KTile};
+use super::super::layout::{PANEL, Q6KPanel, Q8KTile};
 use super::super::microkernel::Job;
 use super::helpers::{Rows, load_f16x8, load_u8, store_rows};
 use super::unroll::each_vector;

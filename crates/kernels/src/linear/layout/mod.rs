@@ -13,6 +13,7 @@ pub(super) use aligned::AlignedBuffer;
 pub(super) use gguf::{
     BlockQ4_0, BlockQ4K, BlockQ5K, BlockQ6K, BlockQ8_0, scale_and_min, set_scale_and_min,
 };
+pub use panels::PANEL;
 pub(super) use panels::{Lanes, Mins, Q4_0Panel, Q4KPanel, Q5KPanel, Q6KPanel, Q8_0Panel};
 #[cfg(target_arch = "x86_64")]
 pub(super) use panels::{UnpackedQ5K, UnpackedQ6K};

@@ -1,8 +1,10 @@
 //! Packed panels: the blocks of eight rows, interleaved so that a vector holds the same four bytes
 //! of each row.
 
-use super::super::PANEL;
 use super::plain::{F16Bytes, Layout};
+
+/// Rows of a panel.
+pub const PANEL: usize = 8;
 
 /// Four bytes of each of the eight rows: a vector of 256 bits.
 pub(in super::super) type Lanes<T = u8> = [[T; 4]; PANEL];

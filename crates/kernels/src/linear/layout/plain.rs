@@ -48,7 +48,7 @@ impl F16Bytes {
 #[inline]
 pub(in super::super) fn cast<T: Layout>(bytes: &[u8]) -> &[T] {
     let count = count_of::<T>(bytes);
-    // SAFETY: so many whole, aligned values; any bytes are one.
+    // SAFETY: `count` whole, aligned values; any bytes are one.
     unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), count) }
 }
 
@@ -59,7 +59,7 @@ pub(in super::super) fn cast<T: Layout>(bytes: &[u8]) -> &[T] {
 #[inline]
 pub(in super::super) fn cast_mut<T: Layout>(bytes: &mut [u8]) -> &mut [T] {
     let count = count_of::<T>(bytes);
-    // SAFETY: so many whole, aligned values; any bytes are one, and a value has no padding.
+    // SAFETY: `count` whole, aligned values; any bytes are one, and a value has no padding.
     unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), count) }
 }
 

@@ -3,11 +3,10 @@
 
 use std::arch::x86_64::*;
 
-use super::super::PANEL;
 use super::super::format::Format;
 use super::super::layout::{
-    BlockQ5K, BlockQ6K, F16Bytes, Lanes, Layout, Q8KTile, UnpackedQ5K, UnpackedQ6K, cast, cast_mut,
-    scale_and_min,
+    BlockQ5K, BlockQ6K, F16Bytes, Lanes, Layout, PANEL, Q8KTile, UnpackedQ5K, UnpackedQ6K, cast,
+    cast_mut, scale_and_min,
 };
 use super::super::microkernel::{Job, Unpack, Unpacking};
 use super::helpers::{load_f16x8, transpose};

@@ -3,9 +3,8 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-use super::super::super::PANEL;
-use super::super::super::layout::F16Bytes;
-use super::{LARGEST_BYTE, PanelVectors, SignedWeights, operations};
+use super::super::super::layout::{F16Bytes, PANEL};
+use super::operations::{LARGEST_BYTE, PanelVectors, SignedWeights, operations};
 use crate::simd::Avx2;
 
 /// `pair` in every lane.
@@ -24,7 +23,7 @@ unsafe fn splat_i8x4(x: [i8; 4]) -> __m256i {
 
 /// `sum` + products of unsigned bytes with signed ones, two neighbours to 16 bits.
 ///
-/// The compiler adds in another order and then keeps so many products that registers do not hold
+/// The compiler adds in another order and then keeps more products than registers hold
 /// them.
 #[inline]
 #[target_feature(enable = "avx2")]

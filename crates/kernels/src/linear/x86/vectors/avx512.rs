@@ -3,9 +3,8 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-use super::super::super::PANEL;
-use super::super::super::layout::F16Bytes;
-use super::{LARGEST_BYTE, PanelVectors, SignedWeights, operations};
+use super::super::super::layout::{F16Bytes, PANEL};
+use super::operations::{LARGEST_BYTE, PanelVectors, SignedWeights, operations};
 use crate::simd::Avx512Vnni;
 
 /// The lower 16 bits of every lane.

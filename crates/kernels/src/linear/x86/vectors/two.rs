@@ -3,9 +3,8 @@
 
 use std::marker::PhantomData;
 
-use super::super::super::PANEL;
-use super::super::super::layout::F16Bytes;
-use super::{PanelVectors, SignedWeights};
+use super::super::super::layout::{F16Bytes, PANEL};
+use super::operations::{PanelVectors, SignedWeights};
 
 /// A vector of `V` for each of two panels.
 pub(in super::super) struct Two<V>(PhantomData<V>);
