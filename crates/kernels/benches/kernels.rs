@@ -1,9 +1,9 @@
-//! The kernels one by one, on one thread: `cargo bench --package gpt2-edge-kernels --`, with a
-//! part of a name to choose.
+//! The kernels one by one, on one thread: `cargo bench --package gpt2-edge-kernels --`, with a part
+//! of a name to choose.
 //!
 //! Products with one token read weights that are in no cache, and their throughput is bytes of
-//! weights; with many tokens it is multiplications and additions. `GPT2_BENCH_CPU=avx2` keeps to
-//! the instructions of AVX2.
+//! weights; with many tokens it is multiplications and additions. `GPT2_BENCH_CPU=avx2` restricts
+//! the kernels to AVX2.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ const FORMATS: &[(&str, Format, usize, usize)] = &[
     ("f16", Format::F16, 1, 2),
 ];
 
-/// Values between −1 and 1 that look random.
+/// Pseudorandom values between −1 and 1.
 fn values(count: usize) -> Vec<f32> {
     let mut state = 1u32;
     let next = || {
@@ -107,16 +107,16 @@ fn attention(criterion: &mut Criterion) {
     let (heads, head_width) = HEADS;
     let width = heads * head_width;
     let mut group = criterion.benchmark_group("attention of a layer");
-    for (tokens, cells) in [(1, 1024), (MANY, MANY), (MANY, 1024)] {
+    for (tokens, cells) in [(1, 1024), (6, 1024), (64, 1024), (MANY, MANY), (MANY, 1024)] {
         let queries = values(tokens * width);
-        let table: Vec<f16> = values(cells * width)
+        let elements: Vec<f16> = values(cells * width)
             .into_iter()
             .map(f16::from_f32)
             .collect();
-        let seen = |token: usize, cell: usize| cell <= cells - tokens + token;
+        let is_visible = |token: usize, cell: usize| cell <= cells - tokens + token;
         let mask: Vec<f16> = (0..tokens * cells)
             .map(|index| {
-                if seen(index / cells, index % cells) {
+                if is_visible(index / cells, index % cells) {
                     f16::ZERO
                 } else {
                     f16::NEG_INFINITY
@@ -128,8 +128,8 @@ fn attention(criterion: &mut Criterion) {
                 data: &queries,
                 stride: width,
             },
-            keys: KvTensor::F16(&table),
-            values: KvTensor::F16(&table),
+            keys: KvTensor::F16(&elements),
+            values: KvTensor::F16(&elements),
             mask: &mask,
             tokens,
             cells,
@@ -169,7 +169,7 @@ fn rows(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn choose_instructions(_: &mut Criterion) {
+fn choose_instruction_set(_: &mut Criterion) {
     if std::env::var("GPT2_BENCH_CPU").is_ok_and(|name| name == "avx2") {
         gpt2_kernels::cpu_features::restrict_to(&[
             "sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "avx", "avx2", "fma", "f16c",
@@ -177,5 +177,5 @@ fn choose_instructions(_: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, choose_instructions, products, attention, rows);
+criterion_group!(benches, choose_instruction_set, products, attention, rows);
 criterion_main!(benches);

@@ -63,7 +63,8 @@ elementwise! {
     hyperbolic_tangent(x) = tanh(x);
     /// σ(x).
     logistic(x) = sigmoid(x);
-    /// x · tanh(ln(1 + eˣ)) = x · (n² + 2n)/(n² + 2n + 2) with n = eˣ, clamped where the ratio is 1.
+    /// x · tanh(ln(1 + eˣ)) = x · (n² + 2n)/(n² + 2n + 2) with n = eˣ, clamped where the ratio is
+    /// 1.
     mish(x) = {
         let n = exp(x.min(20.0));
         let m = n * (n + 2.0);
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn not_a_number_stays_not_a_number() {
+    fn nan_stays_nan() {
         for function in [gelu, gelu_tanh, silu, logistic, hyperbolic_tangent] {
             let mut values = [f32::NAN; 9];
             function(&mut values);

@@ -6,8 +6,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Bits of the features that may be used, in the order of [`FEATURES`], and [`KNOWN`]; 0 before the first
-/// look.
+/// Bits of the features that may be used, in the order of [`FEATURES`], and [`KNOWN`]; 0 before the
+/// first look.
 static ALLOWED: AtomicU32 = AtomicU32::new(0);
 
 /// Set in [`ALLOWED`] when it is filled in.
@@ -32,8 +32,9 @@ macro_rules! features {
 
 #[cfg(target_arch = "x86_64")]
 features! { is_x86_feature_detected:
-    "sse3" "ssse3" "sse4.1" "sse4.2" "popcnt" "avx" "avx2" "fma" "f16c" "bmi1" "bmi2" "lzcnt" "movbe"
-    "avx512f" "avx512cd" "avx512bw" "avx512dq" "avx512vl" "avx512vnni" "avx512vbmi" "avx512bf16"
+    "sse3" "ssse3" "sse4.1" "sse4.2" "popcnt" "avx" "avx2" "fma" "f16c" "bmi1" "bmi2" "lzcnt"
+    "movbe" "avx512f" "avx512cd" "avx512bw" "avx512dq" "avx512vl" "avx512vnni" "avx512vbmi"
+    "avx512bf16"
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -57,7 +58,7 @@ pub fn restrict_to(features: &[&str]) {
     ALLOWED.store(KNOWN | bits(allowed), Ordering::Relaxed);
 }
 
-/// Features that are asked for together, by name: an unknown one does not compile.
+/// Features that are needed together, by name: an unknown one does not compile.
 #[cfg_attr(
     not(any(target_arch = "x86_64", target_arch = "aarch64")),
     allow(dead_code, reason = "there are no kernels to choose from")

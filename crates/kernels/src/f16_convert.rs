@@ -1,7 +1,7 @@
 //! Conversion between f16 and f32 of whole slices.
 //!
-//! On 64-bit ARM every processor converts vectors. Rust's own functions for it are not stable or, like
-//! the crate `half`, ask for arithmetic on f16, which few processors have.
+//! On 64-bit ARM every processor converts vectors. Rust's own functions for it are not stable or,
+//! like the crate `half`, need arithmetic on f16, which few processors have.
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn values_between_two_f16_are_rounded_to_the_nearer() {
-        // Between every two neighbors: just below, at and just above the middle.
+        // Between every two neighbours: just below, at and just above the middle.
         let values: Vec<f32> = (0..f16::INFINITY.to_bits())
             .flat_map(|bits| {
                 let [a, b] = [bits, bits + 1].map(|bits| f16::from_bits(bits).to_f32());

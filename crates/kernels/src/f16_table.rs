@@ -17,8 +17,8 @@ const LIMIT: f32 = 10.0;
 /// their bits: the argument is rounded to f16 first; 0 up to −10, and the argument itself from 10.
 ///
 /// This is how ggml computes GELU. Computing it is closer to the formula; but wherever activations
-/// are quantized next, the difference is below what quantization loses, and with the table the tokens
-/// are those of other programs over ggml.
+/// are quantized next, the difference is below what quantization loses, and with the table the
+/// tokens are those of other programs over ggml.
 pub fn gelu_by_table(values: &mut [f32], table: &[f16; ENTRIES]) {
     let mut halves = [f16::ZERO; CHUNK];
     let mut results = [0.0f32; CHUNK];

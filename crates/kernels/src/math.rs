@@ -3,8 +3,8 @@
 /// e^x for finite x, within 2 units in the last place; 0 below −87.3 and the largest finite power
 /// above 88.3, so that no infinity arises.
 ///
-/// Cody and Waite's reduction to |r| ≤ ½ ln 2 and a polynomial of degree 6 (minimax coefficients as in
-/// the Cephes library's expf).
+/// Cody and Waite's reduction to |r| ≤ ½ ln 2 and a polynomial of degree 6 (minimax coefficients as
+/// in the Cephes library's expf).
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
     // The nearest integer falls out of adding 1.5 · 2²³, where the spacing of f32 is 1.
@@ -47,8 +47,8 @@ pub(super) fn tanh(x: f32) -> f32 {
     if square < 0.02 { series } else { far }
 }
 
-/// The error function, within 4 · 10⁻⁷: a rational minimax approximation on [−4, 4], outside of which
-/// f32 knows only ±1 (the one used by Eigen and XNNPACK).
+/// The error function, within 4 · 10⁻⁷: a rational minimax approximation on [−4, 4], outside of
+/// which f32 knows only ±1 (the one used by Eigen and XNNPACK).
 #[inline(always)]
 pub(super) fn erf(x: f32) -> f32 {
     let x = x.clamp(-4.0, 4.0);

@@ -1,9 +1,9 @@
 //! A thread pool: threads share the chunks of one computation after another.
 //!
-//! Every thread, the calling one among them, has a share of neighboring chunks and works through it from
-//! the first to the last, so that it reads memory in one stream; then it steals from the others' shares,
-//! the next chunk each time. A thread that the system does not schedule therefore delays only the chunk
-//! it holds. Waiting threads spin briefly and then sleep.
+//! Every thread, the calling one among them, has a share of neighbouring chunks and works through
+//! it from the first to the last, so that it reads memory in one stream; then it steals from the
+//! others' shares, the next chunk each time. A thread that the system does not schedule therefore
+//! delays only the chunk it holds. Waiting threads spin briefly and then sleep.
 
 use std::cell::UnsafeCell;
 use std::panic::AssertUnwindSafe;
@@ -18,17 +18,18 @@ use super::prefetch::{Progress, Target};
 const SPIN_TIME: Duration = Duration::from_micros(40);
 /// Spins between two readings of the clock.
 const SPINS: u32 = 64;
-/// Stack of a worker in bytes: without optimization the kernels keep hundreds of vectors there. Pages
-/// are committed as they are used.
-pub const STACK: usize = 2 << 20;
+/// Stack of a worker in bytes: without optimization the kernels keep hundreds of vectors there.
+/// Pages are committed as they are used.
+const STACK: usize = 2 << 20;
 
 /// Bits of a chunk's index in a share's word.
 const INDEX_BITS: u32 = 20;
 const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
 /// The most chunks of one computation.
-pub const MAX_CHUNKS: usize = INDEX_MASK as usize;
+const MAX_CHUNKS: usize = INDEX_MASK as usize;
 
-/// The work on a chunk, its lifetime erased: only used between the beginning and the end of a `run`.
+/// The work on a chunk, its lifetime erased: only used between the beginning and the end of a
+/// `run`.
 type Work = *const (dyn Fn(usize) + Sync);
 
 /// Threads that wait for computations.
@@ -53,8 +54,8 @@ struct Shared {
     shares: Vec<Share>,
     /// Chunks of the current computation: written before its shares.
     chunks: AtomicUsize,
-    /// The work of the current computation: written before its shares, and read only by a thread that
-    /// has claimed a chunk of it.
+    /// The work of the current computation: written before its shares, and read only by a thread
+    /// that has claimed a chunk of it.
     work: UnsafeCell<Option<Work>>,
     /// Chunks of the current computation that are done.
     done: AtomicUsize,
@@ -67,8 +68,9 @@ struct Shared {
     stop: AtomicBool,
 }
 
-/// Number of the computation, the next chunk and the one after the last: one word, so that a claim can
-/// only succeed for the computation it was meant for. Aligned so that no two owners share a cache line.
+/// Number of the computation, the next chunk and the one after the last: one word, so that a claim
+/// can only succeed for the computation it was meant for. Aligned so that no two owners share a
+/// cache line.
 #[repr(align(128))]
 struct Share(AtomicU64);
 
@@ -113,15 +115,16 @@ impl Share {
     }
 }
 
-// SAFETY: `work` is the only field that is not `Sync`. The caller writes it while no chunk is claimed
-// (`running` keeps other callers out), publishes the shares after it, and the work is `Sync`.
+// SAFETY: `work` is the only field that is not `Sync`. The caller writes it while no chunk is
+// claimed (`running` keeps other callers out), publishes the shares after it, and the work is
+// `Sync`.
 unsafe impl Sync for Shared {}
 // SAFETY: as above; what `work` points to is only used during a `run`.
 unsafe impl Send for Shared {}
 
 impl Pool {
-    /// A pool in which `threads` compute, the calling one included; at least one. Fewer when the system
-    /// refuses to start them.
+    /// A pool in which `threads` compute, the calling one included; at least one. Fewer when the
+    /// system refuses to start them.
     pub fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared {
             next: Target::none(),
@@ -159,14 +162,14 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// A later computation reads `bytes`, in chunks of `chunk_bytes`: threads that have to wait prefetch
-    /// the beginning of their share.
+    /// A later computation reads `bytes`, in chunks of `chunk_bytes`: threads that have to wait
+    /// prefetch the beginning of their share.
     pub fn prefetch(&self, bytes: &[u8], chunk_bytes: usize) {
         self.shared.next.set(bytes, chunk_bytes);
     }
 
-    /// Calls `work` once for every index below `chunks` (at most [`MAX_CHUNKS`]), on any thread, and
-    /// returns when all calls are done.
+    /// Calls `work` once for every index below `chunks` (at most 2²⁰ − 1), on any thread,
+    /// and returns when all calls are done.
     ///
     /// # Panics
     /// When a call panics: after the others are done.
@@ -184,12 +187,12 @@ impl Pool {
             clippy::transmute_ptr_to_ptr,
             reason = "a cast does not extend the lifetime"
         )]
-        // SAFETY: only the lifetime changes. Workers use the pointer only while they hold a claimed chunk,
-        // and this function returns after the last claimed chunk is done.
+        // SAFETY: only the lifetime changes. Workers use the pointer only while they hold a claimed
+        // chunk, and this function returns after the last claimed chunk is done.
         let erased: Work =
             unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), Work>(work) };
-        // SAFETY: every chunk of the last computation is done and none of this one is published, so no
-        // thread reads it.
+        // SAFETY: every chunk of the last computation is done and none of this one is published, so
+        // no thread reads it.
         unsafe { *shared.work.get() = Some(erased) };
         // Bits that do not fit into a share's word are cut off.
         caller.number = caller.number.wrapping_add(1);
@@ -223,7 +226,8 @@ impl Drop for Pool {
 }
 
 impl Shared {
-    /// Claims a chunk of the current computation for a thread: of its own share, or of the next that has some.
+    /// Claims a chunk of the current computation for a thread: of its own share, or of the next
+    /// that has some.
     fn claim(&self, thread: usize) -> Option<usize> {
         let (before, from_own) = self.shares.split_at(thread);
         from_own.iter().chain(before).find_map(Share::claim)
@@ -233,8 +237,8 @@ impl Shared {
     fn help(&self, thread: usize) {
         let mut done = 0;
         while let Some(chunk) = self.claim(thread) {
-            // SAFETY: it was written before the share that the claim acquired, and does not change until
-            // this chunk is done.
+            // SAFETY: it was written before the share that the claim acquired, and does not change
+            // until this chunk is done.
             let Some(work) = (unsafe { *self.work.get() }) else {
                 unreachable!("work is written before its shares")
             };
@@ -296,7 +300,8 @@ impl Shared {
             ) {
                 continue;
             }
-            // Counted before the last check: a caller that publishes work after it sees the sleeper.
+            // Counted before the last check: a caller that publishes work after it sees the
+            // sleeper.
             self.sleepers.fetch_add(1, Ordering::SeqCst);
             while !self.has_work() {
                 thread::park();
@@ -306,8 +311,8 @@ impl Shared {
     }
 }
 
-/// Spins until `condition` holds, for [`SPIN_TIME`] at most; whether it held. `meanwhile` does a little
-/// work and says whether there was any.
+/// Spins until `condition` holds, for [`SPIN_TIME`] at most; whether it held. `meanwhile` does a
+/// little work and says whether there was any.
 fn spin_until(condition: impl Fn() -> bool, mut meanwhile: impl FnMut() -> bool) -> bool {
     let mut start = None;
     loop {

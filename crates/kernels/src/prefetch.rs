@@ -10,8 +10,8 @@ const MAX_BYTES: usize = 128 * 1024;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// The chunks that a later computation reads, one after the other in memory. They are prefetched and
-/// never read, so the memory may be gone, and a thread that sees fields of two targets only
+/// The chunks that a later computation reads, one after the other in memory. They are prefetched
+/// and never read, so the memory may be gone, and a thread that sees fields of two targets only
 /// prefetches in vain.
 pub(super) struct Target {
     /// Where the first chunk begins; 0 when there is no target.

@@ -19,9 +19,9 @@ pub struct LayerNorm<'a> {
     pub epsilon: f32,
 }
 
-/// Normalizes every row, see [`LayerNorm`]. Every operation is in the order in which ggml does it on
-/// this processor, so that results are bit-identical: an activation that is quantized next must not be
-/// rounded to another integer.
+/// Normalizes every row, see [`LayerNorm`]. Every operation is in the order in which ggml does it
+/// on this processor, so that results are bit-identical: an activation that is quantized next must
+/// not be rounded to another integer.
 pub fn layer_norm(norm: &LayerNorm<'_>, output: &mut [f32]) {
     match square_group() {
         16 => autovectorize(Normalize::<16> { norm, output }),
@@ -30,7 +30,8 @@ pub fn layer_norm(norm: &LayerNorm<'_>, output: &mut [f32]) {
     }
 }
 
-/// How many squares ggml adds in f32 before their sum is added in f64: as many as a vector has lanes.
+/// How many squares ggml adds in f32 before their sum is added in f64: as many as a vector has
+/// lanes.
 fn square_group() -> usize {
     #[cfg(target_arch = "x86_64")]
     {
@@ -91,8 +92,8 @@ fn sum_of_squares<const GROUP: usize>(values: &[f32], mean: f32) -> f64 {
     sum
 }
 
-/// The sum of a vector's lanes: the upper half is added to the lower one until four lanes are left, and of
-/// those each to its neighbor (NEON's order) or else to the next but one.
+/// The sum of a vector's lanes: the upper half is added to the lower one until four lanes are left,
+/// and of those each to its neighbour (NEON's order) or else to the next but one.
 #[inline(always)]
 fn sum_of_group<const GROUP: usize>(mut values: [f32; GROUP]) -> f32 {
     let mut half = GROUP / 2;
@@ -107,7 +108,7 @@ fn sum_of_group<const GROUP: usize>(mut values: [f32; GROUP]) -> f32 {
 }
 
 /// Adds `bias` (`[columns]`) to each row of `values` (`[rows, columns]`).
-pub fn add_bias(values: &mut [f32], bias: &[f32]) {
+pub(crate) fn add_bias(values: &mut [f32], bias: &[f32]) {
     autovectorize(AddBias { values, bias });
 }
 
@@ -131,7 +132,7 @@ impl<S> Task<S> for AddBias<'_> {
 }
 
 /// Adds `bias` (`[columns]`) and `residual` (`[rows, columns]`) to `values` (`[rows, columns]`).
-pub fn add_bias_and_residual(values: &mut [f32], bias: &[f32], residual: &[f32]) {
+pub(crate) fn add_bias_and_residual(values: &mut [f32], bias: &[f32], residual: &[f32]) {
     autovectorize(AddBiasAndResidual {
         values,
         bias,

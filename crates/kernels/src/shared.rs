@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use super::pool::Pool;
 
 /// A mutable slice whose parts are handed to threads.
-pub struct Parts<'a, T> {
+pub(crate) struct Parts<'a, T> {
     start: *mut T,
     length: usize,
     slice: PhantomData<&'a mut [T]>,
@@ -16,7 +16,7 @@ unsafe impl<T: Send> Sync for Parts<'_, T> {}
 
 impl<'a, T> Parts<'a, T> {
     /// Takes the slice over for its lifetime.
-    pub fn new(slice: &'a mut [T]) -> Self {
+    pub(crate) fn new(slice: &'a mut [T]) -> Self {
         Self {
             start: slice.as_mut_ptr(),
             length: slice.len(),
@@ -32,7 +32,7 @@ impl<'a, T> Parts<'a, T> {
     /// # Safety
     /// No two parts that are in use at the same time may overlap.
     #[expect(clippy::mut_from_ref, reason = "the caller keeps parts apart")]
-    pub unsafe fn slice(&self, first: usize, length: usize) -> &mut [T] {
+    pub(crate) unsafe fn slice(&self, first: usize, length: usize) -> &mut [T] {
         assert!(
             first <= self.length && length <= self.length - first,
             "{length} elements from {first} of {}",
@@ -43,8 +43,8 @@ impl<'a, T> Parts<'a, T> {
     }
 }
 
-/// Shares `slice` out among the threads of `pool` in chunks of `length` (the last may be shorter): `work` gets each with
-/// the index of its first element.
+/// Shares `slice` among the threads of `pool` in chunks of `length` (the last may be shorter):
+/// `work` gets each with the index of its first element.
 pub fn in_chunks<T: Send>(
     pool: &Pool,
     slice: &mut [T],

@@ -1,14 +1,14 @@
 //! Attention of one token or a few, for some of the heads: decoding, and checking drafted tokens.
 //!
-//! A token's result depends on its query, on the cells it sees and on nothing else: not on the other
-//! tokens, nor on how many cells the mask spans. So a token gets the same bits whether it is decoded
-//! alone or checked in a draft. Tokens only take turns with the keys and values of a block of cells and
-//! a head, which the first of them brings into the cache.
+//! A token's result depends on its query, on the cells it sees and on nothing else: not on the
+//! other tokens, nor on how many cells the mask spans. So a token gets the same bits whether it is
+//! decoded alone or checked in a draft. Tokens only take turns with the keys and values of a block
+//! of cells and a head, which the first of them brings into the cache.
 //!
-//! Below [`SPLIT_CELLS`] cells the arithmetic is that of ggml for one token: keys in their order, the
-//! maximum and the sum of weights rescaled whenever a score exceeds all before it, and with f16 values
-//! the accumulators rounded to f16 after each key. From there on ggml splits the cells by its number of
-//! threads; here they are taken in fixed blocks, accumulated in f32.
+//! Below [`SPLIT_CELLS`] cells the arithmetic is that of ggml for one token: keys in their order,
+//! the maximum and the sum of weights rescaled whenever a score exceeds all before it, and with f16
+//! values the accumulators rounded to f16 after each key. From there on ggml splits the cells by
+//! its number of threads; here they are taken in fixed blocks, accumulated in f32.
 
 use std::ops::Range;
 
@@ -212,8 +212,8 @@ impl DecodeRows<'_> {
         )
     }
 
-    /// Converts the queries as the keys' type asks, a token's heads one after the other, each padded to
-    /// `padded`.
+    /// Converts the queries to what the type of the keys needs, a token's heads one after the
+    /// other, each padded to `padded`.
     #[inline(always)]
     fn prepare_queries<S: Simd>(
         &self,
@@ -256,8 +256,8 @@ impl DecodeRows<'_> {
         }
     }
 
-    /// Adds values, weighted by scores, for neighbouring heads; for cells below `prefetch_until` those
-    /// of the next block are prefetched.
+    /// Adds values, weighted by scores, for neighbouring heads; for cells below `prefetch_until`
+    /// those of the next block are prefetched.
     #[inline(always)]
     fn add_values<S: Simd>(
         &self,
@@ -302,8 +302,8 @@ impl DecodeRows<'_> {
         }
     }
 
-    /// What to prefetch while the keys of a block are read: nothing has prefetched those of the first
-    /// block.
+    /// What to prefetch while the keys of a block are read: nothing has prefetched those of the
+    /// first block.
     #[inline(always)]
     fn prefetch(&self, index: usize, start: usize, until: usize) -> Prefetch<'_> {
         Prefetch {
@@ -362,12 +362,12 @@ impl DecodeRows<'_> {
     }
 }
 
-/// How many of so many heads to take next: `most` or one.
-fn next_heads(heads: usize, most: usize) -> usize {
-    if heads >= most { most } else { 1 }
+/// How many of the remaining `heads` to take next: `max` or one.
+fn next_heads(heads: usize, max: usize) -> usize {
+    if heads >= max { max } else { 1 }
 }
 
-/// A row's query, as the keys' type asks.
+/// A row's query, in the form that the type of the keys needs.
 #[derive(Clone, Copy)]
 struct Query<'a> {
     /// `[head_width]`

@@ -120,8 +120,8 @@ impl Element for f16 {
     }
 }
 
-/// The work: dequantizing a head's elements of neighbouring cells. A task of its own, so that there is
-/// one copy of its code.
+/// The work: dequantizing a head's elements of neighbouring cells. A task of its own, so that there
+/// is one copy of its code.
 pub(super) struct Dequantize<'a> {
     pub(super) tensor: KvTensor<'a>,
     pub(super) head: Head,

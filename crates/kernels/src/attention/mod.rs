@@ -1,8 +1,9 @@
 //! Attention over the KV cache.
 //!
-//! Up to 63 tokens each row is computed by itself ([`decode`]), more in tiles ([`prefill`]): from the
-//! same number on as in ggml, and on x86-64 bit-identical to ggml compiled for the same instruction set.
-//! Results depend neither on the number of threads nor on which thread computes what.
+//! Up to 63 tokens each row is computed by itself ([`decode`]), more in tiles ([`prefill`]): from
+//! the same number on as in ggml, and on x86-64 bit-identical to ggml compiled for the same
+//! instruction set. Results depend neither on the number of threads nor on which thread computes
+//! what.
 
 mod decode;
 mod kv_tensor;
@@ -99,8 +100,8 @@ impl Attention<'_> {
     }
 }
 
-/// Writes softmax(scale × queries · keysᵀ + mask) · values to `output` (`[tokens, heads × head_width]`).
-/// A token that sees no cell gets zeros.
+/// Writes softmax(scale × queries · keysᵀ + mask) · values to `output` (`[tokens, heads ×
+/// head_width]`). A token that sees no cell gets zeros.
 ///
 /// # Panics
 /// When something is shorter than its shape says, or the head width is out of range.
@@ -184,8 +185,8 @@ impl<'a> Schedule<'a> {
     fn work<'w>(&'w self, chunk: usize, output: &'w Output<'w>) -> Work<'w> {
         let attention = self.attention;
         if attention.tokens >= PREFILL_TOKENS {
-            // One head after the other, whose keys and values stay in the cache; of a head's queries
-            // the last see most and come first.
+            // One head after the other, whose keys and values stay in the cache; of a head's
+            // queries the last see most and come first.
             let tiles = self.masks.len();
             let tile = tiles - 1 - chunk % tiles;
             Work::Prefill(prefill::PrefillTile {

@@ -1,8 +1,8 @@
 //! Attention of many tokens at once, in tiles of queries and keys.
 //!
 //! The lanes of a vector are queries: keys and values are read as they lie, and maxima and sums of
-//! weights are those of single lanes, without a reduction across a vector. Everything is f32; orders of
-//! additions are ggml's, whose tiles have as many keys.
+//! weights are those of single lanes, without a reduction across a vector. Everything is f32;
+//! orders of additions are ggml's, whose tiles have as many keys.
 
 use std::sync::OnceLock;
 
@@ -21,8 +21,8 @@ pub(super) const QUERIES: usize = 128;
 /// Keys of a tile, at most.
 const KEYS: usize = 64;
 
-/// What the blocks of queries in a tile see of each tile of keys: `[tiles of keys, blocks]`. It is the
-/// same for all heads; the thread that needs it first computes it.
+/// What the blocks of queries in a tile see of each tile of keys: `[tiles of keys, blocks]`. It is
+/// the same for all heads; the thread that needs it first computes it.
 pub(super) type TileMasks = OnceLock<Vec<BlockMask>>;
 
 /// The work: some queries of one head.
@@ -40,8 +40,8 @@ pub(super) struct PrefillTile<'a> {
 pub(super) struct BlockMask {
     /// Keys up to the last one that is visible.
     keys: usize,
-    /// `[keys, queries of a block]`: added to scores. Empty where every query sees all keys with a mask
-    /// of 0.
+    /// `[keys, queries of a block]`: added to scores. Empty where every query sees all keys with a
+    /// mask of 0.
     mask: Vec<f32>,
 }
 
@@ -62,7 +62,8 @@ fn tile_masks(
     starts.flat_map(blocks).collect()
 }
 
-/// The mask of `rows` queries from `first` on, in a block of `block_rows`, for the cells from `start` on.
+/// The mask of `rows` queries from `first` on, in a block of `block_rows`, for the cells from
+/// `start` on.
 fn block_mask(
     attention: &Attention<'_>,
     first: usize,
@@ -184,8 +185,8 @@ impl<S: Simd> Task<S> for PrefillTile<'_> {
 }
 
 impl PrefillTile<'_> {
-    /// Packs the queries as `[blocks, width, block rows]`. Behind the last one there are others, of zeros
-    /// or like the last one, which see everything.
+    /// Packs the queries as `[blocks, width, block rows]`. Behind the last one there are others, of
+    /// zeros or like the last one, which see everything.
     #[inline(always)]
     fn pack_queries(&self, rows: usize, block_rows: usize, queries: &mut [f32]) {
         let width = self.attention.head_width;
@@ -297,8 +298,8 @@ fn score_rows<S: Simd, const R: usize>(
     }
 }
 
-/// An online softmax: turns scores `[keys, queries]` into weights, adds them to each query's total, and
-/// gives the factor that rescales what was accumulated before.
+/// An online softmax: turns scores `[keys, queries]` into weights, adds them to each query's total,
+/// and gives the factor that rescales what was accumulated before.
 #[inline(always)]
 fn softmax<S: Simd>(
     simd: S,
@@ -368,7 +369,8 @@ fn softmax<S: Simd>(
     corrections
 }
 
-/// Rescales accumulators `[width, queries]` and adds values `[keys, width]` by weights `[keys, queries]`.
+/// Rescales accumulators `[width, queries]` and adds values `[keys, width]` by weights `[keys,
+/// queries]`.
 #[inline(always)]
 fn add_values<S: Simd>(
     simd: S,

@@ -26,8 +26,8 @@ pub(super) struct DotKeys<'a, T> {
     pub(super) to: &'a mut [f32],
 }
 
-/// What is read after the keys that are being read. The rows of a head lie far apart from cell to cell,
-/// too far for the processor's own prefetching.
+/// What is read after the keys that are being read. The rows of a head lie far apart from cell to
+/// cell, too far for the processor's own prefetching.
 #[derive(Clone, Copy)]
 pub(super) struct Prefetch<'a> {
     /// The keys of the next block, for cells below this one.
@@ -52,8 +52,8 @@ impl<S: Simd, T: Dot> Task<S> for DotKeys<'_, T> {
 }
 
 impl<T: Dot> DotKeys<'_, T> {
-    /// Four keys side by side where they are whole groups of vectors, else one by one. `WIDTH` is the
-    /// head width where it is known, else 0.
+    /// Four keys side by side where they are whole groups of vectors, else one by one. `WIDTH` is
+    /// the head width where it is known, else 0.
     #[inline(always)]
     fn compute<S: Simd, const WIDTH: usize>(self, simd: S) {
         let Self {
@@ -95,8 +95,8 @@ impl<T: Dot> DotKeys<'_, T> {
 }
 
 impl Prefetch<'_> {
-    /// Prefetches what goes with `cell`: inlined where the width is known, a call elsewhere, since loops
-    /// take more code than what they do.
+    /// Prefetches what goes with `cell`: inlined where the width is known, a call elsewhere, since
+    /// loops take more code than what they do.
     #[inline(always)]
     fn run<S: Simd, T, const WIDTH: usize>(self, simd: S, keys: &[T], head: Head, cell: usize) {
         if WIDTH == 0 {

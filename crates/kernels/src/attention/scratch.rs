@@ -22,7 +22,8 @@ impl Scratch {
         Self { floats, bytes }
     }
 
-    /// `count` floats, which begin at a cache line, and `bytes` bytes. Their contents are arbitrary.
+    /// `count` floats, which begin at a cache line, and `bytes` bytes. Their contents are
+    /// arbitrary.
     pub(super) fn parts(&mut self, count: usize, bytes: usize) -> (&mut [f32], &mut [u8]) {
         if self.floats.len() < count + LINE {
             self.floats.resize(count + LINE, 0.0);

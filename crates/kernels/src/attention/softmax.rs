@@ -1,5 +1,5 @@
-//! softmax · V: scores become weights, and values are added by weight, a block of keys at a time, with
-//! the running maximum of an online softmax. Knows no query and no mask.
+//! softmax · V: scores become weights, and values are added by weight, a block of keys at a time,
+//! with the running maximum of an online softmax. Knows no query and no mask.
 
 use super::kv_tensor::{Element, Head};
 use crate::simd::{MAX_INTERLEAVE, Simd, Task};
@@ -25,7 +25,8 @@ pub(super) struct Block<'a> {
     pub(super) cells: &'a [u32],
     /// `[heads]`, of one head or [`Simd::INTERLEAVE`]: the cells' scores, and −∞ behind them.
     pub(super) scores: &'a mut [[f32; KEYS]],
-    /// Whether sums are rescaled once for the block, instead of whenever a score exceeds all before it.
+    /// Whether sums are rescaled once for the block, instead of whenever a score exceeds all before
+    /// it.
     pub(super) rescale_once: bool,
     /// What came of the blocks before.
     pub(super) state: State<'a>,
@@ -165,8 +166,8 @@ impl<T: Element, const F16: bool> SoftmaxV<'_, T, F16> {
     }
 }
 
-/// The work: adding weighted values of one head. A task of its own, since its code is large. `F16` as in
-/// [`SoftmaxV`].
+/// The work: adding weighted values of one head. A task of its own, since its code is large. `F16`
+/// as in [`SoftmaxV`].
 struct AddValues<'a, T, const F16: bool> {
     values: Values<'a, T>,
     cells: &'a [u32],
@@ -211,8 +212,8 @@ impl<S: Simd, T: Element, const F16: bool> Task<S> for AddValues<'_, T, F16> {
     }
 }
 
-/// The work: making weights of scores in `N` rows, cell by cell. A task of its own, since it is the same
-/// for values of every type.
+/// The work: making weights of scores in `N` rows, cell by cell. A task of its own, since it is the
+/// same for values of every type.
 struct Weights<'a, const N: usize> {
     scores: &'a mut [[f32; KEYS]; N],
     /// How many cells there are.
@@ -222,8 +223,8 @@ struct Weights<'a, const N: usize> {
 }
 
 impl<S: Simd, const N: usize> Task<S> for Weights<'_, N> {
-    /// A bit for each score that exceeds all before it: its weight is 1, and in its place stands the
-    /// factor that rescales the sums so far.
+    /// A bit for each score that exceeds all before it: its weight is 1, and in its place stands
+    /// the factor that rescales the sums so far.
     type Output = [u64; N];
 
     #[inline(always)]
@@ -237,8 +238,8 @@ impl<S: Simd, const N: usize> Task<S> for Weights<'_, N> {
     }
 }
 
-/// The work: making weights of a block's scores, of which the maximum so far is known. A task of its own
-/// like [`Weights`].
+/// The work: making weights of a block's scores, of which the maximum so far is known. A task of
+/// its own like [`Weights`].
 struct BlockWeights<'a> {
     scores: &'a mut [f32; KEYS],
     max: &'a mut f32,
@@ -268,8 +269,8 @@ impl<S: Simd> Task<S> for BlockWeights<'_> {
     }
 }
 
-/// Subtracts the running maximum from each score, or a score that exceeds it from the maximum before:
-/// never positive. Gives a bit for each score that exceeds all before it.
+/// Subtracts the running maximum from each score, or a score that exceeds it from the maximum
+/// before: never positive. Gives a bit for each score that exceeds all before it.
 #[inline(always)]
 #[expect(
     clippy::needless_range_loop,
@@ -299,8 +300,8 @@ fn subtract_running_maxima<const N: usize>(
     exceeding
 }
 
-/// Adds weights to their totals, in order; at an exceeding score, the total is multiplied by what is in
-/// the weight's place, and the weight is 1.
+/// Adds weights to their totals, in order; at an exceeding score, the total is multiplied by what
+/// is in the weight's place, and the weight is 1.
 #[inline(always)]
 #[expect(
     clippy::needless_range_loop,
@@ -353,8 +354,8 @@ pub(super) struct Values<'a, T> {
 }
 
 impl<'a, T: Element> Values<'a, T> {
-    /// Those of `head` and of its neighbours. For cells below `prefetch_until`, the values of the next
-    /// block are prefetched meanwhile.
+    /// Those of `head` and of its neighbours. For cells below `prefetch_until`, the values of the
+    /// next block are prefetched meanwhile.
     #[inline(always)]
     pub(super) fn new(elements: &'a [T], head: Head, prefetch_until: usize) -> Self {
         Self {
@@ -384,8 +385,8 @@ impl<'a, T: Element> Values<'a, T> {
         Self { head, ..self }
     }
 
-    /// Adds weighted values of `N` heads in `VECTORS` vectors of columns, of which a single one may be
-    /// partial.
+    /// Adds weighted values of `N` heads in `VECTORS` vectors of columns, of which a single one may
+    /// be partial.
     #[inline(always)]
     fn add<S: Simd, const F16: bool, const N: usize, const VECTORS: usize>(
         self,

@@ -7,14 +7,14 @@ use super::{SUPER_BLOCK, lanes, nearest, transposed};
 const GROUPS: usize = 8;
 const PLACES: usize = SUPER_BLOCK / GROUPS;
 
-/// Bytes of the two half floats and the packed 6-bit scales and minima before the levels.
+/// Bytes of the two f16 and the packed 6-bit scales and minima before the levels.
 const HEAD: usize = 4 + 12;
 const Q4_K_BYTES: usize = HEAD + SUPER_BLOCK / 2;
 const Q5_K_BYTES: usize = HEAD + SUPER_BLOCK / 8 + SUPER_BLOCK / 2;
 
-/// A number for each group.
+/// A value for each group.
 type Lanes = [f32; GROUPS];
-/// A level for each number: `[place][group]`.
+/// A level for each value: `[place][group]`.
 type Levels = [[i32; GROUPS]; PLACES];
 
 /// How the scale of a group is looked for: range / (largest + first + step/10) for each step.
@@ -83,22 +83,22 @@ fn quantize(source: &[f32], search: &Search, head: &mut [u8]) -> Levels {
     } = search.run(&x);
 
     // Scales and minima are stored as 6 bits of the largest one each.
-    let largest = |numbers: &Lanes| {
-        numbers
+    let largest = |values: &Lanes| {
+        values
             .iter()
-            .fold(0.0, |most, &x| if x > most { x } else { most })
+            .fold(0.0, |max, &x| if x > max { x } else { max })
     };
-    let (most_scale, most_minimum) = (largest(&scales), largest(&minima));
-    let inverse = |most: f32| if most > 0.0 { 63.0 / most } else { 0.0 };
-    let (by_scale, by_minimum) = (inverse(most_scale), inverse(most_minimum));
+    let (max_scale, max_minimum) = (largest(&scales), largest(&minima));
+    let inverse = |max: f32| if max > 0.0 { 63.0 / max } else { 0.0 };
+    let (by_scale, by_minimum) = (inverse(max_scale), inverse(max_minimum));
     let six_bits = |x: f32| (nearest(x) as u8).min(63);
     let scale_bits: [u8; GROUPS] = lanes(|group| six_bits(by_scale * scales[group]));
     let minimum_bits: [u8; GROUPS] = lanes(|group| six_bits(by_minimum * minima[group]));
-    let scale_unit = f16::from_f32(most_scale / 63.0);
-    let minimum_unit = f16::from_f32(most_minimum / 63.0);
+    let scale_unit = f16::from_f32(max_scale / 63.0);
+    let minimum_unit = f16::from_f32(max_minimum / 63.0);
 
-    // The levels once more, with the scales that a reader will have; a group whose scale is stored as 0
-    // keeps what the search found.
+    // The levels once more, with the scales that a reader will have; a group whose scale is stored
+    // as 0 keeps what the search found.
     let scale: Lanes = lanes(|group| scale_unit.to_f32() * f32::from(scale_bits[group]));
     let minimum: Lanes = lanes(|group| minimum_unit.to_f32() * f32::from(minimum_bits[group]));
     for (levels, x) in levels.iter_mut().zip(&x) {
@@ -119,8 +119,8 @@ fn quantize(source: &[f32], search: &Search, head: &mut [u8]) -> Levels {
     levels
 }
 
-/// Eight scales and eight minima of 6 bits in 12 bytes: the first four of each whole, with the upper two
-/// bits of the last four above them; then the lower four bits of those.
+/// Eight scales and eight minima of 6 bits in 12 bytes: the first four of each whole, with the
+/// upper two bits of the last four above them; then the lower four bits of those.
 #[inline(always)]
 fn pack_six_bits(scales: &[u8; GROUPS], minima: &[u8; GROUPS], target: &mut [u8]) {
     for group in 0..4 {
@@ -137,14 +137,14 @@ struct Found {
     levels: Levels,
 }
 
-/// Sums over the numbers of each group that do not depend on the step.
+/// Sums over the values of each group that do not depend on the step.
 struct Sums {
     weights: [Lanes; PLACES],
     weight: Lanes,
     x: Lanes,
-    /// The least number, or 0 when that is less.
+    /// The smallest value, or 0 when that is smaller.
     minimum: Lanes,
-    most: Lanes,
+    maximum: Lanes,
 }
 
 impl Search {
@@ -152,26 +152,26 @@ impl Search {
     #[inline(always)]
     fn run(&self, x: &[Lanes; PLACES]) -> Found {
         let sums = Sums::of(x);
-        let range: Lanes = lanes(|group| sums.most[group] - sums.minimum[group]);
+        let range: Lanes = lanes(|group| sums.maximum[group] - sums.minimum[group]);
         let inverse: Lanes = lanes(|group| self.largest as f32 / range[group]);
         let mut levels = self.levels(x, &sums.minimum, &inverse);
         let mut scales: Lanes = lanes(|group| 1.0 / inverse[group]);
         let mut minima = sums.minimum;
-        let mut least = error(x, &sums.weights, &levels, &scales, &minima);
+        let mut min_errors = error(x, &sums.weights, &levels, &scales, &minima);
         for step in 0..=self.steps {
             let divisions = self.first + STEP * f32::from(step) + self.largest as f32;
-            // From the best minimum so far, which need not be the least number.
-            let inverse: Lanes = lanes(|group| divisions / (sums.most[group] - minima[group]));
+            // From the best minimum so far, which need not be the smallest value.
+            let inverse: Lanes = lanes(|group| divisions / (sums.maximum[group] - minima[group]));
             let tried = self.levels(x, &minima, &inverse);
             let (scale, minimum, solvable) = sums.solve(x, &tried);
             let errors = error(x, &sums.weights, &tried, &scale, &minimum);
             let better: [bool; GROUPS] =
-                lanes(|group| solvable[group] && errors[group] < least[group]);
+                lanes(|group| solvable[group] && errors[group] < min_errors[group]);
             if better.contains(&true) {
                 for group in 0..GROUPS {
                     if better[group] {
                         (scales[group], minima[group]) = (scale[group], minimum[group]);
-                        least[group] = errors[group];
+                        min_errors[group] = errors[group];
                     }
                 }
                 let masks: [i32; GROUPS] = lanes(|group| -i32::from(better[group]));
@@ -199,7 +199,7 @@ impl Search {
         }
     }
 
-    /// The level of each number when a level is worth 1/`inverse`.
+    /// The level of each value when a level is worth 1/`inverse`.
     #[inline(always)]
     fn levels(&self, x: &[Lanes; PLACES], minimum: &Lanes, inverse: &Lanes) -> Levels {
         let mut levels = [[0; GROUPS]; PLACES];
@@ -229,23 +229,31 @@ impl Sums {
                 weights[group] = typical[group] + x[group].abs();
             }
         }
-        let (mut least, mut most) = (x[0], x[0]);
+        let (mut smallest, mut maximum) = (x[0], x[0]);
         let mut weight = weights[0];
         let mut weighted: Lanes = lanes(|group| weights[0][group] * x[0][group]);
         for (x, weights) in x.iter().zip(&weights).skip(1) {
             for group in 0..GROUPS {
                 let (x, w) = (x[group], weights[group]);
-                least[group] = if x < least[group] { x } else { least[group] };
-                most[group] = if x > most[group] { x } else { most[group] };
+                smallest[group] = if x < smallest[group] {
+                    x
+                } else {
+                    smallest[group]
+                };
+                maximum[group] = if x > maximum[group] {
+                    x
+                } else {
+                    maximum[group]
+                };
                 weight[group] += w;
                 weighted[group] += w * x;
             }
         }
         let minimum: Lanes = lanes(|group| {
-            if least[group] > 0.0 {
+            if smallest[group] > 0.0 {
                 0.0
             } else {
-                least[group]
+                smallest[group]
             }
         });
         Self {
@@ -253,12 +261,12 @@ impl Sums {
             weight,
             x: weighted,
             minimum,
-            most,
+            maximum,
         }
     }
 
-    /// The scale and minimum with the least error for given levels (weighted linear regression; the
-    /// minimum may not be positive), and whether there is one.
+    /// The scale and minimum with the smallest error for given levels (weighted linear regression;
+    /// the minimum may not be positive), and whether there is one.
     #[inline(always)]
     fn solve(&self, x: &[Lanes; PLACES], levels: &Levels) -> (Lanes, Lanes, [bool; GROUPS]) {
         let (mut sum_l, mut sum_l2, mut sum_xl) = ([0.0; GROUPS], [0.0; GROUPS], [0.0; GROUPS]);

@@ -1,19 +1,20 @@
-//! Quantizing weights to K-quants faster than ggml does, with the same bytes.
+//! Quantizing weights to K-quants faster than ggml does, to the same bytes.
 //!
-//! A super-block of 256 numbers is cut into groups that each search for their own scale. ggml searches
-//! group after group, one number at a time, and its sums cannot be reordered without other bytes coming
-//! out. Here all groups of a super-block search in step, one in each lane of a vector: every lane does
-//! ggml's operations in ggml's order, so the bytes are the same and the time is a fraction.
+//! A super-block of 256 values is cut into groups that each search for their own scale. ggml
+//! searches group after group, one value at a time, and its sums cannot be reordered without
+//! changing bytes. Here all groups of a super-block search in step, one in each lane of a vector:
+//! every lane does ggml's operations in ggml's order, so the bytes are the same and the time is a
+//! fraction.
 
 mod minimum;
 mod symmetric;
 
 use crate::simd::{Task, autovectorize};
 
-/// Numbers in a super-block.
+/// Values in a super-block.
 const SUPER_BLOCK: usize = 256;
 
-/// Quantizes whole super-blocks: numbers in, bytes out.
+/// Quantizes whole super-blocks: values in, bytes out.
 pub type Quantizer = fn(&[f32], &mut [u8]);
 
 /// Declares a quantizer from the function that holds its loops.
@@ -52,20 +53,20 @@ quantizer! {
     q6_k = symmetric::q6_k
 }
 
-/// `source` with the numbers of one place in all groups side by side: `[places, groups]`.
+/// `source` transposed: the values at one place of all groups side by side, `[places, groups]`.
 #[inline(always)]
 fn transposed<const GROUPS: usize, const PLACES: usize>(source: &[f32]) -> [[f32; GROUPS]; PLACES] {
     let mut lanes = [[0.0; GROUPS]; PLACES];
-    for (group, numbers) in source.chunks_exact(PLACES).enumerate().take(GROUPS) {
-        for (place, &number) in lanes.iter_mut().zip(numbers) {
-            place[group] = number;
+    for (group, values) in source.chunks_exact(PLACES).enumerate().take(GROUPS) {
+        for (place, &value) in lanes.iter_mut().zip(values) {
+            place[group] = value;
         }
     }
     lanes
 }
 
-/// The nearest integer of a number below 2²² in magnitude, halves to even: adding 1.5 · 2²³ leaves it in
-/// the low bits.
+/// The nearest integer of a value below 2²² in magnitude, halves to even: adding 1.5 · 2²³ leaves
+/// it in the low bits.
 #[inline(always)]
 fn nearest(x: f32) -> i32 {
     const TO_INTEGER: f32 = 12_582_912.0;

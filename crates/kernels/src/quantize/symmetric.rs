@@ -16,9 +16,9 @@ const LOW_BYTES: usize = SUPER_BLOCK / 2;
 const HIGH_BYTES: usize = SUPER_BLOCK / 4;
 const Q6_K_BYTES: usize = LOW_BYTES + HIGH_BYTES + GROUPS + 2;
 
-/// A number for each group.
+/// A value for each group.
 type Lanes = [f32; GROUPS];
-/// A level for each number, 0 to 63: `[place][group]`.
+/// A level for each value, 0 to 63: `[place][group]`.
 type Levels = [[i32; GROUPS]; PLACES];
 
 #[inline(always)]
@@ -33,22 +33,22 @@ pub(super) fn q6_k(source: &[f32], target: &mut [u8]) {
 fn quantize(source: &[f32], block: &mut [u8; Q6_K_BYTES]) {
     let x = transposed::<GROUPS, PLACES>(source);
     let (scales, mut levels) = search(&x);
-    let mut most = 0.0f32;
+    let mut largest = 0.0f32;
     for &scale in &scales {
-        if scale.abs() > most.abs() {
-            most = scale;
+        if scale.abs() > largest.abs() {
+            largest = scale;
         }
     }
-    if most.abs() < NOTHING {
+    if largest.abs() < NOTHING {
         block.fill(0);
         return;
     }
-    let inverse = -128.0 / most;
+    let inverse = -128.0 / largest;
     let unit = f16::from_f32(1.0 / inverse);
     let stored: [i8; GROUPS] = lanes(|group| nearest(inverse * scales[group]).min(127) as i8);
 
-    // The levels once more, with the scales that a reader will have; a group whose scale is stored as 0
-    // keeps what the search found.
+    // The levels once more, with the scales that a reader will have; a group whose scale is stored
+    // as 0 keeps what the search found.
     let scale: Lanes = lanes(|group| unit.to_f32() * f32::from(stored[group]));
     for (levels, x) in levels.iter_mut().zip(&x) {
         for group in 0..GROUPS {
@@ -71,16 +71,16 @@ fn quantize(source: &[f32], block: &mut [u8; Q6_K_BYTES]) {
     unit_bytes.copy_from_slice(&unit.to_le_bytes());
 }
 
-/// Each half of the block has four quarters of 32 numbers (two groups): the low four bits of the first
-/// and third share bytes, as do those of the second and fourth, and all four share the bytes of the
-/// upper two bits.
+/// Each half of the block has four quarters of 32 values (two groups): the low four bits of the
+/// first and third share bytes, as do those of the second and fourth, and all four share the bytes
+/// of the upper two bits.
 #[inline(always)]
 fn pack(levels: &Levels, low: &mut [u8], high: &mut [u8]) {
     let halves = low.chunks_exact_mut(64).zip(high.chunks_exact_mut(32));
     for (half, (low, high)) in halves.enumerate() {
         for index in 0..32 {
             let quarter =
-                |number: usize| levels[index % PLACES][8 * half + 2 * number + index / PLACES];
+                |quarter: usize| levels[index % PLACES][8 * half + 2 * quarter + index / PLACES];
             let [a, b, c, d] = [0, 1, 2, 3].map(quarter);
             low[index] = (a & 15 | (c & 15) << 4) as u8;
             low[index + 32] = (b & 15 | (d & 15) << 4) as u8;
@@ -89,17 +89,18 @@ fn pack(levels: &Levels, low: &mut [u8], high: &mut [u8]) {
     }
 }
 
-/// For each group the scale, among a few, with the least Σ x² (scale · level − x)², and its levels.
+/// For each group the scale, among a few, with the smallest Σ x² (scale · level − x)², and its
+/// levels.
 #[inline(always)]
 fn search(x: &[Lanes; PLACES]) -> (Lanes, Levels) {
-    let mut most = [0.0f32; GROUPS];
+    let mut largest = [0.0f32; GROUPS];
     for x in x {
         for group in 0..GROUPS {
-            let larger = x[group].abs() > most[group].abs();
-            most[group] = if larger { x[group] } else { most[group] };
+            let larger = x[group].abs() > largest[group].abs();
+            largest[group] = if larger { x[group] } else { largest[group] };
         }
     }
-    let inverse: Lanes = lanes(|group| -HALF as f32 / most[group]);
+    let inverse: Lanes = lanes(|group| -HALF as f32 / largest[group]);
     let mut levels = levels_at(x, &inverse);
     let (sum_xl, sum_l2) = sums(x, &levels);
     let mut scales: Lanes = lanes(|g| {
@@ -112,7 +113,7 @@ fn search(x: &[Lanes; PLACES]) -> (Lanes, Levels) {
     let mut best: Lanes = lanes(|g| scales[g] * sum_xl[g]);
     for step in (-9i8..=9).filter(|&step| step != 0) {
         let divisions = -(HALF as f32 + 0.1 * f32::from(step));
-        let inverse: Lanes = lanes(|group| divisions / most[group]);
+        let inverse: Lanes = lanes(|group| divisions / largest[group]);
         let tried = levels_at(x, &inverse);
         let (sum_xl, sum_l2) = sums(x, &tried);
         let better: [bool; GROUPS] =
@@ -134,7 +135,7 @@ fn search(x: &[Lanes; PLACES]) -> (Lanes, Levels) {
         }
     }
     for group in 0..GROUPS {
-        if most[group].abs() < NOTHING {
+        if largest[group].abs() < NOTHING {
             scales[group] = 0.0;
             for levels in &mut levels {
                 levels[group] = 0;
@@ -144,7 +145,7 @@ fn search(x: &[Lanes; PLACES]) -> (Lanes, Levels) {
     (scales, levels)
 }
 
-/// The level of each number, stored form, when a level is worth 1/`inverse`.
+/// The level of each value, stored form, when a level is worth 1/`inverse`.
 #[inline(always)]
 fn levels_at(x: &[Lanes; PLACES], inverse: &Lanes) -> Levels {
     let mut levels = [[0; GROUPS]; PLACES];

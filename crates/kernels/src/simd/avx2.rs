@@ -65,7 +65,7 @@ fn products(_: Avx2, x: __m256i, y: __m256i) -> __m256 {
     }
 }
 
-/// Eight numbers, the upper half added to the lower one until one is left.
+/// The sum of eight lanes, the upper half added to the lower one until one is left.
 #[inline(always)]
 pub(super) fn reduce_add_halves(_: Avx2, vector: __m256) -> f32 {
     intrinsics! {
@@ -82,7 +82,7 @@ impl Avx2 {
         self.splat(scale)
     }
 
-    /// e^x of four numbers, x ≥ [`LOWEST`].
+    /// e^x of four values, x ≥ [`LOWEST`].
     #[inline(always)]
     fn exp_f64(_: Self, x: __m256d) -> __m256d {
         let [c3, c2, c1] = STEP_POLYNOMIAL;
@@ -227,12 +227,12 @@ impl Simd for Avx2 {
                 square,
                 _mm256_fmadd_ps(_mm256_set1_ps(p3), r, _mm256_set1_ps(p2)),
             );
-            let less_one =
+            let minus_one =
                 _mm256_fmadd_ps(upper, square, _mm256_mul_ps(_mm256_set1_ps(p1), r));
             let one = _mm256_set1_epi32(((GUARD_POWER + 127) << 23) as i32);
             let scale = _mm256_slli_epi32(_mm256_castps_si256(shifted), 23);
             let scale = _mm256_castsi256_ps(_mm256_add_epi32(scale, one));
-            _mm256_mul_ps(_mm256_fmadd_ps(less_one, scale, scale), _mm256_set1_ps(GUARD))
+            _mm256_mul_ps(_mm256_fmadd_ps(minus_one, scale, scale), _mm256_set1_ps(GUARD))
         }
     }
 
@@ -255,7 +255,7 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn dot_q8_0(self, x: &[u8], y: &[u8]) -> f32 {
-        let mut sums = intrinsics!(_mm256_setzero_ps());
+        let mut accumulators = intrinsics!(_mm256_setzero_ps());
         for (x, y) in x.chunks_exact(Q8_0_BYTES).zip(y.chunks_exact(Q8_0_BYTES)) {
             let products = intrinsics! {
                 products(
@@ -264,14 +264,14 @@ impl Simd for Avx2 {
                     _mm256_loadu_si256(y[2..2 + BLOCK].as_ptr().cast()),
                 )
             };
-            sums = self.fma(self.scale(x, y), products, sums);
+            accumulators = self.fma(self.scale(x, y), products, accumulators);
         }
-        reduce_add_halves(self, sums)
+        reduce_add_halves(self, accumulators)
     }
 
     #[inline(always)]
     fn dot_q4_0(self, x: &[u8], y: &[u8]) -> f32 {
-        let mut sums = intrinsics!(_mm256_setzero_ps());
+        let mut accumulators = intrinsics!(_mm256_setzero_ps());
         for (x, y) in x.chunks_exact(Q4_0_BYTES).zip(y.chunks_exact(Q8_0_BYTES)) {
             let products = intrinsics! {
                 let packed = _mm_loadu_si128(x[2..2 + BLOCK / 2].as_ptr().cast());
@@ -286,20 +286,20 @@ impl Simd for Avx2 {
                     _mm256_loadu_si256(y[2..2 + BLOCK].as_ptr().cast()),
                 )
             };
-            sums = self.fma(self.scale(x, y), products, sums);
+            accumulators = self.fma(self.scale(x, y), products, accumulators);
         }
-        reduce_add_halves(self, sums)
+        reduce_add_halves(self, accumulators)
     }
 
     #[inline(always)]
     fn dequantize(self, integers: &[i8; BLOCK], scale: f32, to: &mut [f32]) {
         let scale = self.splat(scale);
         for (integers, to) in integers.chunks_exact(8).zip(to.chunks_exact_mut(8)) {
-            let numbers = intrinsics! {
+            let values = intrinsics! {
                 let eight = _mm_loadl_epi64(integers[..8].as_ptr().cast());
                 _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight))
             };
-            self.store(self.mul(numbers, scale), to);
+            self.store(self.mul(values, scale), to);
         }
     }
 }

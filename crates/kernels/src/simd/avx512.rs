@@ -26,7 +26,7 @@ pub(crate) struct Avx512(Avx2);
 pub(crate) struct Avx512Vnni(Avx512);
 
 impl Avx512 {
-    /// The instructions that are there as well.
+    /// The token of the instructions that are there as well.
     #[inline(always)]
     pub(crate) fn avx2(self) -> Avx2 {
         self.0
@@ -51,7 +51,7 @@ impl Token for Avx512 {
 
     #[inline(always)]
     unsafe fn assume() -> Self {
-        // SAFETY: the caller's condition; whoever detects this token detects that one first.
+        // SAFETY: the caller's condition; who detects this token has detected that one.
         Self(unsafe { Avx2::assume() })
     }
 
@@ -77,7 +77,7 @@ impl Token for Avx512Vnni {
 
     #[inline(always)]
     unsafe fn assume() -> Self {
-        // SAFETY: the caller's condition; whoever detects this token detects that one first.
+        // SAFETY: the caller's condition; who detects this token has detected that one.
         Self(unsafe { Avx512::assume() })
     }
 
@@ -93,7 +93,7 @@ impl Token for Avx512Vnni {
     }
 }
 
-/// The upper eight numbers.
+/// The upper eight lanes.
 #[inline(always)]
 fn upper(_: Avx512, vector: __m512) -> __m256 {
     intrinsics! {
@@ -102,7 +102,7 @@ fn upper(_: Avx512, vector: __m512) -> __m256 {
 }
 
 impl Avx512 {
-    /// e^x of eight numbers, x ≥ [`LOWEST`].
+    /// e^x of eight values, x ≥ [`LOWEST`].
     #[inline(always)]
     fn exp_f64(_: Self, x: __m512d) -> __m512d {
         let [c3, c2, c1] = STEP_POLYNOMIAL;

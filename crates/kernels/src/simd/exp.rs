@@ -1,7 +1,7 @@
-//! e^x: the constants of two ways to compute it, and one of them for a single number.
+//! e^x: the constants of two ways to compute it, and one of them for scalars.
 //!
-//! Both are Arm's (optimized routines): in f64 with a table of 2^(i/32), as the C libraries' `expf` does;
-//! and in f32 with a polynomial of degree 5, as vector libraries and ggml do.
+//! Both are Arm's (optimized routines): in f64 with a table of 2^(i/32), as the C libraries' `expf`
+//! does; and in f32 with a polynomial of degree 5, as vector libraries and ggml do.
 
 /// Steps between two powers of 2 in the table.
 pub(super) const STEPS: f64 = 32.0;
@@ -22,8 +22,8 @@ pub(super) const STEP_POLYNOMIAL: [f64; 3] = [
 /// Below this, e^x is 0 in f32; the arithmetic stays within its range down to it.
 pub(super) const LOWEST: f32 = -104.0;
 
-/// The bits of 2^(i/32) less i/32 in the exponent's place, so that adding an integer in that place gives
-/// the power of 2 for it.
+/// The bits of 2^(i/32) minus i/32 in the exponent's place, so that adding an integer in that place
+/// gives the power of 2 for it.
 pub(super) const POWERS: [u64; 32] = [
     0x3ff0_0000_0000_0000,
     0x3fef_d9b0_d315_8574,
@@ -84,8 +84,8 @@ pub(super) const GUARD: f32 = 5.421_011e-20;
 /// Arguments are not taken below it: e^x is 0 there.
 pub(super) const CLAMP: f32 = -120.0;
 
-/// e^x for x ≤ 0. `one_inside`: whether 1 is added before the power of 2 is multiplied, as with vectors
-/// of 16, or after, as with vectors of 8.
+/// e^x for x ≤ 0. `one_inside`: whether 1 is added before the power of 2 is multiplied, as with
+/// vectors of 16, or after, as with vectors of 8.
 #[inline(always)]
 pub(super) fn exp(x: f32, one_inside: bool, fma: impl Fn(f32, f32, f32) -> f32) -> f32 {
     let x = if CLAMP > x { CLAMP } else { x };

@@ -10,11 +10,11 @@
 //! is compiled for the baseline, still right, but slow.
 //!
 //! Two families of operations stand over the same tokens. [`Simd`] has vectors of f32 whose lanes
-//! are neighbors in memory: attention, activation quantization and everything else that walks along
-//! rows. Matrix products (`linear/`) have a family of their own, whose lanes are the rows of one
-//! panel or of two and which multiplies bytes: it loads from two places at once and has almost no
-//! operation in common with `Simd`. Loops that the compiler vectorizes by itself need neither, see
-//! [`autovectorize`].
+//! are neighbours in memory: attention, activation quantization and everything else that walks
+//! along rows. Matrix products (`linear/`) have a family of their own, whose lanes are the rows of
+//! one panel or of two and which multiplies bytes: it loads from two places at once and has almost
+//! no operation in common with `Simd`. Loops that the compiler vectorizes by itself need neither,
+//! see [`autovectorize`].
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

@@ -1,5 +1,5 @@
-//! Vectors of 64-bit ARM processors: NEON, two registers to a vector of eight, so that sums are taken in the same
-//! order as with AVX2.
+//! Vectors of 64-bit ARM processors: NEON, two registers to a vector of eight, so that sums are
+//! taken in the same order as with AVX2.
 
 #![allow(
     clippy::wildcard_imports,
@@ -108,14 +108,14 @@ impl Token for NeonFp16 {
     }
 }
 
-/// Eight numbers.
+/// Eight values.
 type Eight = [float32x4_t; 2];
 
 /// Expressions of intrinsics, in methods of [`Neon`].
 macro_rules! intrinsics {
     ($($body:tt)*) => {{
-        // SAFETY: values of `Neon` are made only where the processor has the instructions. Addresses are those of
-        // arrays or of slices checked to be long enough.
+        // SAFETY: values of `Neon` are made only where the processor has the instructions.
+        // Addresses are those of arrays or of slices checked to be long enough.
         unsafe { $($body)* }
     }};
 }
@@ -135,7 +135,7 @@ fn products(_: Neon, x: [int8x16_t; 2], y: *const i8) -> Eight {
     [half(0), half(1)]
 }
 
-/// Eight numbers, the upper half added to the lower one until one is left.
+/// The sum of eight lanes, the upper half added to the lower one until one is left.
 #[inline(always)]
 fn reduce_add_halves(_: Neon, vector: Eight) -> f32 {
     intrinsics! {
@@ -152,7 +152,7 @@ impl Neon {
         self.splat(scale)
     }
 
-    /// e^x of two numbers, x ≥ [`LOWEST`].
+    /// e^x of two values, x ≥ [`LOWEST`].
     #[inline(always)]
     fn exp_f64(_: Self, x: float64x2_t) -> float64x2_t {
         let [c3, c2, c1] = STEP_POLYNOMIAL;
@@ -173,11 +173,11 @@ impl Neon {
         }
     }
 
-    /// e^x of four numbers as the C library computes it.
+    /// e^x of four values as the C library computes it.
     #[inline(always)]
     fn exp_of_four(self, x: float32x4_t) -> float32x4_t {
         intrinsics! {
-            // Where x is no number the maximum is none either.
+            // Where x is NaN the maximum is NaN as well.
             let x = vmaxq_f32(vdupq_n_f32(LOWEST), x);
             let low = Self::exp_f64(self, vcvt_f64_f32(vget_low_f32(x)));
             let high = Self::exp_f64(self, vcvt_high_f64_f32(x));
@@ -185,7 +185,7 @@ impl Neon {
         }
     }
 
-    /// e^x of four numbers by the polynomial.
+    /// e^x of four values by the polynomial.
     #[inline(always)]
     fn polynomial(_: Self, x: float32x4_t) -> float32x4_t {
         let [p5, p4, p3, p2, p1] = POLYNOMIAL;
@@ -200,11 +200,11 @@ impl Neon {
             let first = vfmaq_f32(vdupq_n_f32(p4), vdupq_n_f32(p5), r);
             let second = vfmaq_f32(vdupq_n_f32(p2), vdupq_n_f32(p3), r);
             let upper = vfmaq_f32(second, first, square);
-            let less_one = vfmaq_f32(vmulq_f32(vdupq_n_f32(p1), r), upper, square);
+            let minus_one = vfmaq_f32(vmulq_f32(vdupq_n_f32(p1), r), upper, square);
             let one = vdupq_n_u32((GUARD_POWER + 127) << 23);
             let scale = vaddq_u32(vshlq_n_u32::<23>(vreinterpretq_u32_f32(shifted)), one);
             let scale = vreinterpretq_f32_u32(scale);
-            vmulq_f32(vfmaq_f32(scale, less_one, scale), vdupq_n_f32(GUARD))
+            vmulq_f32(vfmaq_f32(scale, minus_one, scale), vdupq_n_f32(GUARD))
         }
     }
 }
@@ -323,19 +323,19 @@ impl Simd for Neon {
 
     #[inline(always)]
     fn dot_q8_0(self, x: &[u8], y: &[u8]) -> f32 {
-        let mut sums = self.splat(0.0);
+        let mut accumulators = self.splat(0.0);
         for (x, y) in x.chunks_exact(Q8_0_BYTES).zip(y.chunks_exact(Q8_0_BYTES)) {
             let integers = x[2..2 + BLOCK].as_ptr().cast();
             let integers = intrinsics!([vld1q_s8(integers), vld1q_s8(integers.add(16))]);
             let products = products(self, integers, y[2..2 + BLOCK].as_ptr().cast());
-            sums = self.fma(self.scale(x, y), products, sums);
+            accumulators = self.fma(self.scale(x, y), products, accumulators);
         }
-        reduce_add_halves(self, sums)
+        reduce_add_halves(self, accumulators)
     }
 
     #[inline(always)]
     fn dot_q4_0(self, x: &[u8], y: &[u8]) -> f32 {
-        let mut sums = self.splat(0.0);
+        let mut accumulators = self.splat(0.0);
         for (x, y) in x.chunks_exact(Q4_0_BYTES).zip(y.chunks_exact(Q8_0_BYTES)) {
             let integers = intrinsics! {
                 let packed = vld1q_u8(x[2..2 + BLOCK / 2].as_ptr());
@@ -343,32 +343,37 @@ impl Simd for Neon {
                     .map(|nibbles| vsubq_s8(vreinterpretq_s8_u8(nibbles), vdupq_n_s8(8)))
             };
             let products = products(self, integers, y[2..2 + BLOCK].as_ptr().cast());
-            sums = self.fma(self.scale(x, y), products, sums);
+            accumulators = self.fma(self.scale(x, y), products, accumulators);
         }
-        reduce_add_halves(self, sums)
+        reduce_add_halves(self, accumulators)
     }
 
     #[inline(always)]
     fn dequantize(self, integers: &[i8; BLOCK], scale: f32, to: &mut [f32]) {
         let scale = self.splat(scale);
         for (integers, to) in integers.chunks_exact(8).zip(to.chunks_exact_mut(8)) {
-            let numbers = intrinsics! {
+            let values = intrinsics! {
                 let eight = vmovl_s8(vld1_s8(integers[..8].as_ptr()));
-                [vmovl_s16(vget_low_s16(eight)), vmovl_high_s16(eight)].map(|four| vcvtq_f32_s32(four))
+                [vmovl_s16(vget_low_s16(eight)), vmovl_high_s16(eight)]
+                    .map(|four| vcvtq_f32_s32(four))
             };
-            self.store(self.mul(numbers, scale), to);
+            self.store(self.mul(values, scale), to);
         }
     }
 }
 
 /// Defines functions of one instruction that reads a register and writes one.
 macro_rules! one_instruction {
-    ($($(#[$attribute:meta])* $name:ident($argument:ty) -> $result:ty = $instruction:literal;)*) => {$(
+    ($(
+        $(#[$attribute:meta])*
+        $name:ident($argument:ty) -> $result:ty = $instruction:literal;
+    )*) => {$(
         $(#[$attribute])*
         #[inline(always)]
         pub(crate) fn $name(argument: $argument) -> $result {
             let result;
-            // SAFETY: the instruction touches these registers and nothing else, and every 64-bit ARM has it.
+            // SAFETY: the instruction touches these registers and nothing else, and every 64-bit
+            // ARM has it.
             unsafe {
                 asm!($instruction, out(vreg) result, in(vreg) argument,
                     options(pure, nomem, nostack, preserves_flags));
@@ -379,37 +384,37 @@ macro_rules! one_instruction {
 }
 
 one_instruction! {
-    /// The numbers of four half floats.
+    /// Four f16 as f32.
     f16_to_f32(uint16x4_t) -> float32x4_t = "fcvtl {0:v}.4s, {1:v}.4h";
-    /// Those of the first four.
+    /// The first four.
     f16_to_f32_low(uint16x8_t) -> float32x4_t = "fcvtl {0:v}.4s, {1:v}.4h";
-    /// Those of the last four.
+    /// The last four.
     f16_to_f32_high(uint16x8_t) -> float32x4_t = "fcvtl2 {0:v}.4s, {1:v}.8h";
-    /// The number of one half float, from its bits.
+    /// One f16 as f32, from its bits.
     f16_to_f32_one(u16) -> f32 = "fcvt {0:s}, {1:h}";
-    /// Four numbers rounded to half floats.
+    /// Four f32 rounded to f16.
     f32_to_f16(float32x4_t) -> uint16x4_t = "fcvtn {0:v}.4h, {1:v}.4s";
 }
 
-/// Rounds eight numbers.
+/// Rounds eight f32 to f16.
 #[inline(always)]
-pub(crate) fn f32_to_f16_eight(numbers: &[f32; 8], halves: &mut [f16; 8]) {
+pub(crate) fn f32_to_f16_eight(values: &[f32; 8], output: &mut [f16; 8]) {
     // SAFETY: eight of both, and an f16 is 16 bits.
     unsafe {
-        let numbers = numbers.as_ptr();
-        let (low, high) = (vld1q_f32(numbers), vld1q_f32(numbers.add(4)));
+        let values = values.as_ptr();
+        let (low, high) = (vld1q_f32(values), vld1q_f32(values.add(4)));
         let all = vcombine_u16(f32_to_f16(low), f32_to_f16(high));
-        vst1q_u16(halves.as_mut_ptr().cast(), all);
+        vst1q_u16(output.as_mut_ptr().cast(), all);
     }
 }
 
-/// Expands eight half floats.
+/// Converts eight f16 to f32.
 #[inline(always)]
-pub(crate) fn f16_to_f32_eight(halves: &[f16; 8], numbers: &mut [f32; 8]) {
+pub(crate) fn f16_to_f32_eight(values: &[f16; 8], output: &mut [f32; 8]) {
     // SAFETY: eight of both, and an f16 is 16 bits.
     unsafe {
-        let halves = vld1q_u16(halves.as_ptr().cast());
-        vst1q_f32(numbers.as_mut_ptr(), f16_to_f32_low(halves));
-        vst1q_f32(numbers.as_mut_ptr().add(4), f16_to_f32_high(halves));
+        let halves = vld1q_u16(values.as_ptr().cast());
+        vst1q_f32(output.as_mut_ptr(), f16_to_f32_low(halves));
+        vst1q_f32(output.as_mut_ptr().add(4), f16_to_f32_high(halves));
     }
 }

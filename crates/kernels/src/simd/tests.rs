@@ -57,14 +57,14 @@ fn check<S: Simd>(name: &str, simd: S) {
     );
     assert_eq!(unlike, 0, "{name}");
     assert!(worst < 2.0, "{name}: {worst}");
-    let mut numbers = [f32::NAN; 16];
-    let mut again = numbers;
+    let mut values = [f32::NAN; 16];
+    let mut also_close = values;
     simd.vectorize(Exponentials {
-        exact: &mut numbers,
-        close: &mut again,
+        exact: &mut values,
+        close: &mut also_close,
     });
     assert!(
-        numbers.iter().chain(&again).all(|number| number.is_nan()),
+        values.iter().chain(&also_close).all(|value| value.is_nan()),
         "{name}"
     );
 }

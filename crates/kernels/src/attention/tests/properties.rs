@@ -210,7 +210,7 @@ fn hidden_cells_do_not_matter_and_seen_ones_do() {
 
 /// Scores far apart, beyond what e^x can show, and equal ones.
 #[test]
-fn extreme_scores_are_weighed_rightly() {
+fn extreme_scores_get_the_right_weights() {
     for kind in KINDS {
         for tokens in [1, 4, 66] {
             for factor in [0.0, 40.0, 3000.0] {
