@@ -139,6 +139,32 @@ fn drain(decoder: &mut Decoder<'_>, finished: &mut Vec<Continuation>) {
     }
 }
 
+/// Compares what came of a request in company with what comes of it alone. Tokens, texts and reasons
+/// are the same. Values may differ in their last digits: attention adds in the order of cells, and
+/// texts that share a cache have other cells.
+#[track_caller]
+fn assert_same(found: &Continuation, expected: &Continuation) {
+    assert_eq!(found.ids, expected.ids);
+    assert_eq!(found.text, expected.text);
+    assert_eq!(found.finish_reason, expected.finish_reason);
+    let close = |a: f64, b: f64| a == b || (a - b).abs() < 1e-4;
+    match (found.score, expected.score) {
+        (Some(a), Some(b)) => assert!(close(a, b), "score {a}, alone {b}"),
+        (a, b) => assert_eq!(a, b),
+    }
+    for (found, expected) in [
+        (&found.scores, &expected.scores),
+        (&found.logits, &expected.logits),
+    ] {
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(expected) {
+            assert_eq!(found.len(), expected.len());
+            let mut pairs = found.iter().zip(expected);
+            assert!(pairs.all(|(a, b)| close(f64::from(*a), f64::from(*b))));
+        }
+    }
+}
+
 #[test]
 fn methods_that_take_turns_in_one_session_give_what_they_give_alone() {
     let _cores = cores();
@@ -163,11 +189,10 @@ fn methods_that_take_turns_in_one_session_give_what_they_give_alone() {
         let expected = alone(&model, &draft, request);
         assert_eq!(found.len(), request.options.num_return_sequences);
         for (found, expected) in found.iter().zip(&expected) {
+            println!("request {index}: {:?}", found.text);
             assert!(!found.ids.is_empty());
-            assert_eq!(found.ids, expected.ids, "ids of request {index}");
-            assert_eq!(found.text, expected.text, "text of request {index}");
-            assert_eq!(found.score, expected.score, "score of request {index}");
-            assert_eq!(found, expected, "request {index}");
+            assert_eq!(found.scores.len(), found.ids.len());
+            assert_same(found, expected);
         }
     }
 }
@@ -179,7 +204,9 @@ fn one_that_is_cancelled_ends_and_the_others_go_on() {
     let requests = [
         request(0, |o| (o.num_beams, o.num_return_sequences) = (3, 3)),
         request(1, |o| o.sampling.do_sample = true),
-        request(2, |o| o.prompt_lookup_num_tokens = Some(5)),
+        request(2, |o| {
+            (o.prompt_lookup_num_tokens, o.max_new_tokens) = (Some(5), 40)
+        }),
         request(0, |o| (o.penalty_alpha, o.sampling.top_k) = (0.6, 3)),
         request(1, |_| ()),
     ];
@@ -189,7 +216,7 @@ fn one_that_is_cancelled_ends_and_the_others_go_on() {
     let mut finished = vec![Vec::new(); requests.len()];
     let last = decoders.len() - 1;
     for turn in 0.. {
-        if turn == 6 {
+        if turn == 4 {
             for decoder in &decoders[..last] {
                 decoder.cancel_flag().cancel();
             }
@@ -205,7 +232,7 @@ fn one_that_is_cancelled_ends_and_the_others_go_on() {
     for (index, (request, found)) in requests.iter().zip(&finished).enumerate() {
         let expected = alone(&model, &draft, request);
         if index == last {
-            assert_eq!(found, &expected);
+            assert_same(&found[0], &expected[0]);
             continue;
         }
         assert_eq!(found.len(), request.options.num_return_sequences);
