@@ -176,7 +176,7 @@ fn unmapped_file(gguf: &Gguf, mapped: usize) -> usize {
 /// Upper bound of the memory of a session with `options`; [`Session::memory`] has the exact
 /// figures.
 ///
-/// [`Session::memory`]: super::Session::memory
+/// [`Session::memory`]: crate::session::Session::memory
 ///
 /// # Errors
 /// [`Error::Argument`] when an option is out of its range, [`Error::Unsupported`] when the cache
