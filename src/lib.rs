@@ -146,12 +146,12 @@
 //! # Ok::<(), gpt2::Error>(())
 //! ```
 //!
-//! # Rooms
+//! # Modules
 //!
 //! Data flows one way: a checkpoint by [`convert`] to a file; [`gguf`] → [`spec`] → [`session`] →
-//! [`sampling`] and [`generate`] → text, with the [`tokenizer`] at both ends. [`quant`] quantizes
-//! rows, [`system`] tells what there is to compute on, [`worker`] serves a device to other
-//! machines.
+//! [`sampling`] and [`generate`](mod@generate) → text, with the [`tokenizer`] at both ends.
+//! [`quant`] quantizes rows, [`system`] tells what there is to compute on, [`worker`] serves a
+//! device to other machines.
 
 pub mod chat;
 mod checksum;
