@@ -40,10 +40,10 @@ pub(crate) struct Unit {
 /// What every backend stands on.
 ///
 /// Its C files convert and quantize rows. Without fused multiply-add their results are
-/// bit-identical to those of a build for any other processor; vector instructions alone change no result.
-/// Floating-point traps, which nobody here enables, keep gcc from vectorizing the conversion to f16
-/// (five times as fast without); in the quantizers, doing without them gains and loses about the
-/// same.
+/// bit-identical to those of a build for any other processor; vector instructions alone change no
+/// result. Floating-point traps, which nobody here enables, keep gcc from vectorizing the
+/// conversion to f16 (five times as fast without); in the quantizers, doing without them gains and
+/// loses about the same.
 pub(crate) const BASE: &[Unit] = &[
     Unit {
         cpp: false,

@@ -103,8 +103,9 @@ fn failures_are_told(library: &Library, folder: &Path, model: &Path) {
     }
 }
 
-/// With the features of the workspace there is Hugging Face's tokenizers library in it, and RPC. With
-/// the default ones, for which everything is compiled once more, where `GPT2_EXHAUSTIVE` is set.
+/// With the features of the workspace there is Hugging Face's tokenizers library in it, and RPC.
+/// With the default ones, for which everything is compiled once more, where `GPT2_EXHAUSTIVE` is
+/// set.
 #[test]
 fn a_program_that_only_generates_is_small() {
     let library = installed_or_return!();
