@@ -43,8 +43,10 @@
 #![cfg_attr(
     not(any(target_arch = "x86_64", target_arch = "aarch64")),
     allow(
+        clippy::unused_self,
         dead_code,
         unreachable_code,
+        unused_assignments,
         unused_variables,
         reason = "other processors have no kernels here, and the compiler knows it"
     )

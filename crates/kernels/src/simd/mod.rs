@@ -3,18 +3,17 @@
 //!
 //! A *token* ([`Avx2`], [`Avx512`], …) is a value of size 0 that proves that the processor has an
 //! instruction set and that [`cpu_features`](crate::cpu_features) allows it. [`Token::detect`] is
-//! the only way to one, so functions that take a token can use its instructions safely. A
+//! the only safe way to one, so functions that take a token can use its instructions safely. A
 //! [`Task`] is code that is compiled for the instruction set of a token by [`Token::vectorize`],
-//! which holds the only `#[target_feature]` function of the crate that does so. Everything between
-//! that function and the intrinsics is `#[inline(always)]`: code that the compiler leaves outside
-//! is compiled for the baseline, still right, but slow.
+//! which holds the only `#[target_feature]` functions of the crate but for helpers of one or two
+//! instructions. Everything between them and the intrinsics is `#[inline(always)]`: code that the
+//! compiler leaves outside is compiled for the baseline, still right, but slow.
 //!
 //! Two families of operations stand over the same tokens. [`Simd`] has vectors of f32 whose lanes
-//! are neighbours in memory: attention, activation quantization and everything else that walks
-//! along rows. Matrix products (`linear/`) have a family of their own, whose lanes are the rows of
-//! one panel or of two and which multiplies bytes: it loads from two places at once and has almost
-//! no operation in common with `Simd`. Loops that the compiler vectorizes by itself need neither,
-//! see [`autovectorize`].
+//! are neighbours in memory: attention is written with it. Matrix products (`linear/`) have a
+//! family of their own, whose lanes are the rows of one panel or of two and which multiplies bytes:
+//! it loads from two places at once and has almost no operation in common with `Simd`. Loops that
+//! the compiler vectorizes by itself need neither, see [`autovectorize`].
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
