@@ -1,5 +1,5 @@
-//! Which class a checkpoint is of, and how many outputs its head has: from what the configuration
-//! claims and the tensors that are there.
+//! Which class a checkpoint is of, and how many outputs its head has: from the claims of the
+//! configuration and the tensors.
 
 use crate::error::{Error, Result};
 use crate::spec::tensor_table::{class_of_head, head_matrix_of};

@@ -10,7 +10,7 @@ use crate::spec::tensor_table::Module;
 /// A type of file, such as `q8_0` or the mix `q4_k_m`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct FileType {
-    /// Names it goes by, lower case, the usual one first.
+    /// Its names in lower case, the usual one first.
     pub names: &'static [&'static str],
     /// The number in `general.file_type`.
     pub number: u32,

@@ -18,7 +18,7 @@ pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
         .map_err(|error| Error::format(path.display().to_string(), error.to_string()))
 }
 
-/// Reads a JSON file if it is there.
+/// Reads a JSON file if it exists.
 ///
 /// # Errors
 /// Those of [`read_json`], except for a missing file.

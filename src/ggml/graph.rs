@@ -150,7 +150,7 @@ impl Graph {
         })
     }
 
-    /// Adds `result`, and whatever it needs that is not in the graph yet, behind what is there.
+    /// Appends `result`, and whatever it needs that is not in the graph yet.
     ///
     /// # Errors
     /// [`Error::Ggml`] when the tensor belongs to another context.

@@ -85,7 +85,7 @@ impl Scheduler {
     }
 
     /// Cuts the graph where its sections change device, and gives every tensor its place. An
-    /// operation that its section's device lacks goes to the CPU, which is said once.
+    /// operation that its section's device does not support goes to the CPU, with one warning.
     ///
     /// # Errors
     /// [`Error::Memory`] when a device has not enough; [`Error::Ggml`] when the graph is larger

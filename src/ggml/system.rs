@@ -95,6 +95,6 @@ pub(crate) fn thread_stack_bytes() -> usize {
     if SMALL_STACKS.load(Ordering::Relaxed) {
         SMALL_STACK
     } else {
-        8 << 20 // what Linux gives unless told otherwise
+        8 << 20 // the default on Linux
     }
 }

@@ -23,7 +23,7 @@ pub struct Metadata {
     by_key: Vec<u32>,
 }
 
-/// One pair: the key and where its value lies.
+/// One pair: the key and the position of its value.
 #[derive(Debug, Clone)]
 struct Entry {
     key: String,
@@ -390,7 +390,7 @@ fn read_type(cursor: &mut Cursor<'_>) -> Result<ValueType> {
         .ok_or_else(|| cursor.error(format!("{id} is no type of a value; they go from 0 to 12")))
 }
 
-/// The places of `items` sorted by name; the name that is there twice, if one is.
+/// The indices of `items` sorted by name; a name that appears twice, if there is one.
 pub(super) fn sorted_by<T>(items: &[T], name: impl Fn(&T) -> &str) -> Result<Vec<u32>, &str> {
     let name_at = |place: u32| items.get(place as usize).map(&name);
     let mut places: Vec<u32> = (0..items.len() as u32).collect();

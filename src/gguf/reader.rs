@@ -29,7 +29,7 @@ pub struct Gguf {
 pub struct TensorInfo {
     /// The name, at most 63 bytes.
     pub name: String,
-    /// One to four extents, none of them 0, in ggml's order: columns, which lie next to each other,
+    /// One to four extents, none of them 0, in ggml's order: columns, which are contiguous,
     /// first.
     pub shape: Vec<u64>,
     /// How the elements are stored.

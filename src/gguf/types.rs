@@ -85,7 +85,7 @@ tensor_types! {
 }
 
 impl TensorType {
-    /// The type a file's number stands for; `None` if ggml has no such type, or no longer.
+    /// The type with this id in files; `None` if ggml has no such type, or no longer.
     pub fn from_id(id: u32) -> Option<Self> {
         Self::ALL.iter().copied().find(|known| known.id() == id)
     }
@@ -98,7 +98,7 @@ impl TensorType {
             .find(|known| known.name().eq_ignore_ascii_case(name))
     }
 
-    /// The number that stands for this type in a file, ggml's `ggml_type`.
+    /// The id of this type in files, which is ggml's `ggml_type`.
     pub const fn id(self) -> u32 {
         self.layout().id
     }

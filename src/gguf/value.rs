@@ -53,14 +53,14 @@ impl ValueType {
         (Self::F64, "f64", Some(8)),
     ];
 
-    /// The type a file's number stands for.
+    /// The type with this id in files.
     pub fn from_id(id: u32) -> Option<Self> {
         Self::TABLE
             .get(usize::try_from(id).ok()?)
             .map(|&(known, ..)| known)
     }
 
-    /// The number that stands for this type in a file.
+    /// The id of this type in files.
     pub const fn id(self) -> u32 {
         self as u32
     }

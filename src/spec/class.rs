@@ -1,4 +1,4 @@
-//! The classes of GPT-2: which head, if any, stands on the transformer.
+//! The classes of GPT-2: which head, if any, follows the transformer.
 
 /// A class of models, after transformers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

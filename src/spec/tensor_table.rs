@@ -128,7 +128,7 @@ pub enum Dimension {
     HeadOutputs,
 }
 
-/// How a checkpoint's matrix lies relative to GGUF's.
+/// The orientation of a checkpoint's matrix relative to GGUF's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Orientation {
     /// Row-major as in GGUF: `[rows, columns]`.
@@ -161,7 +161,7 @@ pub struct TensorEntry {
     pub gguf: &'static str,
     /// Axes in GGUF's order: columns (fastest) first.
     pub shape: &'static [Dimension],
-    /// How the checkpoint's matrix lies.
+    /// The orientation of the checkpoint's matrix.
     pub orientation: Orientation,
     /// Which models have it.
     pub presence: Presence,

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 
 /// How the format begins.
 const SIGNATURE: &[u8] = b"\x89HDF\r\n\x1a\n";
-/// Structures looked at in one file; GPT-2 of 48 layers needs about 20,000.
+/// Structures read in one file; GPT-2 of 48 layers needs about 20,000.
 const BUDGET: usize = 1 << 20;
 /// The address of what is not there.
 const UNDEFINED: u64 = u64::MAX;

@@ -32,7 +32,7 @@ impl Packed {
             all.extend_from_slice(packed);
             return Ok(all);
         }
-        // Grows with what comes out, not with what is announced.
+        // Grows with the output, not with the length in the header.
         let mut all = Vec::new();
         let read = DeflateDecoder::new(packed)
             .take(self.bytes.saturating_add(1))
