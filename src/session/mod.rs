@@ -1,7 +1,8 @@
 //! A model at work on tokens: logits, hidden states, and the KV cache they leave behind.
 //!
-//! A [`Model`] is a file brought into memory; a [`Session`] is a KV cache and threads for one user of it. This room
-//! drives the graph of `model` on batches of tokens. It must not know of texts, of sampling or of checkpoints.
+//! A [`Model`] is a file brought into memory; a [`Session`] is a KV cache and threads for one user
+//! of it. This room drives the graph of `model` on batches of tokens. It must not know of texts, of
+//! sampling or of checkpoints.
 
 mod batch;
 mod collect;

@@ -11,12 +11,12 @@ use crate::model::ops::product;
 const TENSORS: usize = 8;
 
 impl Session {
-    /// The logits that the language-model head gives for rows of hidden states (row-major `[n, width]`, as they
-    /// are: without the final layer norm): row-major `[n, vocabulary]`.
+    /// The logits that the language-model head gives for rows of hidden states (row-major `[n,
+    /// width]`, as they are: without the final layer norm): row-major `[n, vocabulary]`.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for a model without such a head, [`Error::Argument`] for rows of another width,
-    /// [`Error::Stopped`] when the stop flag is set.
+    /// [`Error::Unsupported`] for a model without such a head, [`Error::Argument`] for rows of
+    /// another width, [`Error::Stopped`] when the stop flag is set.
     pub fn project(&mut self, rows: &[f32]) -> Result<Vec<f32>> {
         let model = self.model().clone();
         let hyperparameters = model.hyperparameters();

@@ -62,9 +62,9 @@ impl Session {
     /// Starts a session.
     ///
     /// # Errors
-    /// [`Error::Argument`] when an option is out of its range, [`Error::Unsupported`] when the cache
-    /// type does not fit the model's heads, [`Error::Memory`] when there is no room for it. Options that
-    /// were left open are chosen so that there is ([`fit`]).
+    /// [`Error::Argument`] when an option is out of its range, [`Error::Unsupported`] when the
+    /// cache type does not fit the model's heads, [`Error::Memory`] when there is no room for it.
+    /// Options that were left open are chosen so that there is ([`fit`]).
     pub fn new(model: Arc<Model>, options: SessionOptions) -> Result<Self> {
         let devices = model.devices();
         let options = fit(&model, &options, u64::MAX)?;
@@ -144,9 +144,9 @@ impl Session {
         Ok(())
     }
 
-    /// Keeps of `sequence` the longest beginning that it has in common with `tokens`, cuts the rest and
-    /// gives the number of tokens that are left. A prompt whose logits are wanted is given without its
-    /// last token, which must be computed in any case: logits are not in the cache.
+    /// Keeps of `sequence` the longest beginning that it has in common with `tokens`, cuts the rest
+    /// and gives the number of tokens that are left. A prompt whose logits are wanted is given
+    /// without its last token, which must be computed in any case: logits are not in the cache.
     ///
     /// # Errors
     /// [`Error::Argument`] when the session has no such sequence.
@@ -157,8 +157,8 @@ impl Session {
         Ok(common)
     }
 
-    /// Makes `to` a second continuation of what is in `from`: they share the cached positions, and go
-    /// on apart. What was in `to` is let go.
+    /// Makes `to` a second continuation of what is in `from`: they share the cached positions, and
+    /// go on apart. What was in `to` is let go.
     ///
     /// # Errors
     /// [`Error::Argument`] when the session has no such sequence.
@@ -172,8 +172,8 @@ impl Session {
         Ok(())
     }
 
-    /// Makes every sequence n below `parents.len()` a continuation of what sequence `parents[n]` holds, all
-    /// at once: how beams change places. Nothing is copied.
+    /// Makes every sequence n below `parents.len()` a continuation of what sequence `parents[n]`
+    /// holds, all at once: how beams change places. Nothing is copied.
     ///
     /// # Errors
     /// [`Error::Argument`] when the session has no such sequence.
@@ -181,8 +181,8 @@ impl Session {
         self.reorder_from(0, parents)
     }
 
-    /// [`Session::reorder`] of the sequences from `first` on: sequence `first + n` becomes a continuation
-    /// of what `first + parents[n]` holds.
+    /// [`Session::reorder`] of the sequences from `first` on: sequence `first + n` becomes a
+    /// continuation of what `first + parents[n]` holds.
     ///
     /// # Errors
     /// As [`Session::reorder`].
@@ -200,8 +200,8 @@ impl Session {
         self.cells = Cells::new(self.resolved.context);
     }
 
-    /// Set to true, it ends the running computation with [`Error::Stopped`], and each later one until
-    /// it is false again. What the ended computation had added to the cache is taken back.
+    /// Set to true, it ends the running computation with [`Error::Stopped`], and each later one
+    /// until it is false again. What the ended computation had added to the cache is taken back.
     pub fn stop_flag(&self) -> Arc<AtomicBool> {
         Arc::clone(self.backends.stop_flag())
     }
@@ -271,7 +271,8 @@ impl Session {
         self.prefill(&[token])
     }
 
-    /// Appends `tokens` to sequence 0 and gives the logits of each, row-major `[tokens, vocabulary]`.
+    /// Appends `tokens` to sequence 0 and gives the logits of each, row-major `[tokens,
+    /// vocabulary]`.
     ///
     /// # Errors
     /// As [`Session::run`].
@@ -283,9 +284,9 @@ impl Session {
     /// Computes a batch and keeps its keys and values. The result is valid until the next call.
     ///
     /// # Errors
-    /// [`Error::Argument`] when a token, position or sequence is out of range, [`Error::ContextFull`]
-    /// when positions or cells run out, [`Error::Stopped`] when the stop flag is set. After an error
-    /// the cache is as it was before the call.
+    /// [`Error::Argument`] when a token, position or sequence is out of range,
+    /// [`Error::ContextFull`] when positions or cells run out, [`Error::Stopped`] when the stop
+    /// flag is set. After an error the cache is as it was before the call.
     pub fn run(&mut self, batch: &Batch) -> Result<&Output> {
         self.check(batch)?;
         self.output = Output {
@@ -371,8 +372,8 @@ impl Session {
         Ok(())
     }
 
-    /// Computes tokens that go into one graph; the cells they take are appended to `taken`, also when
-    /// it fails.
+    /// Computes tokens that go into one graph; the cells they take are appended to `taken`, also
+    /// when it fails.
     fn run_chunk(
         &mut self,
         tokens: &[BatchToken],

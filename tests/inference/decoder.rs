@@ -139,9 +139,9 @@ fn drain(decoder: &mut Decoder<'_>, finished: &mut Vec<Continuation>) {
     }
 }
 
-/// Compares what came of a request in company with what comes of it alone. Tokens, texts and reasons
-/// are the same. Values may differ in their last digits: attention adds in the order of cells, and
-/// texts that share a cache have other cells.
+/// Compares what came of a request in company with what comes of it alone. Tokens, texts and
+/// reasons are the same. Values may differ in their last digits: attention adds in the order of
+/// cells, and texts that share a cache have other cells.
 #[track_caller]
 fn assert_same(found: &Continuation, expected: &Continuation) {
     assert_eq!(found.ids, expected.ids);
