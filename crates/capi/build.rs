@@ -5,7 +5,7 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let system = std::env::var("CARGO_CFG_TARGET_OS").unwrap_or_default();
     let major = env!("CARGO_PKG_VERSION_MAJOR");
-    // Elsewhere names are made otherwise, and scripts/install.sh does not install.
+    // On other systems names are made otherwise, and scripts/install.sh does not install.
     if ["linux", "freebsd", "netbsd", "openbsd", "android"].contains(&system.as_str()) {
         println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libgpt2.so.{major}");
     }

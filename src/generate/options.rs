@@ -35,12 +35,12 @@ pub struct GenerationOptions {
     pub penalty_alpha: f64,
     /// Contrast the last layer with an earlier one of these. Default: not.
     pub dola_layers: Option<DolaLayers>,
-    /// Propose this many tokens that followed the same text before. Default: not.
+    /// Draft this many tokens that followed the same text before. Default: not.
     pub prompt_lookup_num_tokens: Option<usize>,
     /// The longest stretch of text that prompt lookup looks for: the longer what agrees, the
     /// likelier is what follows. Default: 64 (transformers' is 2; the text is the same).
     pub max_matching_ngram_size: usize,
-    /// Tokens that an assistant model proposes first; grows by 2 when all were right, falls by 1
+    /// Tokens that an assistant model drafts first; grows by 2 when all were right, falls by 1
     /// when not. Default: 5.
     pub num_assistant_tokens: usize,
     /// What guidance (`sampling.guidance_scale`) steers away from; by default the prompt's last

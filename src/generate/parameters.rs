@@ -114,7 +114,7 @@ static GENERATION: &[Row<GenerationOptions>] = &[
         Search,
         "N",
         Value::Limit(field!(prompt_lookup_num_tokens), 1),
-        "Propose the N tokens that followed the same text before: faster, the same result",
+        "Draft the N tokens that followed the same text before: faster, the same result",
     ),
     Row::new(
         "max_matching_ngram_size",
@@ -128,7 +128,7 @@ static GENERATION: &[Row<GenerationOptions>] = &[
         Search,
         "N",
         Value::Count(field!(num_assistant_tokens), 1),
-        "Tokens that the assistant model proposes at first",
+        "Tokens that the assistant model drafts at first",
     ),
     Row::<GenerationOptions>::new(
         "max_length",

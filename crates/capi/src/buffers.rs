@@ -87,7 +87,7 @@ pub(super) unsafe fn texts<'a>(
         .collect()
 }
 
-/// The path of a file, ending in NUL: on Unix any bytes, elsewhere UTF-8.
+/// The path of a file, ending in NUL: on Unix any bytes, on other systems UTF-8.
 ///
 /// # Safety
 /// As [`text`].

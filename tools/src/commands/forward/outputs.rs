@@ -31,7 +31,7 @@ pub(super) struct Values {
 pub(super) struct Outputs {
     /// The tensors in the order of the file.
     pub(super) tensors: Vec<Values>,
-    /// For each row the numbers at its last token: logits of tokens or of labels; empty for other
+    /// For each row the values at its last token: logits of tokens or of labels; empty for other
     /// classes.
     pub(super) last: Vec<Vec<f32>>,
 }

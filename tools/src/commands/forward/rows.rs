@@ -176,7 +176,7 @@ fn filled(
 ) -> Result<Vec<u32>, Failure> {
     if ![own, length].contains(&list.len()) {
         return Err(Failure::Usage(format!(
-            "{name}: expected {own} numbers for a row of {own} tokens, found {}",
+            "{name}: expected {own} values for a row of {own} tokens, found {}",
             list.len()
         )));
     }

@@ -50,7 +50,7 @@ fn ids(text: &str) -> Result<Vec<u32>, String> {
     parse_ids(text).map(|Ids(ids)| ids)
 }
 
-/// The heading of a group's flags; none for parameters whose flags are elsewhere.
+/// The heading of a group's flags; none for those with flags of the command's own.
 fn heading(group: ParameterGroup) -> Option<&'static str> {
     match group {
         ParameterGroup::Choice => Some("Choosing tokens"),

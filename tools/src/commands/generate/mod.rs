@@ -54,7 +54,7 @@ pub(super) struct Arguments {
     parameters: Parameters,
     #[command(flatten)]
     words: Words,
-    /// A smaller model of the same vocabulary that proposes tokens: faster, the same result
+    /// A smaller model of the same vocabulary that drafts tokens: faster, the same result
     #[arg(long, value_name = "MODEL.gguf", help_heading = "Searching")]
     assistant_model: Option<PathBuf>,
     /// Never choose a token that ends the text

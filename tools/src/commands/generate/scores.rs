@@ -8,7 +8,7 @@ use gpt2::generate::{Continuation, GenerationOptions};
 use crate::failure::Failure;
 use crate::tensors::{Described, TensorFile};
 
-/// Which numbers are written, and where.
+/// Which values are written, and where.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Writing scores")]
 pub(super) struct Scores {

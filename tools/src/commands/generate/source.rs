@@ -120,7 +120,7 @@ impl Source {
 fn seen(ids: &[TokenId], mask: &[u32]) -> Result<Vec<TokenId>, Failure> {
     if mask.len() != ids.len() {
         return Err(Failure::Usage(format!(
-            "--attention-mask: expected {} numbers for as many tokens, found {}",
+            "--attention-mask: expected {} values for as many tokens, found {}",
             ids.len(),
             mask.len()
         )));

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 
 /// Turn each text into a vector: its hidden states, pooled.
 ///
-/// Any model will do; the numbers are what the final layer norm gives. A line of output is a text's
+/// Any model will do; the values are what the final layer norm gives. A line of output is a text's
 /// vector.
 #[derive(Debug, Args)]
 #[command(
@@ -45,9 +45,9 @@ pub(in crate::commands) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut rows = Rows::new(arguments.run.json);
     for input in inputs {
         let vector = session.embed(&input.ids, arguments.pooling, arguments.normalize)?;
-        let numbers: Vec<String> = vector.iter().map(f32::to_string).collect();
+        let values: Vec<String> = vector.iter().map(f32::to_string).collect();
         let row = json!({ "text": input.text, "tokens": input.ids.len(), "embedding": vector });
-        rows.add(row, &format!("{}\n", numbers.join(" ")))?;
+        rows.add(row, &format!("{}\n", values.join(" ")))?;
     }
     rows.finish()
 }
