@@ -172,6 +172,12 @@ pub mod system;
 pub mod tasks;
 pub mod tokenizer;
 
+/// The examples of the documents, compiled and run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+#[doc = include_str!("../docs/sampling.md")]
+mod documents {}
+
 /// A token of the vocabulary, as the checkpoint numbers them.
 pub type TokenId = u32;
 

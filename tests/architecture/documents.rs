@@ -116,7 +116,6 @@ fn names_of_files_are_recognized() {
 
 /// Blocks of Rust are compiled and run with the crate's documentation.
 #[test]
-#[ignore = "the README shows names that the crate's root does not have yet"]
 fn examples_in_rust_are_tested() {
     let root = fs::read_to_string(project("src/lib.rs")).unwrap();
     for document in documents().filter(|name| !name.starts_with("vendor/")) {

@@ -162,12 +162,11 @@ fn flags_of_documented_commands_exist() {
                     continue;
                 };
                 let command = match first {
-                    "gpt2-convert" => first.to_owned(),
                     "gpt2" if words.len() > 1 && !words[1].starts_with('-') => {
                         let two = words[1] == "tokenizer" && words.len() > 2;
                         format!("gpt2 {}", words[1..=1 + usize::from(two)].join(" "))
                     }
-                    "gpt2" => first.to_owned(),
+                    "gpt2" | "gpt2-convert" => first.to_owned(),
                     _ => continue,
                 };
                 let help = helps
