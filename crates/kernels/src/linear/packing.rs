@@ -266,8 +266,8 @@ mod tests {
         };
         for (vector, lanes) in panel.qs.iter().enumerate() {
             for (row, lane) in lanes.iter().enumerate() {
-                let first = (16 * row + 2 + 4 * vector) as i8;
-                assert_eq!(*lane, [first, first + 1, first + 2, first + 3]);
+                let first = 16 * row + 2 + 4 * vector;
+                assert_eq!(*lane, [0, 1, 2, 3].map(|index| (first + index) as i8));
             }
         }
         assert_eq!(panel.d[3], cast::<F16Bytes>(&source[3 * 34..][..2])[0]);
