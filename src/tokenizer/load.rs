@@ -3,10 +3,10 @@
 use super::added_tokens::AddedTokens;
 use super::bpe::Merges;
 use super::model::ByteLevelBpe;
+use super::parts::{JSON_KEY, Model, Parts, SpecialTokens};
 use super::settings::{AddedToken, PairPart, SETTINGS_KEY, TokenizerSettings};
 use super::vocabulary::{TokenType, Vocabulary};
 use super::whole::Whole;
-use super::{JSON_KEY, Model, SpecialTokens, Tokenizer};
 use crate::gguf::Metadata;
 use crate::{Error, Result, TokenId};
 
@@ -20,7 +20,7 @@ const MERGES: &str = "tokenizer.ggml.merges";
 /// vocabulary its converter did not recognize says `default`.
 const PATTERN_NAMES: [&str; 3] = ["gpt-2", "gpt2", "default"];
 
-pub(super) fn from_metadata(metadata: &Metadata) -> Result<Tokenizer> {
+pub(super) fn from_metadata(metadata: &Metadata) -> Result<Parts> {
     let whole = whole_json(metadata)?;
     let types = token_types(metadata)?;
     let tokens = metadata.required_strings(TOKENS)?;
@@ -60,7 +60,7 @@ pub(super) fn from_metadata(metadata: &Metadata) -> Result<Tokenizer> {
         let merges = Merges::build(merges, &vocabulary, MERGES)?;
         Model::ByteLevelBpe(Box::new(ByteLevelBpe::new(vocabulary, merges, &settings)?))
     };
-    Ok(Tokenizer {
+    Ok(Parts {
         model,
         added,
         special,

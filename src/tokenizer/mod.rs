@@ -14,6 +14,7 @@ pub mod checkpoint;
 mod load;
 mod model;
 mod offsets;
+mod parts;
 mod pretokenizer;
 mod save;
 mod settings;
@@ -28,7 +29,7 @@ use added_tokens::{AddedTokens, Segment};
 use bpe::Scratch;
 use model::ByteLevelBpe;
 use offsets::CharacterCounter;
-use whole::Whole;
+use parts::{Model, Parts, SpecialTokens};
 
 pub use batch::{Encoding, Padding, PaddingLength, Side, Truncation, TruncationStrategy};
 pub use offsets::TokenSpan;
@@ -51,24 +52,6 @@ pub struct Tokenizer {
     added: AddedTokens,
     special: SpecialTokens,
     settings: TokenizerSettings,
-}
-
-/// How ordinary text becomes tokens.
-#[derive(Debug)]
-enum Model {
-    ByteLevelBpe(Box<ByteLevelBpe>),
-    Whole(Box<Whole>),
-}
-
-/// What a GGUF file holds a whole tokenizer.json under.
-const JSON_KEY: &str = "tokenizer.huggingface.json";
-
-#[derive(Debug, Clone, Copy)]
-struct SpecialTokens {
-    bos: Option<TokenId>,
-    eos: Option<TokenId>,
-    unknown: Option<TokenId>,
-    padding: Option<TokenId>,
 }
 
 /// How to encode a text.
@@ -108,7 +91,18 @@ impl Tokenizer {
     /// the file carries it whole and the feature `tokenizers` is on;
     /// [`Error::Format`] for missing keys, merges outside the vocabulary, ids out of range.
     pub fn from_metadata(metadata: &Metadata) -> Result<Self> {
-        load::from_metadata(metadata)
+        let Parts {
+            model,
+            added,
+            special,
+            settings,
+        } = load::from_metadata(metadata)?;
+        Ok(Self {
+            model,
+            added,
+            special,
+            settings,
+        })
     }
 
     /// The tokens of `text`, with [`EncodeOptions::default`].

@@ -8,8 +8,9 @@ use std::path::Path;
 
 use serde_json::{Map, Value as Json, json};
 
+use super::Tokenizer;
+use super::parts::{JSON_KEY, Model};
 use super::settings::{PairPart, TokenizerSettings};
-use super::{JSON_KEY, Model, Tokenizer};
 use crate::gguf::Metadata;
 use crate::output::AtomicFile;
 use crate::{Error, Result, TokenId};

@@ -6,105 +6,30 @@
 //! Pure functions over bytes; the only file access is [`TokenizerFiles::read`].
 
 mod definition;
+mod files;
 mod json;
 mod special;
+mod table;
 mod whole;
 mod word_list;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value as Json};
 
 use super::bpe::{self, Merges};
-use super::settings::{
-    AddedToken, CHAT_TEMPLATE_KEY, SETTINGS_KEY, SPECIAL_TOKENS_KEY, TokenizerSettings,
-};
+use super::settings::{CHAT_TEMPLATE_KEY, SETTINGS_KEY, SPECIAL_TOKENS_KEY, TokenizerSettings};
 use super::vocabulary::{TokenType, Vocabulary};
 use crate::gguf::Value;
-use crate::input::read_small;
 use crate::{Error, Result, TokenId};
 use definition::Definition;
+pub use files::{ConfigTokens, GgufTokenizer, TokenizerFiles};
+use table::{Roles, Table};
 
 /// The most rows a vocabulary may have; GPT-2 models have up to some 65,000.
 const MAX_VOCABULARY: usize = 1 << 20;
 
-/// The contents of a checkpoint's tokenizer files; `None` for a file that is not there.
-#[derive(Debug, Default, Clone)]
-pub struct TokenizerFiles {
-    /// `tokenizer.json`, the whole tokenizer.
-    pub tokenizer: Option<Vec<u8>>,
-    /// `vocab.json`; with `merges.txt` used where there is no `tokenizer.json`.
-    pub vocabulary: Option<Vec<u8>>,
-    /// `merges.txt`.
-    pub merges: Option<Vec<u8>>,
-    /// `added_tokens.json`.
-    pub added_tokens: Option<Vec<u8>>,
-    /// `special_tokens_map.json`.
-    pub special_tokens_map: Option<Vec<u8>>,
-    /// `tokenizer_config.json`.
-    pub tokenizer_config: Option<Vec<u8>>,
-    /// `chat_template.jinja`.
-    pub chat_template: Option<Vec<u8>>,
-    /// `vocab.txt`: BERT's `WordPiece`, used where there is neither of the above.
-    pub word_list: Option<Vec<u8>>,
-}
-
-/// What the model's `config.json` says of tokens. Ids outside the vocabulary are legal there; the
-/// tokenizer's own are taken instead.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct ConfigTokens {
-    /// Rows of the token embedding.
-    pub vocabulary_size: usize,
-    /// `bos_token_id`.
-    pub bos: Option<u64>,
-    /// `eos_token_id`, the first if it is a list.
-    pub eos: Option<u64>,
-    /// `pad_token_id`.
-    pub padding: Option<u64>,
-}
-
-/// A tokenizer ready for the header of a GGUF file.
-#[derive(Debug)]
-pub struct GgufTokenizer {
-    /// Metadata keys and values, in the order they are to be written.
-    pub entries: Vec<(String, Value)>,
-    /// What the user should know, a sentence each.
-    pub warnings: Vec<String>,
-}
-
 impl TokenizerFiles {
-    /// Reads the files that are there in `folder`.
-    ///
-    /// # Errors
-    /// [`Error::Io`] for a file that is there and cannot be read, [`Error::Format`] for one that is
-    /// beyond 64 MiB.
-    pub fn read(folder: &Path) -> Result<Self> {
-        let file = |name: &str| {
-            let path = folder.join(name);
-            if path.exists() {
-                read_small(&path).map(Some)
-            } else {
-                Ok(None)
-            }
-        };
-        Ok(Self {
-            tokenizer: file("tokenizer.json")?,
-            vocabulary: file("vocab.json")?,
-            merges: file("merges.txt")?,
-            added_tokens: file("added_tokens.json")?,
-            special_tokens_map: file("special_tokens_map.json")?,
-            tokenizer_config: file("tokenizer_config.json")?,
-            chat_template: file("chat_template.jinja")?,
-            word_list: file("vocab.txt")?,
-        })
-    }
-
-    /// Whether there is no vocabulary in any form.
-    pub fn is_empty(&self) -> bool {
-        self.tokenizer.is_none() && self.vocabulary.is_none() && self.word_list.is_none()
-    }
-
     /// The metadata that carries this tokenizer in a GGUF file, for this library and for llama.cpp.
     ///
     /// # Errors
@@ -251,163 +176,6 @@ impl TokenizerFiles {
             other => other,
         };
         Ok(template.and_then(Json::as_str).map(str::to_owned))
-    }
-}
-
-/// Ids of the tokens with a role.
-#[derive(Debug)]
-struct Roles {
-    bos: Option<TokenId>,
-    eos: Option<TokenId>,
-    unknown: Option<TokenId>,
-    padding: Option<TokenId>,
-}
-
-impl Roles {
-    /// What the configuration says, else the tokenizer, of ids that the model has.
-    fn choose(
-        own: &HashMap<&'static str, TokenId>,
-        config: &ConfigTokens,
-        table: &Table,
-        warnings: &mut Vec<String>,
-    ) -> Self {
-        let mut choose = |name: &str, from_config: Option<u64>| -> Option<TokenId> {
-            let own = own.get(name).copied().filter(|&id| table.has(id));
-            let configured = from_config
-                .and_then(|id| TokenId::try_from(id).ok())
-                .filter(|&id| (id as usize) < config.vocabulary_size);
-            if let Some(id) = from_config.filter(|_| configured.is_none()) {
-                warnings.push(format!(
-                    "config.json: the id of {name} is {id}, but the model has {} tokens; {}",
-                    config.vocabulary_size,
-                    own.map_or_else(
-                        || "left out".to_owned(),
-                        |id| format!("taking the tokenizer's, {id}")
-                    ),
-                ));
-            }
-            configured.or(own)
-        };
-        Self {
-            bos: choose("bos_token", config.bos),
-            eos: choose("eos_token", config.eos),
-            unknown: choose("unk_token", None),
-            padding: choose("pad_token", config.padding),
-        }
-    }
-
-    /// The metadata keys of the ids.
-    fn entries(&self) -> impl Iterator<Item = (String, Value)> {
-        let roles = [
-            ("bos", self.bos),
-            ("eos", self.eos),
-            ("unknown", self.unknown),
-            ("padding", self.padding),
-        ];
-        roles.into_iter().filter_map(|(name, id)| {
-            let key = format!("tokenizer.ggml.{name}_token_id");
-            id.map(|id| (key, id.into()))
-        })
-    }
-}
-
-/// The tokens by id, one place for each row of the model.
-#[derive(Debug)]
-struct Table {
-    rows: Vec<Option<(String, TokenType)>>,
-}
-
-impl Table {
-    fn new(rows: usize) -> Self {
-        Self {
-            rows: vec![None; rows],
-        }
-    }
-
-    /// The texts of the tokens with a role, by the role's name.
-    fn texts(&self, roles: &HashMap<&'static str, TokenId>) -> Json {
-        let text = |id: TokenId| self.rows.get(id as usize)?.as_ref().map(|(text, _)| text);
-        let named = roles
-            .iter()
-            .filter_map(|(name, id)| Some(((*name).to_owned(), text(*id)?.as_str().into())));
-        // Sorted, so that a file's bytes depend on its source alone.
-        Json::Object(named.collect::<BTreeMap<_, _>>().into_iter().collect())
-    }
-
-    fn has(&self, id: TokenId) -> bool {
-        matches!(self.rows.get(id as usize), Some(Some(_)))
-    }
-
-    /// Enters the vocabulary and the added tokens. What has no row is taken out of `definition`.
-    fn fill(&mut self, definition: &mut Definition, warnings: &mut Vec<String>) -> Result<()> {
-        let place = definition.tokens_place;
-        let mut outside = 0_usize;
-        let mut example = None;
-        for (token, id) in &definition.tokens {
-            let Some(row) = self.rows.get_mut(*id as usize) else {
-                outside += 1;
-                example.get_or_insert_with(|| format!("{token:?} with id {id}"));
-                continue;
-            };
-            if let Some((other, _)) = row {
-                let message = format!("the id {id} is given to both {other:?} and {token:?}");
-                return Err(Error::format(place, message));
-            }
-            *row = Some((token.clone(), TokenType::Normal));
-        }
-        let rows = self.rows.len();
-        definition.settings.added_tokens.retain(|token| {
-            let inside = (token.id as usize) < rows;
-            if !inside {
-                outside += 1;
-                example.get_or_insert_with(|| format!("{:?} with id {}", token.content, token.id));
-            }
-            inside
-        });
-        for token in &definition.settings.added_tokens {
-            self.add(token, place)?;
-        }
-        if let Some(example) = example {
-            warnings.push(format!(
-                "{outside} tokens have no row in the model, which has {rows}, and are left out \
-                 (the first: {example})"
-            ));
-        }
-        Ok(())
-    }
-
-    fn add(&mut self, token: &AddedToken, place: &str) -> Result<()> {
-        let kind = if token.special {
-            TokenType::Control
-        } else {
-            TokenType::UserDefined
-        };
-        let Some(row) = self.rows.get_mut(token.id as usize) else {
-            return Ok(());
-        };
-        match row {
-            Some((other, known)) if *other == token.content => *known = kind,
-            Some((other, _)) => {
-                return Err(Error::format(
-                    place,
-                    format!(
-                        "the id {} is {other:?} here and {:?} among the added tokens",
-                        token.id, token.content
-                    ),
-                ));
-            }
-            None => *row = Some((token.content.clone(), kind)),
-        }
-        Ok(())
-    }
-
-    /// Texts and type numbers. Rows without a token are filled as llama.cpp's converter does.
-    fn finish(self) -> (Vec<String>, Vec<i32>) {
-        let row = |(id, row): (usize, Option<(String, TokenType)>)| {
-            let (text, kind) = row.unwrap_or_else(|| (format!("[PAD{id}]"), TokenType::Unused));
-            (text, kind.number())
-        };
-        self.rows.into_iter().enumerate().map(row).unzip()
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::TokenizerFiles;
+use super::files::TokenizerFiles;
 use super::json;
 use crate::tokenizer::settings::AddedToken;
 use crate::{Error, Result, TokenId};

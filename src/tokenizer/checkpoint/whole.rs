@@ -8,10 +8,13 @@ use std::collections::HashMap;
 use serde_json::{Map, Value as Json};
 
 use super::definition::{Definition, read_post_processor};
-use super::{ConfigTokens, GgufTokenizer, Roles, Table, TokenizerFiles, json, special, word_list};
+use super::files::{ConfigTokens, GgufTokenizer, TokenizerFiles};
+use super::table::{Roles, Table};
+use super::{json, special, word_list};
 use crate::gguf::Value;
+use crate::tokenizer::parts::JSON_KEY;
 use crate::tokenizer::settings::{PairPart, SETTINGS_KEY, TokenizerSettings};
-use crate::tokenizer::{JSON_KEY, whole};
+use crate::tokenizer::whole;
 use crate::{Error, Result, TokenId};
 
 const PLACE: &str = "tokenizer.json";
