@@ -6,7 +6,7 @@ use std::fs;
 
 use regex_lite::Regex;
 
-use crate::{files, project};
+use crate::{files, is_of, project};
 
 /// Names of files of other projects, and of ggml's sources.
 const OTHERS: &[&str] = &[
@@ -18,13 +18,13 @@ const OTHERS: &[&str] = &[
 ];
 
 /// Endings by which a name without a folder is known for a file of the project.
-const SOURCES: &[&str] = &[".rs", ".c", ".h", ".hpp", ".sh", ".md", ".py", ".toml"];
+const SOURCES: &[&str] = &["rs", "c", "h", "hpp", "sh", "md", "py", "toml"];
 
 /// The documents: what lies at the root, and the folder `docs`.
 fn documents() -> impl Iterator<Item = String> {
     files().filter(|file| {
         let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
-        file.ends_with(".md")
+        is_of(file, &["md"])
             && ["", "docs", "vendor", "models", "crates/kernels"].contains(&folder)
             && file != "CHANGELOG.md"
             && file != "THIRD_PARTY.md"
@@ -60,7 +60,7 @@ fn named(text: &str) -> BTreeSet<String> {
     }
     for captures in code.captures_iter(&text) {
         let name = captures[1].trim_start_matches("./");
-        let is_file = name.contains('/') || SOURCES.iter().any(|ending| name.ends_with(ending));
+        let is_file = name.contains('/') || is_of(name, SOURCES);
         if is_file && path.is_match(name) {
             found.extend(expanded(name));
         }

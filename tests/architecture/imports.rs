@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::fs;
 
 use crate::source::{Arrow, Crate, paths_into};
-use crate::{files, project};
+use crate::{files, is_of, project};
 
 /// Files that may know each other. A buffer is made of a device and of the tensors of a context, a
 /// context knows the buffers that hold its tensors and its custom operations; a scheduler computes
@@ -63,7 +63,7 @@ fn imports(library: &Crate) -> BTreeMap<(String, String), String> {
         }
     }
     for (package, folder) in [("capi", "crates/capi/src/"), ("tools", "tools/src/")] {
-        for file in files().filter(|file| file.starts_with(folder) && file.ends_with(".rs")) {
+        for file in files().filter(|file| file.starts_with(folder) && is_of(file, &["rs"])) {
             let text = fs::read_to_string(project(&file)).unwrap();
             for path in paths_into(&text, "gpt2") {
                 let room = library.room_of(&path);

@@ -36,3 +36,11 @@ fn files() -> impl Iterator<Item = String> {
     found.sort();
     found.into_iter()
 }
+
+/// Whether a file has one of these endings, such as `rs`.
+fn is_of(file: &str, endings: &[&str]) -> bool {
+    let ending = Path::new(file)
+        .extension()
+        .and_then(|ending| ending.to_str());
+    ending.is_some_and(|ending| endings.contains(&ending))
+}

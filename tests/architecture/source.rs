@@ -44,7 +44,7 @@ impl Crate {
     /// Reads the modules under `folder`, a `src` with a `lib.rs`.
     pub(crate) fn read(folder: &Path) -> Self {
         let mut modules = BTreeMap::new();
-        read_module(folder, folder, "lib.rs", Vec::new(), &mut modules);
+        read_module(folder, folder, "lib.rs", &[], &mut modules);
         Self { modules }
     }
 
@@ -111,7 +111,7 @@ fn read_module(
     source: &Path,
     folder: &Path,
     name: &str,
-    path: ModulePath,
+    path: &[String],
     modules: &mut BTreeMap<ModulePath, Module>,
 ) {
     let file = folder.join(name);
@@ -123,7 +123,7 @@ fn read_module(
         file: relative.to_owned(),
         ..Module::default()
     };
-    for reference in references(&tokens, &path, &children) {
+    for reference in references(&tokens, path, &children) {
         match reference {
             Reference::PassedOn { name, target } => {
                 module.passed_on.insert(name, target);
@@ -133,9 +133,9 @@ fn read_module(
             }
         }
     }
-    modules.insert(path.clone(), module);
+    modules.insert(path.to_vec(), module);
     for child in children {
-        let mut below = path.clone();
+        let mut below = path.to_vec();
         below.push(child.clone());
         // Modules of `x.rs` are in `x/`, those of `mod.rs` and `lib.rs` beside it.
         let inside = match name.strip_suffix(".rs") {
@@ -144,9 +144,9 @@ fn read_module(
             None => unreachable!("a source ends in .rs"),
         };
         if inside.join(&child).join("mod.rs").exists() {
-            read_module(source, &inside.join(&child), "mod.rs", below, modules);
+            read_module(source, &inside.join(&child), "mod.rs", &below, modules);
         } else {
-            read_module(source, &inside, &format!("{child}.rs"), below, modules);
+            read_module(source, &inside, &format!("{child}.rs"), &below, modules);
         }
     }
 }
@@ -280,11 +280,11 @@ fn read_tree(
             continue;
         }
         let mut name = path.last().cloned().unwrap_or_default();
-        if tokens.get(place) == Some(&Token::Word("as".to_owned())) {
-            if let Some(Token::Word(other)) = tokens.get(place + 1) {
-                name.clone_from(other);
-                place += 2;
-            }
+        if tokens.get(place) == Some(&Token::Word("as".to_owned()))
+            && let Some(Token::Word(other)) = tokens.get(place + 1)
+        {
+            name.clone_from(other);
+            place += 2;
         }
         found.push((path, name));
         return place;

@@ -5,13 +5,13 @@ use std::fs;
 
 use regex_lite::Regex;
 
-use crate::{files, project};
+use crate::{files, is_of, project};
 
 /// The widest line, in characters.
 const COLUMNS: usize = 100;
 
 /// Endings of code.
-const CODE: &[&str] = &[".rs", ".c", ".h", ".hpp", ".cpp", ".sh", ".py"];
+const CODE: &[&str] = &["rs", "c", "h", "hpp", "cpp", "sh", "py"];
 
 /// A word that is not used, as a pattern; where; and what is written instead.
 struct Word {
@@ -137,7 +137,7 @@ const FREE: &[&str] = &[
 ];
 
 fn is_code(file: &str) -> bool {
-    CODE.iter().any(|ending| file.ends_with(ending)) || file.starts_with(".ci/")
+    is_of(file, CODE) || file.starts_with(".ci/")
 }
 
 fn is_free(file: &str) -> bool {
@@ -163,7 +163,7 @@ fn lines_of_code_fit_100_columns() {
         let text = fs::read_to_string(project(&file)).unwrap();
         for (number, line) in text.lines().enumerate() {
             let columns = line.chars().count();
-            if columns > COLUMNS && !(file.ends_with(".rs") && is_literal(line)) {
+            if columns > COLUMNS && !(is_of(&file, &["rs"]) && is_literal(line)) {
                 writeln!(wide, "{file}:{}: {columns} columns", number + 1).unwrap();
             }
         }
@@ -179,7 +179,7 @@ fn words_are_those_of_the_field() {
         .iter()
         .map(|word| (Regex::new(word.pattern).unwrap(), word))
         .collect();
-    let written = |file: &String| is_code(file) || file.ends_with(".md") || file.ends_with(".toml");
+    let written = |file: &String| is_code(file) || is_of(file, &["md", "toml"]);
     for file in files().filter(|file| written(file) && !is_free(file)) {
         let text = fs::read_to_string(project(&file)).unwrap();
         for (pattern, word) in &words {

@@ -205,7 +205,7 @@ fn one_that_is_cancelled_ends_and_the_others_go_on() {
         request(0, |o| (o.num_beams, o.num_return_sequences) = (3, 3)),
         request(1, |o| o.sampling.do_sample = true),
         request(2, |o| {
-            (o.prompt_lookup_num_tokens, o.max_new_tokens) = (Some(5), 40)
+            (o.prompt_lookup_num_tokens, o.max_new_tokens) = (Some(5), 40);
         }),
         request(0, |o| (o.penalty_alpha, o.sampling.top_k) = (0.6, 3)),
         request(1, |_| ()),

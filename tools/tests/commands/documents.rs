@@ -88,7 +88,12 @@ fn a_conversation_goes_as_its_document_shows() {
     let session = Session::of(blocks(&documents["chat.md"], &["console"])[0]);
     let folder = TempDir::new().unwrap();
     let program = Path::new(env!("CARGO_BIN_EXE_gpt2"));
-    let path = std::env::join_paths([program.parent().unwrap(), Path::new("/usr/bin:/bin")]);
+    let folders = [
+        program.parent().unwrap(),
+        Path::new("/usr/bin"),
+        Path::new("/bin"),
+    ];
+    let path = std::env::join_paths(folders);
     // Both streams as one, as a terminal shows them.
     let mut shell = Command::new("sh")
         .args(["-c", &format!("exec 2>&1; {}", session.command)])
