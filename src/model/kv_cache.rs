@@ -223,7 +223,8 @@ impl Cells {
         }
     }
 
-    /// Makes every sequence `first + n`, n below `parents.len()`, what sequence `first + parents[n]` was.
+    /// Makes every sequence `first + n`, n below `parents.len()`, what sequence `first +
+    /// parents[n]` was.
     pub(crate) fn reorder(&mut self, first: SequenceId, parents: &[SequenceId]) {
         for cell in &mut self.all[..self.end] {
             let before = cell.sequences;

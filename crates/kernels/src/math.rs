@@ -98,7 +98,7 @@ mod tests {
         }
         println!("largest difference of tanh: {worst:.2e}");
         assert!(worst < 5e-7, "{worst:e}");
-        // erf at points worked out elsewhere to 16 digits.
+        // erf at points computed independently to 16 digits.
         for (x, exact) in [
             (0.0, 0.0),
             (0.1, 0.112_462_916_018_284_9),

@@ -94,7 +94,8 @@ impl TokenizerFiles {
         if let Some(class) = class.filter(|class| !has_word_list_only && !is_known(class)) {
             return Err(Error::Unsupported(format!(
                 "tokenizer_config.json: tokenizer_class {class:?} without a tokenizer.json; \
-                 only the byte-level BPE of GPT2Tokenizer can be converted from vocab.json and merges.txt"
+                 only the byte-level BPE of GPT2Tokenizer can be converted from vocab.json and \
+                 merges.txt"
             )));
         }
         match (&self.vocabulary, &self.merges) {

@@ -58,7 +58,7 @@ pub struct Attention<'a> {
     pub keys: KvTensor<'a>,
     /// `[cells, heads × head_width]`.
     pub values: KvTensor<'a>,
-    /// `[tokens, cells]`: added to scores. 0 where a token sees a cell, −∞ elsewhere.
+    /// `[tokens, cells]`: added to scores. 0 where a token sees a cell, otherwise −∞.
     pub mask: &'a [f16],
     /// Queries; with 64 or more, they are computed in tiles.
     pub tokens: usize,

@@ -95,7 +95,7 @@ impl<T: Dot> DotKeys<'_, T> {
 }
 
 impl Prefetch<'_> {
-    /// Prefetches what goes with `cell`: inlined where the width is known, a call elsewhere, since
+    /// Prefetches what goes with `cell`: inlined where the width is known, otherwise a call, since
     /// loops take more code than what they do.
     #[inline(always)]
     fn run<S: Simd, T, const WIDTH: usize>(self, simd: S, keys: &[T], head: Head, cell: usize) {

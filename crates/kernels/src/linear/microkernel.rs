@@ -180,8 +180,8 @@ pub(super) trait KernelSet: Sized + Copy {
         self
     }
 
-    /// From this number of tokens on a batch is large: the microkernels for `format` accumulate in another
-    /// order.
+    /// From this number of tokens on a batch is large: the microkernels for `format` accumulate in
+    /// another order.
     fn large_batch(self, _format: Format) -> usize {
         usize::MAX
     }
