@@ -437,7 +437,13 @@ impl Session {
             self.pool.as_ref(),
             shape,
         )?;
-        let allocator = match old {
+        // ggml keeps its plan for a graph of as many nodes, whichever of them are outputs: what the
+        // old plan lets be overwritten must not be read.
+        let outputs = |shape: &GraphShape| {
+            let states = (shape.last_hidden_state, shape.hidden_states);
+            (shape.logits, states, shape.attentions)
+        };
+        let allocator = match old.filter(|old| outputs(&old.shape) == outputs(&shape)) {
             Some(old) => old.graph.into_allocator(),
             None => Allocator::new(&self.backends, &built.graph)?,
         };

@@ -161,6 +161,27 @@ fn the_last_hidden_state_is_the_last_of_the_hidden_states() {
     assert!(output.hidden_states.last() == Some(&output.last_hidden_state));
 }
 
+#[test]
+fn hidden_states_do_not_depend_on_what_was_computed_before() {
+    let _cores = cores();
+    let model = austen_f32();
+    let mut batch = row(&prompt(), |_| true);
+    batch.hidden_states = true;
+    let expected = session(&model, FlashAttention::Auto)
+        .run(&batch)
+        .unwrap()
+        .clone();
+    // A graph of as many steps, larger, of which only logits come out.
+    let mut session = session(&model, FlashAttention::Auto);
+    session.forward(&[5; 100]).unwrap();
+    session.clear();
+    let found = session.run(&batch).unwrap();
+    for (found, expected) in found.hidden_states.iter().zip(&expected.hidden_states) {
+        assert_close(found, expected);
+    }
+    assert_eq!(found.hidden_states.len(), expected.hidden_states.len());
+}
+
 /// hidden(token, type) − hidden(token) is the embedding of the type, whatever the token.
 #[test]
 fn token_types_add_their_embedding() {
