@@ -8,7 +8,7 @@ use gpt2::sampling::softmax;
 use gpt2::spec::ModelClass;
 use serde_json::{Value, json};
 
-use super::start;
+use super::rows::start;
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
 use crate::prompt::{self, Ids};

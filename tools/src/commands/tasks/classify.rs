@@ -5,8 +5,8 @@ use gpt2::spec::ModelClass;
 use gpt2::tasks::{ScoreFunction, label_scores};
 use serde_json::{Value, json};
 
+use super::rows::{Rows, start};
 use super::texts::TextSource;
-use super::{Rows, start};
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
 

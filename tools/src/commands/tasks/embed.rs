@@ -4,8 +4,8 @@ use clap::Args;
 use gpt2::tasks::Pooling;
 use serde_json::json;
 
+use super::rows::{Rows, start};
 use super::texts::TextSource;
-use super::{Rows, start};
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
 

@@ -8,7 +8,7 @@ use gpt2::spec::ModelClass;
 use gpt2::tasks::{Aggregation, entities, tag, words};
 use serde_json::{Value, json};
 
-use super::{Rows, start};
+use super::rows::{Rows, start};
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
 use crate::prompt;
