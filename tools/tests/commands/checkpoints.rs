@@ -294,7 +294,7 @@ fn attentions_and_hidden_states_of_a_batch() {
 #[test]
 fn lists_that_do_not_fit_the_rows_are_wrong_usage() {
     for (arguments, word) in [
-        ("forward --ids 1,2 --attention-mask 1", "expected 2 numbers"),
+        ("forward --ids 1,2 --attention-mask 1", "expected 2 values"),
         ("forward --ids 1,2 --attention-mask 1,2", "expected 0 or 1"),
         (
             "forward --ids 1,2 --ids 3 --position-ids 0,1",
@@ -302,7 +302,7 @@ fn lists_that_do_not_fit_the_rows_are_wrong_usage() {
         ),
         (
             "forward --ids 1,2 --token-type-ids 1,1,1",
-            "expected 2 numbers",
+            "expected 2 values",
         ),
         (
             "forward --ids 1,2 --mc-token-ids 1,1",

@@ -8,6 +8,7 @@ use std::time::Instant;
 use gpt2::session::{Batch, CacheType, FlashAttention, Model, ModelOptions, SequenceSet, Session};
 use serde_json::{Value, json};
 
+use super::measure::{ids, mean_and_deviation};
 use super::plot::{self, Line};
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
@@ -184,14 +185,14 @@ fn measure(
             size,
             contender,
             seconds: seconds[seconds.len() / 2],
-            tokens_per_second: super::mean_and_deviation(&speeds),
+            tokens_per_second: mean_and_deviation(&speeds),
         }
     };
     Ok(seconds.into_iter().enumerate().map(figure).collect())
 }
 
 fn once(session: &mut Session, size: Size) -> Result<(), Failure> {
-    let ids = super::ids(session.model().hyperparameters().vocab_size, size.length);
+    let ids = ids(session.model().hyperparameters().vocab_size, size.length);
     let last = size.length - 1;
     let mut batch = Batch::default();
     for sequence in 0..size.batch {

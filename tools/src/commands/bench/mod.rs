@@ -1,6 +1,7 @@
 //! `gpt2 bench`: throughput of prefill and decode; plain attention against flash attention.
 
 mod attention;
+mod measure;
 mod plot;
 
 use std::fmt::Write;
@@ -8,7 +9,6 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
-use gpt2::TokenId;
 use gpt2::session::Session;
 use serde_json::{Value, json};
 
@@ -16,6 +16,7 @@ use crate::arguments::RunArguments;
 use crate::failure::Failure;
 use crate::report::{self, Progress};
 use crate::{interrupt, memory};
+use measure::{ids, mean_and_deviation};
 
 /// Measure how fast a model reads and writes.
 ///
@@ -175,26 +176,6 @@ fn once(session: &mut Session, test: Test) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Ids all over the vocabulary, the same every time; which ones makes no difference to the speed.
-fn ids(vocabulary: usize, count: usize) -> Vec<TokenId> {
-    // Knuth's multiplicative hash: a step by the golden ratio of 2³².
-    let id = |index: usize| (index as u64 * 2_654_435_761 % (1 << 32) * vocabulary as u64) >> 32;
-    (1..=count).map(|index| id(index) as TokenId).collect()
-}
-
-/// The mean and the sample standard deviation, 0 for one value.
-fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
-    let count = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / count;
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    let deviation = if values.len() > 1 {
-        (squares / (count - 1.0)).sqrt()
-    } else {
-        0.0
-    };
-    (mean, deviation)
-}
-
 fn row(test: Test, mean: f64, deviation: f64, session: &Session) -> Value {
     json!({
         "test": test.name(),
@@ -221,18 +202,5 @@ mod tests {
         assert_eq!(tests(&[], &[1], 300).unwrap()[0].n_prompt, 300);
         assert!(matches!(tests(&[512], &[0], 300), Err(Failure::Work(_))));
         assert!(matches!(tests(&[0], &[0], 300), Err(Failure::Usage(_))));
-    }
-
-    #[test]
-    fn ids_are_of_the_vocabulary() {
-        let found = ids(50257, 1024);
-        assert!(found.iter().all(|&id| id < 50257));
-        assert!(found.iter().any(|&id| id < 1000) && found.iter().any(|&id| id > 49000));
-    }
-
-    #[test]
-    fn deviation_is_that_of_a_sample() {
-        assert_eq!(mean_and_deviation(&[1.0, 3.0]), (2.0, 2_f64.sqrt()));
-        assert_eq!(mean_and_deviation(&[5.0]), (5.0, 0.0));
     }
 }

@@ -4,16 +4,9 @@ use std::path::Path;
 
 use gpt2::chat::Conversation;
 
-use super::talk::Talk;
+use super::talk::{Flow, Talk};
 use super::{parameters, stats};
 use crate::failure::Failure;
-
-/// Whether the conversation goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Flow {
-    Continue,
-    End,
-}
 
 /// A command: what it is called, what it takes, what it does.
 struct Command {

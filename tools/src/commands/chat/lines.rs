@@ -1,36 +1,14 @@
 //! What one turn is: a line, or several.
 
-use std::io::{self, BufRead};
+use std::io::BufRead;
 
-use super::editor::Editor;
 use crate::failure::Failure;
 
 /// Opens and closes a turn of several lines.
 const FENCE: &str = "\"\"\"";
 
-/// Where turns come from.
-pub(super) trait Source {
-    /// The next turn; none at the end.
-    fn next_turn(&mut self) -> Result<Option<String>, Failure>;
-}
-
-/// A terminal with a line editor, or stdin as it is.
-pub(super) enum Lines {
-    Terminal(Box<Editor>),
-    Plain,
-}
-
-impl Source for Lines {
-    fn next_turn(&mut self) -> Result<Option<String>, Failure> {
-        match self {
-            Self::Terminal(editor) => editor.next_turn(),
-            Self::Plain => read_turn(&mut io::stdin().lock()),
-        }
-    }
-}
-
 /// Reads lines until they are a turn. At the end of the input what there is counts.
-fn read_turn(input: &mut dyn BufRead) -> Result<Option<String>, Failure> {
+pub(super) fn read_turn(input: &mut dyn BufRead) -> Result<Option<String>, Failure> {
     let mut typed = String::new();
     loop {
         let mut bytes = Vec::new();

@@ -6,6 +6,7 @@ mod editor;
 mod history;
 mod lines;
 mod parameters;
+mod source;
 mod stats;
 mod talk;
 
@@ -20,9 +21,8 @@ use gpt2::session::Model;
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
 use crate::{interrupt, prompt};
-use commands::Flow;
-use lines::{Lines, Source};
-use talk::Talk;
+use source::{Lines, Source};
+use talk::{Flow, Talk};
 
 /// Talk with a model.
 ///

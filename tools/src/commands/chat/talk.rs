@@ -11,9 +11,15 @@ use gpt2::generate::{FinishReason, GenerationOptions, GenerationTimings, Step, g
 use gpt2::session::Session;
 use serde_json::{Value, json};
 
-use super::commands::Flow;
 use crate::failure::Failure;
 use crate::report;
+
+/// Whether the conversation goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flow {
+    Continue,
+    End,
+}
 
 /// A conversation with a model.
 pub(super) struct Talk {

@@ -8,7 +8,7 @@ use gpt2::spec::ModelClass;
 use gpt2::tasks::{AnswerOptions, answer};
 use serde_json::{Value, json};
 
-use super::{Rows, start};
+use super::rows::{Rows, start};
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
 use crate::prompt;
@@ -23,7 +23,7 @@ use crate::prompt;
     after_help = "Example:\n  gpt2 answer -m qa.gguf --question \"Who was rich?\" -p \"Emma \
         Woodhouse was rich.\""
 )]
-pub(in crate::commands) struct Arguments {
+pub(crate) struct Arguments {
     /// The question; may be repeated
     #[arg(long, value_name = "TEXT", required = true, allow_hyphen_values = true)]
     question: Vec<String>,
@@ -53,7 +53,7 @@ pub(in crate::commands) struct Arguments {
     run: RunArguments,
 }
 
-pub(in crate::commands) fn run(arguments: &Arguments) -> Result<(), Failure> {
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let model = arguments.run.open_model()?;
     model.expect_class(ModelClass::QuestionAnswering)?;
     let context = match (&arguments.prompt, &arguments.file) {

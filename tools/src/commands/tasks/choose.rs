@@ -8,7 +8,7 @@ use gpt2::sampling::softmax;
 use gpt2::spec::ModelClass;
 use serde_json::{Value, json};
 
-use super::start;
+use super::rows::start;
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
 use crate::prompt::{self, Ids};
@@ -23,7 +23,7 @@ use crate::report;
     after_help = "Example:\n  gpt2 choose -m swag.gguf -p \"She sat down\" --choice \" and \
         wrote.\" --choice \" and flew.\""
 )]
-pub(in crate::commands) struct Arguments {
+pub(crate) struct Arguments {
     /// What comes before every choice
     #[arg(
         short,
@@ -46,7 +46,7 @@ pub(in crate::commands) struct Arguments {
     run: RunArguments,
 }
 
-pub(in crate::commands) fn run(arguments: &Arguments) -> Result<(), Failure> {
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let model = arguments.run.open_model()?;
     model.expect_class(ModelClass::DoubleHeads)?;
     let mut choices: Vec<Vec<TokenId>> = arguments.ids.iter().map(|Ids(ids)| ids.clone()).collect();

@@ -5,8 +5,8 @@ use gpt2::spec::ModelClass;
 use gpt2::tasks::{ScoreFunction, label_scores};
 use serde_json::{Value, json};
 
+use super::rows::{Rows, start};
 use super::texts::TextSource;
-use super::{Rows, start};
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
 
@@ -17,7 +17,7 @@ use crate::failure::Failure;
 /// regression.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  gpt2 classify -m sentiment.gguf -p \"She was delighted.\"")]
-pub(in crate::commands) struct Arguments {
+pub(crate) struct Arguments {
     #[command(flatten)]
     texts: TextSource,
     /// How logits become scores: softmax, sigmoid or none [default: as the model's problem asks]
@@ -34,7 +34,7 @@ fn parse_function(name: &str) -> Result<ScoreFunction, String> {
     })
 }
 
-pub(in crate::commands) fn run(arguments: &Arguments) -> Result<(), Failure> {
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let model = arguments.run.open_model()?;
     model.expect_class(ModelClass::SequenceClassification)?;
     let inputs = arguments.texts.read(&model)?;

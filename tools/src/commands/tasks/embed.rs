@@ -4,8 +4,8 @@ use clap::Args;
 use gpt2::tasks::Pooling;
 use serde_json::json;
 
+use super::rows::{Rows, start};
 use super::texts::TextSource;
-use super::{Rows, start};
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
 
@@ -18,7 +18,7 @@ use crate::failure::Failure;
     after_help = "Example:\n  gpt2 embed -p \"She was delighted.\" --pooling mean --normalize \
         --json"
 )]
-pub(in crate::commands) struct Arguments {
+pub(crate) struct Arguments {
     #[command(flatten)]
     texts: TextSource,
     /// The last token's state (last), or the mean over all tokens (mean)
@@ -38,7 +38,7 @@ fn parse_pooling(name: &str) -> Result<Pooling, String> {
     })
 }
 
-pub(in crate::commands) fn run(arguments: &Arguments) -> Result<(), Failure> {
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let model = arguments.run.open_model()?;
     let inputs = arguments.texts.read(&model)?;
     let mut session = start(&arguments.run, model)?;

@@ -8,7 +8,7 @@ use gpt2::spec::ModelClass;
 use gpt2::tasks::{Aggregation, entities, tag, words};
 use serde_json::{Value, json};
 
-use super::{Rows, start};
+use super::rows::{Rows, start};
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
 use crate::prompt;
@@ -22,7 +22,7 @@ use crate::prompt;
 #[command(
     after_help = "Example:\n  gpt2 tag -m names.gguf -p \"Emma Woodhouse lived at Hartfield.\""
 )]
-pub(in crate::commands) struct Arguments {
+pub(crate) struct Arguments {
     #[command(flatten)]
     texts: Texts,
     /// Which label a word of several tokens gets: the first token's (first), that of the largest
@@ -51,7 +51,7 @@ fn parse_aggregation(name: &str) -> Result<Aggregation, String> {
     })
 }
 
-pub(in crate::commands) fn run(arguments: &Arguments) -> Result<(), Failure> {
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let model = arguments.run.open_model()?;
     model.expect_class(ModelClass::TokenClassification)?;
     let texts = match (&arguments.texts.file, arguments.texts.prompt.is_empty()) {
