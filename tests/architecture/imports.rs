@@ -107,7 +107,6 @@ fn circles<T: Ord + Clone>(arrows: &BTreeSet<(T, T)>) -> BTreeSet<BTreeSet<T>> {
 }
 
 #[test]
-#[ignore = "not yet so: to be taken out with the last of the places it finds"]
 fn rooms_import_what_the_table_allows() {
     let table = table();
     let imports = imports(&Crate::read(&project("src")));
@@ -141,7 +140,6 @@ fn rooms_import_what_the_table_allows() {
 }
 
 #[test]
-#[ignore = "not yet so: to be taken out with the last of the places it finds"]
 fn files_import_each_other_one_way() {
     let mut found = BTreeMap::new();
     for folder in ["src", "crates/kernels/src", "crates/capi/src", "tools/src"] {

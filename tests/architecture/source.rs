@@ -190,7 +190,10 @@ fn references(tokens: &[Token], path: &[String], children: &[String]) -> Vec<Ref
             }
             Token::Symbol(';') => in_use = false,
             Token::Word(word) => {
-                let follows = place > 0 && tokens[place - 1] == Token::PathSeparator;
+                // Behind `in` stands who may see an item, as in `pub(in super::super)`.
+                let follows = place > 0
+                    && (tokens[place - 1] == Token::PathSeparator
+                        || tokens[place - 1] == Token::Word("in".to_owned()));
                 let continues = tokens.get(place + 1) == Some(&Token::PathSeparator);
                 let base = match word.as_str() {
                     _ if follows => None,

@@ -156,7 +156,6 @@ fn is_literal(line: &str) -> bool {
 }
 
 #[test]
-#[ignore = "not yet so: to be taken out with the last of the places it finds"]
 fn lines_of_code_fit_100_columns() {
     let mut wide = String::new();
     for file in files().filter(|file| is_code(file) && !is_free(file)) {
@@ -172,7 +171,6 @@ fn lines_of_code_fit_100_columns() {
 }
 
 #[test]
-#[ignore = "not yet so: to be taken out with the last of the places it finds"]
 fn words_are_those_of_the_field() {
     let mut found = String::new();
     let words: Vec<(Regex, &Word)> = WORDS

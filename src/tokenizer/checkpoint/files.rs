@@ -54,8 +54,8 @@ impl TokenizerFiles {
     /// Reads the files that are there in `folder`.
     ///
     /// # Errors
-    /// [`crate::Error::Io`] for a file that is there and cannot be read, [`crate::Error::Format`] for one that is
-    /// beyond 64 MiB.
+    /// [`crate::Error::Io`] for a file that is there and cannot be read, [`crate::Error::Format`]
+    /// for one that is beyond 64 MiB.
     pub fn read(folder: &Path) -> Result<Self> {
         let file = |name: &str| {
             let path = folder.join(name);

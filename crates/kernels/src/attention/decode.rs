@@ -15,11 +15,11 @@ use std::ops::Range;
 use half::f16;
 
 use super::kv_tensor::{Dequantize, Head, KvTensor, QuantizeQ8_0};
+use super::operands::{Attention, is_visible};
 use super::output::Output;
 use super::scores::{DotKeys, Prefetch};
 use super::scratch::Scratch;
 use super::softmax::{Block, KEYS, SoftmaxV, State, Values};
-use super::{Attention, is_visible};
 use crate::simd::{BLOCK, MAX_INTERLEAVE, MAX_LANES, Q4_0_BYTES, Q8_0_BYTES, Simd, Task};
 
 /// Cells (in steps of [`GRAPH_STEP`], as graphs are built for them) from which on ggml splits them.

@@ -10,9 +10,10 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use super::kv_tensor::Dequantize;
+use super::operands::{Attention, MASKED, MAX_HEAD_WIDTH};
 use super::output::Output;
 use super::scratch::Scratch;
-use super::{Attention, MASKED, MAX_HEAD_WIDTH, transpose};
+use super::transpose;
 use crate::simd::{MAX_LANES, Simd, Task};
 
 /// Queries of a tile, at most.

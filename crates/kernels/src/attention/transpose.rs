@@ -1,6 +1,6 @@
 //! Transposing four rows at a time, in squares of four, which the compiler keeps in registers.
 
-use super::MAX_HEAD_WIDTH;
+use super::operands::MAX_HEAD_WIDTH;
 
 /// Element c of row r goes to `columns[c * stride + r]`.
 #[inline(always)]

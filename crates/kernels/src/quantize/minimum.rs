@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::{SUPER_BLOCK, lanes, nearest, transposed};
+use super::lanes::{SUPER_BLOCK, lanes, nearest, transposed};
 
 const GROUPS: usize = 8;
 const PLACES: usize = SUPER_BLOCK / GROUPS;
