@@ -490,7 +490,7 @@ fn numbers() -> Vec<Case> {
     /// An f16 that is not a number, and an infinite one.
     const NAN: [u8; 2] = [0x00, 0x7E];
     const INFINITE: [u8; 2] = [0x00, 0x7C];
-    const NOT_FINITE: &str = "expected a finite number";
+    const NOT_FINITE: &str = "expected a finite value";
     let scale = |name: &str, scale: [u8; 2]| {
         let model = tiny().change(name, |tensor| tensor.data[..2].copy_from_slice(&scale));
         model.bytes()
@@ -541,7 +541,7 @@ fn numbers() -> Vec<Case> {
             "a NaN scale to requantize",
             scale("blk.0.ffn_up.weight", NAN),
             &[Requantize],
-            "holds NaN",
+            "the source has NaN",
         ),
         (
             "an infinite scale to requantize",

@@ -163,7 +163,7 @@ fn programs() -> Vec<FolderCase> {
         (
             "a memory far away",
             raw(b"Nr\xff\xff\xff\xff0j\xfe\xff\xff\xff."),
-            "nothing is kept",
+            "the memo has no",
         ),
         (
             "a key without a value",

@@ -417,7 +417,7 @@ fn numbers() -> Vec<FolderCase> {
         (
             "a weight that is not a number",
             number("h.0.mlp.c_fc.weight", f32::NAN),
-            "holds NaN in row 0, column 0",
+            "the source has NaN in row 0, column 0",
         ),
         (
             "an infinite weight",
@@ -427,7 +427,7 @@ fn numbers() -> Vec<FolderCase> {
         (
             "an infinite bias",
             number("ln_f.bias", f32::NEG_INFINITY),
-            "holds -inf",
+            "the source has -inf",
         ),
         (
             "a weight too large for f16",
@@ -532,7 +532,7 @@ fn shards() -> Vec<FolderCase> {
                     map.remove(POSITIONS);
                 }
             }),
-            "where the index does not have it",
+            "a shard other than the one in the index",
         ),
         (
             "a tensor in both shards",
