@@ -20,7 +20,9 @@ fn files() -> impl Iterator<Item = String> {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_str().unwrap();
             let hidden = name.starts_with('.') && name != ".ci";
-            if hidden || path.is_symlink() || path.join("CACHEDIR.TAG").exists() {
+            // A build folder: cargo marks those that it made itself.
+            let built = name == "target" || path.join("CACHEDIR.TAG").exists();
+            if hidden || built || path.is_symlink() {
                 continue;
             }
             if path.is_dir() {
