@@ -41,16 +41,21 @@ impl<const ROWS: usize> Task<Avx2> for Unpack<'_, ROWS> {
     #[inline(always)]
     fn run(self, _: Avx2) {
         for first in (0..ROWS).step_by(PANEL) {
-            let rows = self.weights.chunks_exact(self.columns);
-            let rows = rows.skip(first).take(PANEL);
+            // Rows that are missing are empty, and become 0.
+            let mut rows = [[].as_slice(); PANEL];
+            let sources = self.weights.chunks_exact(self.columns).skip(first);
+            for (row, source) in rows.iter_mut().zip(sources) {
+                *row = source.as_chunks::<PANEL>().0;
+            }
             let outputs = self.unpacked.as_chunks_mut::<PANEL>().0;
             for (index, output) in outputs.iter_mut().enumerate() {
                 // SAFETY: the token proves the instructions.
                 let mut vectors = [unsafe { _mm256_setzero_ps() }; PANEL];
-                for (vector, row) in vectors.iter_mut().zip(rows.clone()) {
-                    let eight = &row[PANEL * index..][..PANEL];
-                    // SAFETY: eight f16; the token proves the instructions.
-                    *vector = unsafe { load_f16x8(eight.as_ptr()) };
+                for (vector, row) in vectors.iter_mut().zip(rows) {
+                    if let Some(eight) = row.get(index) {
+                        // SAFETY: eight f16; the token proves the instructions.
+                        *vector = unsafe { load_f16x8(eight.as_ptr()) };
+                    }
                 }
                 // SAFETY: the token proves the instructions.
                 let transposed = unsafe { transpose(vectors) };
