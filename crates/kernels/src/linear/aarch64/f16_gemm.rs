@@ -21,14 +21,19 @@ pub(super) const NEON: F16Gemm = F16Gemm {
 unsafe fn unpack(f16: &[u8], columns: usize, unpacked: &mut [f32]) {
     let weights = cast::<F16Bytes>(f16);
     let unpacked = &mut unpacked.as_chunks_mut::<ROWS>().0[..columns];
+    // Rows that are missing are empty, and become 0.
+    let mut rows = [[].as_slice(); ROWS];
+    for (row, source) in rows.iter_mut().zip(weights.chunks_exact(columns)) {
+        *row = source.as_chunks::<8>().0;
+    }
     for (index, output) in unpacked.as_chunks_mut::<8>().0.iter_mut().enumerate() {
         for first in [0, 4] {
-            let rows = weights.chunks_exact(columns).skip(first);
             let mut vectors = [[0.0f32; 8]; 4];
-            for (vector, row) in vectors.iter_mut().zip(rows) {
+            for (vector, row) in vectors.iter_mut().zip(&rows[first..]) {
+                let Some(eight) = row.get(index) else { break };
                 // SAFETY: every such processor has NEON; a vector has places for eight values.
                 unsafe {
-                    let [low, high] = load_f16x8(&row.as_chunks().0[index]);
+                    let [low, high] = load_f16x8(eight);
                     vst1q_f32(vector.as_mut_ptr(), low);
                     vst1q_f32(vector.as_mut_ptr().add(4), high);
                 }
