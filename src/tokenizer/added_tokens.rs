@@ -7,14 +7,13 @@
 
 use std::ops::Range;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+use aho_corasick::automaton::Automaton;
+use aho_corasick::nfa::contiguous::NFA;
+use aho_corasick::{Input, MatchKind};
 use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory};
 
 use super::settings::AddedToken;
 use crate::{Error, Result, TokenId};
-
-/// Tokens of more bytes than these get a small automaton.
-const MOST_DENSE_BYTES: usize = 4096;
 
 /// A stretch of text, by its bytes.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,7 +34,7 @@ pub(super) struct AddedTokens {
 #[derive(Debug)]
 struct Matcher {
     /// `None` when there is nothing to find.
-    automaton: Option<AhoCorasick>,
+    automaton: Option<NFA>,
     tokens: Vec<AddedToken>,
 }
 
@@ -75,13 +74,10 @@ impl Matcher {
         let automaton = if tokens.is_empty() {
             None
         } else {
-            // The fastest automaton takes up to a kilobyte for each byte of the tokens, which only
-            // short ones are worth.
-            let bytes: usize = tokens.iter().map(|token| token.content.len()).sum();
-            let kind = (bytes > MOST_DENSE_BYTES).then_some(AhoCorasickKind::ContiguousNFA);
-            let built = AhoCorasick::builder()
+            // Of the automata the one that is small for any tokens; what finds where a match may
+            // begin is in front of it, so that ordinary text costs the same with all of them.
+            let built = NFA::builder()
                 .match_kind(MatchKind::LeftmostLongest)
-                .kind(kind)
                 .build(tokens.iter().map(|token| &token.content));
             Some(built.map_err(|error| {
                 Error::Unsupported(format!("added tokens as large as these: {error}"))
@@ -93,10 +89,12 @@ impl Matcher {
     /// Splits `text`, which begins at byte `offset` of the whole.
     fn split(&self, text: &str, offset: usize, special: bool, emit: &mut impl FnMut(Segment)) {
         let mut done = 0;
+        // An automaton refuses only searches of a kind that it was not built for.
         let matches = self
             .automaton
             .iter()
-            .flat_map(|automaton| automaton.find_iter(text));
+            .flat_map(|automaton| automaton.try_find_iter(Input::new(text)))
+            .flatten();
         for found in matches {
             let token = &self.tokens[found.pattern()];
             let (before, after) = (&text[..found.start()], &text[found.end()..]);
