@@ -126,6 +126,10 @@ fn read_module(
     for reference in references(&tokens, path, &children) {
         match reference {
             Reference::PassedOn { name, target } => {
+                // Handing on what is another room's is an import of that room.
+                if !path.is_empty() && path.first() != target.first() {
+                    module.references.insert(target.clone());
+                }
                 module.passed_on.insert(name, target);
             }
             Reference::Used(target) => {
