@@ -1,4 +1,5 @@
-//! The least that writes text: `cargo run --release --example generate -- MODEL.gguf "Once upon a time"`.
+//! A minimal program that continues a text:
+//! `cargo run --release --example generate -- MODEL.gguf "Once upon a time"`.
 
 use std::io::Write as _;
 

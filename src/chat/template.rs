@@ -198,7 +198,8 @@ mod tests {
         // touches what is around an expression.
         assert_eq!(
             render(source).unwrap(),
-            "    <|im_start|>system\n be brief\n<|im_end|>\n\n    <|im_start|>user\nhi<|im_end|>\n\n\
+            "    <|im_start|>system\n be brief\n<|im_end|>\n\n\
+             \u{20}   <|im_start|>user\nhi<|im_end|>\n\n\
              \u{20}   <|im_start|>assistant\nyes?<|im_end|>\n\n\
              \u{20}   <|im_start|>user\n<b>&amp;</b> {{ eos_token }}<|im_end|>\n\n\
              <|im_start|>assistant\n\n"

@@ -12,7 +12,8 @@ pub(super) fn window(ids: &[TokenId], keep: usize, capacity: usize) -> Result<Ve
     let room = capacity.saturating_sub(keep).saturating_sub(1);
     if room == 0 {
         return Err(Error::Argument(format!(
-            "on_overflow: expected to keep at most {} tokens of a context of {capacity}, found {keep}",
+            "on_overflow: expected to keep at most {} tokens of a context of {capacity}, \
+             found {keep}",
             capacity.saturating_sub(2)
         )));
     }

@@ -75,7 +75,8 @@ impl Session {
             let found = metadata.get(key).map_or("nothing", String::as_str);
             if found != expected {
                 return Err(Error::Argument(format!(
-                    "the saved cache does not fit this session: its {key} is {found}, expected {expected}"
+                    "the saved cache does not fit this session: its {key} is {found}, expected \
+                     {expected}"
                 )));
             }
         }

@@ -108,7 +108,8 @@ fn files_that_documents_name_exist() {
 
 #[test]
 fn names_of_files_are_recognized() {
-    let text = "`src/{a,b}.rs`, [x](docs/c.md#part), `Model::open`, `--flag`, `f16/f32`, `two words`\n\
+    let text = "`src/{a,b}.rs`, [x](docs/c.md#part), `Model::open`, `--flag`, `f16/f32`, \
+                `two words`\n\
                 ```sh\ncat `not/this`\n```\n`install.sh`, <https://e.org/`x`>";
     let expected = ["docs/c.md", "f16/f32", "install.sh", "src/a.rs", "src/b.rs"];
     assert_eq!(named(text), expected.map(str::to_owned).into());

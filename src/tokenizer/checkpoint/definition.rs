@@ -342,8 +342,12 @@ mod tests {
 
     #[test]
     fn pre_tokenizers_that_mean_gpt2_are_known() -> Result<()> {
-        let byte_level = |prefix: bool, regex: bool| json!({"type": "ByteLevel", "add_prefix_space": prefix, "use_regex": regex});
-        let split = |pattern: &str| json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated"});
+        let byte_level = |prefix: bool, regex: bool| -> Value {
+            json!({"type": "ByteLevel", "add_prefix_space": prefix, "use_regex": regex})
+        };
+        let split = |pattern: &str| -> Value {
+            json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated"})
+        };
         let sequence = |parts: Value| json!({"type": "Sequence", "pretokenizers": parts});
         let settings = |part: &Value| {
             let mut settings = TokenizerSettings::default();
