@@ -196,7 +196,8 @@ impl<'a> Decoder<'a> {
             // One text, or texts that the search counts.
             _ => 1,
         };
-        session.check_sequence(slot.first + options.sequences() - 1)?;
+        let last = options.sequences().saturating_sub(1);
+        session.check_sequence(slot.first.saturating_add(last))?;
         let first = slot.first;
         let prompt = &request.prompt;
         let mut prefill_tokens = prompt.len();

@@ -189,7 +189,7 @@ impl Session {
     pub fn reorder_from(&mut self, first: SequenceId, parents: &[SequenceId]) -> Result<()> {
         let last = parents.iter().copied().max();
         if let Some(last) = last.max(parents.len().checked_sub(1)) {
-            self.check_sequence(first + last)?;
+            self.check_sequence(first.saturating_add(last))?;
         }
         self.cells.reorder(first, parents);
         Ok(())

@@ -423,3 +423,26 @@ fn an_iterator_gives_the_steps_and_then_the_whole() {
     let refused = generate(&mut session, &[], &options).and_then(Generate::finish);
     assert!(matches!(refused, Err(Error::Argument(_))));
 }
+
+#[test]
+fn sequences_beyond_the_sessions_are_refused() {
+    let _cores = cores();
+    let mut session = session(&austen_f32(), 2);
+    let beams = |o: &mut GenerationOptions| o.num_beams = 2;
+    for (first, request) in [
+        (1, request(0, beams)),
+        (2, request(0, |_| {})),
+        (usize::MAX, request(0, beams)),
+    ] {
+        let slot = Slot {
+            first,
+            capacity: None,
+        };
+        let refused = Decoder::new(&mut session, slot, &request.prompt, &request.options);
+        assert!(matches!(refused, Err(Error::Argument(_))), "{first}");
+        let refused = session.reorder_from(first, &[0, 1]);
+        assert!(matches!(refused, Err(Error::Argument(_))), "{first}");
+    }
+    session.reorder_from(0, &[1, 0]).unwrap();
+    session.reorder_from(usize::MAX, &[]).unwrap();
+}
