@@ -14,6 +14,7 @@ mod memory;
 mod prompt;
 mod report;
 mod tensors;
+mod texts;
 mod version;
 
 pub use commands::gpt2;

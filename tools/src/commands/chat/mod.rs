@@ -20,7 +20,7 @@ use gpt2::session::Model;
 
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
-use crate::{interrupt, prompt};
+use crate::{interrupt, texts};
 use source::{Lines, Source};
 use talk::{Flow, Talk};
 
@@ -144,7 +144,7 @@ fn format(model: &Model, name: &str) -> Result<ChatFormat, Failure> {
                      found {file:?}"
                 )));
             }
-            ChatFormat::template(&prompt::read_file(path)?, metadata, tokenizer)?
+            ChatFormat::template(&texts::read_file(path)?, metadata, tokenizer)?
         }
     })
 }
