@@ -24,7 +24,7 @@ pub(crate) const TEXTS: &str = "texts";
 pub(crate) struct TextSource {
     /// A text; may be repeated. Without any text, stdin is read
     #[arg(value_name = "TEXT", allow_negative_numbers = true)]
-    texts: Vec<String>,
+    positional: Vec<String>,
     /// A text, too; may be repeated
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
     prompt: Vec<String>,
@@ -62,7 +62,7 @@ pub(crate) struct Reading {
 impl TextSource {
     /// Whether a text was given as an argument or a file.
     pub(crate) fn is_given(&self) -> bool {
-        !(self.texts.is_empty()
+        !(self.positional.is_empty()
             && self.prompt.is_empty()
             && self.file.is_empty()
             && self.lines.is_empty())
@@ -78,7 +78,7 @@ impl TextSource {
             return of_stdin(reading);
         }
         let mut texts: Vec<String> = self
-            .texts
+            .positional
             .iter()
             .chain(&self.prompt)
             .map(|text| of_argument(text, form))
