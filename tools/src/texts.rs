@@ -14,6 +14,7 @@ use clap::Args;
 use clap::builder::{StringValueParser, TypedValueParser};
 
 use crate::failure::Failure;
+use crate::stream::note;
 
 /// The group of all sources of text: what cannot stand beside a text `conflicts_with` it.
 pub(crate) const TEXTS: &str = "texts";
@@ -204,7 +205,7 @@ pub(crate) fn read_file(path: &Path) -> Result<String, Failure> {
 pub(crate) fn read_stdin() -> Result<String, Failure> {
     let mut stdin = io::stdin().lock();
     if stdin.is_terminal() {
-        eprintln!("reading from the terminal; Ctrl-D at the beginning of a line ends it");
+        note!("reading from the terminal; Ctrl-D at the beginning of a line ends it");
     }
     let mut bytes = Vec::new();
     stdin
