@@ -75,7 +75,9 @@ pub fn perplexity(
         }
     }
     let vocabulary = vocabulary(session);
-    let rows = (LOGITS_BYTES / size_of::<f32>() / vocabulary).clamp(16, window);
+    let rows = (LOGITS_BYTES / size_of::<f32>() / vocabulary)
+        .max(16)
+        .min(window);
     let windows = ids.len() / window;
     let mut result = Perplexity::default();
     let mut divergences = Vec::new();

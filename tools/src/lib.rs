@@ -13,7 +13,9 @@ mod logging;
 mod memory;
 mod prompt;
 mod report;
+mod stream;
 mod tensors;
+mod texts;
 mod version;
 
 pub use commands::gpt2;
