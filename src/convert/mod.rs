@@ -109,7 +109,7 @@ pub fn convert(
     refuse_same_file(source, output)?;
     let prepared = Prepared::new(source, options)?;
     let threads = Threads::start(options.threads.unwrap_or(0), STACK)
-        .map_err(|error| Error::Argument(format!("starting the threads failed: {error}")))?;
+        .map_err(|error| Error::Memory(format!("starting the threads failed: {error}")))?;
     progress.begin(&prepared.plan);
     let mut writer = GgufWriter::create(output, &prepared.header, options.overwrite)?;
     let mut measured = Vec::with_capacity(prepared.found.len());

@@ -9,15 +9,21 @@ use memmap2::{Advice, Mmap, MmapOptions, UncheckedAdvice};
 #[cfg(target_os = "linux")]
 use rustix::param::page_size;
 
+#[cfg(target_os = "linux")]
+use super::cut_file::Entry;
 use crate::error::{Error, Result};
 use crate::gguf::{Bytes, Gguf};
 
 /// A whole file, mapped read-only.
 ///
 /// The file must not be shortened while it is mapped: reading past its new end ends the process
-/// with a bus error. That is the one promise a caller gives by opening a map.
+/// with a bus error, of which [`explain_cut_files`](crate::system::explain_cut_files) makes a
+/// message. That is the one promise a caller gives by opening a map.
 #[derive(Debug)]
 pub(crate) struct MappedFile {
+    /// Dropped first: what is said of the map when the file is cut.
+    #[cfg(target_os = "linux")]
+    _entry: Entry,
     map: Mmap,
 }
 
@@ -52,7 +58,11 @@ impl MappedFile {
             // refuse.
             let _ = map.advise(Advice::NoHugePage);
         }
-        Ok(Self { map })
+        Ok(Self {
+            #[cfg(target_os = "linux")]
+            _entry: Entry::new(path, &map),
+            map,
+        })
     }
 
     /// Tells the system that the whole file is wanted soon, so that it reads ahead.

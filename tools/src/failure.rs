@@ -1,14 +1,15 @@
 //! How a command ends: its exit status, and its one line when it fails.
 
+use std::env;
 use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
-use gpt2::{MemoryLimit, MemoryShortage};
+use gpt2::{ErrorKind, MemoryLimit, MemoryShortage};
 
-use crate::interrupt;
 use crate::stream::{self, note};
+use crate::{interrupt, spelling};
 
 /// Why a command did not do its work.
 #[derive(Debug)]
@@ -26,6 +27,14 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// A failure of work on files alone, whose contents the library may refuse as arguments.
+    pub(crate) fn of_files(error: gpt2::Error) -> Self {
+        match Self::from(error) {
+            Self::Usage(line) => Self::Work(line),
+            other => other,
+        }
+    }
+
     /// A failure while working on `place`, usually a file's name.
     pub(crate) fn at(place: impl std::fmt::Display, error: &dyn Error) -> Self {
         Self::Work(format!("{place}: {}", one_line(error)))
@@ -36,10 +45,12 @@ impl Failure {
 impl From<gpt2::Error> for Failure {
     fn from(error: gpt2::Error) -> Self {
         use gpt2::Error::{Exists, NotLocked, Stopped, TooLittleMemory};
+        // The arguments that the library refuses are values of flags here.
+        let is_usage = error.kind() == ErrorKind::Argument && !matches!(error, Exists(_));
         if matches!(error, Stopped) {
             return Self::Interrupted(one_line(&error));
         }
-        Self::Work(match &error {
+        let line = match &error {
             TooLittleMemory(shortage) => {
                 format!("not enough memory: {}", memory_advice(shortage))
             }
@@ -49,7 +60,12 @@ impl From<gpt2::Error> for Failure {
             ),
             NotLocked { .. } => format!("{} or leave out --mlock", one_line(&error)),
             _ => one_line(&error),
-        })
+        };
+        if is_usage {
+            Self::Usage(line)
+        } else {
+            Self::Work(line)
+        }
     }
 }
 
@@ -149,7 +165,8 @@ fn printable(text: &str) -> String {
 /// The program's arguments. Help that was asked for is the result: it is written here, and ends the
 /// program with success.
 pub(crate) fn parse<A: Parser>() -> Result<Option<A>, Failure> {
-    let error = match A::try_parse() {
+    let arguments = spelling::normalized(A::command(), env::args_os());
+    let error = match A::try_parse_from(arguments) {
         Ok(arguments) => return Ok(Some(arguments)),
         Err(error) => error,
     };
@@ -162,17 +179,17 @@ pub(crate) fn parse<A: Parser>() -> Result<Option<A>, Failure> {
 }
 
 /// Tells how a command ended and gives its exit status: 0 done, 1 failed, 2 asked wrongly, 130 ended
-/// by Ctrl-C, with what there was.
+/// by Ctrl-C and 143 by SIGTERM, with what there was.
 pub(crate) fn exit_code(result: Result<(), Failure>) -> ExitCode {
     let (line, status) = match result {
         Ok(()) | Err(Failure::ClosedPipe) if interrupt::happened() => {
-            return ExitCode::from(interrupt::STATUS);
+            return ExitCode::from(interrupt::status());
         }
         Ok(()) | Err(Failure::ClosedPipe) => return ExitCode::SUCCESS,
         Err(Failure::UsageSaid) => return ExitCode::from(2),
         Err(Failure::Work(line)) => (line, 1),
         Err(Failure::Usage(line)) => (line, 2),
-        Err(Failure::Interrupted(line)) => (line, interrupt::STATUS),
+        Err(Failure::Interrupted(line)) => (line, interrupt::status()),
     };
     note!("error: {line}");
     ExitCode::from(status)

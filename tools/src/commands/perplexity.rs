@@ -62,7 +62,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         ),
         None => None,
     };
-    interrupt::stop_on_interrupt(session.stop_flag());
+    interrupt::stop_on_interrupt(&session.stop_flag());
 
     let mut progress = Progress::new();
     let mut show = |sofar: &Perplexity, windows: usize| {

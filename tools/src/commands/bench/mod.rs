@@ -106,7 +106,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let tests = tests(&arguments.n_prompt, &arguments.n_gen, positions)?;
     let longest = tests.iter().map(|test| test.tokens()).max().unwrap_or(1);
     let mut session = arguments.run.start(model, Some(longest))?;
-    interrupt::stop_on_interrupt(session.stop_flag());
+    interrupt::stop_on_interrupt(&session.stop_flag());
 
     let mut progress = Progress::new();
     let mut rows = Vec::new();
@@ -151,7 +151,7 @@ fn tests(n_prompt: &[usize], n_gen: &[usize], positions: usize) -> Result<Vec<Te
         .filter(|test| test.tokens() > 0)
         .collect();
     match tests.iter().find(|test| test.tokens() > positions) {
-        Some(test) => Err(Failure::Work(format!(
+        Some(test) => Err(Failure::Usage(format!(
             "{}: the model has {positions} positions; ask for fewer tokens",
             test.name()
         ))),
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn the_default_prompt_fits_the_model() {
         assert_eq!(tests(&[], &[1], 300).unwrap()[0].n_prompt, 300);
-        assert!(matches!(tests(&[512], &[0], 300), Err(Failure::Work(_))));
+        assert!(matches!(tests(&[512], &[0], 300), Err(Failure::Usage(_))));
         assert!(matches!(tests(&[0], &[0], 300), Err(Failure::Usage(_))));
     }
 }

@@ -69,7 +69,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         None => None,
     };
     let mut session = arguments.run.start(model, None)?;
-    interrupt::stop_on_interrupt(session.stop_flag());
+    interrupt::stop_on_interrupt(&session.stop_flag());
     let outputs = outputs::compute(&mut session, &rows, wanted, file.as_mut())?;
     if let Some(file) = file {
         outputs.finish(file)?;

@@ -78,7 +78,7 @@ pub(super) fn run(arguments: &Arguments, start: Instant) -> Result<(), Failure> 
     let prompts = arguments.source.prompts(&model, &texts)?;
     arguments.check_single(&prompts)?;
     let mut session = arguments.start(&model, &options, &prompts)?;
-    interrupt::stop_on_interrupt(session.stop_flag());
+    interrupt::stop_on_interrupt(&session.stop_flag());
     arguments.cache.restore(&mut session)?;
     let mut assistant = arguments.start_assistant()?;
     let load = start.elapsed();
@@ -190,11 +190,12 @@ impl Arguments {
             .into_iter()
             .chain(top_k)
             .filter(|name| self.parameters.has(name))
+            .filter(|&name| name != "temperature" || !self.parameters.are_greedy())
             .map(|name| format!("--{}", name.replace('_', "-")))
             .collect();
         if !unused.is_empty() {
             note!(
-                "warning: without --do-sample there is no effect of {}",
+                "warning: without sampling (--do-sample) there is no effect of {}",
                 unused.join(", ")
             );
         }
@@ -247,7 +248,7 @@ impl Arguments {
         let mut options = self.run.session_options(None);
         options.context = options.context.map(|context| context.min(positions));
         let session = Session::new(model, options)?;
-        interrupt::stop_on_interrupt(session.stop_flag());
+        interrupt::stop_on_interrupt(&session.stop_flag());
         Ok(Some(session))
     }
 }

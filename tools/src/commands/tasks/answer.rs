@@ -1,6 +1,7 @@
 //! `gpt2 answer`: where in a text the answer to a question is.
 
 use std::fmt::Write;
+use std::num::NonZeroUsize;
 
 use clap::Args;
 use gpt2::spec::ModelClass;
@@ -31,11 +32,11 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     texts: TextSource,
     /// How many answers to give
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    top_k: usize,
+    #[arg(long, value_name = "N", default_value = "1")]
+    top_k: NonZeroUsize,
     /// Most tokens of an answer
-    #[arg(long, value_name = "N", default_value_t = 15)]
-    max_answer_length: usize,
+    #[arg(long, value_name = "N", default_value = "15")]
+    max_answer_length: NonZeroUsize,
     /// Let answers begin and end within words, where the best tokens do
     #[arg(long)]
     no_align_to_words: bool,
@@ -48,8 +49,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let model = arguments.run.open_model()?;
     model.expect_class(ModelClass::QuestionAnswering)?;
     let options = AnswerOptions {
-        max_length: arguments.max_answer_length.max(1),
-        count: arguments.top_k.max(1),
+        max_length: arguments.max_answer_length.get(),
+        count: arguments.top_k.get(),
         align_to_words: !arguments.no_align_to_words,
     };
     let mut session = start(&arguments.run, model)?;
