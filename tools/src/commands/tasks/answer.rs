@@ -8,7 +8,7 @@ use gpt2::spec::ModelClass;
 use gpt2::tasks::{AnswerOptions, answer};
 use serde_json::{Value, json};
 
-use super::rows::{Rows, start};
+use super::rows::{self, start};
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
 use crate::prompt;
@@ -67,8 +67,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         align_to_words: !arguments.no_align_to_words,
     };
     let mut session = start(&arguments.run, model)?;
-    let mut rows = Rows::new(arguments.run.json);
-    for question in &arguments.question {
+    rows::write(arguments.run.json, &arguments.question, |question| {
         let answers = answer(&mut session, question, &context, options)?;
         let mut table = String::new();
         let list: Vec<Value> = answers
@@ -86,7 +85,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             "question": question, "answer": best["answer"], "score": best["score"],
             "start": best["start"], "end": best["end"], "answers": list,
         });
-        rows.add(row, &table)?;
-    }
-    rows.finish()
+        Ok((row, table))
+    })
 }

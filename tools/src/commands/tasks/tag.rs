@@ -8,7 +8,7 @@ use gpt2::spec::ModelClass;
 use gpt2::tasks::{Aggregation, entities, tag, words};
 use serde_json::{Value, json};
 
-use super::rows::{Rows, start};
+use super::rows::{self, start};
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
 use crate::prompt;
@@ -63,8 +63,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let model = session.model().clone();
     let tokenizer = model.tokenizer()?;
     let head = &model.hyperparameters().head;
-    let mut rows = Rows::new(arguments.run.json);
-    for text in texts {
+    rows::write(arguments.run.json, texts, |text| {
         let tags = tag(&mut session, &text)?;
         let words = words(head, &text, &tags, arguments.aggregation);
         let mut table = String::new();
@@ -103,7 +102,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             })
             .collect();
         let row = json!({ "text": text, "tokens": tokens, "words": words, "entities": entities });
-        rows.add(row, &table)?;
-    }
-    rows.finish()
+        Ok((row, table))
+    })
 }
