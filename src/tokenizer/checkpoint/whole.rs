@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value as Json};
 
+use super::class::Class;
 use super::definition::{Definition, read_post_processor};
 use super::files::{ConfigTokens, GgufTokenizer, TokenizerFiles};
 use super::table::{Roles, Table};
@@ -59,8 +60,9 @@ pub(super) fn to_gguf(
         Some(added) => serde_json::from_value(added.clone())
             .map_err(|error| Error::format("tokenizer.json: added_tokens", error.to_string()))?,
     };
-    let special = special::collect(added, &ids, files, tokenizer_config)?;
+    let special = special::collect(added, &ids, files, tokenizer_config, Class::Other)?;
     drop(ids);
+    warnings.extend(special.warnings);
     let mut added = special.added;
     // The library numbers tokens that its model does not have as they come.
     added.sort_by_key(|token| token.id);
@@ -82,6 +84,10 @@ pub(super) fn to_gguf(
         added_tokens: added,
         clean_up_tokenization_spaces: tokenizer_config
             .get("clean_up_tokenization_spaces")
+            .and_then(Json::as_bool)
+            .unwrap_or(false),
+        split_special_tokens: tokenizer_config
+            .get("split_special_tokens")
             .and_then(Json::as_bool)
             .unwrap_or(false),
         ..TokenizerSettings::default()
