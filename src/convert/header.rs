@@ -51,11 +51,13 @@ impl Description {
         }
         let path = source.folder.join("config.json");
         let place = path.display().to_string();
-        let mut config = Config::parse(&place, &object(&place, read_json(&path)?)?)?;
+        let mut notes = Vec::new();
+        let json = read_json(&path, &mut notes)?;
+        let mut config = Config::parse(&place, &object(&place, json)?)?;
         let path = source.folder.join("generation_config.json");
         let place = path.display().to_string();
         let mut generation = config.generation;
-        if let Some(json) = read_json_if_present::<Json>(&path)? {
+        if let Some(json) = read_json_if_present::<Json>(&path, &mut notes)? {
             generation = object(&place, json)?;
             // `generation_config.json` overrides `config.json`.
             let eos = token_ids(&place, &generation, "eos_token_id")?;
@@ -68,7 +70,7 @@ impl Description {
             hyperparameters: config.hyperparameters,
             claim: Some(config.claim),
             generation,
-            warnings: config.warnings,
+            warnings: [notes, config.warnings].concat(),
         })
     }
 

@@ -115,8 +115,8 @@ impl Whole {
     ///
     /// # Errors
     /// As [`ids`](Self::ids).
-    pub(super) fn words(&self, text: &str) -> Result<Vec<Range<usize>>> {
-        let encoding = self.encoding(text, true)?;
+    pub(super) fn words(&self, text: &str, match_special: bool) -> Result<Vec<Range<usize>>> {
+        let encoding = self.encoding(text, match_special)?;
         let mut words: Vec<Range<usize>> = Vec::new();
         let mut last = None;
         let tokens = encoding.get_word_ids().iter().zip(encoding.get_offsets());

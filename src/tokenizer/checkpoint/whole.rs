@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value as Json};
 
+use super::class::Class;
 use super::definition::{Definition, read_post_processor};
 use super::files::{ConfigTokens, GgufTokenizer, TokenizerFiles};
 use super::table::{Roles, Table};
@@ -40,7 +41,7 @@ pub(super) fn to_gguf(
              be converted"
         )));
     }
-    let mut warnings = Vec::new();
+    let mut warnings = files.notes.clone();
     // Both ways to read the file are closed then.
     let (mut tokenizer, tokens) =
         definition(files, tokenizer_config, reason).map_err(|error| match error {
@@ -59,8 +60,9 @@ pub(super) fn to_gguf(
         Some(added) => serde_json::from_value(added.clone())
             .map_err(|error| Error::format("tokenizer.json: added_tokens", error.to_string()))?,
     };
-    let special = special::collect(added, &ids, files, tokenizer_config)?;
+    let special = special::collect(added, &ids, files, tokenizer_config, Class::Other)?;
     drop(ids);
+    warnings.extend(special.warnings);
     let mut added = special.added;
     // The library numbers tokens that its model does not have as they come.
     added.sort_by_key(|token| token.id);
@@ -84,6 +86,10 @@ pub(super) fn to_gguf(
             .get("clean_up_tokenization_spaces")
             .and_then(Json::as_bool)
             .unwrap_or(false),
+        split_special_tokens: tokenizer_config
+            .get("split_special_tokens")
+            .and_then(Json::as_bool)
+            .unwrap_or(false),
         ..TokenizerSettings::default()
     };
     let processor = tokenizer.get("post_processor").unwrap_or(&Json::Null);
@@ -92,7 +98,7 @@ pub(super) fn to_gguf(
         tokens,
         tokens_place: "tokenizer.json: model.vocab",
         merges: Vec::new(),
-        merges_place: "tokenizer.json: model.merges",
+        merges_place: "tokenizer.json: model.merges".to_owned(),
         settings,
     };
     let mut table = Table::new(config.vocabulary_size);
