@@ -164,6 +164,7 @@ mod input;
 mod machine;
 mod model;
 mod output;
+mod protobuf;
 pub mod quant;
 pub mod sampling;
 pub mod session;

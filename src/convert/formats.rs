@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::safetensors;
 use super::stored_tensor::Parser;
+use super::tensorflow::folder::index_in;
 use crate::error::{Error, Result};
 
 /// A format of weights.
@@ -59,7 +60,8 @@ const FORMATS: &[Format] = &[
 ];
 
 /// Files that hold a folder's weights, or the index of their shards. The first four are in
-/// transformers' order; the last two, which it reads on request, come when nothing else is there.
+/// transformers' order; the last two, which it reads on request, come when nothing else is there,
+/// and after them a TensorFlow checkpoint, whose name varies.
 const WEIGHTS: &[&str] = &[
     "model.safetensors",
     "model.safetensors.index.json",
@@ -74,16 +76,19 @@ const WEIGHTS: &[&str] = &[
 /// # Errors
 /// [`Error::Format`] when there is none.
 pub(super) fn weights_in(folder: &Path) -> Result<PathBuf> {
-    WEIGHTS
-        .iter()
-        .map(|name| folder.join(name))
-        .find(|file| file.is_file())
-        .ok_or_else(|| {
-            Error::format(
-                folder.display().to_string(),
-                format!("no weights: expected one of {}", WEIGHTS.join(", ")),
-            )
-        })
+    let mut files = WEIGHTS.iter().map(|name| folder.join(name));
+    if let Some(file) = files.find(|file| file.is_file()) {
+        return Ok(file);
+    }
+    index_in(folder)?.ok_or_else(|| {
+        Error::format(
+            folder.display().to_string(),
+            format!(
+                "no weights: expected one of {}, or TensorFlow's model.ckpt.index",
+                WEIGHTS.join(", ")
+            ),
+        )
+    })
 }
 
 /// The parser for a file, by its name.

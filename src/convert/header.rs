@@ -7,6 +7,7 @@ use super::config::{Config, outside_vocabulary, token_ids};
 use super::file_types::FileType;
 use super::json::{read_json, read_json_if_present};
 use super::source::Source;
+use super::tensorflow::folder::config_of;
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, GgufHeader};
 use crate::spec::Hyperparameters;
@@ -50,8 +51,16 @@ impl Description {
             });
         }
         let path = source.folder.join("config.json");
-        let place = path.display().to_string();
-        let mut config = Config::parse(&place, &object(&place, read_json(&path)?)?)?;
+        let mut config = if source.is_tensorflow && !path.exists() {
+            let (fields, warnings) = config_of(&source.folder)?;
+            let place = source.folder.join("hparams.json").display().to_string();
+            let mut config = Config::parse(&place, &fields)?;
+            config.warnings.extend(warnings);
+            config
+        } else {
+            let place = path.display().to_string();
+            Config::parse(&place, &object(&place, read_json(&path)?)?)?
+        };
         let path = source.folder.join("generation_config.json");
         let place = path.display().to_string();
         let mut generation = config.generation;

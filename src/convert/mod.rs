@@ -13,7 +13,6 @@ mod encode_tensor;
 mod file_types;
 mod find_tensors;
 mod formats;
-#[cfg(any(feature = "hdf5", feature = "msgpack"))]
 mod framework_names;
 mod gguf_source;
 #[cfg(feature = "hdf5")]
@@ -33,6 +32,7 @@ mod safetensors;
 mod source;
 mod source_rows;
 mod stored_tensor;
+mod tensorflow;
 
 use std::path::Path;
 use std::time::Instant;

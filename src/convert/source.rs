@@ -6,6 +6,7 @@ use super::checkpoint_reader::CheckpointReader;
 use super::formats::weights_in;
 use super::gguf_source::GgufSource;
 use super::mapped_checkpoint::MappedCheckpoint;
+use super::tensorflow::folder::index_of;
 use crate::error::{Error, Result};
 
 /// A source found at a path.
@@ -14,22 +15,27 @@ pub(super) struct Source {
     pub reader: Box<dyn CheckpointReader>,
     /// The folder with configuration and tokenizer.
     pub folder: PathBuf,
+    /// Whether it is a checkpoint of TensorFlow 1, which has another configuration.
+    pub is_tensorflow: bool,
     /// What messages call the source, and what the model is named after.
     pub name: String,
 }
 
 impl Source {
-    /// Opens a Hugging Face folder, a weights file in one, or a GGUF file.
+    /// Opens a Hugging Face folder, a weights file in one, a TensorFlow checkpoint, or a GGUF file.
     ///
     /// # Errors
     /// [`Error::Io`] when nothing is there; [`Error::Unsupported`] for a format that is not read;
     /// [`Error::Format`] for a broken file.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let metadata = std::fs::metadata(path).map_err(|source| Error::io(path, source))?;
-        let file = if metadata.is_dir() {
-            weights_in(path)?
-        } else {
-            path.to_path_buf()
+        let file = match std::fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => weights_in(path)?,
+            // A TensorFlow checkpoint may be meant by a prefix that is no file.
+            found => match (index_of(path), found) {
+                (Some(index), _) => index,
+                (None, Ok(_)) => path.to_path_buf(),
+                (None, Err(source)) => return Err(Error::io(path, source)),
+            },
         };
         let folder = match file.parent() {
             Some(parent) if parent != Path::new("") => parent.to_path_buf(),
@@ -41,6 +47,7 @@ impl Source {
             .unwrap_or_default();
         let reader: Box<dyn CheckpointReader> = match extension(&file_name) {
             "gguf" => Box::new(GgufSource::open(&file)?),
+            "index" => Box::new(MappedCheckpoint::open_bundle(&file)?),
             "json" => Box::new(MappedCheckpoint::open_sharded(&file)?),
             _ => Box::new(MappedCheckpoint::open(&file)?),
         };
@@ -50,6 +57,7 @@ impl Source {
             folder_name(&folder)
         };
         Ok(Self {
+            is_tensorflow: extension(&file_name) == "index",
             reader,
             folder,
             name,

@@ -11,7 +11,6 @@ use crate::error::Result;
 pub(super) const MAX_TENSORS: usize = 1 << 17;
 /// The longest name, or part of one, accepted from formats in which many tensors can share the
 /// bytes of a name.
-#[cfg(any(feature = "pickle", feature = "hdf5", feature = "msgpack"))]
 pub(super) const MAX_NAME_BYTES: usize = 256;
 
 /// Finds the tensors in the bytes of a file. Reads no elements.
@@ -35,6 +34,8 @@ pub(super) struct StoredTensor {
 pub(super) enum Location {
     /// In these bytes of the file, in order.
     Contiguous(Range<usize>),
+    /// The same, and their masked CRC-32C as TensorFlow computes it.
+    Summed(Range<usize>, u32),
     /// In pieces, or compressed: they are gathered when they are read.
     #[cfg_attr(
         not(any(feature = "pickle", feature = "msgpack")),
