@@ -7,7 +7,6 @@ use super::config::{Config, outside_vocabulary, token_ids};
 use super::file_types::FileType;
 use super::json::{read_json, read_json_if_present};
 use super::source::Source;
-use super::tensorflow::folder::config_of;
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, GgufHeader};
 use crate::spec::Hyperparameters;
@@ -51,20 +50,14 @@ impl Description {
             });
         }
         let path = source.folder.join("config.json");
-        let mut config = if source.is_tensorflow && !path.exists() {
-            let (fields, warnings) = config_of(&source.folder)?;
-            let place = source.folder.join("hparams.json").display().to_string();
-            let mut config = Config::parse(&place, &fields)?;
-            config.warnings.extend(warnings);
-            config
-        } else {
-            let place = path.display().to_string();
-            Config::parse(&place, &object(&place, read_json(&path)?)?)?
-        };
+        let place = path.display().to_string();
+        let mut notes = Vec::new();
+        let json = read_json(&path, &mut notes)?;
+        let mut config = Config::parse(&place, &object(&place, json)?)?;
         let path = source.folder.join("generation_config.json");
         let place = path.display().to_string();
         let mut generation = config.generation;
-        if let Some(json) = read_json_if_present::<Json>(&path)? {
+        if let Some(json) = read_json_if_present::<Json>(&path, &mut notes)? {
             generation = object(&place, json)?;
             // `generation_config.json` overrides `config.json`.
             let eos = token_ids(&place, &generation, "eos_token_id")?;
@@ -77,7 +70,7 @@ impl Description {
             hyperparameters: config.hyperparameters,
             claim: Some(config.claim),
             generation,
-            warnings: config.warnings,
+            warnings: [notes, config.warnings].concat(),
         })
     }
 

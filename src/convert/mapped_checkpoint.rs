@@ -53,7 +53,7 @@ impl MappedCheckpoint {
     /// # Errors
     /// Those of [`MappedCheckpoint::open`]; [`Error::Format`] when index and shards do not agree.
     pub(super) fn open_sharded(index_path: &Path) -> Result<Self> {
-        let index: Index = read_json(index_path)?;
+        let index: Index = read_json(index_path, &mut Vec::new())?;
         let place = || index_path.display().to_string();
         let mut shards: Vec<&str> = index.weight_map.values().map(String::as_str).collect();
         shards.sort_unstable();

@@ -8,6 +8,7 @@
 mod definition;
 mod files;
 mod json;
+mod read;
 mod special;
 mod table;
 mod whole;
@@ -37,7 +38,7 @@ impl TokenizerFiles {
     /// and the place in it; [`Error::Unsupported`] for a tokenizer that is neither byte-level BPE
     /// nor, with the feature `tokenizers`, one of that library's, by what it is.
     pub fn to_gguf(&self, config: &ConfigTokens) -> Result<GgufTokenizer> {
-        let mut warnings = Vec::new();
+        let mut warnings = self.notes.clone();
         let tokenizer_config: Map<String, Json> = match &self.tokenizer_config {
             Some(bytes) => json::parse("tokenizer_config.json", bytes)?,
             None => Map::new(),
@@ -98,14 +99,19 @@ impl TokenizerFiles {
                  merges.txt"
             )));
         }
+        let names @ [vocabulary_name, merges_name] = self.names();
+        let alone = |there: &str, missing: &str| {
+            Error::format(
+                missing,
+                format!("expected beside {there}, found no such file"),
+            )
+        };
         match (&self.vocabulary, &self.merges) {
             (Some(vocabulary), Some(merges)) => {
-                definition::from_vocabulary_files(vocabulary, merges)
+                definition::from_vocabulary_files(vocabulary, merges, names)
             }
-            (Some(_), None) => Err(Error::format(
-                "merges.txt",
-                "expected beside vocab.json, found no such file",
-            )),
+            (Some(_), None) => Err(alone(vocabulary_name, merges_name)),
+            (None, Some(_)) => Err(alone(merges_name, vocabulary_name)),
             (None, _) if self.word_list.is_some() => Err(Error::Unsupported(
                 "vocab.txt: a WordPiece vocabulary".to_owned(),
             )),
@@ -154,8 +160,7 @@ impl TokenizerFiles {
             put(CHAT_TEMPLATE_KEY, template.into());
         }
         if let Some(bytes) = &self.tokenizer {
-            let text = str::from_utf8(bytes)
-                .map_err(|error| Error::format("tokenizer.json", format!("not UTF-8: {error}")))?;
+            let text = json::text("tokenizer.json", bytes)?;
             put("tokenizer.huggingface.json", json::compact(text).into());
         }
         Ok(entries)
@@ -164,9 +169,7 @@ impl TokenizerFiles {
     /// The chat template: a file of its own, or in the configuration one text or several by name.
     fn template(&self, config: &Map<String, Json>) -> Result<Option<String>> {
         if let Some(bytes) = &self.chat_template {
-            let text = str::from_utf8(bytes).map_err(|error| {
-                Error::format("chat_template.jinja", format!("not UTF-8: {error}"))
-            })?;
+            let text = json::text("chat_template.jinja", bytes)?;
             return Ok(Some(text.to_owned()));
         }
         let template = match config.get("chat_template") {
@@ -208,7 +211,7 @@ fn check_merges(
             ));
         }
     }
-    let place = definition.merges_place;
+    let place = &definition.merges_place;
     let rows = table.rows.iter().map(|row| {
         Ok(row
             .as_ref()

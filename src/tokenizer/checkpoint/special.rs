@@ -25,7 +25,7 @@ const ROLES: [&str; 7] = [
 const LISTS: [&str; 2] = ["additional_special_tokens", "extra_special_tokens"];
 
 /// transformers' class for GPT-2 takes this for bos, eos and unk where nothing else is said.
-const END_OF_TEXT: &str = "<|endoftext|>";
+pub(super) const END_OF_TEXT: &str = "<|endoftext|>";
 
 /// A token described by name: its text alone, or with how it matches.
 #[derive(Debug, Clone, Deserialize)]

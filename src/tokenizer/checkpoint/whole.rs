@@ -40,7 +40,7 @@ pub(super) fn to_gguf(
              be converted"
         )));
     }
-    let mut warnings = Vec::new();
+    let mut warnings = files.notes.clone();
     // Both ways to read the file are closed then.
     let (mut tokenizer, tokens) =
         definition(files, tokenizer_config, reason).map_err(|error| match error {
@@ -92,7 +92,7 @@ pub(super) fn to_gguf(
         tokens,
         tokens_place: "tokenizer.json: model.vocab",
         merges: Vec::new(),
-        merges_place: "tokenizer.json: model.merges",
+        merges_place: "tokenizer.json: model.merges".to_owned(),
         settings,
     };
     let mut table = Table::new(config.vocabulary_size);
