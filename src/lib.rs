@@ -165,6 +165,7 @@ mod machine;
 mod model;
 mod output;
 pub mod quant;
+mod recognize;
 pub mod sampling;
 pub mod session;
 pub mod spec;

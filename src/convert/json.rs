@@ -14,7 +14,14 @@ use crate::input::read_small;
 /// or not of the expected form.
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let bytes = read_small(path)?;
-    serde_json::from_slice(&bytes)
+    let bytes = without_mark(&bytes);
+    if bytes.trim_ascii().is_empty() {
+        return Err(Error::format(
+            path.display().to_string(),
+            "the file is empty; download it again",
+        ));
+    }
+    serde_json::from_slice(bytes)
         .map_err(|error| Error::format(path.display().to_string(), error.to_string()))
 }
 
@@ -28,4 +35,9 @@ pub(super) fn read_json_if_present<T: DeserializeOwned>(path: &Path) -> Result<O
     } else {
         Ok(None)
     }
+}
+
+/// A text without the byte order mark that some editors put before it.
+fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::checkpoint_reader::{CheckpointReader, CheckpointTensor};
 use super::formats::parser_for;
 use super::json::read_json;
-use super::stored_tensor::{Location, MAX_TENSORS, StoredTensor};
+use super::stored_tensor::{FileConfig, Location, MAX_TENSORS, StoredTensor};
 use crate::error::{Error, Result};
 use crate::ggml::map::MappedFile;
 
@@ -26,6 +26,8 @@ pub(super) struct MappedCheckpoint {
     tensors: Vec<CheckpointTensor>,
     /// For each tensor the index of its file in `maps` and its location there.
     locations: Vec<(usize, Location)>,
+    config: Option<FileConfig>,
+    notes: Vec<String>,
 }
 
 /// The one part of an index file that matters: tensor to shard.
@@ -103,10 +105,13 @@ impl MappedCheckpoint {
         names: &mut HashSet<String>,
         belongs: impl Fn(&str) -> bool,
     ) -> Result<()> {
-        let parse = parser_for(path)?;
         let map = MappedFile::open(path)?;
+        let parse = parser_for(path, map.as_ref())?;
         let place = || path.display().to_string();
-        let found = parse(map.as_ref()).map_err(|error| error.within(place()))?;
+        let parsed = parse(map.as_ref()).map_err(|error| error.within(place()))?;
+        let found = parsed.tensors;
+        self.config = self.config.take().or(parsed.config);
+        self.notes.extend(parsed.notes);
         if found.len() > MAX_TENSORS.saturating_sub(self.tensors.len()) {
             return Err(Error::format(
                 place(),
@@ -191,6 +196,14 @@ impl CheckpointReader for MappedCheckpoint {
                     .map_err(|error| error.within(format!("tensor '{name}'")))
             }
         }
+    }
+
+    fn config(&self) -> Option<&FileConfig> {
+        self.config.as_ref()
+    }
+
+    fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     fn release(&self, index: usize) {
