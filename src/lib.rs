@@ -166,6 +166,7 @@ mod model;
 mod output;
 mod protobuf;
 pub mod quant;
+mod recognize;
 pub mod sampling;
 pub mod session;
 pub mod spec;

@@ -15,7 +15,8 @@ use serde::Deserialize;
 use super::checkpoint_reader::{CheckpointReader, CheckpointTensor};
 use super::formats::parser_for;
 use super::json::read_json;
-use super::stored_tensor::{Location, MAX_TENSORS, StoredTensor};
+use super::stored_tensor::{FileConfig, Location, MAX_TENSORS, StoredTensor};
+use super::tensorflow::folder::config_of;
 use super::tensorflow::{masked_crc32c, parse_index};
 use crate::error::{Error, Result};
 use crate::ggml::map::MappedFile;
@@ -28,6 +29,8 @@ pub(super) struct MappedCheckpoint {
     tensors: Vec<CheckpointTensor>,
     /// For each tensor the index of its file in `maps` and its location there.
     locations: Vec<(usize, Location)>,
+    config: Option<FileConfig>,
+    notes: Vec<String>,
 }
 
 /// The one part of an index file that matters: tensor to shard.
@@ -109,6 +112,7 @@ impl MappedCheckpoint {
             shards.entry(shard).or_default().push(tensor);
         }
         let mut all = Self::default();
+        all.config = config_of(index_path, &mut all.notes)?;
         let mut names = HashSet::new();
         for (shard, tensors) in shards {
             let path = index_path.with_extension(format!("data-{shard:05}-of-{:05}", index.shards));
@@ -134,11 +138,13 @@ impl MappedCheckpoint {
         names: &mut HashSet<String>,
         belongs: impl Fn(&str) -> bool,
     ) -> Result<()> {
-        let parse = parser_for(path)?;
         let map = MappedFile::open(path)?;
-        let found =
+        let parse = parser_for(path, map.as_ref())?;
+        let parsed =
             parse(map.as_ref()).map_err(|error| error.within(path.display().to_string()))?;
-        self.adopt(path, map, found, names, belongs)
+        self.config = self.config.take().or(parsed.config);
+        self.notes.extend(parsed.notes);
+        self.adopt(path, map, parsed.tensors, names, belongs)
     }
 
     /// Adds the tensors that were found in the file `map`.
@@ -249,6 +255,14 @@ impl CheckpointReader for MappedCheckpoint {
                     .map_err(|error| error.within(format!("tensor '{name}'")))
             }
         }
+    }
+
+    fn config(&self) -> Option<&FileConfig> {
+        self.config.as_ref()
+    }
+
+    fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     fn release(&self, index: usize) {

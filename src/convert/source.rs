@@ -15,8 +15,6 @@ pub(super) struct Source {
     pub reader: Box<dyn CheckpointReader>,
     /// The folder with configuration and tokenizer.
     pub folder: PathBuf,
-    /// Whether it is a checkpoint of TensorFlow 1, which has another configuration.
-    pub is_tensorflow: bool,
     /// What messages call the source, and what the model is named after.
     pub name: String,
 }
@@ -57,7 +55,6 @@ impl Source {
             folder_name(&folder)
         };
         Ok(Self {
-            is_tensorflow: extension(&file_name) == "index",
             reader,
             folder,
             name,

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value as Json, json};
 
 use crate::convert::json::{read_json, read_json_if_present};
+use crate::convert::stored_tensor::FileConfig;
 use crate::error::{Error, Result};
-use crate::input::read_small;
+use crate::input::{is_there, read_small};
 
 /// The ending of an index's name.
 const INDEX: &str = ".index";
@@ -93,49 +94,57 @@ fn latest(folder: &Path) -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-/// What `OpenAI`'s `hparams.json` says, in the fields of a `config.json`, with warnings.
+/// What `OpenAI`'s `hparams.json` beside an index says, in the fields of a `config.json`; `None`
+/// when there is only a `config.json`. `notes` gets what the user should know.
 ///
 /// # Errors
-/// Those of reading it; [`Error::Format`] when it is missing.
-pub(in crate::convert) fn config_of(folder: &Path) -> Result<(Map<String, Json>, Vec<String>)> {
-    let path = folder.join("hparams.json");
-    let place = path.display().to_string();
-    if !path.is_file() {
+/// Those of reading it; [`Error::Format`] when there is neither.
+pub(in crate::convert) fn config_of(
+    index: &Path,
+    notes: &mut Vec<String>,
+) -> Result<Option<FileConfig>> {
+    let path = index.with_file_name("hparams.json");
+    if !is_there(&path)? {
+        if index.with_file_name("config.json").exists() {
+            return Ok(None);
+        }
         return Err(Error::format(
-            place,
+            path.display().to_string(),
             "expected this file beside a TensorFlow checkpoint (or a config.json), found none; \
              copy it from the model that was fine-tuned",
         ));
     }
-    let hparams: Map<String, Json> = read_json(&path)?;
-    let mut config = Map::new();
+    let hparams: Map<String, Json> = read_json(&path, notes)?;
+    let mut fields = Map::new();
     for (theirs, ours, default) in HPARAMS {
         let value = hparams.get(*theirs).cloned();
-        config.insert((*ours).to_owned(), value.unwrap_or_else(|| json!(default)));
+        fields.insert((*ours).to_owned(), value.unwrap_or_else(|| json!(default)));
     }
-    config.insert("architectures".to_owned(), json!(["GPT2LMHeadModel"]));
-    if let Some(id) = end_of_text(folder, &config)? {
-        config.insert("bos_token_id".to_owned(), id.clone());
-        config.insert("eos_token_id".to_owned(), id);
+    fields.insert("architectures".to_owned(), json!(["GPT2LMHeadModel"]));
+    if let Some(id) = end_of_text(index, &fields)? {
+        fields.insert("bos_token_id".to_owned(), id.clone());
+        fields.insert("eos_token_id".to_owned(), id);
     }
     let is_known = |name: &str| {
         HPARAMS.iter().any(|(known, ..)| *known == name) || WITHOUT_EFFECT.contains(&name)
     };
-    let warnings = hparams
-        .keys()
-        .filter(|name| !is_known(name))
-        .map(|name| format!("hparams.json: the field '{name}' is not known and was ignored"))
-        .collect();
-    Ok((config, warnings))
+    let unknown = hparams.keys().filter(|name| !is_known(name));
+    notes.extend(
+        unknown
+            .map(|name| format!("hparams.json: the field '{name}' is not known and was ignored")),
+    );
+    let place = "hparams.json";
+    Ok(Some(FileConfig { place, fields }))
 }
 
 /// The id of `<|endoftext|>`: as the vocabulary has it, else the last one, as in GPT-2.
-fn end_of_text(folder: &Path, config: &Map<String, Json>) -> Result<Option<Json>> {
-    let vocabulary: Option<Map<String, Json>> = read_json_if_present(&folder.join("encoder.json"))?;
+fn end_of_text(index: &Path, fields: &Map<String, Json>) -> Result<Option<Json>> {
+    let path = index.with_file_name("encoder.json");
+    let vocabulary: Option<Map<String, Json>> = read_json_if_present(&path, &mut Vec::new())?;
     if let Some(vocabulary) = vocabulary {
         return Ok(vocabulary.get("<|endoftext|>").cloned());
     }
-    let size = config.get("vocab_size").and_then(Json::as_u64);
+    let size = fields.get("vocab_size").and_then(Json::as_u64);
     Ok(size.and_then(|size| size.checked_sub(1)).map(Json::from))
 }
 
@@ -213,22 +222,33 @@ mod tests {
             "hparams.json",
             r#"{"n_embd": 1024, "res_dropout": 0, "x": 1}"#,
         )]);
-        let (config, warnings) = config_of(folder.path()).unwrap();
-        assert_eq!(config["n_embd"], 1024);
-        assert_eq!(config["n_positions"], 1024);
-        assert_eq!(config["eos_token_id"], 50256);
-        assert_eq!(warnings.len(), 1);
-        assert!(warnings[0].contains("'x'"));
+        let index = folder.path().join("model.ckpt.index");
+        let mut notes = Vec::new();
+        let fields = config_of(&index, &mut notes).unwrap().unwrap().fields;
+        assert_eq!(fields["n_embd"], 1024);
+        assert_eq!(fields["n_positions"], 1024);
+        assert_eq!(fields["eos_token_id"], 50256);
+        assert_eq!(notes.len(), 1);
+        assert!(notes[0].contains("'x'"));
         std::fs::write(
             folder.path().join("encoder.json"),
             r#"{"<|endoftext|>": 7}"#,
         )
         .unwrap();
-        assert_eq!(config_of(folder.path()).unwrap().0["eos_token_id"], 7);
-        let message = config_of(folder_of(&[]).path()).unwrap_err().to_string();
+        let fields = config_of(&index, &mut notes).unwrap().unwrap().fields;
+        assert_eq!(fields["eos_token_id"], 7);
+    }
+
+    #[test]
+    fn a_checkpoint_without_a_configuration_says_which_is_missing() {
+        let folder = folder_of(&[]);
+        let index = folder.path().join("model.ckpt.index");
+        let message = config_of(&index, &mut Vec::new()).unwrap_err().to_string();
         assert!(
             message.contains("hparams.json") && message.contains("config.json"),
             "{message}"
         );
+        std::fs::write(folder.path().join("config.json"), "{}").unwrap();
+        assert!(config_of(&index, &mut Vec::new()).unwrap().is_none());
     }
 }
