@@ -165,8 +165,16 @@ impl Error {
         }
     }
 
-    /// An [`Error::Io`] about `path`.
+    /// An [`Error::Io`] about `path`. A link whose target is not there is said to be one: the
+    /// system says only that there is no file.
     pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        let source = match std::fs::read_link(path.as_ref()) {
+            Ok(target) if source.kind() == std::io::ErrorKind::NotFound => std::io::Error::new(
+                source.kind(),
+                format!("a link to {}, which is not there", target.display()),
+            ),
+            _ => source,
+        };
         Self::Io {
             path: path.as_ref().to_path_buf(),
             source,

@@ -22,6 +22,7 @@ mod imatrix;
 mod json;
 mod llm_c;
 mod mapped_checkpoint;
+mod missing;
 #[cfg(feature = "msgpack")]
 mod msgpack;
 mod names;

@@ -27,13 +27,21 @@ impl Failure {
 /// What the library says, and which flags help: it knows none.
 impl From<gpt2::Error> for Failure {
     fn from(error: gpt2::Error) -> Self {
-        use gpt2::Error::{Exists, NotLocked, TooLittleMemory};
+        use gpt2::Error::{Exists, NotGguf, NotLocked, TooLittleMemory};
         Self::Work(match &error {
             TooLittleMemory(shortage) => {
                 format!("not enough memory: {}", memory_advice(shortage))
             }
             Exists(_) => format!(
                 "{}; choose another name or give --force to replace it",
+                one_line(&error)
+            ),
+            NotGguf {
+                place,
+                convertible: true,
+                ..
+            } => format!(
+                "{}; convert it first: gpt2-convert {place} -o model.gguf --type q8_0",
                 one_line(&error)
             ),
             NotLocked { .. } => format!("{} or leave out --mlock", one_line(&error)),
@@ -89,7 +97,7 @@ impl From<io::Error> for Failure {
 const SHOWN: usize = 500;
 
 /// An error with its causes, in one line that a terminal shows as it is.
-fn one_line(error: &dyn Error) -> String {
+pub(crate) fn one_line(error: &dyn Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -105,6 +105,7 @@ pub(super) fn run(arguments: &Arguments, start: Instant) -> Result<(), Failure> 
         return crate::report::print_json(&document);
     }
     stream.finish(&all)?;
+    output::note_full_context(&all, &options, &session);
     output::summarize(&generation, load, &session);
     Ok(())
 }
