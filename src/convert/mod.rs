@@ -13,7 +13,6 @@ mod encode_tensor;
 mod file_types;
 mod find_tensors;
 mod formats;
-#[cfg(any(feature = "hdf5", feature = "msgpack"))]
 mod framework_names;
 mod gguf_source;
 #[cfg(feature = "hdf5")]
@@ -21,9 +20,12 @@ mod hdf5;
 mod header;
 mod imatrix;
 mod json;
+mod llm_c;
 mod mapped_checkpoint;
+mod missing;
 #[cfg(feature = "msgpack")]
 mod msgpack;
+mod names;
 mod options;
 #[cfg(feature = "pickle")]
 mod pickle;
@@ -33,7 +35,9 @@ mod safetensors;
 mod source;
 mod source_rows;
 mod stored_tensor;
+mod tensorflow;
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::time::Instant;
 
@@ -145,16 +149,23 @@ fn convert_tensor(
     let found = prepared.found.get(index).ok_or_else(lost)?;
     let planned = prepared.plan.tensors.get(index).ok_or_else(lost)?;
     let reader = prepared.source.reader.as_ref();
-    let described = reader.tensors().get(found.index).ok_or_else(lost)?;
     let columns = found.spec.columns();
     progress.tensor(&planned.name);
-    let data = reader.data(found.index)?;
+    let (name, source_type, data) = if let Some(index) = found.index {
+        let described = reader.tensors().get(index).ok_or_else(lost)?;
+        let source_type = described.tensor_type.unwrap_or(TensorType::F32);
+        (&described.name, source_type, reader.data(index)?)
+    } else {
+        let bytes = TensorType::F32.tensor_bytes(&found.spec.shape)?;
+        let zeros = vec![0; bytes as usize];
+        (&planned.name, TensorType::F32, Cow::Owned(zeros))
+    };
     let job = EncodeJob {
-        name: &described.name,
+        name,
         source: SourceTensor::new(
-            &described.name,
+            name,
             &data,
-            described.tensor_type.unwrap_or(TensorType::F32),
+            source_type,
             (
                 (found.spec.elements() / columns.max(1)) as usize,
                 columns as usize,
@@ -173,14 +184,16 @@ fn convert_tensor(
         Ok(())
     })?;
     drop(data);
-    reader.release(found.index);
+    if let Some(index) = found.index {
+        reader.release(index);
+    }
     let bound = error_bound(planned.tensor_type);
     // Written so that NaN fails too.
     if measured.relative_error <= bound {
         return Ok(measured);
     }
     Err(Error::format(
-        format!("tensor '{}'", described.name),
+        format!("tensor '{name}'"),
         format!(
             "as {} its relative error is {:.3}, expected at most {bound}; choose a larger type \
              for it",

@@ -15,6 +15,8 @@ pub struct ConvertOptions {
     pub types: TypeOptions,
     /// An importance matrix in llama.cpp's GGUF form.
     pub importance: Option<PathBuf>,
+    /// A tokenizer for the output: a folder, or a file in one. It goes before the source's own.
+    pub tokenizer: Option<PathBuf>,
     /// Threads that work; all processors when not given.
     pub threads: Option<usize>,
     /// Whether an existing output is replaced.
@@ -27,6 +29,7 @@ impl ConvertOptions {
         Self {
             types: TypeOptions::new(file_type),
             importance: None,
+            tokenizer: None,
             threads: None,
             overwrite: false,
         }

@@ -112,7 +112,7 @@ pub struct PlannedTensor {
     pub name: String,
     /// Its shape, columns first.
     pub shape: Vec<u64>,
-    /// Its type in the source, as the source names it.
+    /// Its type in the source, as the source names it; `zeros` for a bias the source is without.
     pub source_dtype: String,
     /// The type it gets.
     pub tensor_type: TensorType,
@@ -153,7 +153,8 @@ impl Prepared {
             Some(path) => ImportanceMatrix::open(path)?,
             None => ImportanceMatrix::default(),
         };
-        let (mut header, notes) = description.header(&source, options.types.file_type)?;
+        let (mut header, notes) = description.header(&source, options)?;
+        warnings.extend(source.reader.notes().iter().cloned());
         warnings.extend(notes);
         let mut tensors = Vec::with_capacity(found.len());
         for one in &found {
@@ -196,13 +197,13 @@ impl Prepared {
 }
 
 fn planned(found: &Found, choice: Choice, source: &Source) -> Result<PlannedTensor> {
-    let described = source.reader.tensors().get(found.index);
+    let described = found
+        .index
+        .and_then(|index| source.reader.tensors().get(index));
     Ok(PlannedTensor {
         name: found.spec.name.clone(),
         shape: found.spec.shape.clone(),
-        source_dtype: described
-            .map(|tensor| tensor.dtype.clone())
-            .unwrap_or_default(),
+        source_dtype: described.map_or_else(|| "zeros".to_owned(), |tensor| tensor.dtype.clone()),
         tensor_type: choice.tensor_type,
         fallback_from: choice.fallback_from,
         bytes: choice.tensor_type.tensor_bytes(&found.spec.shape)?,

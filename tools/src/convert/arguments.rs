@@ -16,8 +16,8 @@ use gpt2::convert::{
     after_help = "Example:\n  gpt2-convert models/austen-gpt2 -o austen-q4_k.gguf --type q4_k"
 )]
 pub(super) struct Arguments {
-    /// A Hugging Face folder, a weights file in one (.safetensors, .bin, .h5, .msgpack,
-    /// .index.json), or a .gguf to requantize
+    /// A Hugging Face folder, a weights file (.safetensors, .bin, .pt, .ckpt, .h5, .msgpack,
+    /// .index.json; nanoGPT's ckpt.pt, llm.c's .bin), or a .gguf to requantize
     #[arg(required_unless_present = "version")]
     pub source: Option<PathBuf>,
 
@@ -47,7 +47,12 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "TYPE")]
     pub embedding_type: Option<String>,
 
-    /// An importance matrix in GGUF form, from `gpt2 imatrix` or llama-imatrix
+    /// Another tokenizer than the source's, or one for a source without: a folder with its files, or
+    /// one of them
+    #[arg(long, value_name = "DIR|FILE")]
+    pub tokenizer: Option<PathBuf>,
+
+    /// An importance matrix in GGUF form, from llama-imatrix
     #[arg(long, value_name = "FILE")]
     pub imatrix: Option<PathBuf>,
 
@@ -115,6 +120,7 @@ impl Request {
             options: ConvertOptions {
                 types,
                 importance: arguments.imatrix.clone(),
+                tokenizer: arguments.tokenizer.clone(),
                 threads: arguments.threads.map(usize::from),
                 overwrite: arguments.force,
             },

@@ -114,6 +114,7 @@ pub(super) fn run(arguments: &Arguments, start: Instant) -> Result<(), Failure> 
         _ => Ok(()),
     };
     if !arguments.run.json && shown.is_ok() {
+        output::note_full_context(&all, &options, &session);
         output::summarize(&generation, load, &session);
     }
     failure::all([shown, scores, kept])
