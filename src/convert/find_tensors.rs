@@ -69,6 +69,8 @@ const ELEMENTS_COMPARED: usize = 1 << 16;
 
 /// Finds every tensor of the model.
 ///
+/// With `separate_head` a head that is the token embedding becomes a matrix of its own.
+///
 /// Sets `vocab_size` to the rows of the token embedding, and the class and `tied_head` from `claim`
 /// (`None` for a GGUF file, which has them) and the weights. Returns warnings for tensors that are
 /// left out.
@@ -80,6 +82,7 @@ pub(super) fn find_tensors(
     reader: &dyn CheckpointReader,
     hyperparameters: &mut Hyperparameters,
     claim: Option<&Claim>,
+    separate_head: bool,
 ) -> Result<(Vec<Found>, Vec<String>)> {
     let gguf_names = reader.gguf().is_some();
     let mut warnings = Vec::new();
@@ -88,7 +91,12 @@ pub(super) fn find_tensors(
     hyperparameters.vocab_size = names.vocabulary(hyperparameters)?;
     if let Some(claim) = claim {
         names.resolve_class(claim, hyperparameters, &mut warnings)?;
-        resolve_head(reader, &mut names, hyperparameters, &mut warnings)?;
+        if !separate_head {
+            resolve_head(reader, &mut names, hyperparameters, &mut warnings)?;
+        }
+    }
+    if separate_head {
+        names.separate_head(hyperparameters);
     }
     let form = Form::of(&names, hyperparameters);
     warnings.extend(form.notes());
@@ -291,6 +299,31 @@ impl<'a> Names<'a> {
             Some(tensor.torch_shape())
         };
         claim.resolve(&paths, &shape_of, hyperparameters, warnings)
+    }
+
+    /// Makes the head a matrix of its own; without one it is what the embedding is now.
+    fn separate_head(&mut self, hyperparameters: &mut Hyperparameters) {
+        if !hyperparameters.class.has_language_head() {
+            return;
+        }
+        let names_of = |id: TensorId| -> Vec<String> {
+            let paths = checkpoint_paths_of(id.module).iter();
+            if self.from_gguf {
+                vec![id.gguf_name()]
+            } else {
+                paths.map(|path| (*path).to_owned()).collect()
+            }
+        };
+        let find = |id| {
+            let mut names = names_of(id).into_iter();
+            names.find_map(|name| self.by_path.get(&name).copied())
+        };
+        let (head, embedding) = (find(TensorId::OUTPUT), find(TensorId::TOKEN_EMBEDDING));
+        if let (None, Some(index), true) = (head, embedding, hyperparameters.tied_head) {
+            let name = names_of(TensorId::OUTPUT).into_iter().next();
+            self.by_path.extend(name.map(|name| (name, index)));
+        }
+        hyperparameters.tied_head = false;
     }
 
     /// The rows of the token embedding, or of the head when that is all there is.

@@ -21,6 +21,7 @@ mod header;
 mod imatrix;
 mod json;
 mod llm_c;
+mod lora;
 mod mapped_checkpoint;
 mod missing;
 #[cfg(feature = "msgpack")]
@@ -42,7 +43,7 @@ use std::path::Path;
 use std::time::Instant;
 
 pub use file_types::{FILE_TYPES, FileType, tensor_type_from_name};
-pub use options::{ConvertOptions, TypeOptions, TypeOverride};
+pub use options::{ConvertOptions, LoraAdapter, TypeOptions, TypeOverride};
 pub use plan::{Plan, PlannedTensor};
 
 use crate::error::{Error, Result};
@@ -160,18 +161,21 @@ fn convert_tensor(
         let zeros = vec![0; bytes as usize];
         (&planned.name, TensorType::F32, Cow::Owned(zeros))
     };
+    let mut source = SourceTensor::new(
+        name,
+        &data,
+        source_type,
+        (
+            (found.spec.elements() / columns.max(1)) as usize,
+            columns as usize,
+        ),
+        found.transposed,
+    )?;
+    let products = prepared.adapters.products(index, &found.spec)?;
+    source.products = &products;
     let job = EncodeJob {
         name,
-        source: SourceTensor::new(
-            name,
-            &data,
-            source_type,
-            (
-                (found.spec.elements() / columns.max(1)) as usize,
-                columns as usize,
-            ),
-            found.transposed,
-        )?,
+        source,
         target_type: planned.tensor_type,
         importance: prepared.importance.for_tensor(&planned.name, columns)?,
     };

@@ -7,6 +7,7 @@ use super::file_types::fit_to_columns;
 use super::find_tensors::{Found, find_tensors};
 use super::header::Description;
 use super::imatrix::ImportanceMatrix;
+use super::lora::Adapters;
 use super::options::{ConvertOptions, TypeOptions};
 use super::source::Source;
 use crate::error::Result;
@@ -128,6 +129,8 @@ pub(super) struct Prepared {
     pub source: Source,
     /// The model's tensors in file order and where they are in the checkpoint.
     pub found: Vec<Found>,
+    /// What is added to the tensors.
+    pub adapters: Adapters,
     /// Weights of columns; empty when none were given.
     pub importance: ImportanceMatrix,
     /// The header of the output.
@@ -139,15 +142,19 @@ pub(super) struct Prepared {
 impl Prepared {
     /// Opens the source and decides everything.
     pub(super) fn new(path: &Path, options: &ConvertOptions) -> Result<Self> {
-        let source = Source::open(path)?;
+        let mut source = Source::open(path)?;
         let place = path.display().to_string();
         let mut description = Description::of(&source)?;
+        let mut adapters = Adapters::open(&options.adapters)?;
+        source.reader = adapters.over(source.reader, &description.hyperparameters)?;
         let (found, mut warnings) = find_tensors(
             source.reader.as_ref(),
             &mut description.hyperparameters,
             description.claim.as_ref(),
+            adapters.separate_head(),
         )
         .map_err(|error| error.within(&place))?;
+        warnings.extend(adapters.assign(&found, source.reader.as_ref())?);
         description.hyperparameters.validate(&place)?;
         let importance = match &options.importance {
             Some(path) => ImportanceMatrix::open(path)?,
@@ -190,6 +197,7 @@ impl Prepared {
             },
             source,
             found,
+            adapters,
             importance,
             header,
         })

@@ -5,15 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::common::{cores, ids, project};
-use gpt2::convert::{ConvertOptions, FileType, Plan, convert};
+use gpt2::convert::{ConvertOptions, FileType, LoraAdapter, Plan, convert};
 use gpt2::session::{Model, ModelOptions, Session, SessionOptions};
 use serde_json::Value;
 
 /// Converts to f32; the model and what was planned.
-fn model(source: &Path, options: ConvertOptions) -> (Arc<Model>, Plan) {
+fn model(source: &Path, options: &ConvertOptions) -> (Arc<Model>, Plan) {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("model.gguf");
-    let report = convert(source, &output, &options, &()).unwrap();
+    let report = convert(source, &output, options, &()).unwrap();
     let model = Model::open(&output, &ModelOptions::default()).unwrap();
     (model, report.plan)
 }
@@ -59,14 +59,86 @@ fn openais_layout_computes_what_transformers_does() {
         } else {
             folder.join(given)
         };
-        let (model, plan) = model(&source, f32());
-        let left_out = |warning: &&String| !warning.contains("tokenizer");
-        let warnings: Vec<_> = plan.warnings.iter().filter(left_out).collect();
-        assert!(warnings.is_empty(), "{warnings:?}");
+        let (model, plan) = model(&source, &f32());
+        assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
         check(
             &format!("{name}/{given}"),
             &model,
             &folder.join("expected.json"),
         );
     }
+}
+
+/// The adapters and scales that a folder of the test data is for.
+fn adapters(folder: &Path) -> Vec<LoraAdapter> {
+    let expected = std::fs::read_to_string(folder.join("expected.json")).unwrap();
+    let expected: Value = serde_json::from_str(&expected).unwrap();
+    let adapters = expected["adapters"].as_object().unwrap().iter();
+    adapters
+        .map(|(name, scale)| LoraAdapter {
+            path: project("tests/data/lora").join(name),
+            scale: scale.as_f64().unwrap() as f32,
+        })
+        .collect()
+}
+
+#[test]
+fn a_merged_adapter_computes_what_peft_does() {
+    let base = project("tests/data/heads/lm_sharded");
+    let folder = tempfile::tempdir().unwrap();
+    let gguf = folder.path().join("base.gguf");
+    convert(&base, &gguf, &f32(), &()).unwrap();
+    for name in [
+        "plain",
+        "patterns",
+        "dora",
+        "embeddings",
+        "head",
+        "resized",
+        "biases",
+        "together",
+    ] {
+        let folder = project("tests/data/lora").join(name);
+        let options = ConvertOptions {
+            adapters: adapters(&folder),
+            ..f32()
+        };
+        let expected = folder.join("expected.json");
+        let (merged, plan) = model(&base, &options);
+        let told = plan.warnings.iter().filter(|line| line.contains("merged"));
+        assert_eq!(told.count(), options.adapters.len(), "{:?}", plan.warnings);
+        check(name, &merged, &expected);
+        if name == "resized" {
+            let output = folder.with_file_name("none.gguf");
+            let refused = convert(&gguf, &output, &options, &()).unwrap_err();
+            assert!(refused.to_string().contains("expected shape"), "{refused}");
+            continue;
+        }
+        let (merged, _) = model(&gguf, &options);
+        check(&format!("{name} into a GGUF file"), &merged, &expected);
+    }
+}
+
+#[test]
+fn an_adapter_of_a_classifier_makes_one() {
+    let folder = project("tests/data/lora/classifier");
+    let options = ConvertOptions {
+        adapters: adapters(&folder),
+        ..f32()
+    };
+    let (merged, _) = model(&project("tests/data/heads/lm_sharded"), &options);
+    let expected = std::fs::read_to_string(folder.join("expected.json")).unwrap();
+    let expected: Value = serde_json::from_str(&expected).unwrap();
+    let _cores = cores();
+    let mut session = Session::new(Arc::clone(&merged), SessionOptions::default()).unwrap();
+    let ids = ids(&expected["ids"]);
+    let scores = session.classify(&ids).unwrap();
+    let expected = expected["scores"].as_array().unwrap();
+    assert_eq!(scores.len(), expected.len());
+    let differences = scores.iter().zip(expected);
+    let worst = differences
+        .map(|(found, expected)| (f64::from(*found) - expected.as_f64().unwrap()).abs())
+        .fold(0.0, f64::max);
+    println!("classifier: largest difference of the scores {worst:.2e}");
+    assert!(worst < 1e-4, "{worst:e}");
 }

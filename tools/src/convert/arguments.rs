@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use gpt2::convert::{
-    ConvertOptions, FILE_TYPES, FileType, TypeOptions, TypeOverride, tensor_type_from_name,
+    ConvertOptions, FILE_TYPES, FileType, LoraAdapter, TypeOptions, TypeOverride,
+    tensor_type_from_name,
 };
 
 /// Convert a GPT-2 checkpoint to a GGUF file.
@@ -51,6 +52,11 @@ pub(super) struct Arguments {
     /// one of them
     #[arg(long, value_name = "DIR|FILE")]
     pub tokenizer: Option<PathBuf>,
+
+    /// A low-rank adapter of PEFT to merge into the weights, with a factor [default: 1]; may
+    /// be given several times
+    #[arg(long, value_name = "DIR[=SCALE]")]
+    pub lora: Vec<String>,
 
     /// An importance matrix in GGUF form, from llama-imatrix
     #[arg(long, value_name = "FILE")]
@@ -121,6 +127,11 @@ impl Request {
                 types,
                 importance: arguments.imatrix.clone(),
                 tokenizer: arguments.tokenizer.clone(),
+                adapters: arguments
+                    .lora
+                    .iter()
+                    .map(|argument| LoraAdapter::parse(argument))
+                    .collect(),
                 threads: arguments.threads.map(usize::from),
                 overwrite: arguments.force,
             },
