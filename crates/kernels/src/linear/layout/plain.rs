@@ -36,7 +36,6 @@ impl F16Bytes {
     pub(in super::super) const ZERO: Self = Self([0; 2]);
 
     /// The bits of the value.
-    #[cfg(any(target_arch = "x86_64", test))]
     #[inline(always)]
     pub(in super::super) fn to_bits(self) -> u16 {
         u16::from_le_bytes(self.0)
