@@ -10,7 +10,10 @@ mod definition;
 mod files;
 mod json;
 mod numbering;
+mod pieces;
+mod protobuf;
 mod read;
+mod sentence_pieces;
 mod special;
 mod table;
 mod whole;
@@ -59,7 +62,8 @@ impl TokenizerFiles {
         let class = Class::of(class_name.as_deref());
         let mut definition = match self.definition(class_name.as_deref(), &mut warnings) {
             Err(Error::Unsupported(reason)) => {
-                return whole::to_gguf(self, &tokenizer_config, config, &reason);
+                let class = class_name.as_deref();
+                return whole::to_gguf(self, tokenizer_config, class, config, &reason);
             }
             definition => definition?,
         };
@@ -124,6 +128,9 @@ impl TokenizerFiles {
             (None, Some(_)) => Err(alone(merges_name, vocabulary_name)),
             (None, _) if self.word_list.is_some() => Err(Error::Unsupported(
                 "vocab.txt: a WordPiece vocabulary".to_owned(),
+            )),
+            (None, _) if self.sentence_pieces.is_some() => Err(Error::Unsupported(
+                "spiece.model: a SentencePiece vocabulary".to_owned(),
             )),
             (None, _) => Err(Error::format(
                 "tokenizer.json",
