@@ -77,8 +77,8 @@ use request::Request;
 /// steps' texts end.
 ///
 /// # Errors
-/// As [`GenerationOptions::validate`]; [`crate::Error::Argument`] for an empty prompt, an id
-/// outside the vocabulary or too few sequences; [`crate::Error::ContextFull`] when the prompt does
+/// As [`GenerationOptions::validate`]; [`crate::Error::Argument`] for an empty prompt or an id
+/// outside the vocabulary; [`crate::Error::TooFewSequences`]; [`crate::Error::ContextFull`] when the prompt does
 /// not fit; [`crate::Error::Format`] when stop strings need a tokenizer that the model does not
 /// have, and, as an item, when the model's logits are NaN.
 pub fn generate<'a>(

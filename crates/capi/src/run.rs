@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ptr;
 
 use super::buffers::{Buffer, list, put, target_of};
-use super::handles::{close, find, handle, open};
+use super::handles::{find, free, handle, open};
 use super::session::{gpt2_session, with_session};
 use super::status::{Failure, Outcome, gpt2_status, guard};
 use super::structs::{read, structure};
@@ -319,5 +319,5 @@ pub unsafe extern "C" fn gpt2_output_rows(
 /// Frees what came out.
 #[unsafe(no_mangle)]
 pub extern "C" fn gpt2_output_free(output: *mut gpt2_output) -> gpt2_status {
-    guard(|| close::<OutputHandle>(output))
+    guard(|| free::<OutputHandle>(output))
 }
