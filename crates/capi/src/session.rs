@@ -1,8 +1,8 @@
 //! Sessions: a cache and threads for one user of a model.
 
 use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::buffers::target_of;
 use super::exclusive::Exclusive;
