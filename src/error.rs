@@ -84,6 +84,24 @@ pub enum Error {
         /// Positions the model was trained for.
         model_limit: usize,
     },
+    /// A method of decoding needs more sequences than the session has.
+    #[error("{parameter} needs a session of {needed} sequences, found one of {available}")]
+    TooFewSequences {
+        /// The parameter of the generation that asks for the method.
+        parameter: &'static str,
+        /// Sequences the method needs.
+        needed: usize,
+        /// Sequences the session has.
+        available: usize,
+    },
+    /// The session has no sequence of this number.
+    #[error("expected a sequence below the session's {available}, found {found}")]
+    NoSuchSequence {
+        /// The number, from 0.
+        found: usize,
+        /// Sequences the session has.
+        available: usize,
+    },
     /// A call into ggml was refused before it was made, or failed.
     #[error("{operation}: {message}")]
     Ggml {
@@ -154,6 +172,8 @@ impl Error {
             | Self::OutOfRange { .. }
             | Self::WrongType { .. }
             | Self::UnknownParameter(_)
+            | Self::TooFewSequences { .. }
+            | Self::NoSuchSequence { .. }
             | Self::Exists(_) => ErrorKind::Argument,
             Self::ContextFull { .. } => ErrorKind::ContextFull,
             Self::Ggml { .. } => ErrorKind::Backend,

@@ -34,6 +34,7 @@ impl Session {
     /// `overwrite` is false; [`Error::Io`].
     pub fn save(&self, sequence: SequenceId, path: &Path, overwrite: bool) -> Result<()> {
         self.check_sequence(sequence)?;
+        self.backends.check_process()?;
         let cells = self.cells.of(sequence);
         let described = self.described(cells.len());
         let mut writer = Writer::begin(path, overwrite, &described, &self.identity())?;
@@ -61,6 +62,7 @@ impl Session {
     /// when it is broken. In all of them the session is as it was.
     pub fn restore(&mut self, sequence: SequenceId, path: &Path) -> Result<usize> {
         self.check_sequence(sequence)?;
+        self.backends.check_process()?;
         let map = MappedFile::open(path)?;
         let place = path.display().to_string();
         self.restore_bytes(sequence, map.as_ref())
