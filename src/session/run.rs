@@ -350,7 +350,7 @@ impl Session {
         }
         let position_ids = batch.tokens.iter().filter_map(|token| token.position_id);
         let positions = position_ids
-            .map(|id| id + 1)
+            .map(|id| id.saturating_add(1))
             .fold(end_of(&batch.tokens), usize::max);
         let cells = self.resolved.context - self.cells.free() + batch.tokens.len();
         let (needed, available) = if positions > hyperparameters.n_positions {
@@ -521,7 +521,7 @@ impl Session {
 
 /// One more than the highest position.
 fn end_of(tokens: &[BatchToken]) -> usize {
-    let ends = tokens.iter().map(|token| token.position + 1);
+    let ends = tokens.iter().map(|token| token.position.saturating_add(1));
     ends.max().unwrap_or(0)
 }
 

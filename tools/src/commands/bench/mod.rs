@@ -106,7 +106,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     let model = arguments.run.open_model()?;
     let positions = model.hyperparameters().n_positions;
-    let tests = tests(&arguments.n_prompt, &arguments.n_gen, positions)?;
+    let context = arguments.run.ctx_size.filter(|&size| size > 0);
+    let most = context.map_or(positions, |size| size.min(positions));
+    let tests = tests(&arguments.n_prompt, &arguments.n_gen, most)?;
     let longest = tests.iter().map(|test| test.tokens()).max().unwrap_or(1);
     let mut session = arguments.run.start(model, Some(longest))?;
     interrupt::stop_on_interrupt(session.stop_flag());
@@ -168,8 +170,8 @@ fn tests(n_prompt: &[usize], n_gen: &[usize], positions: usize) -> Result<Vec<Te
         .filter(|test| test.tokens() > 0)
         .collect();
     match tests.iter().find(|test| test.tokens() > positions) {
-        Some(test) => Err(Failure::Work(format!(
-            "{}: the model has {positions} positions; ask for fewer tokens",
+        Some(test) => Err(Failure::Usage(format!(
+            "{}: the model or the context has {positions} positions; ask for fewer tokens",
             test.name()
         ))),
         None if tests.is_empty() => Err(Failure::Usage(
@@ -217,7 +219,7 @@ mod tests {
     #[test]
     fn the_default_prompt_fits_the_model() {
         assert_eq!(tests(&[], &[1], 300).unwrap()[0].n_prompt, 300);
-        assert!(matches!(tests(&[512], &[0], 300), Err(Failure::Work(_))));
+        assert!(matches!(tests(&[512], &[0], 300), Err(Failure::Usage(_))));
         assert!(matches!(tests(&[0], &[0], 300), Err(Failure::Usage(_))));
     }
 }
