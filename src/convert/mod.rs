@@ -93,6 +93,8 @@ pub fn plan(source: &Path, options: &ConvertOptions) -> Result<Plan> {
     Prepared::new(source, options).map(|prepared| prepared.plan)
 }
 
+/// Threads that one may ask for: beyond any machine's cores.
+const MAX_THREADS: usize = 1024;
 /// Stack of a thread that quantizes, in bytes.
 const STACK: usize = 2 << 20;
 
@@ -113,6 +115,14 @@ pub fn convert(
 ) -> Result<Report> {
     let start = Instant::now();
     refuse_same_file(source, output)?;
+    if options.threads.is_some_and(|threads| threads > MAX_THREADS) {
+        let expected = format!("at most {MAX_THREADS}");
+        return Err(Error::out_of_range(
+            "threads",
+            expected,
+            &options.threads.unwrap_or(0),
+        ));
+    }
     // Before the work: a place that cannot be written to.
     drop(AtomicFile::create(output, options.overwrite)?);
     let prepared = Prepared::new(source, options)?;
