@@ -44,6 +44,7 @@ pub use plan::{Plan, PlannedTensor};
 use crate::error::{Error, Result};
 use crate::gguf::{GgufWriter, TensorType};
 use crate::machine::parallel::Threads;
+use crate::output::AtomicFile;
 use crate::quant::measure::error_bound;
 use encode_tensor::{EncodeJob, Measured};
 use plan::Prepared;
@@ -107,6 +108,8 @@ pub fn convert(
 ) -> Result<Report> {
     let start = Instant::now();
     refuse_same_file(source, output)?;
+    // Before the work: a place that cannot be written to.
+    drop(AtomicFile::create(output, options.overwrite)?);
     let prepared = Prepared::new(source, options)?;
     let threads = Threads::start(options.threads.unwrap_or(0), STACK)
         .map_err(|error| Error::Memory(format!("starting the threads failed: {error}")))?;

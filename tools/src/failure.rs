@@ -41,6 +41,16 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// What the library says of options that the command line gave: what cannot be is wrong usage.
+    pub(crate) fn of_request(error: gpt2::Error) -> Self {
+        match (error.kind(), error.into()) {
+            (gpt2::ErrorKind::Argument, Self::Work(line)) => Self::Usage(line),
+            (_, failure) => failure,
+        }
+    }
+}
+
 /// What the library says, and which flags help: it knows none.
 impl From<gpt2::Error> for Failure {
     fn from(error: gpt2::Error) -> Self {
@@ -162,6 +172,19 @@ fn printable(text: &str) -> String {
     shown
 }
 
+/// What became of several results, each of which was tried whatever became of the others: all that
+/// failed are told.
+pub(crate) fn all(results: impl IntoIterator<Item = Result<(), Failure>>) -> Result<(), Failure> {
+    use Failure::{ClosedPipe, Work};
+    let failures = results.into_iter().filter_map(Result::err);
+    let together = failures.reduce(|first, second| match (first, second) {
+        (Work(first), Work(second)) => Work(format!("{first}; {second}")),
+        (ClosedPipe, other) => other,
+        (first, _) => first,
+    });
+    together.map_or(Ok(()), Err)
+}
+
 /// The program's arguments. Help that was asked for is the result: it is written here, and ends the
 /// program with success.
 pub(crate) fn parse<A: Parser>() -> Result<Option<A>, Failure> {
@@ -256,6 +279,20 @@ mod tests {
              all else 0.0 MiB), found 2.0 MiB of the 2.0 MiB that --mem allows; would fit: -c 32 \
              --cache-type q8_0 within 4.0 MiB of --mem, or the model converted to q4_k"
         );
+    }
+
+    #[test]
+    fn of_several_results_every_failure_is_told() {
+        let work = |line: &str| Err(Failure::Work(line.to_owned()));
+        assert!(all([Ok(()), Ok(())]).is_ok());
+        let Err(Failure::Work(line)) =
+            all([work("a"), Ok(()), Err(Failure::ClosedPipe), work("b")])
+        else {
+            panic!("not told");
+        };
+        assert_eq!(line, "a; b");
+        let closed = all([Ok(()), Err(Failure::ClosedPipe)]);
+        assert!(matches!(closed, Err(Failure::ClosedPipe)));
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! How commands write results, sizes and progress.
 
+use std::path::Path;
+
+use gpt2::AtomicFile;
 use serde_json::Value;
 
 use crate::failure::Failure;
@@ -15,6 +18,12 @@ pub(crate) fn print_json(document: &Value) -> Result<(), Failure> {
 /// Writes text as it is.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     Ok(stream::write_result(text)?)
+}
+
+/// Finds out before the work whether a result can be written to a file: it is begun and given up.
+pub(crate) fn check_place(path: &Path, overwrite: bool) -> Result<(), Failure> {
+    drop(AtomicFile::create(path, overwrite)?);
+    Ok(())
 }
 
 /// Bytes as people read them, in powers of 1024 as memory limits count: `6.3 MiB`.

@@ -94,6 +94,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.attention {
         let chart = arguments.plot.as_deref();
         let chart = chart.map(|path| (path, arguments.force));
+        if let Some((path, force)) = chart {
+            report::check_place(path, force)?;
+        }
         let length = match arguments.n_prompt[..] {
             [] => None,
             [length] => Some(length),
@@ -111,7 +114,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut progress = Progress::new();
     let mut rows = Vec::new();
     let mut table = String::from("| test | tokens/s | ± |\n|---|---:|---:|\n");
-    for test in tests {
+    let count = tests.len();
+    let mut interrupted = false;
+    'tests: for test in tests {
         let mut speeds = Vec::new();
         for repetition in 0..=arguments.repetitions {
             progress.show(format!(
@@ -120,7 +125,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
                 arguments.repetitions
             ));
             let start = Instant::now();
-            once(&mut session, test)?;
+            match once(&mut session, test) {
+                // Of a test that is not over no figure is shown.
+                Err(Failure::Interrupted(_)) if !rows.is_empty() => {
+                    interrupted = true;
+                    break 'tests;
+                }
+                done => done?,
+            }
             // The first warms up: caches, page tables, the graph.
             if repetition > 0 {
                 speeds.push(test.tokens() as f64 / start.elapsed().as_secs_f64());
@@ -131,8 +143,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         rows.push(row(test, mean, deviation, &session));
     }
     drop(progress);
+    let mut document = json!({ "rows": rows });
+    if interrupted {
+        document["interrupted"] = true.into();
+        let _ = writeln!(table, "interrupted: {} of {count} tests", rows.len());
+    }
     if arguments.run.json {
-        return report::print_json(&json!({ "rows": rows }));
+        return report::print_json(&document);
     }
     report::print(&table)
 }

@@ -17,6 +17,8 @@ use crate::{interrupt, memory, report};
 pub(super) struct Stream {
     /// Whether it goes there at all.
     shown: bool,
+    /// Whether the generation goes on when it cannot: there are other results.
+    others: bool,
     text: PrintableText,
     /// Bytes of the first continuation that were written; the others are written when all are done.
     written: usize,
@@ -25,9 +27,10 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(shown: bool) -> Self {
+    pub(super) fn new(shown: bool, others: bool) -> Self {
         Self {
             shown,
+            others,
             text: PrintableText::default(),
             written: 0,
             error: None,
@@ -35,7 +38,7 @@ impl Stream {
     }
 
     pub(super) fn step(&mut self, step: &Step) -> ControlFlow<()> {
-        if !self.shown || step.sequence > 0 || step.request > 0 {
+        if !self.shown || self.error.is_some() || step.sequence > 0 || step.request > 0 {
             return ControlFlow::Continue(());
         }
         let text = self.text.push(&step.text);
@@ -44,13 +47,20 @@ impl Stream {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 self.error = Some(error);
-                ControlFlow::Break(())
+                if self.others {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
             }
         }
     }
 
     /// Writes what the steps did not.
-    pub(super) fn finish(&self, all: &[&Continuation]) -> Result<(), Failure> {
+    pub(super) fn finish(self, all: &[&Continuation]) -> Result<(), Failure> {
+        if let Some(error) = self.error {
+            return Err(error.into());
+        }
         for (index, sequence) in all.iter().enumerate() {
             if index > 0 {
                 write_result("---\n")?;

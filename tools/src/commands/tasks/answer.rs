@@ -8,7 +8,7 @@ use gpt2::spec::ModelClass;
 use gpt2::tasks::{AnswerOptions, answer};
 use serde_json::{Value, json};
 
-use super::rows::{Rows, start};
+use super::rows::{self, start};
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
 use crate::texts::{self, Reading, TextSource};
@@ -54,12 +54,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         align_to_words: !arguments.no_align_to_words,
     };
     let mut session = start(&arguments.run, model)?;
-    let mut rows = Rows::new(arguments.run.json);
     let asked = texts.iter().flat_map(|text| {
         let questions = arguments.question.iter();
         questions.map(move |question| (text, question))
     });
-    for (text, question) in asked {
+    rows::write(arguments.run.json, asked, |(text, question)| {
         let answers = answer(&mut session, question, text, options)?;
         let mut table = String::new();
         let list: Vec<Value> = answers
@@ -80,7 +79,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         if texts.len() > 1 {
             row["context"] = json!(text);
         }
-        rows.add(row, &table)?;
-    }
-    rows.finish()
+        Ok((row, table))
+    })
 }
