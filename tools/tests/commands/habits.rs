@@ -328,7 +328,6 @@ fn wrong_values_are_wrong_usage_even_where_only_the_model_can_tell() {
         "generate -p a --threads 0",
         "generate -p a --threads 100000",
         "generate -p a --device cuda9",
-        "generate -p a --eos-token-id 4096",
         "generate -p a --suppress-tokens 4096",
         "generate -p a --bad-words-ids 4096",
         "generate -p a --dola-layers 99",

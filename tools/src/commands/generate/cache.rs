@@ -56,7 +56,7 @@ impl PromptCache {
                     path.display()
                 );
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(Failure::of_files(error)),
         }
         Ok(())
     }
