@@ -12,7 +12,7 @@ use crate::session::Session;
 use crate::{Error, Result, TokenId};
 
 /// Logits computed at a time: enough for the matrix kernels, far below a window's whole
-/// (512 × 50257 × 4 bytes = 103 MB).
+/// (512 × 50257 × 4 bytes = 98 MiB).
 const LOGITS_BYTES: usize = 16 << 20;
 
 /// A text's score.

@@ -78,7 +78,8 @@ pub(crate) struct RunArguments {
     /// Layers to put on the GPUs: the last ones, head included [default: all, on GPUs named]
     #[arg(long, value_name = "N", help_heading = "Running the model")]
     gpu_layers: Option<usize>,
-    /// Most memory to use, such as 800M [default: what is free, less in a cgroup or with ulimit]
+    /// Most memory to use, such as 800M for 800 MiB [default: what is free, less in a cgroup or
+    /// with ulimit]
     #[arg(long, value_name = "SIZE", value_parser = memory::parse_size)]
     #[arg(help_heading = "Running the model")]
     mem: Option<u64>,

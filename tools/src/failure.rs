@@ -5,7 +5,7 @@ use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{ColorChoice, Parser};
 use gpt2::{ErrorKind, MemoryLimit, MemoryShortage};
 
 use crate::stream::{self, note};
@@ -196,8 +196,17 @@ pub(crate) fn all(results: impl IntoIterator<Item = Result<(), Failure>>) -> Res
 /// The program's arguments. Help that was asked for is the result: it is written here, and ends the
 /// program with success.
 pub(crate) fn parse<A: Parser>() -> Result<Option<A>, Failure> {
+    let color = if stream::colors_are_wanted() {
+        ColorChoice::Auto
+    } else {
+        ColorChoice::Never
+    };
     let arguments = spelling::normalized(A::command(), env::args_os());
-    let error = match A::try_parse_from(arguments) {
+    let mut command = A::command().color(color);
+    let parsed = command
+        .try_get_matches_from_mut(arguments)
+        .and_then(|matches| A::from_arg_matches(&matches));
+    let error = match parsed.map_err(|error| error.format(&mut command)) {
         Ok(arguments) => return Ok(Some(arguments)),
         Err(error) => error,
     };

@@ -31,8 +31,13 @@ pub(crate) fn note_text(text: &str) {
 /// Whether notes go to a terminal where a line can be written over. `NO_COLOR` is for colours, and
 /// is heard here as well: a bar is ornament.
 pub(crate) fn notes_are_on_terminal() -> bool {
+    io::stderr().is_terminal() && colors_are_wanted()
+}
+
+/// Whether a terminal may be sent colours.
+pub(crate) fn colors_are_wanted() -> bool {
     let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    io::stderr().is_terminal() && escapes_are_understood() && !no_color
+    escapes_are_understood() && !no_color
 }
 
 /// Whether the terminal, if there is one, does something about escape sequences but print them.

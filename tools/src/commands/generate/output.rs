@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::source::Prompt;
 use crate::failure::Failure;
 use crate::stream::{note, write_result};
-use crate::{memory, report};
+use crate::{interrupt, memory, report};
 
 /// The text on its way to stdout, whole words at a time.
 pub(super) struct Stream {
@@ -84,7 +84,13 @@ pub(super) fn document(
 ) -> Value {
     let timings = &generation.timings;
     let row = |prompt: &Prompt, sequences: &[Continuation]| {
-        let sequences: Vec<Value> = sequences.iter().map(sequence).collect();
+        let mut sequences: Vec<Value> = sequences.iter().map(sequence).collect();
+        if sequences.is_empty() && interrupt::happened() {
+            let finish_reason = FinishReason::Stopped.name();
+            sequences.push(json!({
+                "ids": [], "text": "", "finish_reason": finish_reason, "score": null,
+            }));
+        }
         json!({ "prompt_ids": prompt.ids, "sequences": sequences })
     };
     let none = Vec::new();
