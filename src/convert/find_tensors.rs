@@ -423,8 +423,9 @@ fn is_other_head(path: &str) -> bool {
         parameter.is_some_and(|rest| rest.starts_with('.'))
     };
     class_of_head(path).is_some()
-        || path == "lm_head.weight"
+        || checkpoint_paths_of(Module::Output).contains(&path)
         || path == "output.weight"
+        || path.starts_with("cls.")
         || TRAINING_HEADS.iter().any(|head| is(head))
 }
 

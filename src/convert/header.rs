@@ -12,6 +12,8 @@ use super::source::Source;
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, GgufHeader};
 use crate::input::is_there;
+#[cfg(feature = "pickle")]
+use crate::input::read_small;
 use crate::spec::Hyperparameters;
 use crate::tokenizer::checkpoint::{ConfigTokens, TokenizerFiles};
 
@@ -130,7 +132,7 @@ impl Description {
         header: &mut GgufHeader,
     ) -> Result<Vec<String>> {
         let place = given.unwrap_or(&source.folder);
-        let files = TokenizerFiles::read(place)?;
+        let files = tokenizer_files(place)?;
         if files.is_empty() {
             if given.is_some() {
                 return Err(Error::format(
@@ -167,6 +169,18 @@ impl Description {
         }
         Ok(warnings)
     }
+}
+
+/// The tokenizer at a path: nanoGPT's characters, else what the tokenizer's own room reads.
+fn tokenizer_files(path: &Path) -> Result<TokenizerFiles> {
+    #[cfg(feature = "pickle")]
+    if path.extension().is_some_and(|extension| extension == "pkl") {
+        let place = path.display().to_string();
+        let characters =
+            super::pickle::characters(&read_small(path)?).map_err(|error| error.within(&place))?;
+        return TokenizerFiles::of_characters(&characters).map_err(|error| error.within(place));
+    }
+    TokenizerFiles::read(path)
 }
 
 /// The fields of the model's configuration, and where they are: `config.json` beside the weights,

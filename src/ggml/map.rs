@@ -145,10 +145,7 @@ pub(crate) fn open_model_file(path: &Path) -> Result<MappedFile> {
         return MappedFile::open(path);
     }
     let entries = std::fs::read_dir(path).map_err(|source| Error::io(path, source))?;
-    let is_model = |name: &String| {
-        let extension = Path::new(name).extension();
-        extension.is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
-    };
+    let is_model = |name: &String| name.rsplit_once('.').is_some_and(|(_, end)| end == "gguf");
     let names = entries.flatten().map(|entry| entry.file_name());
     let names = names.filter_map(|name| name.into_string().ok());
     let mut models: Vec<String> = names.filter(is_model).take(MOST_NAMED).collect();

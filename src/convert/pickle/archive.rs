@@ -45,8 +45,16 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed> {
     let pickle = pickle
         .ok_or_else(|| broken(format!("'{PICKLE}' has more than {MAX_PICKLE_BYTES} bytes")))?
         .unpack(bytes)?;
-    let mut machine = Machine::default();
+    let mut machine = Machine::new();
     let (value, _) = machine.run(&pickle)?;
+    // Offsets inside an unpacked pickle are none of the file.
+    if machine
+        .storages()
+        .iter()
+        .any(|storage| storage.inside.is_some())
+    {
+        return Err(broken(format!("'{PICKLE}' has storages inside it")));
+    }
     contents(&machine, value, |key| member(&format!("data/{key}")))
 }
 

@@ -12,6 +12,8 @@ pub(super) enum Global {
     Parameter,
     /// The class of a storage, by its element type.
     Storage(&'static str),
+    /// A storage with its elements, as a stream inside the pickle.
+    Embedded,
     /// Something beside the state dict: settings, counters, devices. What it would make is kept as
     /// an object with attributes, of which nothing is known.
     Beside,
@@ -39,6 +41,7 @@ const GLOBALS: &[(&str, &str, Global)] = &[
     ("torch", "CharStorage", Global::Storage("I8")),
     ("torch", "ByteStorage", Global::Storage("U8")),
     ("torch", "BoolStorage", Global::Storage("BOOL")),
+    ("torch.storage", "_load_from_bytes", Global::Embedded),
     ("collections", "defaultdict", Global::Dictionary),
     ("collections", "Counter", Global::Beside),
     ("collections", "deque", Global::Beside),
