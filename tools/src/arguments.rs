@@ -10,6 +10,7 @@ use gpt2::session::{CacheType, FlashAttention, Model, ModelOptions, Session, Ses
 use crate::demo;
 use crate::failure::Failure;
 use crate::memory;
+use crate::stream::note;
 
 /// Which model, for commands that read one without running it.
 #[derive(Debug, Args)]
@@ -42,7 +43,7 @@ fn demo_model() -> Result<Bytes, Failure> {
                 .to_owned(),
         ));
     };
-    eprintln!("no model given (-m): using the demo model, {}", demo::NAME);
+    note!("no model given (-m): using the demo model, {}", demo::NAME);
     Ok(Arc::new(bytes))
 }
 
@@ -114,12 +115,10 @@ pub(crate) fn start(model: Arc<Model>, options: SessionOptions) -> Result<Sessio
     if let (Some(context), None) = (fitting.context, options.context)
         && context < positions
     {
-        eprintln!(
-            "context shortened from {positions} to {context} positions, to stay within memory"
-        );
+        note!("context shortened from {positions} to {context} positions, to stay within memory");
     }
     if let (Some(cache_type), None) = (fitting.cache_type, options.cache_type) {
-        eprintln!(
+        note!(
             "cache stored as {}, to stay within memory",
             cache_type.name()
         );
@@ -187,7 +186,7 @@ impl RunArguments {
         self.seed.unwrap_or_else(|| {
             // The standard library's source of differing numbers; 32 bits are easier to type again.
             let seed = RandomState::new().hash_one("seed") >> 32;
-            eprintln!("seed {seed}");
+            note!("seed {seed}");
             seed
         })
     }

@@ -4,7 +4,11 @@ use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 
+use clap::Parser;
 use gpt2::{MemoryLimit, MemoryShortage};
+
+use crate::interrupt;
+use crate::stream::{self, note};
 
 /// Why a command did not do its work.
 #[derive(Debug)]
@@ -13,6 +17,10 @@ pub(crate) enum Failure {
     Work(String),
     /// Wrong usage, wrong values of flags included.
     Usage(String),
+    /// Wrong usage that was said already.
+    UsageSaid,
+    /// Ctrl-C came before there was anything to show.
+    Interrupted(String),
     /// The output is a broken pipe: its reader has enough, which is no failure.
     ClosedPipe,
 }
@@ -27,7 +35,10 @@ impl Failure {
 /// What the library says, and which flags help: it knows none.
 impl From<gpt2::Error> for Failure {
     fn from(error: gpt2::Error) -> Self {
-        use gpt2::Error::{Exists, NotLocked, TooLittleMemory};
+        use gpt2::Error::{Exists, NotLocked, Stopped, TooLittleMemory};
+        if matches!(error, Stopped) {
+            return Self::Interrupted(one_line(&error));
+        }
         Self::Work(match &error {
             TooLittleMemory(shortage) => {
                 format!("not enough memory: {}", memory_advice(shortage))
@@ -135,14 +146,35 @@ fn printable(text: &str) -> String {
     shown
 }
 
-/// Runs a command and gives its exit status: 0 done, 1 failed, 2 asked wrongly.
+/// The program's arguments. Help that was asked for is the result: it is written here, and ends the
+/// program with success.
+pub(crate) fn parse<A: Parser>() -> Result<Option<A>, Failure> {
+    let error = match A::try_parse() {
+        Ok(arguments) => return Ok(Some(arguments)),
+        Err(error) => error,
+    };
+    let written = error.print().and_then(|()| stream::flush_results());
+    if error.use_stderr() {
+        return Err(Failure::UsageSaid);
+    }
+    written?;
+    Ok(None)
+}
+
+/// Tells how a command ended and gives its exit status: 0 done, 1 failed, 2 asked wrongly, 130 ended
+/// by Ctrl-C, with what there was.
 pub(crate) fn exit_code(result: Result<(), Failure>) -> ExitCode {
     let (line, status) = match result {
+        Ok(()) | Err(Failure::ClosedPipe) if interrupt::happened() => {
+            return ExitCode::from(interrupt::STATUS);
+        }
         Ok(()) | Err(Failure::ClosedPipe) => return ExitCode::SUCCESS,
+        Err(Failure::UsageSaid) => return ExitCode::from(2),
         Err(Failure::Work(line)) => (line, 1),
         Err(Failure::Usage(line)) => (line, 2),
+        Err(Failure::Interrupted(line)) => (line, interrupt::STATUS),
     };
-    eprintln!("error: {line}");
+    note!("error: {line}");
     ExitCode::from(status)
 }
 

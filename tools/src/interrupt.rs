@@ -4,8 +4,13 @@ use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 
+use crate::stream::note;
+
 /// What a shell reports for a program that SIGINT ended.
-const INTERRUPTED: i32 = 130;
+pub(crate) const STATUS: u8 = 130;
+
+/// Whether Ctrl-C has ended the work.
+static HAPPENED: AtomicBool = AtomicBool::new(false);
 
 /// The flags of all work that is under way.
 static FLAGS: Mutex<Vec<Arc<AtomicBool>>> = Mutex::new(Vec::new());
@@ -23,6 +28,11 @@ pub(crate) fn stop_each_time(stop: Arc<AtomicBool>) {
     register(&LASTING_FLAGS, stop);
 }
 
+/// Whether the work that [`stop_on_interrupt`] was told of has been ended by Ctrl-C.
+pub(crate) fn happened() -> bool {
+    HAPPENED.load(Ordering::Relaxed)
+}
+
 fn register(flags: &Mutex<Vec<Arc<AtomicBool>>>, stop: Arc<AtomicBool>) {
     static INSTALLED: Once = Once::new();
     flags
@@ -31,7 +41,7 @@ fn register(flags: &Mutex<Vec<Arc<AtomicBool>>>, stop: Arc<AtomicBool>) {
         .push(stop);
     INSTALLED.call_once(|| {
         if let Err(error) = ctrlc::set_handler(interrupt) {
-            eprintln!("warning: Ctrl-C will end the program at once: {error}");
+            note!("warning: Ctrl-C will end the program at once: {error}");
         }
     });
 }
@@ -42,11 +52,14 @@ fn interrupt() {
         flag.store(true, Ordering::Relaxed);
     }
     let flags = FLAGS.lock().unwrap_or_else(PoisonError::into_inner);
+    if !flags.is_empty() {
+        HAPPENED.store(true, Ordering::Relaxed);
+    }
     let mut again = false;
     for flag in flags.iter() {
         again |= flag.swap(true, Ordering::Relaxed);
     }
     if again {
-        process::exit(INTERRUPTED);
+        process::exit(STATUS.into());
     }
 }

@@ -13,6 +13,7 @@ mod logging;
 mod memory;
 mod prompt;
 mod report;
+mod stream;
 mod tensors;
 mod version;
 

@@ -1,10 +1,9 @@
-//! What commands say: data on stdout, the rest on stderr.
-
-use std::io::{self, IsTerminal, Write};
+//! How commands write results, sizes and progress.
 
 use serde_json::Value;
 
 use crate::failure::Failure;
+use crate::stream;
 
 /// Writes one JSON document, on one line.
 pub(crate) fn print_json(document: &Value) -> Result<(), Failure> {
@@ -15,10 +14,7 @@ pub(crate) fn print_json(document: &Value) -> Result<(), Failure> {
 
 /// Writes text as it is.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()?;
-    Ok(())
+    Ok(stream::write_result(text)?)
 }
 
 /// Bytes as people read them: `6.3 MB`.
@@ -47,14 +43,14 @@ pub(crate) struct Progress {
 impl Progress {
     pub(crate) fn new() -> Self {
         Self {
-            visible: io::stderr().is_terminal(),
+            visible: stream::notes_are_on_terminal(),
             shown: String::new(),
         }
     }
 
     pub(crate) fn show(&mut self, text: String) {
         if self.visible && text != self.shown {
-            eprint!("\r{text}\x1b[K");
+            stream::note_text(&format!("\r{text}\x1b[K"));
             self.shown = text;
         }
     }
@@ -63,7 +59,7 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         if !self.shown.is_empty() {
-            eprint!("\r\x1b[K");
+            stream::note_text("\r\x1b[K");
         }
     }
 }

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 use gpt2::convert;
 
-use crate::failure::{Failure, exit_code};
+use crate::failure::{Failure, exit_code, parse};
 use crate::interrupt::stop_on_interrupt;
 use crate::logging;
 use crate::report::{print, print_json};
+use crate::stream::note_text;
 use crate::version;
 use arguments::{Arguments, Request};
 use progress::Bar;
@@ -24,7 +25,7 @@ use progress::Bar;
 pub fn gpt2_convert() -> ExitCode {
     logging::start();
     gpt2::system::save_address_space();
-    exit_code(run(&Arguments::parse()))
+    exit_code(parse().and_then(|parsed| parsed.as_ref().map_or(Ok(()), run)))
 }
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -39,7 +40,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let start = Instant::now();
     let (plan, seconds) = if arguments.dry_run {
         let plan = convert::plan(&request.source, &request.options)?;
-        eprint!("{}", report::plan_text(&plan));
+        note_text(&report::plan_text(&plan));
         (plan, start.elapsed().as_secs_f64())
     } else {
         let stop = Arc::new(AtomicBool::new(false));

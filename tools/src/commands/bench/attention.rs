@@ -13,6 +13,7 @@ use super::plot::{self, Line};
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
 use crate::report::{self, Progress};
+use crate::stream::note;
 use crate::{interrupt, memory};
 
 /// Sequences computed together in the first half of the tests.
@@ -143,7 +144,7 @@ fn contenders(
             let session = match Session::new(Arc::clone(model), options) {
                 Ok(session) => session,
                 Err(error @ gpt2::Error::Unsupported(_)) => {
-                    eprintln!("left out: {error}");
+                    note!("left out: {error}");
                     continue;
                 }
                 Err(error) => return Err(error.into()),

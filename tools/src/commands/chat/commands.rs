@@ -7,6 +7,7 @@ use gpt2::chat::Conversation;
 use super::talk::{Flow, Talk};
 use super::{parameters, stats};
 use crate::failure::Failure;
+use crate::stream::note;
 
 /// A command: what it is called, what it takes, what it does.
 struct Command {
@@ -25,7 +26,7 @@ const COMMANDS: &[Command] = &[
         argument: NOTHING,
         help: "this list",
         run: |_, _| {
-            eprintln!("{}", help());
+            note!("{}", help());
             Ok(Flow::Continue)
         },
     },
@@ -35,7 +36,7 @@ const COMMANDS: &[Command] = &[
         help: "forget all turns; the system prompt stays",
         run: |talk, _| {
             talk.conversation.reset();
-            eprintln!("the conversation starts over");
+            note!("the conversation starts over");
             Ok(Flow::Continue)
         },
     },
@@ -45,8 +46,8 @@ const COMMANDS: &[Command] = &[
         help: "take your last turn and its reply back",
         run: |talk, _| {
             match talk.conversation.undo() {
-                Some(said) => eprintln!("taken back: {}", shortened(&said)),
-                None => eprintln!("there is nothing to take back"),
+                Some(said) => note!("taken back: {}", shortened(&said)),
+                None => note!("there is nothing to take back"),
             }
             Ok(Flow::Continue)
         },
@@ -68,7 +69,7 @@ const COMMANDS: &[Command] = &[
         argument: "[NAME[=VALUE]]",
         help: "show or change how replies are written",
         run: |talk, argument| {
-            eprintln!("{}", parameters::apply(&mut talk.options, argument)?);
+            note!("{}", parameters::apply(&mut talk.options, argument)?);
             Ok(Flow::Continue)
         },
     },
@@ -77,7 +78,7 @@ const COMMANDS: &[Command] = &[
         argument: NOTHING,
         help: "the context in use, and the work of the last reply",
         run: |talk, _| {
-            eprintln!("{}", stats::text(talk));
+            note!("{}", stats::text(talk));
             Ok(Flow::Continue)
         },
     },
@@ -151,14 +152,14 @@ fn save(talk: &mut Talk, argument: &str) -> Result<Flow, Failure> {
     };
     let path = named(file, "/save")?;
     talk.conversation.save(path, overwrite)?;
-    eprintln!("saved {} turns to {file}", talk.conversation.turns().len());
+    note!("saved {} turns to {file}", talk.conversation.turns().len());
     Ok(Flow::Continue)
 }
 
 fn load(talk: &mut Talk, argument: &str) -> Result<Flow, Failure> {
     talk.conversation = Conversation::load(named(argument, "/load")?)?;
     let turns = talk.conversation.turns().len();
-    eprintln!("loaded {turns} turns from {argument}");
+    note!("loaded {turns} turns from {argument}");
     Ok(Flow::Continue)
 }
 

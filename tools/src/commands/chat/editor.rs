@@ -13,6 +13,7 @@ use rustyline::{ColorMode, CompletionType, Config, Context, Helper};
 
 use super::{commands, lines, parameters};
 use crate::failure::Failure;
+use crate::stream::note;
 
 const PROMPT: &str = "> ";
 /// Lines that the history keeps.
@@ -48,7 +49,7 @@ impl Editor {
         }
         if let Err(error) = self.editor.load_history(path) {
             let path = path.display();
-            eprintln!("warning: {path}: {error}; going on without a history");
+            note!("warning: {path}: {error}; going on without a history");
             self.history = None;
         }
     }
@@ -83,7 +84,7 @@ impl Editor {
             self.editor.append_history(path)
         });
         if let Err(error) = kept {
-            eprintln!("warning: the history is not kept: {error}");
+            note!("warning: the history is not kept: {error}");
             self.history = None;
         }
     }

@@ -20,6 +20,7 @@ use gpt2::session::Model;
 
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
+use crate::stream::{note, results_are_on_terminal};
 use crate::{interrupt, prompt};
 use source::{Lines, Source};
 use talk::{Flow, Talk};
@@ -85,14 +86,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     let session = arguments.run.start(Arc::clone(&model), None)?;
     // With --json stdout has nothing but documents, so no prompt either.
-    let terminal = !arguments.run.json && io::stdin().is_terminal() && io::stdout().is_terminal();
+    let terminal = !arguments.run.json && io::stdin().is_terminal() && results_are_on_terminal();
     if terminal {
         interrupt::stop_each_time(session.stop_flag());
     } else {
         interrupt::stop_on_interrupt(session.stop_flag());
     }
     let lines = if terminal {
-        eprintln!(
+        note!(
             "turns are joined by: {}; /help lists commands, Ctrl-C stops a reply, Ctrl-D ends",
             format.name()
         );
@@ -120,7 +121,7 @@ fn converse(mut talk: Talk, mut lines: impl Source) -> Result<(), Failure> {
             Ok(Flow::Continue) => (),
             Ok(Flow::End) => break,
             Err(Failure::Work(message) | Failure::Usage(message)) if talk.is_in_terminal() => {
-                eprintln!("error: {message}");
+                note!("error: {message}");
             }
             Err(failure) => return Err(failure),
         }

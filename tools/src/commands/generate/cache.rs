@@ -7,6 +7,7 @@ use gpt2::TokenId;
 use gpt2::session::Session;
 
 use crate::failure::Failure;
+use crate::stream::note;
 
 /// Where a cache is kept.
 #[derive(Debug, Args)]
@@ -32,9 +33,9 @@ impl PromptCache {
             return Ok(());
         };
         match session.restore(0, path) {
-            Ok(tokens) => eprintln!("{}: {tokens} tokens restored", path.display()),
+            Ok(tokens) => note!("{}: {tokens} tokens restored", path.display()),
             Err(gpt2::Error::ContextFull { needed, .. }) => {
-                eprintln!(
+                note!(
                     "warning: {}: its {needed} tokens do not fit the context and were left aside",
                     path.display()
                 );
@@ -52,7 +53,7 @@ impl PromptCache {
         };
         let computed = &prompt[..prompt.len().saturating_sub(1)];
         if !session.tokens(0).starts_with(computed) {
-            eprintln!(
+            note!(
                 "warning: {}: not written, since the context moved on from the prompt",
                 path.display()
             );

@@ -22,6 +22,7 @@ use gpt2::session::{Model, Session};
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
 use crate::interrupt;
+use crate::stream::note;
 use cache::PromptCache;
 use flags::Parameters;
 use output::Stream;
@@ -140,7 +141,7 @@ impl Arguments {
     fn options(&self, model: &Model) -> Result<GenerationOptions, Failure> {
         let defaults = GenerationDefaults::of(model)?;
         for warning in &defaults.warnings {
-            eprintln!("warning: {warning}");
+            note!("warning: {warning}");
         }
         let mut options = defaults.options;
         let wants_sampling = options.sampling.do_sample;
@@ -164,7 +165,7 @@ impl Arguments {
     /// Says what does nothing without sampling.
     fn warn_of_unused(&self, options: &mut GenerationOptions, wants_sampling: bool) {
         if wants_sampling && !self.parameters.has("do_sample") {
-            eprintln!(
+            note!(
                 "the model's generation settings ask for sampling, which only --do-sample turns on"
             );
         }
@@ -192,7 +193,7 @@ impl Arguments {
             .map(|name| format!("--{}", name.replace('_', "-")))
             .collect();
         if !unused.is_empty() {
-            eprintln!(
+            note!(
                 "warning: without --do-sample there is no effect of {}",
                 unused.join(", ")
             );

@@ -1,6 +1,6 @@
 //! What a generation shows: the text as it comes, the document, the summary.
 
-use std::io::{self, Write};
+use std::io;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::source::Prompt;
 use crate::failure::Failure;
+use crate::stream::{note, write_result};
 use crate::{memory, report};
 
 /// The text on its way to stdout, whole words at a time.
@@ -39,7 +40,7 @@ impl Stream {
         }
         let text = self.text.push(&step.text);
         self.written += text.len();
-        match write(&text) {
+        match write_result(&text) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 self.error = Some(error);
@@ -52,20 +53,14 @@ impl Stream {
     pub(super) fn finish(&self, all: &[&Continuation]) -> Result<(), Failure> {
         for (index, sequence) in all.iter().enumerate() {
             if index > 0 {
-                write("---\n")?;
+                write_result("---\n")?;
             }
             let written = if index == 0 { self.written } else { 0 };
-            write(sequence.text.get(written..).unwrap_or_default())?;
-            write("\n")?;
+            write_result(sequence.text.get(written..).unwrap_or_default())?;
+            write_result("\n")?;
         }
         Ok(())
     }
-}
-
-fn write(text: &str) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()
 }
 
 /// The JSON document: the prompt and its continuations, or a row of them for each of several
@@ -133,7 +128,7 @@ pub(super) fn summarize(generation: &BatchGeneration, load: Duration, session: &
     let peak = memory::peak_rss().map_or_else(String::new, |peak| {
         format!(", {} at the peak", report::bytes(peak))
     });
-    eprintln!(
+    note!(
         "load {:.0} ms, prefill {}, decode {}; weights {}, cache {}, compute {}{peak}",
         milliseconds(load),
         part(timings.prefill_tokens, timings.prefill),
