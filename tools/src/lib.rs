@@ -15,6 +15,7 @@ mod prompt;
 mod report;
 mod stream;
 mod tensors;
+mod texts;
 mod version;
 
 pub use commands::gpt2;

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::arguments::ModelFile;
 use crate::failure::Failure;
 use crate::prompt::{self, Ids};
-use crate::report;
+use crate::{report, texts};
 
 /// Turn token ids into text.
 ///
@@ -37,7 +37,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let Ids(ids) = match &arguments.ids {
         Some(ids) => ids.clone(),
-        None => prompt::parse_ids(&prompt::read_stdin()?)
+        None => prompt::parse_ids(&texts::read_stdin()?)
             .map_err(|message| Failure::Work(format!("stdin: {message}")))?,
     };
     let gguf = arguments.file.open()?;

@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
+use crate::interrupt;
 use crate::report::{self, Progress};
-use crate::{interrupt, prompt};
+use crate::texts::{Form, Reading, TextSource};
 
 /// The window when the model's context is not shorter.
 const WINDOW: usize = 512;
@@ -30,9 +31,8 @@ const WINDOW: usize = 512;
         model-f32.gguf"
 )]
 pub(super) struct Arguments {
-    /// The text; without it, stdin is read
-    #[arg(short, long, value_name = "FILE")]
-    file: Option<PathBuf>,
+    #[command(flatten)]
+    texts: TextSource,
     /// Tokens of a window [default: 512, or the model's context]
     #[arg(long, value_name = "N")]
     window: Option<usize>,
@@ -44,10 +44,10 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let text = match &arguments.file {
-        Some(path) => prompt::read_file(path)?,
-        None => prompt::read_stdin()?,
-    };
+    let text = arguments.texts.read_one(Reading {
+        form: Form::Document,
+        ..Reading::default()
+    })?;
     let model = arguments.run.open_model()?;
     let ids = model.tokenizer()?.encode(&text)?;
     let window = arguments

@@ -21,7 +21,7 @@ use gpt2::session::Model;
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
 use crate::stream::{note, results_are_on_terminal};
-use crate::{interrupt, prompt};
+use crate::{interrupt, texts};
 use source::{Lines, Source};
 use talk::{Flow, Talk};
 
@@ -145,7 +145,7 @@ fn format(model: &Model, name: &str) -> Result<ChatFormat, Failure> {
                      found {file:?}"
                 )));
             }
-            ChatFormat::template(&prompt::read_file(path)?, metadata, tokenizer)?
+            ChatFormat::template(&texts::read_file(path)?, metadata, tokenizer)?
         }
     })
 }

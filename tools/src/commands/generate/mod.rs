@@ -32,11 +32,11 @@ use words::Words;
 
 /// Continue a text.
 ///
-/// The prompt is -p, -f, --ids or stdin (of -f and stdin, one newline at the end is dropped);
-/// several -p or --ids are continued together, each with the result it has alone. The continuation
-/// alone goes to stdout as it comes, whole words at a time. Parameters have the names and meanings
-/// they have in transformers, and over their defaults the values of the model's own generation
-/// settings; but without --do-sample the most likely token is taken every time.
+/// Of files and stdin, one newline at the end is dropped. Several prompts are continued together,
+/// each with the result it has alone. The continuation alone goes to stdout as it comes, whole
+/// words at a time. Parameters have the names and meanings they have in transformers, and over
+/// their defaults the values of the model's own generation settings; but without --do-sample the
+/// most likely token is taken every time.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  gpt2 generate -p \"My dear Mr. Bennet,\" -n 40 --do-sample \
