@@ -7,6 +7,7 @@
 
 mod answer;
 mod heads;
+mod likelihood;
 mod perplexity;
 mod scores;
 mod scoring;
@@ -14,6 +15,7 @@ mod tag;
 
 pub use answer::{Answer, AnswerOptions, answer, best_spans};
 pub use heads::{ChoiceScores, Pooling, last_token};
+pub use likelihood::{ChoiceLikelihood, Normalization, choice_likelihoods};
 pub use perplexity::{Comparison, Perplexity, PerplexityOptions, perplexity};
 pub use scores::{LabelScore, ScoreFunction, label_scores};
 pub use scoring::{

@@ -1,6 +1,8 @@
 //! How commands write results, sizes and progress.
 
-use serde_json::Value;
+use gpt2::Tokenizer;
+use gpt2::sampling::Alternative;
+use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::stream;
@@ -15,6 +17,15 @@ pub(crate) fn print_json(document: &Value) -> Result<(), Failure> {
 /// Writes text as it is.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     Ok(stream::write_result(text)?)
+}
+
+/// Likely tokens as JSON.
+pub(crate) fn alternatives(top: &[Alternative], tokenizer: Option<&Tokenizer>) -> Value {
+    let list = top.iter().map(|other| {
+        let token = tokenizer.and_then(|tokenizer| tokenizer.token_text(other.id));
+        json!({ "id": other.id, "token": token, "logprob": other.log_probability })
+    });
+    list.collect::<Vec<_>>().into()
 }
 
 /// Bytes as people read them: `6.3 MB`.

@@ -4,6 +4,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use gpt2::Tokenizer;
 use gpt2::generate::{BatchGeneration, Continuation, PrintableText, Step};
 use gpt2::session::Session;
 use serde_json::{Value, json};
@@ -72,8 +73,10 @@ pub(super) fn document(
     session: &Session,
 ) -> Value {
     let timings = &generation.timings;
+    let tokenizer = session.model().tokenizer().ok();
     let row = |prompt: &Prompt, sequences: &[Continuation]| {
-        let sequences: Vec<Value> = sequences.iter().map(sequence).collect();
+        let sequences = sequences.iter().map(|found| sequence(found, tokenizer));
+        let sequences: Vec<Value> = sequences.collect();
         json!({ "prompt_ids": prompt.ids, "sequences": sequences })
     };
     let none = Vec::new();
@@ -96,13 +99,24 @@ pub(super) fn document(
     document
 }
 
-fn sequence(sequence: &Continuation) -> Value {
-    json!({
+fn sequence(sequence: &Continuation, tokenizer: Option<&Tokenizer>) -> Value {
+    let mut document = json!({
         "ids": sequence.ids,
         "text": sequence.text,
         "finish_reason": sequence.finish_reason.name(),
         "score": sequence.score,
-    })
+    });
+    // Only on request.
+    if !sequence.logprobs.is_empty() {
+        let scores = sequence.logprobs.iter();
+        let logprobs: Vec<f64> = scores.clone().map(|score| score.log_probability).collect();
+        document["logprobs"] = json!(logprobs);
+        if scores.clone().any(|score| !score.top.is_empty()) {
+            let lists = scores.map(|score| report::alternatives(&score.top, tokenizer));
+            document["top"] = lists.collect::<Vec<_>>().into();
+        }
+    }
+    document
 }
 
 fn milliseconds(duration: Duration) -> f64 {
