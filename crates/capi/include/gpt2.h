@@ -639,8 +639,8 @@ gpt2_status gpt2_embed(gpt2_session *session, const char *text, size_t text_byte
 /* ------------------------------------------------------------------ scores of texts
  * How likely a model holds texts, by its own softmax; logarithms are natural. The cache of the
  * session is emptied. Texts are computed together, as many as the session has sequences; logits are
- * computed in pieces and never kept as a whole. A text longer than the context is scored in windows,
- * each token once. Errors of all of these: GPT2_ERROR_UNSUPPORTED for a model without a
+ * computed in pieces and never kept as a whole. A text longer than the context is scored in
+ * windows, each token once. Errors of all of these: GPT2_ERROR_UNSUPPORTED for a model without a
  * language-model head, GPT2_ERROR_STOPPED; otherwise as gpt2_tokenize and gpt2_prefill. */
 
 typedef struct gpt2_score_options {
@@ -663,8 +663,8 @@ gpt2_status gpt2_score_options_init(gpt2_score_options *options, size_t size);
 typedef struct gpt2_scores gpt2_scores;
 
 /* Scores texts that end in NUL. A text is encoded apart from the context: begin it with the space
- * before its first word. Without a context the first token has no score. *scores is to be freed with
- * gpt2_scores_free.
+ * before its first word. Without a context the first token has no score. *scores is to be freed
+ * with gpt2_scores_free.
  * Errors: GPT2_ERROR_ARGUMENT as well, for a stride beyond the context. */
 gpt2_status gpt2_score(gpt2_session *session, const char *const *texts, size_t n_texts,
                        const gpt2_score_options *options, gpt2_scores **scores);
@@ -711,8 +711,8 @@ typedef struct gpt2_word_score {
     double logprob; /* the sum of its tokens'; NaN when one has no score */
 } gpt2_word_score;
 
-/* Give a text, one of its tokens, of that the likely token at `place` (id, rank, logprob), and a word
- * of a text; set score->size before.
+/* Give a text, one of its tokens, of that the likely token at `place` (id, rank, logprob), and a
+ * word of a text; set score->size before.
  * Errors: GPT2_ERROR_ARGUMENT for a number out of range, GPT2_ERROR_HANDLE. */
 gpt2_status gpt2_scores_get(const gpt2_scores *scores, size_t text, gpt2_text_score *score);
 gpt2_status gpt2_scores_token(const gpt2_scores *scores, size_t text, size_t token,
@@ -744,10 +744,10 @@ typedef struct gpt2_perplexity_result {
     size_t left_out;   /* tokens at the end that fill no window */
 } gpt2_perplexity_result;
 
-/* How well the model predicts a text, in windows of `window` tokens (0: 512, or the context). With a
- * stride of 0 windows do not overlap, each is scored on its tokens after the first, and what fills no
- * window at the end is left out, unless it is the whole text. Otherwise a window begins every
- * `stride` tokens, as in transformers' guide to perplexity. Set result->size before.
+/* How well the model predicts a text, in windows of `window` tokens (0: 512, or the context). With
+ * a stride of 0 windows do not overlap, each is scored on its tokens after the first, and what
+ * fills no window at the end is left out, unless it is the whole text. Otherwise a window begins
+ * every `stride` tokens, as in transformers' guide to perplexity. Set result->size before.
  * Errors: GPT2_ERROR_ARGUMENT as well, for a window below 2 or beyond the context, a stride beyond
  * the window, a text of less than two tokens. */
 gpt2_status gpt2_perplexity(gpt2_session *session, const char *text, size_t text_bytes,

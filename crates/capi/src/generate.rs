@@ -6,11 +6,15 @@ use std::ptr;
 
 use super::buffers::{Buffer, list, target_of, texts};
 use super::handles::{close, find, handle, open};
+use super::score::{gpt2_token_score, likely_token, token_score};
 use super::session::{gpt2_session, with_session};
 use super::status::{Failure, Outcome, gpt2_status, guard};
 use super::structs::{read, structure, write};
 use gpt2::TokenId;
-use gpt2::generate::{FinishReason, Generation, GenerationOptions, Step, generate_with};
+use gpt2::generate::{
+    Continuation, FinishReason, Generation, GenerationOptions, Step, generate_with,
+};
+use gpt2::sampling::TokenScore;
 use gpt2::session::Model;
 
 /// The model ended the text.

@@ -97,7 +97,7 @@ structure! {
     gpt2_perplexity_result {
         /// Sum of -ln p.
         nll_sum: f64 = 0.0,
-        /// exp(nll_sum / tokens).
+        /// `exp(nll_sum / tokens)`.
         perplexity: f64 = f64::NAN,
         /// Tokens scored.
         tokens: usize = 0,

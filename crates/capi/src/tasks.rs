@@ -250,7 +250,9 @@ pub unsafe extern "C" fn gpt2_choose(
 /// The likelihoods of choices, for a model without a head for them.
 fn by_likelihood(session: &mut Session, prompt: &str, choices: &[&str]) -> Outcome<Vec<Row>> {
     let likelihoods = choice_likelihoods(session, prompt, choices)?;
-    let sums = likelihoods.iter().map(|choice| choice.log_probability as f32);
+    let sums = likelihoods
+        .iter()
+        .map(|choice| choice.log_probability as f32);
     Ok(choice_rows(choices, &sums.collect::<Vec<_>>()))
 }
 

@@ -17,6 +17,7 @@ mod measure;
 mod reference;
 mod refusals;
 mod run;
+mod scores;
 mod tasks;
 mod text;
 mod tokenizers;
