@@ -82,7 +82,7 @@ fn scores_are_the_same_in_any_company_and_any_session() {
     let mut alone = session(SessionOptions::default());
     let expected: Vec<TextScores> = requests
         .iter()
-        .flat_map(|request| scores(&mut alone, &[request.clone()], &options).unwrap())
+        .flat_map(|request| scores(&mut alone, std::slice::from_ref(request), &options).unwrap())
         .collect();
     let scored: Vec<usize> = expected.iter().map(TextScores::scored).collect();
     assert_eq!(scored, [0, 0, 29, 5, 1, 70, 8, 1, 4, 4, 40, 7]);
@@ -160,7 +160,7 @@ fn options_at_their_edges_are_refused_or_work() {
             },
             ..ScoreOptions::default()
         };
-        let found = scores(&mut session, &[request.clone()], &options).unwrap();
+        let found = scores(&mut session, std::slice::from_ref(&request), &options).unwrap();
         assert_eq!(found[0].scored(), 19);
         assert_eq!(found[0].windows, 1 + 11_usize.div_ceil(stride));
         let last = found[0].tokens[19].as_ref().unwrap();
@@ -176,7 +176,7 @@ fn options_at_their_edges_are_refused_or_work() {
             stride: Some(stride),
             ..ScoreOptions::default()
         };
-        let result = scores(&mut session, &[request.clone()], &options);
+        let result = scores(&mut session, std::slice::from_ref(&request), &options);
         assert!(matches!(
             result,
             Err(Error::OutOfRange { name: "stride", .. })
