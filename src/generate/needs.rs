@@ -53,11 +53,14 @@ impl GenerationOptions {
                 .saturating_add(self.new_tokens(prompt))
                 .min(positions);
             if is_contrastive(self) {
-                text + sequences
+                text.saturating_add(sequences)
             } else if self.num_beams > 1 {
-                prompt + (text - prompt + 1) * sequences
+                // The prompt is at most the text.
+                (text - prompt + 1)
+                    .saturating_mul(sequences)
+                    .saturating_add(prompt)
             } else {
-                text * sequences
+                text.saturating_mul(sequences)
             }
         });
         let most = positions.saturating_mul(sequences);

@@ -66,7 +66,10 @@ impl Session {
         let map = MappedFile::open(path)?;
         let place = path.display().to_string();
         self.restore_bytes(sequence, map.as_ref())
-            .map_err(|error| error.within(place))
+            .map_err(|error| match error {
+                Error::Argument(message) => Error::Argument(format!("{place}: {message}")),
+                error => error.within(place),
+            })
     }
 
     fn restore_bytes(&mut self, sequence: SequenceId, bytes: &[u8]) -> Result<usize> {
@@ -77,8 +80,8 @@ impl Session {
             let found = metadata.get(key).map_or("nothing", String::as_str);
             if found != expected {
                 return Err(Error::Argument(format!(
-                    "the saved cache does not fit this session: its {key} is {found}, expected \
-                     {expected}"
+                    "the saved cache is not of this model and session: its {key} is {found}, \
+                     expected {expected}"
                 )));
             }
         }

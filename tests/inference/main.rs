@@ -14,3 +14,4 @@ mod golden;
 mod resident;
 mod saved_cache;
 mod sessions;
+mod sources;

@@ -671,7 +671,7 @@ typedef struct gpt2_convert_options {
     size_t n_tensor_types;
     const char *output_type;         /* the type of the head; NULL: by file_type */
     const char *embedding_type;      /* the type of the token embedding; NULL: by file_type */
-    const char *importance_matrix;   /* a file from `gpt2 imatrix` or llama-imatrix; NULL: none */
+    const char *importance_matrix;   /* a file from llama-imatrix; NULL: none */
     size_t threads;                  /* 0: all processors */
     int32_t overwrite;               /* not 0: replace an existing output */
     int32_t reserved;                /* 0 */

@@ -26,6 +26,8 @@ pub(super) enum Value<'a> {
     Integer(i64),
     /// A number that is not used here: a fraction, or one of more than 64 bits.
     Number,
+    /// Bytes, which are not used here.
+    Bytes,
     Text(&'a str),
     /// A tuple or list.
     Sequence(usize),
@@ -33,6 +35,8 @@ pub(super) enum Value<'a> {
     Global(Global),
     Storage(usize),
     Tensor(usize),
+    /// Something beside the state dict.
+    Object(usize),
 }
 
 /// A storage as a pickle refers to it.
@@ -73,6 +77,8 @@ pub(super) struct Machine<'a> {
     dictionaries: Vec<Vec<(Value<'a>, Value<'a>)>>,
     storages: Vec<Storage<'a>>,
     tensors: Vec<Tensor>,
+    /// The attributes of objects beside the state dict, where they are set.
+    objects: Vec<Value<'a>>,
 }
 
 impl<'a> Machine<'a> {
@@ -119,6 +125,14 @@ impl<'a> Machine<'a> {
         }
     }
 
+    /// The attributes of an object beside the state dict, as they are set on it.
+    pub(super) fn attributes(&self, value: Value) -> Option<&[(Value<'a>, Value<'a>)]> {
+        match value {
+            Value::Object(number) => self.dictionary(*self.objects.get(number)?),
+            _ => None,
+        }
+    }
+
     /// A tensor and its storage.
     pub(super) fn tensor(&self, value: Value) -> Option<(&Tensor, &Storage<'a>)> {
         let Value::Tensor(number) = value else {
@@ -157,7 +171,11 @@ impl<'a> Machine<'a> {
             b'X' | b'T' => Value::Text(code.text(4)?),
             0x8c | b'U' => Value::Text(code.text(1)?),
             0x8d => Value::Text(code.text(8)?),
-            b')' | b']' => self.new_sequence(Vec::new()),
+            b'C' => skipped(code, 1)?,
+            b'B' => skipped(code, 4)?,
+            0x8e | 0x96 => skipped(code, 8)?,
+            // A tuple, a list, a set.
+            b')' | b']' | 0x8f => self.new_sequence(Vec::new()),
             b'}' => self.new_dictionary(),
             _ => return Ok(false),
         };
@@ -172,7 +190,8 @@ impl<'a> Machine<'a> {
                 self.count(code)?;
                 self.marks.push(self.stack.len());
             }
-            b't' | b'l' => {
+            // The last makes a frozen set.
+            b't' | b'l' | 0x91 => {
                 let items = self.pop_to_mark(code)?;
                 self.push_sequence(items, code)?;
             }
@@ -188,7 +207,7 @@ impl<'a> Machine<'a> {
                 self.push(dictionary, code)?;
                 self.set_items(&items, code)?;
             }
-            b'a' | b'e' => {
+            b'a' | b'e' | 0x90 => {
                 let items = self.pop_items(instruction == b'a', 1, code)?;
                 self.append(items, code)?;
             }
@@ -258,12 +277,25 @@ impl<'a> Machine<'a> {
                 let made = self.made_by(callee, arguments, code)?;
                 self.push(made, code)?;
             }
+            // NEWOBJ_EX, with arguments by name.
+            0x92 => {
+                self.pop(code)?;
+                let (arguments, callee) = (self.pop(code)?, self.pop(code)?);
+                let made = self.made_by(callee, arguments, code)?;
+                self.push(made, code)?;
+            }
             // BUILD gives an object attributes. Those of a state dict and of parameters are notes.
             b'b' => {
-                self.pop(code)?;
+                let attributes = self.pop(code)?;
                 let object = self.pop(code)?;
-                if !matches!(object, Value::Dictionary(_) | Value::Tensor(_)) {
-                    return Err(code.broken("attributes for something that has none"));
+                match object {
+                    Value::Dictionary(_) | Value::Tensor(_) => {}
+                    Value::Object(number) => {
+                        if let Some(object) = self.objects.get_mut(number) {
+                            *object = attributes;
+                        }
+                    }
+                    _ => return Err(code.broken("attributes for something that has none")),
                 }
                 self.push(object, code)?;
             }
@@ -330,6 +362,10 @@ impl<'a> Machine<'a> {
                 Some(tensor @ Value::Tensor(_)) => Ok(*tensor),
                 _ => Err(wrong("a parameter")),
             },
+            Value::Global(Global::Beside) => {
+                self.objects.push(Value::None);
+                Ok(Value::Object(self.objects.len() - 1))
+            }
             _ => Err(code.broken("a call of something that is not called")),
         }
     }
@@ -454,6 +490,8 @@ impl<'a> Machine<'a> {
     fn append(&mut self, items: Vec<Value<'a>>, code: &Code<'a>) -> Result<()> {
         let start = self.above_mark(1, code)?;
         let list = match self.stack.get(start) {
+            // Of an object beside the state dict nothing is kept but its attributes.
+            Some(Value::Object(_)) => return Ok(()),
             Some(Value::Sequence(number)) => self.sequences.get_mut(*number),
             _ => None,
         };
@@ -470,6 +508,9 @@ impl<'a> Machine<'a> {
             return Err(code.broken("a key without a value"));
         }
         let top = self.stack.get(start).copied().unwrap_or(Value::None);
+        if matches!(top, Value::Object(_)) {
+            return Ok(());
+        }
         self.entries(top, code)?
             .extend(pairs.iter().map(|[key, value]| (*key, *value)));
         Ok(())
@@ -486,6 +527,13 @@ impl<'a> Machine<'a> {
         };
         entries.ok_or_else(|| code.broken("entries for something that is no dictionary"))
     }
+}
+
+/// Bytes after their length, an integer of `width` bytes.
+fn skipped<'a>(code: &mut Code<'a>, width: usize) -> Result<Value<'a>> {
+    let length = code.length(width)?;
+    code.take(length)?;
+    Ok(Value::Bytes)
 }
 
 /// An integer that is not negative.

@@ -9,6 +9,7 @@
 //! Formats as in `PyTorch`'s `torch/serialization.py` and Python's `pickletools.py`.
 
 mod archive;
+mod checkpoint;
 mod code;
 mod globals;
 mod machine;
@@ -16,7 +17,7 @@ mod state_dict;
 mod stream;
 mod view;
 
-use super::stored_tensor::StoredTensor;
+use super::stored_tensor::Parsed;
 use crate::error::{Error, Result};
 
 /// How a zip archive begins.
@@ -30,7 +31,7 @@ const TAR: (usize, &[u8]) = (257, b"ustar");
 ///
 /// # Errors
 /// [`Error::Format`] for a broken file; [`Error::Unsupported`] for one that is no state dict.
-pub(super) fn parse(bytes: &[u8]) -> Result<Vec<StoredTensor>> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Parsed> {
     if bytes.starts_with(ZIP) {
         return archive::parse(bytes);
     }

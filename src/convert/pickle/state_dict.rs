@@ -67,14 +67,15 @@ pub(super) fn tensors<'p>(
 }
 
 /// What a value is, for messages.
-fn kind(value: Value) -> &'static str {
+pub(super) fn kind(value: Value) -> &'static str {
     match value {
         Value::None => "nothing",
         Value::Bool(_) | Value::Integer(_) | Value::Number => "a number",
-        Value::Text(_) => "a text",
+        Value::Text(_) | Value::Bytes => "a text",
         Value::Sequence(_) => "a list",
         Value::Dictionary(_) => "a dictionary",
         Value::Global(_) => "a class",
+        Value::Object(_) => "an object",
         Value::Storage(_) => "a storage",
         Value::Tensor(_) => "a tensor",
     }

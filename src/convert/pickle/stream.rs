@@ -4,11 +4,11 @@
 
 use std::collections::HashMap;
 
+use super::checkpoint::contents;
 use super::machine::{Machine, Value};
-use super::state_dict::tensors;
 use super::view::Packed;
 use crate::convert::element_type::ElementType;
-use crate::convert::stored_tensor::StoredTensor;
+use crate::convert::stored_tensor::Parsed;
 use crate::error::{Error, Result};
 
 /// The one version of the stream there was.
@@ -18,7 +18,7 @@ const VERSION: i64 = 1001;
 ///
 /// # Errors
 /// As in [`super::parse`].
-pub(super) fn parse(bytes: &[u8]) -> Result<Vec<StoredTensor>> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Parsed> {
     let mut position = 0;
     let mut next = |what: &str| {
         let mut machine = Machine::default();
@@ -59,7 +59,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<StoredTensor>> {
         .sequence(keys)
         .ok_or_else(|| Error::format("keys", "expected a list of the storages' keys"))?;
     let storages = storages(bytes, position, &machine, keys)?;
-    tensors(&machine, root, |key| storages.get(key))
+    contents(&machine, root, |key| storages.get(key))
 }
 
 /// Where each storage's elements are.
