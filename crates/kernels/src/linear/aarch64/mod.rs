@@ -84,10 +84,9 @@ impl KernelSet for InstructionSet {
                 | Format::Q3K
                 | Format::Iq4Xs,
             ) => &[4, 1],
-            (
-                Self::Fp16(_) | Self::Dotprod(_),
-                Format::Q4_0 | Format::Iq4Nl | Format::Q8_0,
-            ) => &[4, 2, 1],
+            (Self::Fp16(_) | Self::Dotprod(_), Format::Q4_0 | Format::Iq4Nl | Format::Q8_0) => {
+                &[4, 2, 1]
+            }
             _ => &[2, 1],
         }
     }
