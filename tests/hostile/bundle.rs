@@ -41,7 +41,12 @@ fn number(field: u8, value: u64) -> Vec<u8> {
 
 /// A field that is a message.
 fn message(field: u8, bytes: &[u8]) -> Vec<u8> {
-    [vec![field << 3 | 2], varint(bytes.len() as u64), bytes.to_vec()].concat()
+    [
+        vec![field << 3 | 2],
+        varint(bytes.len() as u64),
+        bytes.to_vec(),
+    ]
+    .concat()
 }
 
 /// An index's header.
@@ -136,7 +141,11 @@ pub(crate) fn variables() -> (Vec<(String, Variable)>, Vec<u8>) {
     all.sort_by(|a, b| a.0.cmp(&b.0));
     let mut data = Vec::new();
     let variables = all.into_iter().map(|(name, weight)| {
-        let bytes: Vec<u8> = weight.numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let bytes: Vec<u8> = weight
+            .numbers
+            .iter()
+            .flat_map(|x| x.to_le_bytes())
+            .collect();
         let mut shape = weight.shape.clone();
         if name.ends_with("/w") {
             shape.insert(0, 1);
@@ -214,8 +223,11 @@ pub(crate) fn bundle_cases() -> Vec<HostileFolder> {
         with(bytes)
     };
     let end = whole.len();
+    let unordered = [("", header(1)), ("b", vec![]), ("a", vec![])];
     let entries = |entries: &[(&str, Vec<u8>)]| {
-        let owned = entries.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
+        let owned = entries
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), value.clone()));
         with(seal(&block(&owned.collect::<Vec<_>>())))
     };
     let mut missing = with(whole.clone());
@@ -226,17 +238,37 @@ pub(crate) fn bundle_cases() -> Vec<HostileFolder> {
     damaged[8] ^= 1;
     let cases: Vec<FolderCase> = vec![
         ("empty index", with(vec![]), "expected 48 bytes or more"),
-        ("index without its end", with(whole[..end - 1].to_vec()), "magic number"),
+        (
+            "index without its end",
+            with(whole[..end - 1].to_vec()),
+            "magic number",
+        ),
         ("index of another kind", spoiled(end - 1), "magic number"),
         ("changed block", spoiled(20), "checksum"),
-        ("place of a block beyond the file", spoiled(end - 47), "checksum"),
+        (
+            "place of a block beyond the file",
+            spoiled(end - 47),
+            "checksum",
+        ),
         ("no entries", entries(&[]), "no header"),
         ("no header", entries(&[("a", vec![])]), "no header"),
-        ("several headers", entries(&[("", header(1)), ("", header(1))]), "twice"),
-        ("no data files", entries(&[("", number(1, 0))]), "0 data files"),
+        (
+            "several headers",
+            entries(&[("", header(1)), ("", header(1))]),
+            "twice",
+        ),
+        (
+            "no data files",
+            entries(&[("", number(1, 0))]),
+            "0 data files",
+        ),
         ("big-endian", entries(&[("", number(2, 1))]), "big-endian"),
-        ("descending names", entries(&[("", header(1)), ("b", vec![]), ("a", vec![])]), "ascending"),
-        ("entry that is no message", entries(&[("", header(1)), ("a", vec![7])]), "protobuf"),
+        ("descending names", entries(&unordered), "ascending"),
+        (
+            "entry that is no message",
+            entries(&[("", header(1)), ("a", vec![7])]),
+            "protobuf",
+        ),
         (
             "objects of TensorFlow 2",
             entries(&[("", header(1)), ("_CHECKPOINTABLE_OBJECT_GRAPH", vec![])]),
@@ -255,12 +287,32 @@ pub(crate) fn bundle_cases() -> Vec<HostileFolder> {
         ("missing data file", missing, "is missing"),
         ("missing hparams.json", without_sizes, "hparams.json"),
         ("damaged data", folder(whole.clone(), damaged), "checksum"),
-        ("truncated data", folder(whole.clone(), data[..100].to_vec()), "outside the file"),
-        ("data file that is not there", first(|one| one.shard = 1), "data file 1 of 1"),
-        ("offset beyond the file", first(|one| one.offset = 1 << 40), "outside the file"),
-        ("offset that overflows", first(|one| one.offset = u64::MAX), "no file has"),
+        (
+            "truncated data",
+            folder(whole.clone(), data[..100].to_vec()),
+            "outside the file",
+        ),
+        (
+            "data file that is not there",
+            first(|one| one.shard = 1),
+            "data file 1 of 1",
+        ),
+        (
+            "offset beyond the file",
+            first(|one| one.offset = 1 << 40),
+            "outside the file",
+        ),
+        (
+            "offset that overflows",
+            first(|one| one.offset = u64::MAX),
+            "no file has",
+        ),
         ("another size", first(|one| one.size += 4), "needs"),
-        ("shape that overflows", first(|one| one.shape = vec![1 << 63; 3]), "too large"),
+        (
+            "shape that overflows",
+            first(|one| one.shape = vec![1 << 63; 3]),
+            "too large",
+        ),
         ("many axes", first(|one| one.shape = vec![1; 9]), "axes"),
         ("integers", first(|one| one.data_type = 3), "I32"),
         ("strings", first(|one| one.data_type = 7), "missing"),
