@@ -84,6 +84,24 @@ pub enum Error {
         /// Positions the model was trained for.
         model_limit: usize,
     },
+    /// A method of decoding needs more sequences than the session has.
+    #[error("{parameter} needs a session of {needed} sequences, found one of {available}")]
+    TooFewSequences {
+        /// The parameter of the generation that asks for the method.
+        parameter: &'static str,
+        /// Sequences the method needs.
+        needed: usize,
+        /// Sequences the session has.
+        available: usize,
+    },
+    /// The session has no sequence of this number.
+    #[error("expected a sequence below the session's {available}, found {found}")]
+    NoSuchSequence {
+        /// The number, from 0.
+        found: usize,
+        /// Sequences the session has.
+        available: usize,
+    },
     /// A call into ggml was refused before it was made, or failed.
     #[error("{operation}: {message}")]
     Ggml {
@@ -154,6 +172,8 @@ impl Error {
             | Self::OutOfRange { .. }
             | Self::WrongType { .. }
             | Self::UnknownParameter(_)
+            | Self::TooFewSequences { .. }
+            | Self::NoSuchSequence { .. }
             | Self::Exists(_) => ErrorKind::Argument,
             Self::ContextFull { .. } => ErrorKind::ContextFull,
             Self::Ggml { .. } => ErrorKind::Backend,
@@ -165,8 +185,16 @@ impl Error {
         }
     }
 
-    /// An [`Error::Io`] about `path`.
+    /// An [`Error::Io`] about `path`. A link whose target is not there is said to be one: the
+    /// system says only that there is no file.
     pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        let source = match std::fs::read_link(path.as_ref()) {
+            Ok(target) if source.kind() == std::io::ErrorKind::NotFound => std::io::Error::new(
+                source.kind(),
+                format!("a link to {}, which is not there", target.display()),
+            ),
+            _ => source,
+        };
         Self::Io {
             path: path.as_ref().to_path_buf(),
             source,

@@ -4,7 +4,7 @@
 //! it and what to do. Knows no path, no format's contents and nothing of models.
 
 /// Bytes that are looked at where a kind has no magic number at a fixed place.
-const LOOKED_AT: usize = 4096;
+pub(crate) const LOOKED_AT: usize = 4096;
 
 /// A kind of file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::missing::no_weights;
 use super::stored_tensor::Parser;
 use super::tensorflow::folder::index_in;
 use super::{llm_c, safetensors};
@@ -77,7 +78,7 @@ const FORMATS: &[Format] = &[
 /// Files that hold a folder's weights, or the index of their shards. The first four are in
 /// transformers' order; the last two, which it reads on request, come when nothing else is there,
 /// and after them a TensorFlow checkpoint, whose name varies.
-const WEIGHTS: &[&str] = &[
+pub(super) const WEIGHTS: &[&str] = &[
     "model.safetensors",
     "model.safetensors.index.json",
     "pytorch_model.bin",
@@ -95,15 +96,21 @@ pub(super) fn weights_in(folder: &Path) -> Result<PathBuf> {
     if let Some(file) = files.find(|file| file.is_file()) {
         return Ok(file);
     }
-    index_in(folder)?.ok_or_else(|| {
-        Error::format(
-            folder.display().to_string(),
-            format!(
-                "no weights: expected one of {}, or TensorFlow's model.ckpt.index",
-                WEIGHTS.join(", ")
-            ),
-        )
-    })
+    index_in(folder)?.ok_or_else(|| no_weights(folder))
+}
+
+/// Whether a folder has weights under a name that is looked for.
+pub(super) fn has_weights(folder: &Path) -> bool {
+    WEIGHTS.iter().any(|name| folder.join(name).is_file())
+}
+
+/// Whether a file of this name is one that could be named as the source.
+pub(super) fn can_be_named(name: &str) -> bool {
+    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+    ending == "gguf"
+        || FORMATS
+            .iter()
+            .any(|format| format.extensions.contains(&ending))
 }
 
 /// The parser for a file: by its first bytes where they tell, else by its name.

@@ -11,6 +11,7 @@ use super::options::ConvertOptions;
 use super::source::Source;
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, GgufHeader};
+use crate::input::is_there;
 use crate::spec::Hyperparameters;
 use crate::tokenizer::checkpoint::{ConfigTokens, TokenizerFiles};
 
@@ -129,10 +130,7 @@ impl Description {
         header: &mut GgufHeader,
     ) -> Result<Vec<String>> {
         let place = given.unwrap_or(&source.folder);
-        let files = match given {
-            Some(path) => given_tokenizer(path)?,
-            None => TokenizerFiles::read(&source.folder)?,
-        };
+        let files = TokenizerFiles::read(place)?;
         if files.is_empty() {
             if given.is_some() {
                 return Err(Error::format(
@@ -141,8 +139,10 @@ impl Description {
                 ));
             }
             let mut warnings = outside_vocabulary(&self.hyperparameters);
-            warnings
-                .push("the folder has no tokenizer; the file will take token ids only".to_owned());
+            warnings.push(
+                "the source has no tokenizer, and none was given; the file will take token ids only"
+                    .to_owned(),
+            );
             return Ok(warnings);
         }
         let model = &self.hyperparameters;
@@ -169,17 +169,6 @@ impl Description {
     }
 }
 
-/// The tokenizer at a path: a folder, or a file in one.
-fn given_tokenizer(path: &Path) -> Result<TokenizerFiles> {
-    let metadata = std::fs::metadata(path).map_err(|source| Error::io(path, source))?;
-    let folder = match path.parent().filter(|_| !metadata.is_dir()) {
-        Some(parent) if parent == Path::new("") => Path::new("."),
-        Some(parent) => parent,
-        None => path,
-    };
-    TokenizerFiles::read(folder)
-}
-
 /// The fields of the model's configuration, and where they are: `config.json` beside the weights,
 /// or the weights' own file. A `config.json` that says it is a GPT-2's goes before the file, so
 /// that what the file does not say can be said.
@@ -187,6 +176,13 @@ fn fields(source: &Source, notes: &mut Vec<String>) -> Result<(String, Map<Strin
     let path = source.folder.join("config.json");
     let place = path.display().to_string();
     let Some(own) = source.reader.config() else {
+        if !is_there(&path)? {
+            return Err(Error::format(
+                source.folder.display().to_string(),
+                "no config.json beside the weights, which alone do not say how many attention \
+                 heads the model has; get it from where the weights are from",
+            ));
+        }
         let fields = object(&place, read_json(&path, notes)?)?;
         return Ok((place, fields));
     };

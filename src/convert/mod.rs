@@ -23,6 +23,7 @@ mod json;
 mod llm_c;
 mod lora;
 mod mapped_checkpoint;
+mod missing;
 #[cfg(feature = "msgpack")]
 mod msgpack;
 mod names;
@@ -48,6 +49,7 @@ pub use plan::{Plan, PlannedTensor};
 use crate::error::{Error, Result};
 use crate::gguf::{GgufWriter, TensorType};
 use crate::machine::parallel::Threads;
+use crate::output::AtomicFile;
 use crate::quant::measure::error_bound;
 use encode_tensor::{EncodeJob, Measured};
 use plan::Prepared;
@@ -91,6 +93,8 @@ pub fn plan(source: &Path, options: &ConvertOptions) -> Result<Plan> {
     Prepared::new(source, options).map(|prepared| prepared.plan)
 }
 
+/// Threads that one may ask for: beyond any machine's cores.
+const MAX_THREADS: usize = 1024;
 /// Stack of a thread that quantizes, in bytes.
 const STACK: usize = 2 << 20;
 
@@ -111,9 +115,19 @@ pub fn convert(
 ) -> Result<Report> {
     let start = Instant::now();
     refuse_same_file(source, output)?;
+    if options.threads.is_some_and(|threads| threads > MAX_THREADS) {
+        let expected = format!("at most {MAX_THREADS}");
+        return Err(Error::out_of_range(
+            "threads",
+            expected,
+            &options.threads.unwrap_or(0),
+        ));
+    }
+    // Before the work: a place that cannot be written to.
+    drop(AtomicFile::create(output, options.overwrite)?);
     let prepared = Prepared::new(source, options)?;
     let threads = Threads::start(options.threads.unwrap_or(0), STACK)
-        .map_err(|error| Error::Argument(format!("starting the threads failed: {error}")))?;
+        .map_err(|error| Error::Memory(format!("starting the threads failed: {error}")))?;
     progress.begin(&prepared.plan);
     let mut writer = GgufWriter::create(output, &prepared.header, options.overwrite)?;
     let mut measured = Vec::with_capacity(prepared.found.len());

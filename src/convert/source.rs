@@ -1,5 +1,7 @@
 //! Opens the source of a conversion: which reader a path gets, and where its configuration is.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::checkpoint_reader::CheckpointReader;
@@ -8,6 +10,7 @@ use super::gguf_source::GgufSource;
 use super::mapped_checkpoint::MappedCheckpoint;
 use super::tensorflow::folder::index_of;
 use crate::error::{Error, Result};
+use crate::recognize::{FileKind, LOOKED_AT, recognize};
 
 /// A source found at a path.
 pub(super) struct Source {
@@ -20,7 +23,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Opens a Hugging Face folder, a weights file in one, a TensorFlow checkpoint, or a GGUF file.
+    /// Opens a Hugging Face folder, a weights file, a TensorFlow checkpoint, or a GGUF file.
     ///
     /// # Errors
     /// [`Error::Io`] when nothing is there; [`Error::Unsupported`] for a format that is not read;
@@ -43,10 +46,22 @@ impl Source {
             .file_name()
             .map(|name| name.to_string_lossy().into_owned())
             .unwrap_or_default();
-        let reader: Box<dyn CheckpointReader> = match extension(&file_name) {
-            "gguf" => Box::new(GgufSource::open(&file)?),
-            "index" => Box::new(MappedCheckpoint::open_bundle(&file)?),
-            "json" => Box::new(MappedCheckpoint::open_sharded(&file)?),
+        let kind = beginning(&file)?;
+        let reader: Box<dyn CheckpointReader> = match (extension(&file_name), kind) {
+            (_, Some(FileKind::Gguf)) => Box::new(GgufSource::open(&file)?),
+            // Weights under a wrong name are read as what they are.
+            ("gguf", kind) if !kind.is_some_and(FileKind::is_checkpoint) => {
+                Box::new(GgufSource::open(&file)?)
+            }
+            ("index", _) => Box::new(MappedCheckpoint::open_bundle(&file)?),
+            ("json", _) if !file_name.ends_with(".index.json") => {
+                return Err(Error::Argument(format!(
+                    "{}: expected weights or their index, found a file beside them; name the \
+                     folder",
+                    file.display()
+                )));
+            }
+            ("json", _) => Box::new(MappedCheckpoint::open_sharded(&file)?),
             _ => Box::new(MappedCheckpoint::open(&file)?),
         };
         let name = if reader.gguf().is_some() {
@@ -60,6 +75,19 @@ impl Source {
             name,
         })
     }
+}
+
+/// What the file is by its first bytes.
+fn beginning(path: &Path) -> Result<Option<FileKind>> {
+    let failed = |source| Error::io(path, source);
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(LOOKED_AT as u64).read_to_end(&mut bytes))
+        .map_err(failed)?;
+    Ok(recognize(&bytes))
 }
 
 fn extension(file_name: &str) -> &str {

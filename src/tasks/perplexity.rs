@@ -12,7 +12,7 @@ use crate::session::Session;
 use crate::{Error, Result, TokenId};
 
 /// Logits computed at a time: enough for the matrix kernels, far below a window's whole
-/// (512 × 50257 × 4 bytes = 103 MB).
+/// (512 × 50257 × 4 bytes = 98 MiB).
 const LOGITS_BYTES: usize = 16 << 20;
 
 /// A text's score.
@@ -75,7 +75,9 @@ pub fn perplexity(
         }
     }
     let vocabulary = vocabulary(session);
-    let rows = (LOGITS_BYTES / size_of::<f32>() / vocabulary).clamp(16, window);
+    let rows = (LOGITS_BYTES / size_of::<f32>() / vocabulary)
+        .max(16)
+        .min(window);
     let windows = ids.len() / window;
     let mut result = Perplexity::default();
     let mut divergences = Vec::new();

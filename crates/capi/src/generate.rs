@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::ptr;
 
 use super::buffers::{Buffer, list, target_of, texts};
-use super::handles::{close, find, handle, open};
+use super::handles::{find, free, handle, open};
 use super::session::{gpt2_session, with_session};
 use super::status::{Failure, Outcome, gpt2_status, guard};
 use super::structs::{read, structure, write};
@@ -422,5 +422,5 @@ pub unsafe extern "C" fn gpt2_generation_get_timings(
 /// Frees what came of a generation.
 #[unsafe(no_mangle)]
 pub extern "C" fn gpt2_generation_free(generation: *mut gpt2_generation) -> gpt2_status {
-    guard(|| close::<GenerationHandle>(generation))
+    guard(|| free::<GenerationHandle>(generation))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::buffers::{Buffer, list, path, target_of, texts};
-use super::handles::{close, find, handle, open};
+use super::handles::{find, free, handle, open};
 use super::status::{Failure, Outcome, c_string, gpt2_status, guard};
 use super::structs::{read, structure, write};
 use gpt2::session::{Model, ModelOptions};
@@ -202,7 +202,7 @@ pub unsafe extern "C" fn gpt2_model_load_memory(
 /// Lets a model go; its sessions keep what they need.
 #[unsafe(no_mangle)]
 pub extern "C" fn gpt2_model_free(model: *mut gpt2_model) -> gpt2_status {
-    guard(|| close::<ModelHandle>(model))
+    guard(|| free::<ModelHandle>(model))
 }
 
 /// Says what a model is.

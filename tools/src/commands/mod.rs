@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::failure::{Failure, exit_code};
+use crate::failure::{Failure, exit_code, parse};
 use crate::{logging, report, version};
 use tasks::{answer, choose, classify, embed, tag};
 
@@ -66,8 +66,11 @@ pub fn gpt2() -> ExitCode {
     let start = Instant::now();
     logging::start();
     gpt2::system::save_address_space();
-    let arguments = Arguments::parse();
-    exit_code(run(&arguments, start))
+    gpt2::system::explain_cut_files();
+    exit_code(parse().and_then(|parsed| match &parsed {
+        Some(arguments) => run(arguments, start),
+        None => Ok(()),
+    }))
 }
 
 fn run(arguments: &Arguments, start: Instant) -> Result<(), Failure> {

@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
+use crate::interrupt;
 use crate::report::{self, Progress};
-use crate::{interrupt, prompt};
+use crate::texts::{Form, Reading, TextSource};
 
 /// The window when the model's context is not shorter.
 const WINDOW: usize = 512;
@@ -30,9 +31,8 @@ const WINDOW: usize = 512;
         model-f32.gguf"
 )]
 pub(super) struct Arguments {
-    /// The text; without it, stdin is read
-    #[arg(short, long, value_name = "FILE")]
-    file: Option<PathBuf>,
+    #[command(flatten)]
+    texts: TextSource,
     /// Tokens of a window [default: 512, or the model's context]
     #[arg(long, value_name = "N")]
     window: Option<usize>,
@@ -44,10 +44,10 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let text = match &arguments.file {
-        Some(path) => prompt::read_file(path)?,
-        None => prompt::read_stdin()?,
-    };
+    let text = arguments.texts.read_one(Reading {
+        form: Form::Document,
+        ..Reading::default()
+    })?;
     let model = arguments.run.open_model()?;
     let ids = model.tokenizer()?.encode(&text)?;
     let window = arguments
@@ -62,10 +62,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         ),
         None => None,
     };
-    interrupt::stop_on_interrupt(session.stop_flag());
+    interrupt::stop_on_interrupt(&session.stop_flag());
 
     let mut progress = Progress::new();
+    let mut all = 0;
     let mut show = |sofar: &Perplexity, windows: usize| {
+        all = windows;
         progress.show(format!(
             "{} of {windows} windows, perplexity {:.2}",
             sofar.windows,
@@ -79,13 +81,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if stopped && result.tokens == 0 {
         return Err(gpt2::Error::Stopped.into());
     }
+    let cut = (stopped && result.windows < all).then_some(all);
     if arguments.run.json {
-        return report::print_json(&document(&result));
+        return report::print_json(&document(&result, cut));
     }
-    report::print(&sentence(&result))
+    report::print(&sentence(&result, cut))
 }
 
-fn document(result: &Perplexity) -> Value {
+/// The figures; with `cut`, all windows that there would have been, they are of a part.
+fn document(result: &Perplexity, cut: Option<usize>) -> Value {
     let mut document = json!({
         "nll_sum": result.nll_sum,
         "tokens": result.tokens,
@@ -96,12 +100,24 @@ fn document(result: &Perplexity) -> Value {
         document["kld_p99"] = comparison.kld_p99.into();
         document["top1_agreement"] = comparison.top1_agreement.into();
     }
+    if let Some(windows) = cut {
+        document["interrupted"] = true.into();
+        document["windows_done"] = result.windows.into();
+        document["windows"] = windows.into();
+    }
     document
 }
 
-fn sentence(result: &Perplexity) -> String {
-    let mut text = format!(
-        "perplexity {:.4} (nll_sum {:.3} over {} tokens in {} windows)\n",
+fn sentence(result: &Perplexity, cut: Option<usize>) -> String {
+    let mut text = cut.map_or_else(String::new, |windows| {
+        format!(
+            "interrupted; of the first {} of {windows} windows: ",
+            result.windows
+        )
+    });
+    let _ = writeln!(
+        text,
+        "perplexity {:.4} (nll_sum {:.3} over {} tokens in {} windows)",
         result.perplexity(),
         result.nll_sum,
         result.tokens,

@@ -243,6 +243,6 @@ fn an_interrupt_ends_with_what_there_is() {
         .status();
     assert!(killed.unwrap().success());
     stdout.read_to_end(&mut text).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(text.ends_with(b"\n"));
 }

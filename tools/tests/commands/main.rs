@@ -10,6 +10,7 @@ mod devices;
 mod documents;
 mod generate;
 mod generation;
+mod habits;
 #[cfg(target_os = "linux")]
 mod limits;
 mod manners;
@@ -17,6 +18,8 @@ mod measure;
 mod reference;
 mod refusals;
 mod run;
+#[cfg(unix)]
+mod signals;
 mod tasks;
 mod text;
 mod tokenizers;

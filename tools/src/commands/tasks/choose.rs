@@ -1,6 +1,7 @@
 //! `gpt2 choose`: which of several continuations is right.
 
 use std::fmt::Write;
+use std::io::{self, IsTerminal};
 
 use clap::Args;
 use gpt2::TokenId;
@@ -13,31 +14,27 @@ use crate::arguments::RunArguments;
 use crate::failure::Failure;
 use crate::prompt::{self, Ids};
 use crate::report;
+use crate::texts::{self, Reading, TEXTS, TextSource};
 
 /// Score the choices of a question, with a double heads model.
 ///
-/// Each choice is read after the prompt, in one text, and scored at its last token. Scores are
-/// probabilities over the choices.
+/// Each choice is read after the text, where there is one, as one with it, and scored at its last
+/// token. Scores are probabilities over the choices.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  gpt2 choose -m swag.gguf -p \"She sat down\" --choice \" and \
         wrote.\" --choice \" and flew.\""
 )]
 pub(crate) struct Arguments {
-    /// What comes before every choice
-    #[arg(
-        short,
-        long,
-        value_name = "TEXT",
-        default_value = "",
-        allow_hyphen_values = true
-    )]
-    prompt: String,
+    #[command(flatten)]
+    texts: TextSource,
     /// A choice; at least two
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    #[arg(value_parser = texts::prompt_parser())]
     choice: Vec<String>,
     /// A choice with what comes before it, as token ids; may be repeated
     #[arg(long, value_name = "IDS", value_parser = prompt::parse_ids, conflicts_with = "choice")]
+    #[arg(conflicts_with = TEXTS)]
     ids: Vec<Ids>,
     /// For each choice, the token it is scored at [default: the last]
     #[arg(long, value_name = "INDICES", value_parser = prompt::parse_ids)]
@@ -46,15 +43,27 @@ pub(crate) struct Arguments {
     run: RunArguments,
 }
 
+impl Arguments {
+    /// What comes before every choice: stdin only where no terminal would have to be typed into,
+    /// since choices may stand alone.
+    fn prompt(&self) -> Result<String, Failure> {
+        if !self.texts.is_given() && (!self.ids.is_empty() || io::stdin().is_terminal()) {
+            return Ok(String::new());
+        }
+        self.texts.read_one(Reading {
+            may_be_empty: true,
+            ..Reading::default()
+        })
+    }
+}
+
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let prompt = arguments.prompt()?;
     let model = arguments.run.open_model()?;
     model.expect_class(ModelClass::DoubleHeads)?;
     let mut choices: Vec<Vec<TokenId>> = arguments.ids.iter().map(|Ids(ids)| ids.clone()).collect();
     for choice in &arguments.choice {
-        choices.push(prompt::encode(
-            &model,
-            &format!("{}{choice}", arguments.prompt),
-        )?);
+        choices.push(prompt::encode(&model, &format!("{prompt}{choice}"))?);
     }
     if choices.len() < 2 || choices.iter().any(Vec::is_empty) {
         return Err(Failure::Usage(format!(

@@ -1,27 +1,52 @@
-//! f16 with a batch, see [`F16Gemm`].
+//! Floating-point matrices with a batch, see [`FloatGemm`].
 
 use std::arch::x86_64::*;
 
+use half::bf16;
+
+use super::super::format::Format;
 use super::super::layout::{F16Bytes, PANEL, cast};
-use super::super::microkernel::{F16Gemm, Job};
-use super::helpers::{load_f16x8, transpose};
+use super::super::microkernel::{FloatGemm, Job, Microkernel};
+use super::float::Element;
+use super::helpers::transpose;
 use crate::simd::{Avx2, Avx512, MAX_LANES, Simd, Task, Token};
 
-pub(super) const AVX2: F16Gemm = F16Gemm {
-    rows: 2 * Avx2::LANES,
-    unpack: unpack::<{ 2 * Avx2::LANES }>,
-    tiles: &[(6, gemm::<Avx2, 6>)],
-};
-pub(super) const AVX512: F16Gemm = F16Gemm {
-    rows: 2 * Avx512::LANES,
-    unpack: unpack::<{ 2 * Avx512::LANES }>,
-    tiles: &[(12, gemm::<Avx512, 12>), (8, gemm::<Avx512, 8>)],
-};
+/// The product with a batch for AVX2.
+pub(super) fn avx2(format: Format) -> Option<FloatGemm> {
+    const TILES: &[(usize, Microkernel)] = &[(6, gemm::<Avx2, 6>)];
+    new::<{ 2 * Avx2::LANES }>(format, TILES)
+}
 
-/// See [`F16Gemm::unpack`].
-unsafe fn unpack<const ROWS: usize>(f16: &[u8], columns: usize, unpacked: &mut [f32]) {
-    let task = Unpack::<ROWS> {
-        weights: cast(f16),
+/// The product with a batch for AVX-512.
+pub(super) fn avx512(format: Format) -> Option<FloatGemm> {
+    const TILES: &[(usize, Microkernel)] = &[(12, gemm::<Avx512, 12>), (8, gemm::<Avx512, 8>)];
+    new::<{ 2 * Avx512::LANES }>(format, TILES)
+}
+
+fn new<const ROWS: usize>(
+    format: Format,
+    tiles: &'static [(usize, Microkernel)],
+) -> Option<FloatGemm> {
+    Some(FloatGemm {
+        rows: ROWS,
+        unpack: match format {
+            Format::F32 => unpack::<f32, ROWS>,
+            Format::Bf16 => unpack::<bf16, ROWS>,
+            Format::F16 => unpack::<F16Bytes, ROWS>,
+            _ => return None,
+        },
+        tiles,
+    })
+}
+
+/// See [`FloatGemm::unpack`].
+unsafe fn unpack<E: Element, const ROWS: usize>(
+    weights: &[u8],
+    columns: usize,
+    unpacked: &mut [f32],
+) {
+    let task = Unpack::<E, ROWS> {
+        weights: cast(weights),
         columns,
         unpacked: &mut unpacked.as_chunks_mut().0[..columns],
     };
@@ -29,13 +54,13 @@ unsafe fn unpack<const ROWS: usize>(f16: &[u8], columns: usize, unpacked: &mut [
     unsafe { Avx2::assume() }.vectorize(task);
 }
 
-struct Unpack<'a, const ROWS: usize> {
-    weights: &'a [F16Bytes],
+struct Unpack<'a, E, const ROWS: usize> {
+    weights: &'a [E],
     columns: usize,
     unpacked: &'a mut [[f32; ROWS]],
 }
 
-impl<const ROWS: usize> Task<Avx2> for Unpack<'_, ROWS> {
+impl<E: Element, const ROWS: usize> Task<Avx2> for Unpack<'_, E, ROWS> {
     type Output = ();
 
     #[inline(always)]
@@ -45,17 +70,23 @@ impl<const ROWS: usize> Task<Avx2> for Unpack<'_, ROWS> {
             let mut rows = [[].as_slice(); PANEL];
             let sources = self.weights.chunks_exact(self.columns).skip(first);
             for (row, source) in rows.iter_mut().zip(sources) {
-                *row = source.as_chunks::<PANEL>().0;
+                *row = source;
             }
-            let outputs = self.unpacked.as_chunks_mut::<PANEL>().0;
-            for (index, output) in outputs.iter_mut().enumerate() {
+            for (index, output) in self.unpacked.chunks_mut(PANEL).enumerate() {
                 // SAFETY: the token proves the instructions.
                 let mut vectors = [unsafe { _mm256_setzero_ps() }; PANEL];
                 for (vector, row) in vectors.iter_mut().zip(rows) {
-                    if let Some(eight) = row.get(index) {
-                        // SAFETY: eight f16; the token proves the instructions.
-                        *vector = unsafe { load_f16x8(eight.as_ptr()) };
-                    }
+                    let Some(weights) = row.get(PANEL * index..) else {
+                        continue;
+                    };
+                    // SAFETY: as many as there are; the token proves the instructions.
+                    *vector = unsafe {
+                        if weights.len() >= PANEL {
+                            E::load(weights.as_ptr())
+                        } else {
+                            E::load_some(weights.as_ptr(), weights.len())
+                        }
+                    };
                 }
                 // SAFETY: the token proves the instructions.
                 let transposed = unsafe { transpose(vectors) };
