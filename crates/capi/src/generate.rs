@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_void};
 use std::ops::ControlFlow;
 use std::ptr;
 
-use super::buffers::{Buffer, list, target_of, texts};
+use super::buffers::{Buffer, list, place_of, texts};
 use super::handles::{find, free, handle, open};
 use super::session::{gpt2_session, with_session};
 use super::status::{Failure, Outcome, gpt2_status, guard};
@@ -275,7 +275,7 @@ pub unsafe extern "C" fn gpt2_generate(
         // SAFETY: the caller's pointers are as the header asks.
         let prompt: &[TokenId] = unsafe {
             if !generation.is_null() {
-                target_of("generation", generation)?.write(ptr::null_mut());
+                place_of("generation", generation)?;
             }
             list("prompt", prompt, n_prompt)?
         };

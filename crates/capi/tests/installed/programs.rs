@@ -244,6 +244,27 @@ fn misuse_is_refused_by_every_function() {
     }
 }
 
+/// `GPT2_FUZZ_SECONDS` says for how long, `GPT2_FUZZ_SEED` with which calls. With AddressSanitizer:
+/// see `.ci/sanitize.sh`.
+#[test]
+fn calls_in_random_order_do_no_harm() {
+    let library = installed_or_return!();
+    let _cores = cores();
+    let source = fs::read_to_string(project("crates/capi/tests/c/fuzz.c")).unwrap();
+    let symbols = fs::read_to_string(project("crates/capi/tests/symbols.txt")).unwrap();
+    for symbol in symbols.lines() {
+        assert!(
+            source.contains(&format!("{symbol}(")),
+            "{symbol} is missing"
+        );
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut program = library.program("fuzz", Link::Shared, folder.path());
+    let found = quietly(program.arg(austen("q8_0")).arg(folder.path()));
+    println!("{found}");
+    assert!(found.contains(" calls, "), "{found}");
+}
+
 /// A table without its first column.
 fn without_marks(text: &str) -> String {
     let line = |line: &str| format!("{}\n", line.split_once('\t').map_or("", |(_, rest)| rest));
