@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::conversation::Conversation;
 use super::message::Message;
-use crate::input::read_small;
+use crate::input::read_text;
 use crate::output::AtomicFile;
 use crate::{Error, Result};
 
@@ -50,9 +50,8 @@ impl Conversation {
     /// turns are out of order or end without an answer; [`Error::Unsupported`] for a newer version.
     pub fn load(path: &Path) -> Result<Self> {
         let place = path.display().to_string();
-        let bytes = read_small(path)?;
-        let bytes = bytes.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(&bytes);
-        let mut document: Document = serde_json::from_slice(bytes).map_err(|error| {
+        let bytes = read_text(path, &mut Vec::new())?;
+        let mut document: Document = serde_json::from_slice(&bytes).map_err(|error| {
             Error::format(&place, format!("expected a saved conversation: {error}"))
         })?;
         if document.format != FORMAT {

@@ -4,6 +4,7 @@ use std::ffi::{CString, c_char};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
+use super::backend::MAX_THREADS;
 use super::device::{Device, Kind};
 use super::{remote, sys};
 use crate::error::{Error, Result};
@@ -26,6 +27,10 @@ type StartServer = unsafe extern "C" fn(
 /// no such device, or the address is not of this machine or in use. Otherwise only when serving
 /// fails later.
 pub fn serve(address: SocketAddr, device: &str, threads: usize) -> Result<()> {
+    if !(1..=MAX_THREADS).contains(&threads) {
+        let expected = format!("from 1 to {MAX_THREADS}");
+        return Err(Error::out_of_range("threads", expected, &threads));
+    }
     let start = remote::function(c"ggml_backend_rpc_start_server")?;
     let [device] = Device::called(device)?[..] else {
         return Err(Error::Argument(format!("{device}: expected one device")));

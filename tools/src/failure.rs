@@ -54,7 +54,7 @@ impl Failure {
 /// What the library says, and which flags help: it knows none.
 impl From<gpt2::Error> for Failure {
     fn from(error: gpt2::Error) -> Self {
-        use gpt2::Error::{Exists, NotLocked, Stopped, TooLittleMemory};
+        use gpt2::Error::{Exists, NotGguf, NotLocked, Stopped, TooLittleMemory};
         // The arguments that the library refuses are values of flags here.
         let is_usage = error.kind() == ErrorKind::Argument && !matches!(error, Exists(_));
         if matches!(error, Stopped) {
@@ -66,6 +66,14 @@ impl From<gpt2::Error> for Failure {
             }
             Exists(_) => format!(
                 "{}; choose another name or give --force to replace it",
+                one_line(&error)
+            ),
+            NotGguf {
+                place,
+                convertible: true,
+                ..
+            } => format!(
+                "{}; convert it first: gpt2-convert {place} -o model.gguf --type q8_0",
                 one_line(&error)
             ),
             NotLocked { .. } => format!("{} or leave out --mlock", one_line(&error)),
@@ -126,7 +134,7 @@ impl From<io::Error> for Failure {
 const SHOWN: usize = 500;
 
 /// An error with its causes, in one line that a terminal shows as it is.
-fn one_line(error: &dyn Error) -> String {
+pub(crate) fn one_line(error: &dyn Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -14,6 +14,7 @@ const COMMANDS: &[&str] = &[
     "choose",
     "embed",
     "perplexity",
+    "score",
     "bench",
     "tokenize",
     "detokenize",

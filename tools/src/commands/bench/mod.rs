@@ -106,7 +106,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     let model = arguments.run.open_model()?;
     let positions = model.hyperparameters().n_positions;
-    let tests = tests(&arguments.n_prompt, &arguments.n_gen, positions)?;
+    let context = arguments.run.ctx_size.filter(|&size| size > 0);
+    let most = context.map_or(positions, |size| size.min(positions));
+    let tests = tests(&arguments.n_prompt, &arguments.n_gen, most)?;
     let longest = tests.iter().map(|test| test.tokens()).max().unwrap_or(1);
     let mut session = arguments.run.start(model, Some(longest))?;
     interrupt::stop_on_interrupt(&session.stop_flag());
@@ -169,7 +171,7 @@ fn tests(n_prompt: &[usize], n_gen: &[usize], positions: usize) -> Result<Vec<Te
         .collect();
     match tests.iter().find(|test| test.tokens() > positions) {
         Some(test) => Err(Failure::Usage(format!(
-            "{}: the model has {positions} positions; ask for fewer tokens",
+            "{}: the model or the context has {positions} positions; ask for fewer tokens",
             test.name()
         ))),
         None if tests.is_empty() => Err(Failure::Usage(

@@ -80,6 +80,7 @@ pub(super) fn run(arguments: &Arguments, start: Instant) -> Result<(), Failure> 
     let prompts = arguments.source.prompts(&model, &texts)?;
     arguments.check_single(&prompts)?;
     let mut session = arguments.start(&model, &options, &prompts)?;
+    check_lengths(&session, &options, &prompts)?;
     interrupt::stop_on_interrupt(&session.stop_flag());
     arguments.cache.restore(&mut session)?;
     let mut assistant = arguments.start_assistant()?;
@@ -114,9 +115,32 @@ pub(super) fn run(arguments: &Arguments, start: Instant) -> Result<(), Failure> 
         _ => Ok(()),
     };
     if !arguments.run.json && shown.is_ok() {
+        output::note_full_context(&all, &options, &session);
         output::summarize(&generation, load, &session);
     }
     failure::all([shown, scores, kept])
+}
+
+/// Refuses a prompt that does not fit before the others are continued.
+fn check_lengths(
+    session: &Session,
+    options: &GenerationOptions,
+    prompts: &[Prompt],
+) -> Result<(), Failure> {
+    let model_limit = session.model().hyperparameters().n_positions;
+    let available = session.context_size().min(model_limit);
+    let longest = prompts.iter().map(|prompt| prompt.own.len()).max();
+    match longest {
+        Some(needed) if needed > available && options.on_overflow.is_none() => {
+            Err(gpt2::Error::ContextFull {
+                needed,
+                available,
+                model_limit,
+            }
+            .into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Continues the prompts, handing the text on as it comes.
