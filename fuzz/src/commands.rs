@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use crate::files::{path, write_once};
+use crate::files::{path, write, write_once};
 use crate::hostile::tiny::{TinyModel, checkpoint};
 
 /// Far longer than any of these commands takes.
@@ -87,13 +87,15 @@ struct Words {
     commands: Vec<String>,
     flags: Vec<String>,
     values: Vec<String>,
+    model: Vec<u8>,
 }
 
 impl Words {
     fn of(name: &str) -> Self {
         let folder = std::env::var_os("GPT2_FUZZ_PROGRAMS").expect("GPT2_FUZZ_PROGRAMS");
         let program = PathBuf::from(folder).join(name);
-        write_once("model.gguf", &TinyModel::tiny().bytes());
+        let model = TinyModel::tiny().bytes();
+        write("model.gguf", &model);
         write_once("broken.gguf", b"GGUF\x03\0\0\0");
         write_once("text.txt", b"the the the\nthe");
         for (name, bytes) in &checkpoint() {
@@ -137,6 +139,7 @@ impl Words {
             commands,
             flags,
             values,
+            model,
         }
     }
 
@@ -170,11 +173,14 @@ impl Words {
 
     /// Runs the program; anything but an orderly end is a finding.
     fn run(&self, data: &[u8]) {
+        // A line before may have written over it.
+        write("model.gguf", &self.model);
         let line = self.line(data);
         let mut child = Command::new(&self.program)
             .args(&line)
             .current_dir(path("."))
             .env("HOME", path("home"))
+            .env("XDG_DATA_HOME", path("home"))
             .env("TERM", "dumb")
             .stdin(Stdio::null())
             .stdout(Stdio::null())

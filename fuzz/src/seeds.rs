@@ -1,14 +1,13 @@
-//! Writes the inputs that fuzzing starts from: `seeds FOLDER` makes a folder for each target. They
-//! are the small valid files that the tests make, and the broken ones.
-
-#[path = "../../tests/hostile/mod.rs"]
-mod hostile;
+//! Writes the inputs that fuzzing starts from, a folder for each target. They are the small valid
+//! files that the tests make, and the broken ones.
 
 use std::fs;
 use std::path::Path;
 
-use hostile::{HostileFolder, bundle, config, gguf, hdf5, msgpack, pickle, raw, safetensors, tiny};
-use hostile::{tokenizer, writers};
+use crate::hostile::{
+    HostileFolder, bundle, config, gguf, hdf5, msgpack, pickle, raw, safetensors, tiny,
+};
+use crate::hostile::{tokenizer, writers};
 
 /// Inputs larger than this make fuzzing slow; the files they are of are mostly weights.
 const LARGEST: usize = 256 << 10;
@@ -166,8 +165,8 @@ fn lines() -> Vec<Vec<u8>> {
         .collect()
 }
 
-fn main() {
-    let folder = std::env::args_os().nth(1).expect("the folder to write to");
+/// Writes all of them into `folder`.
+pub fn write(folder: &Path) {
     let model = tiny::TinyModel::tiny().bytes();
     let ggufs: Vec<_> = gguf::gguf_cases()
         .into_iter()
@@ -189,9 +188,9 @@ fn main() {
     hdf5s.push(hdf5::VALID.to_vec());
     let mut msgpacks = files(msgpack::msgpack_cases(), "flax_model.msgpack");
     msgpacks.push(writers::msgpack(&weights, floats, 8192));
-    let mut nanogpts = committed("nanogpt", &[".pt"]);
+    let mut nanogpts = committed("checkpoints/nanogpt", &[".pt"]);
     nanogpts.extend(pickles.iter().take(20).cloned());
-    let mut llm_c = committed("llm_c", &[".bin"]);
+    let mut llm_c = committed("checkpoints/llm_c", &[".bin"]);
     for version in [3_u32, 5] {
         let fields = [20_240_326, version, 16, 260, 2, 2, 32, 260];
         let mut bytes: Vec<u8> = fields
@@ -218,7 +217,7 @@ fn main() {
         ("generate_command", lines()),
         ("convert_command", lines()),
     ] {
-        let folder = Path::new(&folder).join(target);
+        let folder = folder.join(target);
         fs::create_dir_all(&folder).expect("a folder for the seeds");
         let seeds = seeds.iter().filter(|seed| seed.len() <= LARGEST);
         for (number, seed) in seeds.enumerate() {
