@@ -217,6 +217,8 @@ fn quantized_models_compute_what_ggmls_operations_do() {
             let limit = match file_type {
                 "f16" => 0.01,
                 "bf16" => 0.08,
+                // Of eight tokens or more ggml adds the products of iq4_xs in another order.
+                "iq4_xs" => 1e-5,
                 _ => 0.0,
             };
             assert!(worst <= limit, "{file_type}: {worst:e}");

@@ -47,7 +47,7 @@ impl ActivationFormat {
             Format::F16 => Self::F32(BESIDE_F16),
             Format::Q4_0 => Self::Q8_0(8),
             Format::Iq4Nl => Self::Q8_0(128),
-            Format::Q8_0 if batch == BatchSize::Large => Self::Q8_0(128),
+            Format::Q5_0 | Format::Q8_0 if batch == BatchSize::Large => Self::Q8_0(128),
             Format::Q8_0 => Self::Q8_0Lanes,
             Format::Q4_1 | Format::Q5_0 | Format::Q5_1 => Self::Q8_1,
             Format::Q2K | Format::Q3K | Format::Q4K | Format::Q5K | Format::Q6K | Format::Iq4Xs => {
