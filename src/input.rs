@@ -8,6 +8,7 @@ use std::io::Read;
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::recognize::recognize;
 
 /// The largest file that is read; a checkpoint's JSON files are far below.
 const MAX_BYTES: u64 = 64 << 20;
@@ -15,7 +16,8 @@ const MAX_BYTES: u64 = 64 << 20;
 /// The contents of a file of at most 64 MiB.
 ///
 /// # Errors
-/// [`Error::Io`] when it cannot be read; [`Error::Format`] when it is too large or not a file.
+/// [`Error::Io`] when it cannot be read; [`Error::Format`] when it is too large, not a file, or
+/// something that stands in for one.
 pub(crate) fn read_small(path: &Path) -> Result<Vec<u8>> {
     let failed = |source| Error::io(path, source);
     let refused = |message: String| Error::format(path.display().to_string(), message);
@@ -32,17 +34,11 @@ pub(crate) fn read_small(path: &Path) -> Result<Vec<u8>> {
             "larger than {MAX_BYTES} bytes, which no such file is"
         )));
     }
-    if bytes.starts_with(LFS_POINTER) {
-        return Err(refused(
-            "expected the file, found a Git LFS pointer to it; fetch it with 'git lfs pull'"
-                .to_owned(),
-        ));
+    if let Some(kind) = recognize(&bytes).filter(|kind| kind.is_stand_in()) {
+        return Err(refused(format!("found {}", kind.what())));
     }
     Ok(bytes)
 }
-
-/// How a file begins that Git LFS left in the place of a large one.
-const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
 /// What editors on Windows put before a text.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
@@ -125,6 +121,8 @@ mod tests {
         assert!(message(&path).contains("larger than 67108864 bytes"));
         std::fs::write(&path, "small").unwrap();
         assert_eq!(read_small(&path).unwrap(), b"small");
+        std::fs::write(&path, "version https://git-lfs.github.com/spec/v1\n").unwrap();
+        assert!(message(&path).contains("Git LFS pointer"));
     }
 
     #[test]

@@ -14,6 +14,12 @@ use crate::input::{is_there, read_text};
 /// or not of the expected form.
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path, notes: &mut Vec<String>) -> Result<T> {
     let bytes = read_text(path, notes)?;
+    if bytes.trim_ascii().is_empty() {
+        return Err(Error::format(
+            path.display().to_string(),
+            "the file is empty; download it again",
+        ));
+    }
     serde_json::from_slice(&bytes)
         .map_err(|error| Error::format(path.display().to_string(), error.to_string()))
 }

@@ -188,3 +188,39 @@ fn words_are_those_of_the_field() {
         found.lines().count()
     );
 }
+
+/// Where stdout and stderr are written to in the commands. The library, its C interface and the
+/// kernels write to neither.
+const STREAMS: &str = "tools/src/stream.rs";
+
+/// One room writes to stdout and stderr: what `println!` and `eprintln!` cannot write is a panic.
+#[test]
+fn streams_are_written_to_in_one_room() {
+    let writes = Regex::new(r"\b(e?print(ln)?!|dbg!|(stdout|stderr)\(\))").unwrap();
+    let tests = Regex::new(r"\n#\[cfg\((all\()?test\b[^\n]*\nmod ").unwrap();
+    let mut found = String::new();
+    let folders = [
+        "src/",
+        "crates/capi/src/",
+        "crates/kernels/src/",
+        "tools/src/",
+    ];
+    let written = |file: &String| {
+        is_of(file, &["rs"])
+            && file != STREAMS
+            && folders.iter().any(|folder| file.starts_with(folder))
+            // Modules that are compiled for tests alone.
+            && !file.contains("tests")
+    };
+    for file in files().filter(written) {
+        let text = fs::read_to_string(project(&file)).unwrap();
+        let code = tests.split(&text).next().unwrap();
+        for (number, line) in code.lines().enumerate() {
+            let line = line.split("//").next().unwrap();
+            if let Some(hit) = writes.find(line) {
+                writeln!(found, "{file}:{}: {}", number + 1, hit.as_str()).unwrap();
+            }
+        }
+    }
+    assert!(found.is_empty(), "not in {STREAMS}:\n{found}");
+}

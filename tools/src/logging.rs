@@ -1,8 +1,8 @@
 //! What the library and ggml report while they work: on stderr, from warnings on.
 
-use std::io;
-
 use tracing_subscriber::filter::LevelFilter;
+
+use crate::stream::Notes;
 
 /// The variable that asks for more or less: `off`, `error`, `warn`, `info`, `debug` or `trace`.
 const VARIABLE: &str = "GPT2_LOG";
@@ -13,7 +13,7 @@ pub(crate) fn start() {
     let level = level.and_then(|name| name.parse().ok());
     let started = tracing_subscriber::fmt()
         .with_max_level(level.unwrap_or(LevelFilter::WARN))
-        .with_writer(io::stderr)
+        .with_writer(|| Notes)
         .with_ansi(false)
         .without_time()
         .try_init();

@@ -8,9 +8,17 @@
 //         return true; // go on
 //     });
 //
-// What gpt2.h says of threads and lifetimes holds here too. Options are its structures:
-// gpt2::options<T>() gives one with its defaults. Everything has a get() for the functions that are
-// not wrapped.
+// What gpt2.h says of threads, forks and lifetimes holds here too. Options are its structures:
+// gpt2::options<T>() gives one with its defaults, for which {} stands as well.
+//
+//     auto loading = gpt2::options<gpt2_model_options>();
+//     const char *devices[] = {"cuda0"}; // as `gpt2 devices` lists them
+//     loading.devices = devices;
+//     loading.n_devices = 1;
+//     loading.gpu_layers = 8;
+//     gpt2::model model("model.gguf", loading);
+//
+// Everything has a get() for the functions that are not wrapped.
 #ifndef GPT2_HPP
 #define GPT2_HPP
 
@@ -52,12 +60,25 @@ template <class T> T options();
         check(type##_init(&value, sizeof value));                                                  \
         return value;                                                                              \
     }
+GPT2_OPTIONS(gpt2_score_options)
 GPT2_OPTIONS(gpt2_model_options)
 GPT2_OPTIONS(gpt2_session_options)
 GPT2_OPTIONS(gpt2_batch)
 GPT2_OPTIONS(gpt2_generate_options)
 GPT2_OPTIONS(gpt2_convert_options)
 #undef GPT2_OPTIONS
+
+// Options that a function takes: those given, or with {} the defaults. A structure that was not
+// initialized has a size of 0, which is refused.
+template <class T> class settings {
+  public:
+    settings() : value_(options<T>()) {}
+    settings(const T &value) : value_(value) {}
+    const T *get() const noexcept { return &value_; }
+
+  private:
+    T value_;
+};
 
 namespace detail {
 
@@ -117,16 +138,16 @@ using tokens = std::vector<std::uint32_t>;
 class model {
   public:
     explicit model(const std::string &file,
-                   const gpt2_model_options &opts = options<gpt2_model_options>()) {
+                   const settings<gpt2_model_options> &opts = {}) {
         gpt2_model *made = nullptr;
-        check(gpt2_model_load(file.c_str(), &opts, &made));
+        check(gpt2_model_load(file.c_str(), opts.get(), &made));
         handle_.reset(made);
     }
     // A file in memory, which is copied; gpt2_model_load_memory can do without.
     model(const std::uint8_t *data, std::size_t bytes,
-          const gpt2_model_options &opts = options<gpt2_model_options>()) {
+          const settings<gpt2_model_options> &opts = {}) {
         gpt2_model *made = nullptr;
-        check(gpt2_model_load_memory(data, bytes, &opts, nullptr, nullptr, &made));
+        check(gpt2_model_load_memory(data, bytes, opts.get(), nullptr, nullptr, &made));
         handle_.reset(made);
     }
 
@@ -219,6 +240,41 @@ class results {
     detail::handle<gpt2_results, gpt2_results_free> handle_;
 };
 
+// Scores of texts.
+class scores {
+  public:
+    explicit scores(gpt2_scores *made) : handle_(made) {}
+    std::size_t size() const noexcept { return gpt2_scores_count(get()); }
+    gpt2_text_score operator[](std::size_t text) const {
+        gpt2_text_score found{};
+        found.size = sizeof found;
+        check(gpt2_scores_get(get(), text, &found));
+        return found;
+    }
+    gpt2_token_score token(std::size_t text, std::size_t token) const {
+        gpt2_token_score found{};
+        found.size = sizeof found;
+        check(gpt2_scores_token(get(), text, token, &found));
+        return found;
+    }
+    gpt2_token_score top(std::size_t text, std::size_t token, std::size_t place) const {
+        gpt2_token_score found{};
+        found.size = sizeof found;
+        check(gpt2_scores_top(get(), text, token, place, &found));
+        return found;
+    }
+    gpt2_word_score word(std::size_t text, std::size_t word) const {
+        gpt2_word_score found{};
+        found.size = sizeof found;
+        check(gpt2_scores_word(get(), text, word, &found));
+        return found;
+    }
+    gpt2_scores *get() const noexcept { return handle_.get(); }
+
+  private:
+    detail::handle<gpt2_scores, gpt2_scores_free> handle_;
+};
+
 // What came out of a batch.
 class output {
   public:
@@ -252,9 +308,9 @@ class session {
     using on_step = std::function<bool(const gpt2_step &)>;
 
     explicit session(const model &of,
-                     const gpt2_session_options &opts = options<gpt2_session_options>()) {
+                     const settings<gpt2_session_options> &opts = {}) {
         gpt2_session *made = nullptr;
-        check(gpt2_session_new(of.get(), &opts, &made));
+        check(gpt2_session_new(of.get(), opts.get(), &made));
         handle_.reset(made);
         vocabulary_ = of.info().vocabulary;
         width_ = of.info().width;
@@ -270,20 +326,20 @@ class session {
     std::vector<float> decode(std::uint32_t token, std::uint32_t sequence = 0) {
         return prefill({token}, sequence);
     }
-    output run(const gpt2_batch &batch) {
+    output run(const settings<gpt2_batch> &batch) {
         gpt2_output *made = nullptr;
-        check(gpt2_run(get(), &batch, &made));
+        check(gpt2_run(get(), batch.get(), &made));
         return output(made);
     }
     generation generate(const gpt2::tokens &prompt,
-                        const gpt2_generate_options &opts = options<gpt2_generate_options>(),
+                        const settings<gpt2_generate_options> &opts = {},
                         on_step function = {}) {
         detail::carried<on_step> carried{function, nullptr};
         const auto callback = [](const gpt2_step *step, void *user_data) -> std::int32_t {
             return (*static_cast<detail::carried<on_step> *>(user_data))(*step) ? 0 : 1;
         };
         gpt2_generation *made = nullptr;
-        const gpt2_status status = gpt2_generate(get(), prompt.data(), prompt.size(), &opts,
+        const gpt2_status status = gpt2_generate(get(), prompt.data(), prompt.size(), opts.get(),
                                                  function ? +callback : nullptr, &carried, &made);
         generation result(made);
         carried.rethrow();
@@ -347,6 +403,21 @@ class session {
         check(gpt2_choose(get(), prompt.c_str(), pointers.data(), pointers.size(), &made));
         return results(made);
     }
+    scores score(const std::vector<std::string> &texts,
+                 const gpt2_score_options &opts = options<gpt2_score_options>()) {
+        std::vector<const char *> pointers;
+        for (const std::string &text : texts) pointers.push_back(text.c_str());
+        gpt2_scores *made = nullptr;
+        check(gpt2_score(get(), pointers.data(), pointers.size(), &opts, &made));
+        return scores(made);
+    }
+    gpt2_perplexity_result perplexity(std::string_view text, std::size_t window = 0,
+                                      std::size_t stride = 0) {
+        gpt2_perplexity_result found{};
+        found.size = sizeof found;
+        check(gpt2_perplexity(get(), text.data(), text.size(), window, stride, &found));
+        return found;
+    }
     std::vector<float> embed(std::string_view text, std::int32_t pooling = GPT2_POOLING_LAST,
                              bool normalize = false) {
         std::vector<float> vector(width_);
@@ -370,9 +441,9 @@ class sampler {
                                          const std::uint32_t *ids, std::size_t n_ids)>;
 
     sampler(const model &of, const gpt2::tokens &prompt,
-            const gpt2_generate_options &opts = options<gpt2_generate_options>()) {
+            const settings<gpt2_generate_options> &opts = {}) {
         gpt2_sampler *made = nullptr;
-        check(gpt2_sampler_new(of.get(), &opts, prompt.data(), prompt.size(), &made));
+        check(gpt2_sampler_new(of.get(), opts.get(), prompt.data(), prompt.size(), &made));
         handle_.reset(made);
     }
     void add(processor function) {
@@ -401,7 +472,7 @@ class sampler {
 
 // Converts a checkpoint, or quantizes a GGUF file; `progress` (written, total) ends it with false.
 inline void convert(const std::string &source, const std::string &output,
-                    const gpt2_convert_options &opts,
+                    const settings<gpt2_convert_options> &opts,
                     std::function<bool(std::uint64_t, std::uint64_t)> progress = {}) {
     using function_type = std::function<bool(std::uint64_t, std::uint64_t)>;
     detail::carried<function_type> carried{progress, nullptr};
@@ -409,7 +480,7 @@ inline void convert(const std::string &source, const std::string &output,
                              void *user_data) -> std::int32_t {
         return (*static_cast<detail::carried<function_type> *>(user_data))(written, total) ? 0 : 1;
     };
-    const gpt2_status status = gpt2_convert(source.c_str(), output.c_str(), &opts,
+    const gpt2_status status = gpt2_convert(source.c_str(), output.c_str(), opts.get(),
                                             progress ? +callback : nullptr, &carried);
     carried.rethrow();
     check(status);

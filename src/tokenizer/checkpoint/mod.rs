@@ -5,6 +5,7 @@
 //! and written under llama.cpp's keys, with [`TokenizerSettings`] for what those keys cannot say.
 //! Pure functions over bytes; the only file access is [`TokenizerFiles::read`].
 
+mod characters;
 mod class;
 mod definition;
 mod files;

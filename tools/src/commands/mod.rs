@@ -8,6 +8,7 @@ mod forward;
 mod generate;
 mod info;
 mod perplexity;
+mod score;
 mod tasks;
 mod tokenize;
 mod tokenizer;
@@ -18,7 +19,7 @@ use std::time::Instant;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::failure::{Failure, exit_code};
+use crate::failure::{Failure, exit_code, parse};
 use crate::{logging, report, version};
 use tasks::{answer, choose, classify, embed, tag};
 
@@ -52,6 +53,7 @@ enum Command {
     Choose(choose::Arguments),
     Embed(embed::Arguments),
     Perplexity(perplexity::Arguments),
+    Score(score::Arguments),
     Bench(bench::Arguments),
     Tokenize(tokenize::Arguments),
     Detokenize(detokenize::Arguments),
@@ -66,8 +68,11 @@ pub fn gpt2() -> ExitCode {
     let start = Instant::now();
     logging::start();
     gpt2::system::save_address_space();
-    let arguments = Arguments::parse();
-    exit_code(run(&arguments, start))
+    gpt2::system::explain_cut_files();
+    exit_code(parse().and_then(|parsed| match &parsed {
+        Some(arguments) => run(arguments, start),
+        None => Ok(()),
+    }))
 }
 
 fn run(arguments: &Arguments, start: Instant) -> Result<(), Failure> {
@@ -84,6 +89,7 @@ fn run(arguments: &Arguments, start: Instant) -> Result<(), Failure> {
         Some(Command::Choose(arguments)) => choose::run(arguments),
         Some(Command::Embed(arguments)) => embed::run(arguments),
         Some(Command::Perplexity(arguments)) => perplexity::run(arguments),
+        Some(Command::Score(arguments)) => score::run(arguments),
         Some(Command::Bench(arguments)) => bench::run(arguments),
         Some(Command::Tokenize(arguments)) => tokenize::run(arguments),
         Some(Command::Detokenize(arguments)) => detokenize::run(arguments),

@@ -6,6 +6,7 @@ use clap::Args;
 use gpt2::worker;
 
 use crate::failure::Failure;
+use crate::stream::note;
 
 /// Serve this machine's device to other machines, until stopped.
 ///
@@ -32,7 +33,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let address = SocketAddr::new(IpAddr::V4(arguments.host), arguments.port);
     if !arguments.host.is_loopback() {
-        eprintln!(
+        note!(
             "WARNING: {address} is open to other machines. Anyone who can connect to it can \
              compute on this machine \
              and read what others compute there; nothing is asked and nothing is encrypted. Use it \
@@ -40,7 +41,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
              that you trust."
         );
     }
-    eprintln!(
+    note!(
         "serving {} at rpc://{address}; Ctrl-C ends it",
         arguments.device
     );

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 use gpt2::convert;
 
-use crate::failure::{Failure, exit_code};
+use crate::failure::{Failure, exit_code, parse};
 use crate::interrupt::stop_on_interrupt;
 use crate::logging;
 use crate::report::{print, print_json};
+use crate::stream::note_text;
 use crate::version;
 use arguments::{Arguments, Request};
 use progress::Bar;
@@ -24,7 +25,8 @@ use progress::Bar;
 pub fn gpt2_convert() -> ExitCode {
     logging::start();
     gpt2::system::save_address_space();
-    exit_code(run(&Arguments::parse()))
+    gpt2::system::explain_cut_files();
+    exit_code(parse().and_then(|parsed| parsed.as_ref().map_or(Ok(()), run)))
 }
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -38,14 +40,15 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         .map_err(|error| Failure::Usage(error.to_string()))?;
     let start = Instant::now();
     let (plan, seconds) = if arguments.dry_run {
-        let plan = convert::plan(&request.source, &request.options)?;
-        eprint!("{}", report::plan_text(&plan));
+        let plan = convert::plan(&request.source, &request.options).map_err(Failure::of_files)?;
+        note_text(&report::plan_text(&plan));
         (plan, start.elapsed().as_secs_f64())
     } else {
         let stop = Arc::new(AtomicBool::new(false));
-        stop_on_interrupt(Arc::clone(&stop));
+        stop_on_interrupt(&stop);
         let bar = Bar::new(&stop);
-        let report = convert::convert(&request.source, &request.output, &request.options, &bar)?;
+        let report = convert::convert(&request.source, &request.output, &request.options, &bar)
+            .map_err(Failure::of_files)?;
         (report.plan, report.seconds)
     };
     if arguments.json {

@@ -1,6 +1,5 @@
 //! The plan and a bar on stderr while a conversion runs.
 
-use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,6 +7,7 @@ use gpt2::convert::{Plan, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::report;
+use crate::stream;
 
 /// Shows the plan, then a bar when stderr is a terminal, and stops when asked.
 pub(super) struct Bar<'a> {
@@ -27,9 +27,8 @@ impl<'a> Bar<'a> {
 
 impl Progress for Bar<'_> {
     fn begin(&self, plan: &Plan) {
-        // A closed stderr is no reason to stop.
-        let _ = io::stderr().write_all(report::plan_text(plan).as_bytes());
-        if !io::stderr().is_terminal() {
+        stream::note_text(&report::plan_text(plan));
+        if !stream::notes_are_on_terminal() {
             return;
         }
         let data = plan.tensors.iter().map(|tensor| tensor.bytes).sum();

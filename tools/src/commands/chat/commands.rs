@@ -7,10 +7,13 @@ use gpt2::chat::Conversation;
 use super::talk::{Flow, Talk};
 use super::{parameters, stats};
 use crate::failure::Failure;
+use crate::stream::note;
 
 /// A command: what it is called, what it takes, what it does.
 struct Command {
     name: &'static str,
+    /// What it is called elsewhere.
+    aliases: &'static [&'static str],
     argument: &'static str,
     help: &'static str,
     run: fn(&mut Talk, &str) -> Result<Flow, Failure>,
@@ -22,67 +25,75 @@ const NOTHING: &str = "";
 const COMMANDS: &[Command] = &[
     Command {
         name: "/help",
+        aliases: &["/?"],
         argument: NOTHING,
         help: "this list",
         run: |_, _| {
-            eprintln!("{}", help());
+            note!("{}", help());
             Ok(Flow::Continue)
         },
     },
     Command {
         name: "/reset",
+        aliases: &[],
         argument: NOTHING,
         help: "forget all turns; the system prompt stays",
         run: |talk, _| {
             talk.conversation.reset();
-            eprintln!("the conversation starts over");
+            note!("the conversation starts over");
             Ok(Flow::Continue)
         },
     },
     Command {
         name: "/undo",
+        aliases: &[],
         argument: NOTHING,
         help: "take your last turn and its reply back",
         run: |talk, _| {
             match talk.conversation.undo() {
-                Some(said) => eprintln!("taken back: {}", shortened(&said)),
-                None => eprintln!("there is nothing to take back"),
+                Some(said) => note!("taken back: {}", shortened(&said)),
+                None => note!("there is nothing to take back"),
             }
             Ok(Flow::Continue)
         },
     },
     Command {
         name: "/save",
+        aliases: &[],
         argument: "[--force] FILE",
         help: "write the conversation to a file; --force replaces one",
         run: save,
     },
     Command {
         name: "/load",
+        aliases: &[],
         argument: "FILE",
         help: "go on with a saved conversation",
         run: load,
     },
     Command {
         name: "/set",
+        aliases: &[],
         argument: "[NAME[=VALUE]]",
         help: "show or change how replies are written",
         run: |talk, argument| {
-            eprintln!("{}", parameters::apply(&mut talk.options, argument)?);
+            note!("{}", parameters::apply(&mut talk.options, argument)?);
             Ok(Flow::Continue)
         },
     },
     Command {
         name: "/stats",
+        aliases: &[],
         argument: NOTHING,
         help: "the context in use, and the work of the last reply",
         run: |talk, _| {
-            eprintln!("{}", stats::text(talk));
+            note!("{}", stats::text(talk));
             Ok(Flow::Continue)
         },
     },
     Command {
         name: "/exit",
+        aliases: &["/bye", "/quit"],
         argument: NOTHING,
         help: "end; so does Ctrl-D",
         run: |_, _| Ok(Flow::End),
@@ -92,6 +103,12 @@ const COMMANDS: &[Command] = &[
 /// The commands' names.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     COMMANDS.iter().map(|command| command.name)
+}
+
+/// All that they are called.
+pub(super) fn names_and_aliases() -> impl Iterator<Item = &'static str> {
+    let aliases = COMMANDS.iter().flat_map(|command| command.aliases).copied();
+    names().chain(aliases)
 }
 
 /// A command and its argument; none for a turn, which two slashes begin if it shall begin with one.
@@ -105,7 +122,10 @@ pub(super) fn parse(turn: &str) -> Option<(&str, &str)> {
 
 /// Does what a command says.
 pub(super) fn run(talk: &mut Talk, name: &str, argument: &str) -> Result<Flow, Failure> {
-    let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
+    let Some(command) = COMMANDS
+        .iter()
+        .find(|command| command.name == name || command.aliases.contains(&name))
+    else {
         return Err(Failure::Usage(format!(
             "expected one of {}; found {name:?} (// begins a turn with a slash)",
             names().collect::<Vec<_>>().join(", ")
@@ -121,7 +141,9 @@ pub(super) fn run(talk: &mut Talk, name: &str, argument: &str) -> Result<Flow, F
 
 fn help() -> String {
     let line = |command: &Command| {
-        let usage = format!("{} {}", command.name, command.argument);
+        let mut names = vec![command.name];
+        names.extend(command.aliases);
+        let usage = format!("{} {}", names.join(", "), command.argument);
         format!("{usage:<22} {}", command.help)
     };
     let mut text: Vec<String> = COMMANDS.iter().map(line).collect();
@@ -151,14 +173,14 @@ fn save(talk: &mut Talk, argument: &str) -> Result<Flow, Failure> {
     };
     let path = named(file, "/save")?;
     talk.conversation.save(path, overwrite)?;
-    eprintln!("saved {} turns to {file}", talk.conversation.turns().len());
+    note!("saved {} turns to {file}", talk.conversation.turns().len());
     Ok(Flow::Continue)
 }
 
 fn load(talk: &mut Talk, argument: &str) -> Result<Flow, Failure> {
     talk.conversation = Conversation::load(named(argument, "/load")?)?;
     let turns = talk.conversation.turns().len();
-    eprintln!("loaded {turns} turns from {argument}");
+    note!("loaded {turns} turns from {argument}");
     Ok(Flow::Continue)
 }
 

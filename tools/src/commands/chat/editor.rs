@@ -13,8 +13,10 @@ use rustyline::{ColorMode, CompletionType, Config, Context, Helper};
 
 use super::{commands, lines, parameters};
 use crate::failure::Failure;
+use crate::stream::note;
 
-const PROMPT: &str = "> ";
+/// What stands before the line that is typed.
+pub(super) const PROMPT: &str = "> ";
 /// Lines that the history keeps.
 const KEPT_LINES: usize = 1000;
 
@@ -48,7 +50,7 @@ impl Editor {
         }
         if let Err(error) = self.editor.load_history(path) {
             let path = path.display();
-            eprintln!("warning: {path}: {error}; going on without a history");
+            note!("warning: {path}: {error}; going on without a history");
             self.history = None;
         }
     }
@@ -58,6 +60,8 @@ impl Editor {
         loop {
             match self.editor.readline(PROMPT) {
                 Ok(typed) => {
+                    // A text that was pasted may have them.
+                    let typed = typed.replace("\r\n", "\n");
                     self.remember(&typed);
                     return Ok(Some(lines::turn(&typed)));
                 }
@@ -83,7 +87,7 @@ impl Editor {
             self.editor.append_history(path)
         });
         if let Err(error) = kept {
-            eprintln!("warning: the history is not kept: {error}");
+            note!("warning: the history is not kept: {error}");
             self.history = None;
         }
     }
@@ -132,7 +136,10 @@ fn complete(typed: &str) -> (usize, Vec<String>) {
             "/set ".len(),
             parameters::names().map(|name| format!("{name}=")).collect(),
         ),
-        None if typed.starts_with('/') => (0, commands::names().map(str::to_owned).collect()),
+        None if typed.starts_with('/') => (
+            0,
+            commands::names_and_aliases().map(str::to_owned).collect(),
+        ),
         None => return (typed.len(), Vec::new()),
     };
     let word = &typed[start..];
@@ -148,7 +155,8 @@ mod tests {
     fn commands_and_parameters_are_completed() {
         assert_eq!(complete("/st"), (0, vec!["/stats".to_owned()]));
         assert_eq!(complete("/set tem"), (5, vec!["temperature=".to_owned()]));
-        assert_eq!(complete("/").1.len(), commands::names().count());
+        assert_eq!(complete("/").1.len(), commands::names_and_aliases().count());
+        assert_eq!(complete("/q"), (0, vec!["/quit".to_owned()]));
         assert_eq!(complete("hello /s"), (8, Vec::new()));
     }
 }

@@ -1,6 +1,6 @@
 //! The conversation at work: a turn goes in, a reply comes out as it is written.
 
-use std::io::{self, Write};
+use std::io;
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::report;
+use crate::stream::{note, write_result};
 
 /// Whether the conversation goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +125,7 @@ impl Talk {
             self.format
                 .prompt(model.tokenizer()?, &mut self.conversation, &cached, room)?;
         if prompt.newly_hidden > 0 {
-            eprintln!(
+            note!(
                 "the context is full: the model is no longer shown the {} oldest turns",
                 self.conversation.hidden()
             );
@@ -158,11 +159,11 @@ impl Talk {
         self.last = Some(answered);
         if finish_reason == FinishReason::Stopped && reply.is_empty() {
             self.conversation.undo();
-            eprintln!("stopped before a word was said: your turn is taken back");
+            note!("stopped before a word was said: your turn is taken back");
         } else {
             self.conversation.answer(reply)?;
             if let Some(note) = self.note(finish_reason) {
-                eprintln!("{note}");
+                note!("{note}");
             }
         }
         let ended = !self.terminal && stop.load(Ordering::Relaxed);
@@ -243,7 +244,7 @@ impl<'a> Stream<'a> {
         text.clone_into(&mut self.text);
         self.show()?;
         if self.shown {
-            write("\n")?;
+            write_result("\n")?;
         }
         Ok(())
     }
@@ -257,27 +258,21 @@ impl<'a> Stream<'a> {
         }
         self.written = reply.len();
         if self.terminal {
-            write(&harmless(new))
+            write_result(&harmless(new))
         } else {
-            write(new)
+            write_result(new)
         }
     }
 }
 
 /// A text that cannot take the terminal over: a model may write any byte.
-fn harmless(text: &str) -> String {
+pub(super) fn harmless(text: &str) -> String {
     let shown = |character: char| match character {
         '\n' | '\t' => character,
         other if other.is_control() => char::REPLACEMENT_CHARACTER,
         other => other,
     };
     text.chars().map(shown).collect()
-}
-
-fn write(text: &str) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()
 }
 
 #[cfg(test)]

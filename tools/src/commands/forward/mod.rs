@@ -13,7 +13,7 @@ use gpt2::spec::ModelClass;
 use serde_json::{Map, Value, json};
 
 use crate::arguments::RunArguments;
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::tensors::TensorFile;
 use crate::{interrupt, report};
 use outputs::{Outputs, Wanted};
@@ -24,7 +24,7 @@ const SHOWN: usize = 20;
 
 /// Run one forward pass and write what it gives.
 ///
-/// Each --ids or -p is a row of the batch. OUT.safetensors gets f32 tensors under transformers'
+/// Each text or --ids is a row of the batch. OUT.safetensors gets f32 tensors under transformers'
 /// names, by the model's class: logits [batch, tokens, vocabulary] of a language model;
 /// `last_hidden_state` [batch, tokens, width] of a bare one; logits [batch, labels] or [batch,
 /// tokens, labels] of a classifier; `start_logits` and `end_logits` [batch, tokens]; of double
@@ -54,8 +54,9 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let texts = arguments.source.texts()?;
     let model = arguments.run.open_model()?;
-    let rows = arguments.source.rows(&model)?;
+    let rows = arguments.source.rows(&model, &texts)?;
     let wanted = Wanted {
         hidden_states: arguments.hidden_states,
         attentions: arguments.attentions,
@@ -68,16 +69,16 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         None => None,
     };
     let mut session = arguments.run.start(model, None)?;
-    interrupt::stop_on_interrupt(session.stop_flag());
+    interrupt::stop_on_interrupt(&session.stop_flag());
     let outputs = outputs::compute(&mut session, &rows, wanted, file.as_mut())?;
-    if let Some(file) = file {
-        outputs.finish(file)?;
-    }
+    let written = file.map_or(Ok(()), |file| outputs.finish(file));
     let best: Vec<Vec<Best>> = outputs.last.iter().map(|logits| largest(logits)).collect();
-    if arguments.run.json {
-        return report::print_json(&document(&rows, &best, &outputs, &session));
-    }
-    report::print(&table(&best, &outputs, &session))
+    let reported = if arguments.run.json {
+        report::print_json(&document(&rows, &best, &outputs, &session))
+    } else {
+        report::print(&table(&best, &outputs, &session))
+    };
+    failure::all([written, reported])
 }
 
 /// A token and its logit.

@@ -5,8 +5,8 @@ use gpt2::spec::ModelClass;
 use gpt2::tasks::{ScoreFunction, label_scores};
 use serde_json::{Value, json};
 
-use super::rows::{Rows, start};
-use super::texts::TextSource;
+use super::rows::{self, start};
+use super::texts::InputSource;
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
 
@@ -19,7 +19,7 @@ use crate::failure::Failure;
 #[command(after_help = "Example:\n  gpt2 classify -m sentiment.gguf -p \"She was delighted.\"")]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    texts: TextSource,
+    inputs: InputSource,
     /// How logits become scores: softmax, sigmoid or none [default: as the model's problem asks]
     #[arg(long, value_name = "FUNCTION", value_parser = parse_function)]
     function: Option<ScoreFunction>,
@@ -37,12 +37,11 @@ fn parse_function(name: &str) -> Result<ScoreFunction, String> {
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let model = arguments.run.open_model()?;
     model.expect_class(ModelClass::SequenceClassification)?;
-    let inputs = arguments.texts.read(&model)?;
+    let inputs = arguments.inputs.read(&model)?;
     let head = model.hyperparameters().head.clone();
     let function = arguments.function.unwrap_or(ScoreFunction::of(&head));
     let mut session = start(&arguments.run, model)?;
-    let mut rows = Rows::new(arguments.run.json);
-    for input in inputs {
+    rows::write(arguments.run.json, inputs, |input| {
         let logits = session.classify(&input.ids)?;
         let scores = label_scores(&head, &logits, function);
         let (label, score) = scores
@@ -58,7 +57,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             "scores": list, "logits": logits,
         });
         let text = input.text.unwrap_or_default();
-        rows.add(row, &format!("{label}\t{score:.4}\t{text}\n"))?;
-    }
-    rows.finish()
+        Ok((row, format!("{label}\t{score:.4}\t{text}\n")))
+    })
 }

@@ -4,8 +4,8 @@ use clap::Args;
 use gpt2::tasks::Pooling;
 use serde_json::json;
 
-use super::rows::{Rows, start};
-use super::texts::TextSource;
+use super::rows::{self, start};
+use super::texts::InputSource;
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
 
@@ -20,7 +20,7 @@ use crate::failure::Failure;
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    texts: TextSource,
+    inputs: InputSource,
     /// The last token's state (last), or the mean over all tokens (mean)
     #[arg(long, value_name = "HOW", default_value = "last", value_parser = parse_pooling)]
     pooling: Pooling,
@@ -40,14 +40,12 @@ fn parse_pooling(name: &str) -> Result<Pooling, String> {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let model = arguments.run.open_model()?;
-    let inputs = arguments.texts.read(&model)?;
+    let inputs = arguments.inputs.read(&model)?;
     let mut session = start(&arguments.run, model)?;
-    let mut rows = Rows::new(arguments.run.json);
-    for input in inputs {
+    rows::write(arguments.run.json, inputs, |input| {
         let vector = session.embed(&input.ids, arguments.pooling, arguments.normalize)?;
         let values: Vec<String> = vector.iter().map(f32::to_string).collect();
         let row = json!({ "text": input.text, "tokens": input.ids.len(), "embedding": vector });
-        rows.add(row, &format!("{}\n", values.join(" ")))?;
-    }
-    rows.finish()
+        Ok((row, format!("{}\n", values.join(" "))))
+    })
 }
