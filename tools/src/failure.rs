@@ -218,7 +218,8 @@ pub(crate) fn parse<A: Parser>() -> Result<Option<A>, Failure> {
     Ok(None)
 }
 
-/// Tells how a command ended and gives its exit status: 0 done, 1 failed, 2 asked wrongly, 130 ended
+/// Tells how a command ended and gives its exit status: 0 done, 1 failed, 2 asked wrongly, 130
+/// ended
 /// by Ctrl-C and 143 by SIGTERM, with what there was.
 pub(crate) fn exit_code(result: Result<(), Failure>) -> ExitCode {
     let (line, status) = match result {
