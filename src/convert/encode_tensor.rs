@@ -101,7 +101,8 @@ impl EncodeJob<'_> {
             return Err(self.not_finite(first, source));
         }
         // The same type in the same order: the bytes are copied.
-        if self.target_type == self.source.tensor_type && !self.source.transposed {
+        let is_as_stored = !self.source.transposed && self.source.products.is_empty();
+        if self.target_type == self.source.tensor_type && is_as_stored {
             block.copy_from_slice(self.source.raw_rows(first, block.len() / row_bytes)?);
             return Ok(SquaredError {
                 difference: 0.0,

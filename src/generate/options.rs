@@ -58,6 +58,9 @@ pub struct GenerationOptions {
     pub output_scores: bool,
     /// Keep the model's logits of every step.
     pub output_logits: bool,
+    /// Keep the log-probability of every token chosen, by the model's logits before any processor,
+    /// and of as many of the likeliest tokens; none by default.
+    pub logprobs: Option<usize>,
     /// The tokens that end a text; by default those the model names.
     pub eos: Option<Vec<TokenId>>,
     /// Never choose a token that ends the text. Default: false.
@@ -88,6 +91,7 @@ impl Default for GenerationOptions {
             on_overflow: None,
             output_scores: false,
             output_logits: false,
+            logprobs: None,
             eos: None,
             ignore_eos: false,
             stop: Vec::new(),

@@ -1,6 +1,7 @@
 //! This machine's device, served to others through ggml's RPC.
 
 use std::ffi::{CString, c_char};
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use super::backend::MAX_THREADS;
@@ -45,7 +46,10 @@ pub fn serve(address: SocketAddr, device: &str, threads: usize) -> Result<()> {
             "{address}: expected an IPv4 address"
         )));
     }
-    let unusable = |error| Error::Argument(format!("{address}: cannot listen there: {error}"));
+    let unusable = |error: io::Error| {
+        let why = io::Error::new(error.kind(), format!("cannot listen there: {error}"));
+        Error::io(address.to_string(), why)
+    };
     // ggml does not say why it cannot.
     let listener = TcpListener::bind(address).map_err(unusable)?;
     let address = listener.local_addr().map_err(unusable)?;

@@ -13,8 +13,10 @@ mod logging;
 mod memory;
 mod prompt;
 mod report;
+mod spelling;
 mod stream;
 mod tensors;
+mod texts;
 mod version;
 
 pub use commands::gpt2;

@@ -1,8 +1,4 @@
-//! Texts and ids from the command line, files and stdin.
-
-use std::fs;
-use std::io::{self, Read};
-use std::path::Path;
+//! Ids from the command line, and the ids of a text.
 
 use gpt2::TokenId;
 use gpt2::session::Model;
@@ -30,31 +26,6 @@ pub(crate) fn parse_ids(text: &str) -> Result<Ids, String> {
         })
         .collect::<Result<_, _>>()
         .map(Ids)
-}
-
-/// A whole file as text.
-pub(crate) fn read_file(path: &Path) -> Result<String, Failure> {
-    let bytes = fs::read(path).map_err(|error| Failure::at(path.display(), &error))?;
-    utf8(bytes, &path.display().to_string())
-}
-
-/// All of stdin as text, as it is.
-pub(crate) fn read_stdin() -> Result<String, Failure> {
-    let mut bytes = Vec::new();
-    io::stdin()
-        .lock()
-        .read_to_end(&mut bytes)
-        .map_err(|error| Failure::at("stdin", &error))?;
-    utf8(bytes, "stdin")
-}
-
-fn utf8(bytes: Vec<u8>, place: &str) -> Result<String, Failure> {
-    String::from_utf8(bytes).map_err(|error| {
-        let offset = error.utf8_error().valid_up_to();
-        Failure::Work(format!(
-            "{place}: expected UTF-8 text, found something else at byte {offset}"
-        ))
-    })
 }
 
 /// The ids of a prompt; a text of none begins with the model's beginning of text.
@@ -85,13 +56,5 @@ mod tests {
         for text in ["1;2", "-1", "1.5", "4294967296", "one", "[1"] {
             assert!(parse_ids(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn what_is_not_text_is_said_with_its_place() {
-        let Err(Failure::Work(line)) = utf8(vec![b'a', 0xFF], "x.txt") else {
-            panic!("accepted");
-        };
-        assert!(line.contains("x.txt") && line.contains("byte 1"), "{line}");
     }
 }

@@ -38,10 +38,18 @@
  *            structure, and NULL stands for the defaults; of a structure that is filled, set `size`
  *            before. Fields are only ever added at the end, so a program goes on working with later
  *            libraries, and with earlier ones as long as it leaves the fields they do not know at
- *            zero.
+ *            zero (GPT2_ERROR_UNSUPPORTED otherwise). Reserved fields must be 0, and a size must
+ *            end where a field ends (GPT2_ERROR_ARGUMENT otherwise).
  * Callbacks  Are called during the call they are given to, with its `user_data`, on the calling
  *            thread, except where it says otherwise. They must return: no longjmp, no C++ exception
  *            through them.
+ * Forks      A child made by fork() may use every handle of its parent, and free it: sessions go on
+ *            there with threads of the child's. Two exceptions: a session or sampler that was at
+ *            work on another thread at the time of the fork can only be freed there
+ *            (GPT2_ERROR_BUSY), and devices other than the CPU cannot be used in a child whose
+ *            parent has used this library (GPT2_ERROR_UNSUPPORTED). A file in memory is released in
+ *            parent and child, each its copy. Copies made without the C library's fork(), such as
+ *            by a bare clone(), may only exec or _exit.
  */
 #ifndef GPT2_H
 #define GPT2_H
@@ -249,7 +257,7 @@ typedef struct gpt2_session_options {
      * */
     size_t context;
     size_t batch_size;       /* most tokens computed together; 0: 256 */
-    size_t sequences;        /* sequences in the cache, numbered from 0, at most 64; default 1 */
+    size_t sequences;        /* sequences in the cache, numbered from 0, 1 to 64; default 1 */
     size_t threads;          /* 0: one per physical core */
     /* most bytes, weights included; a context of 0 is shortened to fit; 0: no limit */
     uint64_t memory_limit;
@@ -267,7 +275,11 @@ gpt2_status gpt2_session_options_init(gpt2_session_options *options, size_t size
 gpt2_status gpt2_session_new(const gpt2_model *model, const gpt2_session_options *options,
                              gpt2_session **session);
 
-/* Ends a session; a call that is at work in it ends first.
+/* Ends a session. A call that is at work in it is stopped, as gpt2_session_stop does, and this
+ * function returns after it: no callback of it comes later. So it must not be called with a lock
+ * that such a callback waits for. Called from a callback, of this session or of another, it does
+ * not wait: the handle is gone at once, and the session is freed when the call that is at work in
+ * it returns.
  * Errors: GPT2_ERROR_HANDLE. */
 gpt2_status gpt2_session_free(gpt2_session *session);
 
@@ -323,7 +335,8 @@ typedef struct gpt2_batch {
     const uint32_t *tokens;
     size_t n_tokens;
     const uint32_t *sequences;    /* the sequence of each; NULL: 0 */
-    /* the place of each in its sequence; NULL: after what the cache holds of it */
+    /* the place of each in its sequence, ascending in each sequence, none that is there already;
+     * NULL: after what the cache holds of it */
     const uint32_t *positions;
     const uint32_t *position_ids; /* the row of the position embedding of each; NULL: its place */
     const uint32_t *token_types;  /* a token whose embedding is added to each; NULL: none */
@@ -331,6 +344,11 @@ typedef struct gpt2_batch {
     const uint8_t *wanted;        /* not 0: it has a row in what comes out; NULL: all have */
     uint32_t outputs;             /* what comes out; default GPT2_LOGITS */
     uint32_t reserved;            /* 0 */
+    /* not 0: each token has the bits that it has when it is computed alone, whatever is computed
+     * with it; slower from a handful of tokens on. For models whose matrices are computed by this
+     * library's kernels, on the CPU */
+    int32_t batch_invariant;
+    int32_t reserved_2;           /* 0 */
 } gpt2_batch;
 
 /* Sets the fields that `size` bytes have room for to their defaults.
@@ -339,8 +357,10 @@ gpt2_status gpt2_batch_init(gpt2_batch *batch, size_t size);
 
 typedef struct gpt2_output gpt2_output;
 
-/* Computes a batch and keeps it in the cache; *output is to be freed with gpt2_output_free.
- * Errors: as gpt2_prefill. */
+/* Computes a batch and keeps it in the cache; *output is to be freed with gpt2_output_free. A batch
+ * without tokens has no rows.
+ * Errors: GPT2_ERROR_ARGUMENT for a place that is given twice or is in the cache already, and for
+ * outputs that are unknown; otherwise as gpt2_prefill. */
 gpt2_status gpt2_run(gpt2_session *session, const gpt2_batch *batch, gpt2_output **output);
 
 /* How many tokens of the batch have a row.
@@ -460,10 +480,13 @@ typedef struct gpt2_generation gpt2_generation;
 /* Continues a prompt. What sequence 0 of the session holds already is kept as far as it begins the
  * prompt. `callback` (NULL for none) is handed every token as it comes, then the end of each
  * continuation; a beam search decides at its end, then. *generation has the result and is to be
- * freed with gpt2_generation_free; `generation` may be NULL. Searches need sessions of several
- * sequences: num_beams of them, or top_k for contrastive search.
+ * freed with gpt2_generation_free; `generation` may be NULL. Some methods need a session of several
+ * sequences (gpt2_session_options): num_beams of them, 2 for guidance_scale, and top_k for
+ * contrastive search (penalty_alpha).
  * Errors: GPT2_ERROR_ARGUMENT for options out of their range, unknown parameters, an empty prompt,
- * too few sequences; otherwise as gpt2_prefill. A call ended by gpt2_session_stop is no error. */
+ * too few sequences; otherwise as gpt2_prefill. A call ended by gpt2_session_stop is no error: it
+ * gives what there is, before the first token a continuation without tokens and with an empty text
+ * (GPT2_FINISH_STOPPED). */
 gpt2_status gpt2_generate(gpt2_session *session, const uint32_t *prompt, size_t n_prompt,
                           const gpt2_generate_options *options, gpt2_token_callback callback,
                           void *user_data, gpt2_generation **generation);
@@ -551,7 +574,8 @@ gpt2_status gpt2_sampler_process(gpt2_sampler *sampler, float *logits, size_t n_
  * */
 gpt2_status gpt2_sampler_accept(gpt2_sampler *sampler, uint32_t token);
 
-/* Frees a sampler.
+/* Frees a sampler, after a call that is at work in it; from a callback without waiting, as
+ * gpt2_session_free.
  * Errors: GPT2_ERROR_HANDLE. */
 gpt2_status gpt2_sampler_free(gpt2_sampler *sampler);
 
@@ -617,9 +641,11 @@ gpt2_status gpt2_answer(gpt2_session *session, const char *question, size_t ques
                         const char *context, size_t context_bytes, size_t max_answers,
                         size_t max_tokens, gpt2_results **results);
 
-/* Double heads: a row for each choice (text, id, score, logit), in their order, scored at its last
- * token after `prompt` (NULL for none). The texts end in NUL. *results is to be freed with
- * gpt2_results_free. */
+/* A row for each choice (text, id, score, logit), in their order, scores being probabilities among
+ * them. A double heads model scores the last token of each choice read after `prompt` (NULL for
+ * none); of a language model `logit` is the sum of the log-probabilities of the choice's tokens,
+ * which are encoded apart from the prompt: begin choices with the space before their first word.
+ * The texts end in NUL. *results is to be freed with gpt2_results_free. */
 gpt2_status gpt2_choose(gpt2_session *session, const char *prompt, const char *const *choices,
                         size_t n_choices, gpt2_results **results);
 
@@ -634,6 +660,123 @@ enum {
 gpt2_status gpt2_embed(gpt2_session *session, const char *text, size_t text_bytes, int32_t pooling,
                        int32_t normalize, float *vector, size_t capacity, size_t *length);
 
+/* ------------------------------------------------------------------ scores of texts
+ * How likely a model holds texts, by its own softmax; logarithms are natural. The cache of the
+ * session is emptied. Texts are computed together, as many as the session has sequences; logits are
+ * computed in pieces and never kept as a whole. A text longer than the context is scored in
+ * windows, each token once. Errors of all of these: GPT2_ERROR_UNSUPPORTED for a model without a
+ * language-model head, GPT2_ERROR_STOPPED; otherwise as gpt2_tokenize and gpt2_prefill. */
+
+typedef struct gpt2_score_options {
+    size_t size;
+    const char *context; /* comes before every text and is not scored; NULL: nothing */
+    size_t top;          /* how many of the likeliest tokens are kept at each place */
+    /* of a text longer than the context, how many tokens each window after the first scores; 0: as
+     * many as the context has */
+    size_t stride;
+    int32_t bos;             /* not 0: begin with the model's beginning of text */
+    int32_t ranks;           /* not 0: keep ranks */
+    int32_t entropies;       /* not 0: keep entropies */
+    int32_t batch_invariant; /* not 0: each text has the bits that it has alone; slower */
+} gpt2_score_options;
+
+/* Sets the fields that `size` bytes have room for to their defaults.
+ * Errors: GPT2_ERROR_ARGUMENT for a size that ends within a field. */
+gpt2_status gpt2_score_options_init(gpt2_score_options *options, size_t size);
+
+typedef struct gpt2_scores gpt2_scores;
+
+/* Scores texts that end in NUL. A text is encoded apart from the context: begin it with the space
+ * before its first word. Without a context the first token has no score. *scores is to be freed
+ * with gpt2_scores_free.
+ * Errors: GPT2_ERROR_ARGUMENT as well, for a stride beyond the context. */
+gpt2_status gpt2_score(gpt2_session *session, const char *const *texts, size_t n_texts,
+                       const gpt2_score_options *options, gpt2_scores **scores);
+
+/* Scores tokens as one text, the first n_context of which are context. Options without context and
+ * bos. *scores is to be freed with gpt2_scores_free.
+ * Errors: as gpt2_score; GPT2_ERROR_ARGUMENT for a token outside the vocabulary. */
+gpt2_status gpt2_score_tokens(gpt2_session *session, const uint32_t *tokens, size_t n_tokens,
+                              size_t n_context, const gpt2_score_options *options,
+                              gpt2_scores **scores);
+
+/* How many texts there are; 0 for a handle that is not alive. */
+size_t gpt2_scores_count(const gpt2_scores *scores);
+
+typedef struct gpt2_text_score {
+    size_t size;
+    size_t n_tokens;
+    size_t n_scored;   /* tokens that have a score */
+    size_t n_words;
+    size_t n_windows;  /* 1 unless the text is longer than the context; 0 for nothing to score */
+    double sum;        /* of the log-probabilities */
+    double mean;       /* the sum by n_scored; NaN for none */
+    double perplexity; /* exp(-mean); NaN for none */
+} gpt2_text_score;
+
+typedef struct gpt2_token_score {
+    size_t size;
+    uint64_t id;
+    size_t start;   /* characters (code points) of the text, from 0; 0 for tokens given as such */
+    size_t end;     /* one more than the last */
+    size_t rank;    /* among all tokens, from 1, of equals the smaller id first; 0: not kept */
+    size_t n_top;   /* how many likely tokens are kept for its place */
+    double logprob; /* NaN for a first token with nothing before it */
+    double entropy; /* of the distribution at its place; NaN: not kept */
+} gpt2_token_score;
+
+/* A word is what stands between white space. Each token of the text is of one word. */
+typedef struct gpt2_word_score {
+    size_t size;
+    size_t start; /* characters of the text, without white space */
+    size_t end;
+    size_t first_token;
+    size_t n_tokens;
+    double logprob; /* the sum of its tokens'; NaN when one has no score */
+} gpt2_word_score;
+
+/* Give a text, one of its tokens, of that the likely token at `place` (id, rank, logprob), and a
+ * word of a text; set score->size before.
+ * Errors: GPT2_ERROR_ARGUMENT for a number out of range, GPT2_ERROR_HANDLE. */
+gpt2_status gpt2_scores_get(const gpt2_scores *scores, size_t text, gpt2_text_score *score);
+gpt2_status gpt2_scores_token(const gpt2_scores *scores, size_t text, size_t token,
+                              gpt2_token_score *score);
+gpt2_status gpt2_scores_top(const gpt2_scores *scores, size_t text, size_t token, size_t place,
+                            gpt2_token_score *score);
+gpt2_status gpt2_scores_word(const gpt2_scores *scores, size_t text, size_t word,
+                             gpt2_word_score *score);
+
+/* Frees scores.
+ * Errors: GPT2_ERROR_HANDLE. */
+gpt2_status gpt2_scores_free(gpt2_scores *scores);
+
+/* How likely the model held token `token` of continuation `index` of a generation, by its logits
+ * before any processor, and the likely token at `place` there: with the parameter "logprobs=N", of
+ * which N is how many likely tokens are kept.
+ * Errors: as gpt2_scores_token. */
+gpt2_status gpt2_generation_logprob(const gpt2_generation *generation, size_t index, size_t token,
+                                    gpt2_token_score *score);
+gpt2_status gpt2_generation_top(const gpt2_generation *generation, size_t index, size_t token,
+                                size_t place, gpt2_token_score *score);
+
+typedef struct gpt2_perplexity_result {
+    size_t size;
+    double nll_sum;    /* the sum of -ln p */
+    double perplexity; /* exp(nll_sum / tokens) */
+    size_t tokens;     /* tokens scored */
+    size_t windows;
+    size_t left_out;   /* tokens at the end that fill no window */
+} gpt2_perplexity_result;
+
+/* How well the model predicts a text, in windows of `window` tokens (0: 512, or the context). With
+ * a stride of 0 windows do not overlap, each is scored on its tokens after the first, and what
+ * fills no window at the end is left out, unless it is the whole text. Otherwise a window begins
+ * every `stride` tokens, as in transformers' guide to perplexity. Set result->size before.
+ * Errors: GPT2_ERROR_ARGUMENT as well, for a window below 2 or beyond the context, a stride beyond
+ * the window, a text of less than two tokens. */
+gpt2_status gpt2_perplexity(gpt2_session *session, const char *text, size_t text_bytes,
+                            size_t window, size_t stride, gpt2_perplexity_result *result);
+
 /* ------------------------------------------------------------------ converting and quantizing */
 
 typedef struct gpt2_convert_options {
@@ -647,7 +790,7 @@ typedef struct gpt2_convert_options {
     size_t n_tensor_types;
     const char *output_type;         /* the type of the head; NULL: by file_type */
     const char *embedding_type;      /* the type of the token embedding; NULL: by file_type */
-    const char *importance_matrix;   /* a file from `gpt2 imatrix` or llama-imatrix; NULL: none */
+    const char *importance_matrix;   /* a file from llama-imatrix; NULL: none */
     size_t threads;                  /* 0: all processors */
     int32_t overwrite;               /* not 0: replace an existing output */
     int32_t reserved;                /* 0 */

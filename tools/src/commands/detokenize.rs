@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::arguments::ModelFile;
 use crate::failure::Failure;
 use crate::prompt::{self, Ids};
-use crate::report;
+use crate::{report, texts};
 
 /// Turn token ids into text.
 ///
@@ -37,12 +37,15 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let Ids(ids) = match &arguments.ids {
         Some(ids) => ids.clone(),
-        None => prompt::parse_ids(&prompt::read_stdin()?)
+        None => prompt::parse_ids(&texts::read_stdin()?)
             .map_err(|message| Failure::Work(format!("stdin: {message}")))?,
     };
     let gguf = arguments.file.open()?;
     let tokenizer = Tokenizer::from_metadata(gguf.metadata())?;
-    check(&ids, &tokenizer)?;
+    check(&ids, &tokenizer).map_err(|line| match &arguments.ids {
+        Some(_) => Failure::Usage(line),
+        None => Failure::Work(format!("stdin: {line}")),
+    })?;
     let options = DecodeOptions {
         skip_special_tokens: arguments.skip_special_tokens,
         clean_up_spaces: arguments.clean_up_tokenization_spaces,
@@ -55,13 +58,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     report::print_json(&json!({ "ids": ids, "tokens": tokens, "text": text }))
 }
 
-fn check(ids: &[TokenId], tokenizer: &Tokenizer) -> Result<(), Failure> {
+fn check(ids: &[TokenId], tokenizer: &Tokenizer) -> Result<(), String> {
     let size = tokenizer.vocabulary_size();
     match ids.iter().position(|&id| id as usize >= size) {
         None => Ok(()),
-        Some(index) => Err(Failure::Work(format!(
+        Some(index) => Err(format!(
             "token id {} at index {index}: expected ids below the tokenizer's {size}",
             ids[index]
-        ))),
+        )),
     }
 }

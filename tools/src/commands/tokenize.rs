@@ -10,19 +10,19 @@ use serde_json::{Value, json};
 
 use crate::arguments::ModelFile;
 use crate::failure::Failure;
-use crate::{prompt, report};
+use crate::report;
+use crate::texts::{Form, Reading, TextSource};
 
 /// Turn text into token ids.
 ///
-/// Without TEXT, stdin is read as it is: no newline is dropped. With --json, the ids, the tokens as
-/// the vocabulary spells them, and the characters of the text that each came from; with --pair or
+/// Texts are taken as they are: no newline is dropped. With --json, the ids, the tokens as the
+/// vocabulary spells them, and the characters of the text that each came from; with --pair or
 /// --pad-to also what a model is told of each token.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  gpt2 tokenize \"Hello world\"")]
 pub(super) struct Arguments {
-    /// The text
-    #[arg(allow_hyphen_values = true)]
-    text: Option<String>,
+    #[command(flatten)]
+    texts: TextSource,
     #[command(flatten)]
     file: ModelFile,
     /// A second text, to be put together with the first
@@ -92,17 +92,32 @@ impl From<Which> for TruncationStrategy {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let text = match &arguments.text {
-        Some(text) => text.clone(),
-        None => prompt::read_stdin()?,
-    };
+    let texts = arguments.texts.read(Reading {
+        form: Form::Verbatim,
+        may_be_empty: true,
+        ..Reading::default()
+    })?;
+    if arguments.pair.is_some() && texts.len() > 1 {
+        return Err(Failure::Usage(format!(
+            "--pair: expected one text that it follows, found {}",
+            texts.len()
+        )));
+    }
     let gguf = arguments.file.open()?;
     let tokenizer = Tokenizer::from_metadata(gguf.metadata())?;
-    let encoding = encode(arguments, &tokenizer, &text)?;
-    if arguments.json {
-        report::print_json(&describe(arguments, &tokenizer, &encoding))
-    } else {
-        report::print(&format!("{}\n", join(&encoding.ids)))
+    let mut rows = Vec::new();
+    for text in &texts {
+        let encoding = encode(arguments, &tokenizer, text)?;
+        if arguments.json {
+            rows.push(describe(arguments, &tokenizer, &encoding));
+        } else {
+            report::print(&format!("{}\n", join(&encoding.ids)))?;
+        }
+    }
+    match &rows[..] {
+        [] => Ok(()),
+        [row] => report::print_json(row),
+        rows => report::print_json(&json!({ "rows": rows })),
     }
 }
 

@@ -131,6 +131,32 @@ fn every_session_is_compared() {
     assert_eq!(sessions, known);
 }
 
+/// What commands print is shown in sessions alone, which are compared; `text` is for diagrams.
+#[test]
+fn outputs_are_shown_in_sessions_alone() {
+    const CODE: &[&str] = &[
+        "sh",
+        "console",
+        "c",
+        "cpp",
+        "rust",
+        "rust,no_run",
+        "ini",
+        "cmake",
+    ];
+    for (name, text) in documents() {
+        let mut fences = text.lines().filter_map(|line| line.strip_prefix("```"));
+        while let Some(kind) = fences.next() {
+            let diagram = kind == "text" && name == "ARCHITECTURE.md";
+            assert!(
+                diagram || CODE.contains(&kind),
+                "{name}: a block of {kind:?}"
+            );
+            assert_eq!(fences.next(), Some(""), "{name}: a block ends");
+        }
+    }
+}
+
 /// Words of a command's line before a comment, a pipe or another command.
 fn words(line: &str) -> Vec<&str> {
     let words = line.split_whitespace();

@@ -87,7 +87,7 @@ fn the_models_settings_stand_between_defaults_and_flags() {
         .json();
     assert_eq!(ids(&found), ids(&generate("-n 20", &PROMPTS[..1]).json()));
     let refused = model.generate("--max-length 11");
-    assert!(refused.error(1).contains("max_length 11 leaves no room"));
+    assert!(refused.error(2).contains("max_length 11 leaves no room"));
 }
 
 #[test]
@@ -298,7 +298,7 @@ fn an_assistant_changes_nothing_but_the_speed() {
     assert_eq!(assisted["sequences"], plain["sequences"]);
     let refused = generate(&format!("{arguments} --num-beams 2"), &PROMPTS[..1]);
     assert!(
-        refused.error(1).contains("conflicting decoding methods"),
+        refused.error(2).contains("conflicting decoding methods"),
         "{}",
         refused.stderr
     );

@@ -10,6 +10,7 @@ mod devices;
 mod documents;
 mod generate;
 mod generation;
+mod habits;
 #[cfg(target_os = "linux")]
 mod limits;
 mod manners;
@@ -17,6 +18,9 @@ mod measure;
 mod reference;
 mod refusals;
 mod run;
+mod scores;
+#[cfg(unix)]
+mod signals;
 mod tasks;
 mod text;
 mod tokenizers;

@@ -170,7 +170,7 @@ fn contenders(
                 }
                 Err(error) => return Err(error.into()),
             };
-            interrupt::stop_on_interrupt(session.stop_flag());
+            interrupt::stop_on_interrupt(&session.stop_flag());
             all.push(Contender {
                 cache_type,
                 flash: flash_attention == FlashAttention::On,

@@ -111,7 +111,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let tests = tests(&arguments.n_prompt, &arguments.n_gen, most)?;
     let longest = tests.iter().map(|test| test.tokens()).max().unwrap_or(1);
     let mut session = arguments.run.start(model, Some(longest))?;
-    interrupt::stop_on_interrupt(session.stop_flag());
+    interrupt::stop_on_interrupt(&session.stop_flag());
 
     let mut progress = Progress::new();
     let mut rows = Vec::new();

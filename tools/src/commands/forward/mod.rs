@@ -24,7 +24,7 @@ const SHOWN: usize = 20;
 
 /// Run one forward pass and write what it gives.
 ///
-/// Each --ids or -p is a row of the batch. OUT.safetensors gets f32 tensors under transformers'
+/// Each text or --ids is a row of the batch. OUT.safetensors gets f32 tensors under transformers'
 /// names, by the model's class: logits [batch, tokens, vocabulary] of a language model;
 /// `last_hidden_state` [batch, tokens, width] of a bare one; logits [batch, labels] or [batch,
 /// tokens, labels] of a classifier; `start_logits` and `end_logits` [batch, tokens]; of double
@@ -54,8 +54,9 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let texts = arguments.source.texts()?;
     let model = arguments.run.open_model()?;
-    let rows = arguments.source.rows(&model)?;
+    let rows = arguments.source.rows(&model, &texts)?;
     let wanted = Wanted {
         hidden_states: arguments.hidden_states,
         attentions: arguments.attentions,
@@ -68,7 +69,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         None => None,
     };
     let mut session = arguments.run.start(model, None)?;
-    interrupt::stop_on_interrupt(session.stop_flag());
+    interrupt::stop_on_interrupt(&session.stop_flag());
     let outputs = outputs::compute(&mut session, &rows, wanted, file.as_mut())?;
     let written = file.map_or(Ok(()), |file| outputs.finish(file));
     let best: Vec<Vec<Best>> = outputs.last.iter().map(|logits| largest(logits)).collect();

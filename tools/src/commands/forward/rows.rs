@@ -6,12 +6,16 @@ use gpt2::session::{BatchToken, Model, SequenceSet};
 
 use crate::failure::Failure;
 use crate::prompt::{self, Ids};
+use crate::texts::{Reading, TEXTS, TextSource};
 
 /// The rows, and what is said of them; every list may be repeated, once a row.
 #[derive(Debug, Args)]
 pub(super) struct Source {
     #[command(flatten)]
-    text: Text,
+    texts: TextSource,
+    /// A row of token ids, such as 1,2,3; may be repeated
+    #[arg(long, value_name = "IDS", value_parser = prompt::parse_ids, conflicts_with = TEXTS)]
+    ids: Vec<Ids>,
     /// For a row of tokens, 1 where they are seen and 0 where not [default: the row's own tokens
     /// are]
     #[arg(long, value_name = "MASK", value_parser = prompt::parse_ids)]
@@ -25,18 +29,6 @@ pub(super) struct Source {
     /// With double heads, the token of each row that the choice is scored at [default: the last]
     #[arg(long, value_name = "INDICES", value_parser = prompt::parse_ids)]
     mc_token_ids: Option<Ids>,
-}
-
-/// The tokens.
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-struct Text {
-    /// A row of token ids, such as 1,2,3; may be repeated
-    #[arg(long, value_name = "IDS", value_parser = prompt::parse_ids)]
-    ids: Vec<Ids>,
-    /// A row of text; may be repeated
-    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
-    prompt: Vec<String>,
 }
 
 /// The rows of a batch, all of one length.
@@ -79,8 +71,8 @@ impl Row {
 
 impl Source {
     /// The rows as the model will see them: shorter ones are padded on the right and masked there.
-    pub(super) fn rows(&self, model: &Model) -> Result<Rows, Failure> {
-        let tokens = self.text.tokens(model)?;
+    pub(super) fn rows(&self, model: &Model, texts: &[String]) -> Result<Rows, Failure> {
+        let tokens = self.tokens(model, texts)?;
         let length = tokens.iter().map(Vec::len).max().unwrap_or_default();
         let hyperparameters = model.hyperparameters();
         // Any token will do where it is masked; this one is also known as padding by the heads.
@@ -105,6 +97,13 @@ impl Source {
                     None => (0..length).map(|index| index < own).collect(),
                 };
                 let position_ids = list("--position-ids", positions, 0)?;
+                let limit = hyperparameters.n_positions;
+                let beyond = |position: &&u32| **position as usize >= limit;
+                if let Some(found) = position_ids.iter().flatten().find(beyond) {
+                    return Err(Failure::Usage(format!(
+                        "--position-ids: expected positions below the model's {limit}, found {found}"
+                    )));
+                }
                 ids.resize(length, pad);
                 Ok(Row {
                     ids,
@@ -123,6 +122,26 @@ impl Source {
         })
     }
 
+    /// The texts, read before a model is loaded; none when rows are given as ids.
+    pub(super) fn texts(&self) -> Result<Vec<String>, Failure> {
+        if self.ids.is_empty() {
+            self.texts.read(Reading::default())
+        } else {
+            Ok(Vec::new())
+        }
+    }
+
+    fn tokens(&self, model: &Model, texts: &[String]) -> Result<Vec<Vec<TokenId>>, Failure> {
+        let mut rows: Vec<Vec<TokenId>> = self.ids.iter().map(|Ids(ids)| ids.clone()).collect();
+        for text in texts {
+            rows.push(prompt::encode(model, text)?);
+        }
+        match rows.iter().position(Vec::is_empty) {
+            Some(row) => Err(Failure::Usage(format!("--ids: row {row} has no token"))),
+            None => Ok(rows),
+        }
+    }
+
     fn choice_tokens(&self, rows: &[Row]) -> Result<Vec<usize>, Failure> {
         let Some(Ids(given)) = &self.mc_token_ids else {
             return Ok(rows.iter().map(|row| row.own - 1).collect());
@@ -135,19 +154,6 @@ impl Source {
             )));
         }
         Ok(given.iter().map(|&index| index as usize).collect())
-    }
-}
-
-impl Text {
-    fn tokens(&self, model: &Model) -> Result<Vec<Vec<TokenId>>, Failure> {
-        let mut rows: Vec<Vec<TokenId>> = self.ids.iter().map(|Ids(ids)| ids.clone()).collect();
-        for text in &self.prompt {
-            rows.push(prompt::encode(model, text)?);
-        }
-        match rows.iter().position(Vec::is_empty) {
-            Some(row) => Err(Failure::Usage(format!("--ids: row {row} has no token"))),
-            None => Ok(rows),
-        }
     }
 }
 

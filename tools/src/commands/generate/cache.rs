@@ -6,7 +6,7 @@ use clap::Args;
 use gpt2::TokenId;
 use gpt2::session::Session;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, one_line};
 use crate::report::check_place;
 use crate::stream::note;
 
@@ -56,7 +56,13 @@ impl PromptCache {
                     path.display()
                 );
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                return Err(Failure::Work(format!(
+                    "{}; name another file for this model, or delete {}",
+                    one_line(&error),
+                    path.display()
+                )));
+            }
         }
         Ok(())
     }

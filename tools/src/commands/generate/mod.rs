@@ -32,11 +32,11 @@ use words::Words;
 
 /// Continue a text.
 ///
-/// The prompt is -p, -f, --ids or stdin (of -f and stdin, one newline at the end is dropped);
-/// several -p or --ids are continued together, each with the result it has alone. The continuation
-/// alone goes to stdout as it comes, whole words at a time. Parameters have the names and meanings
-/// they have in transformers, and over their defaults the values of the model's own generation
-/// settings; but without --do-sample the most likely token is taken every time.
+/// Of files and stdin, one newline at the end is dropped. Several prompts are continued together,
+/// each with the result it has alone. The continuation alone goes to stdout as it comes, whole
+/// words at a time. Parameters have the names and meanings they have in transformers, and over
+/// their defaults the values of the model's own generation settings; but without --do-sample the
+/// most likely token is taken every time.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  gpt2 generate -p \"My dear Mr. Bennet,\" -n 40 --do-sample \
@@ -81,7 +81,7 @@ pub(super) fn run(arguments: &Arguments, start: Instant) -> Result<(), Failure> 
     arguments.check_single(&prompts)?;
     let mut session = arguments.start(&model, &options, &prompts)?;
     check_lengths(&session, &options, &prompts)?;
-    interrupt::stop_on_interrupt(session.stop_flag());
+    interrupt::stop_on_interrupt(&session.stop_flag());
     arguments.cache.restore(&mut session)?;
     let mut assistant = arguments.start_assistant()?;
     let load = start.elapsed();
@@ -98,8 +98,7 @@ pub(super) fn run(arguments: &Arguments, start: Instant) -> Result<(), Failure> 
     if stream.error.is_some() && !others {
         return stream.finish(&[]);
     }
-    // What the options and the prompt ask for together is found out before the first token.
-    let generation = result.map_err(Failure::of_request)?;
+    let generation = result?;
     let all: Vec<&Continuation> = generation.requests.iter().flatten().collect();
     let shown = if arguments.run.json {
         let document = output::document(&prompts, &generation, load, &session);
@@ -115,6 +114,7 @@ pub(super) fn run(arguments: &Arguments, start: Instant) -> Result<(), Failure> 
         _ => Ok(()),
     };
     if !arguments.run.json && shown.is_ok() {
+        output::note_full_context(&all, &options, &session);
         output::summarize(&generation, load, &session);
     }
     failure::all([shown, scores, kept])
@@ -222,11 +222,12 @@ impl Arguments {
             .into_iter()
             .chain(top_k)
             .filter(|name| self.parameters.has(name))
+            .filter(|&name| name != "temperature" || !self.parameters.are_greedy())
             .map(|name| format!("--{}", name.replace('_', "-")))
             .collect();
         if !unused.is_empty() {
             note!(
-                "warning: without --do-sample there is no effect of {}",
+                "warning: without sampling (--do-sample) there is no effect of {}",
                 unused.join(", ")
             );
         }
@@ -279,7 +280,7 @@ impl Arguments {
         let mut options = self.run.session_options(None);
         options.context = options.context.map(|context| context.min(positions));
         let session = Session::new(model, options)?;
-        interrupt::stop_on_interrupt(session.stop_flag());
+        interrupt::stop_on_interrupt(&session.stop_flag());
         Ok(Some(session))
     }
 }

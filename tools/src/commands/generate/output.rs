@@ -4,14 +4,16 @@ use std::io;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use gpt2::generate::{BatchGeneration, Continuation, PrintableText, Step};
+use gpt2::GenerationOptions;
+use gpt2::Tokenizer;
+use gpt2::generate::{BatchGeneration, Continuation, FinishReason, PrintableText, Step};
 use gpt2::session::Session;
 use serde_json::{Value, json};
 
 use super::source::Prompt;
 use crate::failure::Failure;
 use crate::stream::{note, write_result};
-use crate::{memory, report};
+use crate::{interrupt, memory, report};
 
 /// The text on its way to stdout, whole words at a time.
 pub(super) struct Stream {
@@ -82,8 +84,16 @@ pub(super) fn document(
     session: &Session,
 ) -> Value {
     let timings = &generation.timings;
+    let tokenizer = session.model().tokenizer().ok();
     let row = |prompt: &Prompt, sequences: &[Continuation]| {
-        let sequences: Vec<Value> = sequences.iter().map(sequence).collect();
+        let sequences = sequences.iter().map(|found| sequence(found, tokenizer));
+        let mut sequences: Vec<Value> = sequences.collect();
+        if sequences.is_empty() && interrupt::happened() {
+            let finish_reason = FinishReason::Stopped.name();
+            sequences.push(json!({
+                "ids": [], "text": "", "finish_reason": finish_reason, "score": null,
+            }));
+        }
         json!({ "prompt_ids": prompt.ids, "sequences": sequences })
     };
     let none = Vec::new();
@@ -106,13 +116,24 @@ pub(super) fn document(
     document
 }
 
-fn sequence(sequence: &Continuation) -> Value {
-    json!({
+fn sequence(sequence: &Continuation, tokenizer: Option<&Tokenizer>) -> Value {
+    let mut document = json!({
         "ids": sequence.ids,
         "text": sequence.text,
         "finish_reason": sequence.finish_reason.name(),
         "score": sequence.score,
-    })
+    });
+    // Only on request.
+    if !sequence.logprobs.is_empty() {
+        let scores = sequence.logprobs.iter();
+        let logprobs: Vec<f64> = scores.clone().map(|score| score.log_probability).collect();
+        document["logprobs"] = json!(logprobs);
+        if scores.clone().any(|score| !score.top.is_empty()) {
+            let lists = scores.map(|score| report::alternatives(&score.top, tokenizer));
+            document["top"] = lists.collect::<Vec<_>>().into();
+        }
+    }
+    document
 }
 
 fn milliseconds(duration: Duration) -> f64 {
@@ -147,4 +168,44 @@ pub(super) fn summarize(generation: &BatchGeneration, load: Duration, session: &
         report::bytes(memory.kv as u64),
         report::bytes(memory.compute as u64),
     );
+}
+
+/// Says that texts ended because the context was full, and what would have let them go on.
+pub(super) fn note_full_context(
+    all: &[&Continuation],
+    options: &GenerationOptions,
+    session: &Session,
+) {
+    let ended = all
+        .iter()
+        .filter(|one| one.finish_reason == FinishReason::ContextFull)
+        .count();
+    if ended == 0 {
+        return;
+    }
+    let model = session.model().hyperparameters().n_positions;
+    let size = session.context_size().min(model);
+    let mut ways = Vec::new();
+    if size < model {
+        ways.push(format!("-c up to {model} allows more"));
+    }
+    let probe = GenerationOptions {
+        on_overflow: Some(0),
+        ..options.clone()
+    };
+    // Not every decoding method can go on so.
+    if options.on_overflow.is_none() && probe.validate().is_ok() {
+        ways.push("--on-overflow keep=N goes on with the newest half of it".to_owned());
+    }
+    let whose = match all.len() {
+        1 => "the text".to_owned(),
+        count => format!("{ended} of {count} texts"),
+    };
+    let ways = ways.join(", ");
+    let ways = if ways.is_empty() {
+        ways
+    } else {
+        format!("; {ways}")
+    };
+    note!("{whose} ended because the context of {size} positions is full{ways}");
 }

@@ -1,7 +1,5 @@
 //! The prompts of a generation.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use gpt2::TokenId;
 use gpt2::generate::unpadded;
@@ -9,30 +7,20 @@ use gpt2::session::Model;
 
 use crate::failure::Failure;
 use crate::prompt::{self, Ids};
+use crate::texts::{Reading, TEXTS, TextSource};
 
 /// Where the prompts come from.
 #[derive(Debug, Args)]
 pub(super) struct Source {
     #[command(flatten)]
-    text: Text,
+    texts: TextSource,
+    /// The tokens to continue, such as 1,2,3; several lists are continued together
+    #[arg(long, value_name = "IDS", value_parser = prompt::parse_ids, conflicts_with = TEXTS)]
+    ids: Vec<Ids>,
     /// For the tokens of an --ids, 0 for padding, which is left out, and 1 for the others [default:
     /// all but the model's padding token]
     #[arg(long, value_name = "MASK", value_parser = prompt::parse_ids)]
     attention_mask: Vec<Ids>,
-}
-
-#[derive(Debug, Args)]
-#[group(multiple = false)]
-struct Text {
-    /// The text to continue; several are continued together
-    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
-    prompt: Vec<String>,
-    /// A file with the text to continue
-    #[arg(short, long, value_name = "FILE")]
-    file: Option<PathBuf>,
-    /// The tokens to continue, such as 1,2,3; several lists are continued together
-    #[arg(long, value_name = "IDS", value_parser = prompt::parse_ids)]
-    ids: Vec<Ids>,
 }
 
 /// A prompt.
@@ -46,8 +34,7 @@ pub(super) struct Prompt {
 impl Source {
     /// The texts, read before a model is loaded; none when prompts are given as ids.
     pub(super) fn texts(&self) -> Result<Vec<String>, Failure> {
-        let source = &self.text;
-        if !source.ids.is_empty() {
+        if !self.ids.is_empty() {
             return Ok(Vec::new());
         }
         if !self.attention_mask.is_empty() {
@@ -55,14 +42,10 @@ impl Source {
                 "--attention-mask: expected prompts given as --ids".to_owned(),
             ));
         }
-        if !source.prompt.is_empty() {
-            return Ok(source.prompt.clone());
-        }
-        let text = match &source.file {
-            Some(path) => prompt::read_file(path)?,
-            None => prompt::read_stdin()?,
-        };
-        Ok(vec![without_newline(&text)])
+        self.texts.read(Reading {
+            may_be_empty: true,
+            ..Reading::default()
+        })
     }
 
     /// The prompts: `texts` as tokens, or the ids.
@@ -81,7 +64,7 @@ impl Source {
     }
 
     fn of_ids(&self, model: &Model) -> Result<Vec<Prompt>, Failure> {
-        let (lists, masks) = (&self.text.ids, &self.attention_mask);
+        let (lists, masks) = (&self.ids, &self.attention_mask);
         if !masks.is_empty() && masks.len() != lists.len() {
             return Err(Failure::Usage(format!(
                 "--attention-mask: expected one for each of {} prompts, or none, found {}",
@@ -132,9 +115,4 @@ fn seen(ids: &[TokenId], mask: &[u32]) -> Result<Vec<TokenId>, Failure> {
     }
     let kept = ids.iter().zip(mask).filter(|(_, value)| **value == 1);
     Ok(kept.map(|(id, _)| *id).collect())
-}
-
-/// Editors and echo put a newline at the end that is not meant.
-fn without_newline(text: &str) -> String {
-    text.strip_suffix('\n').unwrap_or(text).to_owned()
 }

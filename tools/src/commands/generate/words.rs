@@ -6,6 +6,7 @@ use gpt2::generate::GenerationOptions;
 use gpt2::session::Model;
 
 use crate::failure::Failure;
+use crate::texts;
 
 /// Words whose scores are changed.
 #[derive(Debug, Args)]
@@ -20,7 +21,7 @@ pub(super) struct Words {
     word_bias: Vec<(String, f64)>,
     /// Steer away from what follows this text, with --guidance-scale
     #[arg(long, value_name = "TEXT", conflicts_with = "negative_prompt_ids")]
-    #[arg(allow_hyphen_values = true)]
+    #[arg(allow_hyphen_values = true, value_parser = texts::prompt_parser())]
     negative_prompt: Option<String>,
 }
 

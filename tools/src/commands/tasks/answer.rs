@@ -1,7 +1,7 @@
 //! `gpt2 answer`: where in a text the answer to a question is.
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::num::NonZeroUsize;
 
 use clap::Args;
 use gpt2::spec::ModelClass;
@@ -11,41 +11,32 @@ use serde_json::{Value, json};
 use super::rows::{self, start};
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
-use crate::prompt;
+use crate::texts::{self, Reading, TextSource};
 
 /// Find the answer to a question in a text, with a question answering model.
 ///
 /// The tokens of the question are followed by those of the text, as transformers' pipeline does.
 /// start and end count characters of the text from 0. A text that does not fit is read in windows
-/// that overlap.
+/// that overlap. Of several texts each is asked every question.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  gpt2 answer -m qa.gguf --question \"Who was rich?\" -p \"Emma \
-        Woodhouse was rich.\""
+        Woodhouse was rich.\"",
+    mut_arg("prompt", |prompt| prompt.visible_alias("context"))
 )]
 pub(crate) struct Arguments {
     /// The question; may be repeated
     #[arg(long, value_name = "TEXT", required = true, allow_hyphen_values = true)]
+    #[arg(value_parser = texts::prompt_parser())]
     question: Vec<String>,
-    /// The text to look in
-    #[arg(
-        short,
-        long,
-        visible_alias = "context",
-        value_name = "TEXT",
-        conflicts_with = "file"
-    )]
-    #[arg(allow_hyphen_values = true)]
-    prompt: Option<String>,
-    /// A file with the text; without any, stdin is it
-    #[arg(short, long, value_name = "FILE")]
-    file: Option<PathBuf>,
+    #[command(flatten)]
+    texts: TextSource,
     /// How many answers to give
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    top_k: usize,
+    #[arg(long, value_name = "N", default_value = "1")]
+    top_k: NonZeroUsize,
     /// Most tokens of an answer
-    #[arg(long, value_name = "N", default_value_t = 15)]
-    max_answer_length: usize,
+    #[arg(long, value_name = "N", default_value = "15")]
+    max_answer_length: NonZeroUsize,
     /// Let answers begin and end within words, where the best tokens do
     #[arg(long)]
     no_align_to_words: bool,
@@ -54,21 +45,21 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let texts = arguments.texts.read(Reading::default())?;
     let model = arguments.run.open_model()?;
     model.expect_class(ModelClass::QuestionAnswering)?;
-    let context = match (&arguments.prompt, &arguments.file) {
-        (Some(text), _) => text.clone(),
-        (None, Some(path)) => prompt::read_file(path)?,
-        (None, None) => prompt::read_stdin()?,
-    };
     let options = AnswerOptions {
-        max_length: arguments.max_answer_length.max(1),
-        count: arguments.top_k.max(1),
+        max_length: arguments.max_answer_length.get(),
+        count: arguments.top_k.get(),
         align_to_words: !arguments.no_align_to_words,
     };
     let mut session = start(&arguments.run, model)?;
-    rows::write(arguments.run.json, &arguments.question, |question| {
-        let answers = answer(&mut session, question, &context, options)?;
+    let asked = texts.iter().flat_map(|text| {
+        let questions = arguments.question.iter();
+        questions.map(move |question| (text, question))
+    });
+    rows::write(arguments.run.json, asked, |(text, question)| {
+        let answers = answer(&mut session, question, text, options)?;
         let mut table = String::new();
         let list: Vec<Value> = answers
             .iter()
@@ -81,10 +72,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             })
             .collect();
         let best = list.first().cloned().unwrap_or_default();
-        let row = json!({
+        let mut row = json!({
             "question": question, "answer": best["answer"], "score": best["score"],
             "start": best["start"], "end": best["end"], "answers": list,
         });
+        if texts.len() > 1 {
+            row["context"] = json!(text);
+        }
         Ok((row, table))
     })
 }

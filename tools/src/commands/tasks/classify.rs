@@ -6,7 +6,7 @@ use gpt2::tasks::{ScoreFunction, label_scores};
 use serde_json::{Value, json};
 
 use super::rows::{self, start};
-use super::texts::TextSource;
+use super::texts::InputSource;
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
 
@@ -19,7 +19,7 @@ use crate::failure::Failure;
 #[command(after_help = "Example:\n  gpt2 classify -m sentiment.gguf -p \"She was delighted.\"")]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    texts: TextSource,
+    inputs: InputSource,
     /// How logits become scores: softmax, sigmoid or none [default: as the model's problem asks]
     #[arg(long, value_name = "FUNCTION", value_parser = parse_function)]
     function: Option<ScoreFunction>,
@@ -37,7 +37,7 @@ fn parse_function(name: &str) -> Result<ScoreFunction, String> {
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let model = arguments.run.open_model()?;
     model.expect_class(ModelClass::SequenceClassification)?;
-    let inputs = arguments.texts.read(&model)?;
+    let inputs = arguments.inputs.read(&model)?;
     let head = model.hyperparameters().head.clone();
     let function = arguments.function.unwrap_or(ScoreFunction::of(&head));
     let mut session = start(&arguments.run, model)?;

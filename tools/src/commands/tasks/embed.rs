@@ -5,7 +5,7 @@ use gpt2::tasks::Pooling;
 use serde_json::json;
 
 use super::rows::{self, start};
-use super::texts::TextSource;
+use super::texts::InputSource;
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
 
@@ -20,7 +20,7 @@ use crate::failure::Failure;
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    texts: TextSource,
+    inputs: InputSource,
     /// The last token's state (last), or the mean over all tokens (mean)
     #[arg(long, value_name = "HOW", default_value = "last", value_parser = parse_pooling)]
     pooling: Pooling,
@@ -40,7 +40,7 @@ fn parse_pooling(name: &str) -> Result<Pooling, String> {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let model = arguments.run.open_model()?;
-    let inputs = arguments.texts.read(&model)?;
+    let inputs = arguments.inputs.read(&model)?;
     let mut session = start(&arguments.run, model)?;
     rows::write(arguments.run.json, inputs, |input| {
         let vector = session.embed(&input.ids, arguments.pooling, arguments.normalize)?;

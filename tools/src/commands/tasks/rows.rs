@@ -42,6 +42,6 @@ pub(super) fn start(
     model: std::sync::Arc<gpt2::session::Model>,
 ) -> Result<Session, Failure> {
     let session = arguments.start(model, None)?;
-    crate::interrupt::stop_on_interrupt(session.stop_flag());
+    crate::interrupt::stop_on_interrupt(&session.stop_flag());
     Ok(session)
 }

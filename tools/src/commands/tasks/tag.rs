@@ -1,7 +1,6 @@
 //! `gpt2 tag`: a label for each word of a text.
 
 use std::fmt::Write;
-use std::path::PathBuf;
 
 use clap::Args;
 use gpt2::spec::ModelClass;
@@ -11,7 +10,7 @@ use serde_json::{Value, json};
 use super::rows::{self, start};
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
-use crate::prompt;
+use crate::texts::{Reading, TextSource};
 
 /// Label the words of texts, with a token classifier.
 ///
@@ -24,24 +23,13 @@ use crate::prompt;
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    texts: Texts,
+    texts: TextSource,
     /// Which label a word of several tokens gets: the first token's (first), that of the largest
     /// mean (average), or the surest token's (max)
     #[arg(long, value_name = "HOW", default_value = "first", value_parser = parse_aggregation)]
     aggregation: Aggregation,
     #[command(flatten)]
     run: RunArguments,
-}
-
-#[derive(Debug, Args)]
-#[group(multiple = false)]
-struct Texts {
-    /// A text; may be repeated
-    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
-    prompt: Vec<String>,
-    /// A file that is one text; without any text, stdin is
-    #[arg(short, long, value_name = "FILE")]
-    file: Option<PathBuf>,
 }
 
 fn parse_aggregation(name: &str) -> Result<Aggregation, String> {
@@ -52,13 +40,9 @@ fn parse_aggregation(name: &str) -> Result<Aggregation, String> {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let texts = arguments.texts.read(Reading::default())?;
     let model = arguments.run.open_model()?;
     model.expect_class(ModelClass::TokenClassification)?;
-    let texts = match (&arguments.texts.file, arguments.texts.prompt.is_empty()) {
-        (Some(path), _) => vec![prompt::read_file(path)?],
-        (None, false) => arguments.texts.prompt.clone(),
-        (None, true) => vec![prompt::read_stdin()?],
-    };
     let mut session = start(&arguments.run, model)?;
     let model = session.model().clone();
     let tokenizer = model.tokenizer()?;

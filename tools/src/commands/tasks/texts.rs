@@ -1,6 +1,4 @@
-//! The texts a command works on: arguments, lines of a file or of stdin, or ids.
-
-use std::path::PathBuf;
+//! What a command of the heads works on: texts, or ids in their place.
 
 use clap::Args;
 use gpt2::TokenId;
@@ -8,25 +6,15 @@ use gpt2::session::Model;
 
 use crate::failure::Failure;
 use crate::prompt::{self, Ids};
+use crate::texts::{Reading, TEXTS, TextSource};
 
 /// Where texts come from.
 #[derive(Debug, Args)]
-pub(super) struct TextSource {
+pub(super) struct InputSource {
     #[command(flatten)]
-    source: Source,
-}
-
-#[derive(Debug, Args)]
-#[group(multiple = false)]
-struct Source {
-    /// A text; may be repeated
-    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
-    prompt: Vec<String>,
-    /// A file with a text in every line; without any text, the lines of stdin
-    #[arg(short, long, value_name = "FILE")]
-    file: Option<PathBuf>,
+    texts: TextSource,
     /// A text as token ids, such as 1,2,3; may be repeated
-    #[arg(long, value_name = "IDS", value_parser = prompt::parse_ids)]
+    #[arg(long, value_name = "IDS", value_parser = prompt::parse_ids, conflicts_with = TEXTS)]
     ids: Vec<Ids>,
 }
 
@@ -37,24 +25,16 @@ pub(super) struct Input {
     pub(super) ids: Vec<TokenId>,
 }
 
-impl TextSource {
-    /// Every text with its ids.
+impl InputSource {
+    /// Every text with its ids; the lines of stdin are texts.
     pub(super) fn read(&self, model: &Model) -> Result<Vec<Input>, Failure> {
-        let source = &self.source;
-        if !source.ids.is_empty() {
-            return source.ids.iter().map(|ids| of_ids(model, ids)).collect();
+        if !self.ids.is_empty() {
+            return self.ids.iter().map(|ids| of_ids(model, ids)).collect();
         }
-        let texts = match (&source.file, source.prompt.is_empty()) {
-            (Some(path), _) => lines(&prompt::read_file(path)?),
-            (None, false) => source.prompt.clone(),
-            (None, true) => lines(&prompt::read_stdin()?),
-        };
-        if texts.is_empty() {
-            return Err(Failure::Work(
-                "there is no text: give one with -p, or lines in a file (-f) or on stdin"
-                    .to_owned(),
-            ));
-        }
+        let texts = self.texts.read(Reading {
+            lines_of_stdin: true,
+            ..Reading::default()
+        })?;
         texts
             .into_iter()
             .map(|text| {
@@ -81,10 +61,4 @@ fn of_ids(model: &Model, Ids(ids): &Ids) -> Result<Input, Failure> {
             "--ids: expected at least one token that is not padding".to_owned(),
         )),
     }
-}
-
-/// The lines that are not empty.
-fn lines(text: &str) -> Vec<String> {
-    let lines = text.lines().filter(|line| !line.trim().is_empty());
-    lines.map(str::to_owned).collect()
 }
