@@ -7,6 +7,7 @@ use serde_json::{Map, Value as Json};
 use super::class::Claim;
 use super::config::{Config, outside_vocabulary, token_ids};
 use super::json::{read_json, read_json_if_present};
+use super::missing::no_weights;
 use super::options::ConvertOptions;
 use super::source::Source;
 use crate::error::{Error, Result};
@@ -191,6 +192,9 @@ fn fields(source: &Source, notes: &mut Vec<String>) -> Result<(String, Map<Strin
     let place = path.display().to_string();
     let Some(own) = source.reader.config() else {
         if !is_there(&path)? {
+            if source.folder.join("adapter_config.json").is_file() {
+                return Err(no_weights(&source.folder));
+            }
             return Err(Error::format(
                 source.folder.display().to_string(),
                 "no config.json beside the weights, which alone do not say how many attention \
