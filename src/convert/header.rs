@@ -207,6 +207,10 @@ fn fields(source: &Source, notes: &mut Vec<String>) -> Result<(String, Map<Strin
     let beside = read_json_if_present::<Json>(&path, notes).ok().flatten();
     match beside {
         Some(Json::Object(fields)) if fields.get("model_type") == Some(&"gpt2".into()) => {
+            notes.push(format!(
+                "the model is described by {place}, which goes before {}",
+                own.place
+            ));
             Ok((place, fields))
         }
         _ => Ok((own.place.to_owned(), own.fields.clone())),
