@@ -3,9 +3,9 @@
 # them instead of all. Inputs that found something new are kept in the build folder, so that the
 # next run goes on from there; findings are kept in fuzz/findings.
 #
-# The fuzzer is a package of its own, and libFuzzer comes with the crate libfuzzer-sys. RUSTC_BOOTSTRAP
-# lets a stable compiler instrument it. ggml is compiled as always: its accesses are not checked,
-# its allocations are.
+# The fuzzer is a package of its own, and libFuzzer comes with the crate libfuzzer-sys.
+# RUSTC_BOOTSTRAP lets a stable compiler instrument it. ggml is compiled as always: its accesses are
+# not checked, its allocations are.
 
 FUZZ_SECONDS=${GPT2_FUZZ_SECONDS:-30}
 # Megabytes; an input is below one.
@@ -55,8 +55,9 @@ fuzz_target() {
 fuzz_all() {
     local targets failed=0 name
     fuzz_build
-    read -ra targets <<<"${GPT2_FUZZ_TARGETS:-gguf model safetensors pickle nanogpt llm_c hdf5 msgpack \
-tensorflow config lora tokenizer chat generate_command convert_command}"
+    targets=(gguf model safetensors pickle nanogpt llm_c hdf5 msgpack tensorflow config lora
+        tokenizer chat generate_command convert_command)
+    [ -z "${GPT2_FUZZ_TARGETS:-}" ] || read -ra targets <<<"$GPT2_FUZZ_TARGETS"
     for name in "${targets[@]}"; do
         fuzz_target "$name" || failed=1
     done

@@ -21,12 +21,64 @@ const MOST_WORDS: usize = 12;
 
 /// Values that flags and commands might take, valid, at their edges and neither.
 const VALUES: &[&str] = &[
-    "", "0", "1", "2", "5", "-1", "16", "17", "512", "1e-40", "0.5", "1.5", "nan", "inf", "-inf",
-    "1e400", "65535", "65536", "4294967295", "4294967296", "18446744073709551615",
-    "18446744073709551616", "9223372036854775807", "1,2,3", "0,999999", ",", "true", "false", "on",
-    "off", "auto", "cpu", "f32", "f16", "q8_0", "q4_0", "q4_k_m", "bf16", "the", "the the\r\n the",
-    "é\u{301}\u{200d}🙂", "stop", "keep=1", "keep=512", "shift", "=", "a=b", ".=q8_0", "(=f16",
-    "4K", "1G", "99999999T", "-", "--", "/dev/null", "/dev/full", "/nonexistent/x", "../..",
+    "",
+    "0",
+    "1",
+    "2",
+    "5",
+    "-1",
+    "16",
+    "17",
+    "512",
+    "1e-40",
+    "0.5",
+    "1.5",
+    "nan",
+    "inf",
+    "-inf",
+    "1e400",
+    "65535",
+    "65536",
+    "4294967295",
+    "4294967296",
+    "18446744073709551615",
+    "18446744073709551616",
+    "9223372036854775807",
+    "1,2,3",
+    "0,999999",
+    ",",
+    "true",
+    "false",
+    "on",
+    "off",
+    "auto",
+    "cpu",
+    "f32",
+    "f16",
+    "q8_0",
+    "q4_0",
+    "q4_k_m",
+    "bf16",
+    "the",
+    "the the\r\n the",
+    "é\u{301}\u{200d}🙂",
+    "stop",
+    "keep=1",
+    "keep=512",
+    "shift",
+    "=",
+    "a=b",
+    ".=q8_0",
+    "(=f16",
+    "4K",
+    "1G",
+    "99999999T",
+    "-",
+    "--",
+    "/dev/null",
+    "/dev/full",
+    "/nonexistent/x",
+    "../..",
 ];
 
 /// The words of a program: its commands, the flags of its help texts, values, files.
@@ -103,7 +155,11 @@ impl Words {
             line.truncate(1);
         }
         while let (true, Some(number)) = (line.len() < MOST_WORDS, next()) {
-            let words = if number % 3 == 0 { &self.values } else { &self.flags };
+            let words = if number % 3 == 0 {
+                &self.values
+            } else {
+                &self.flags
+            };
             line.push(of(words, number / 3));
             if let (1, Some(number)) = (number % 3, next()) {
                 line.push(of(&self.values, number));

@@ -380,11 +380,9 @@ fn check(
     };
     if trimmed(&tensor.shape) != trimmed(&expected) {
         let reversed: Vec<u64> = tensor.shape.iter().rev().copied().collect();
-        let hint = if reversed == expected
-            && spec.entry.orientation == Orientation::Transposed
-            && !swapped
-        {
-            "; it is stored as a linear layer's [out, in], the other matrices as Conv1D's [in, out]"
+        let hint = if reversed == expected && spec.entry.orientation == Orientation::Transposed {
+            "; it is stored the other way round than the first layer's c_attn (Conv1D has [in, \
+             out], a linear layer [out, in])"
         } else {
             "; does config.json belong to these weights?"
         };

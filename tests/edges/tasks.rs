@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use gpt2::chat::{ChatFormat, Conversation, Room};
 use gpt2::spec::HeadSettings;
 use gpt2::tasks::{
-    Aggregation, AnswerOptions, Pooling, ScoreFunction, TokenTag, best_spans, entities,
-    label_scores, perplexity, words,
+    Aggregation, AnswerOptions, Perplexity, PerplexityOptions, Pooling, ScoreFunction, TokenTag,
+    best_spans, entities, label_scores, perplexity, words,
 };
 use gpt2::tokenizer::{
     EncodeOptions, Padding, PaddingLength, Side, Truncation, TruncationStrategy,
@@ -21,23 +21,25 @@ fn a_small_window_has_a_perplexity() {
         let mut session = session(&model, 1);
         let mut reference = crate::session(&model, 1);
         for window in (0..=positions + 1).chain([usize::MAX - 1, usize::MAX]) {
-            for length in [0, 1, window.min(60), 41] {
-                let ids: Vec<u32> = (0..length as u32).collect();
-                let what = format!("{positions} positions, window {window}, {length} ids");
-                let mut proceed = |_: &_, _| ControlFlow::Continue(());
-                let found = check(&what, || {
-                    perplexity(
-                        &mut session,
-                        Some(&mut reference),
-                        &ids,
-                        window,
-                        &mut proceed,
-                    )
-                });
-                let possible = (2..=positions).contains(&window) && length >= window;
-                assert!(!possible || found.is_some(), "{what}");
-                if let Some(found) = found {
-                    assert!(found.perplexity() > 1.0, "{what}");
+            for stride in [None, Some(0), Some(1), Some(window), Some(usize::MAX)] {
+                for length in [0, 1, window.min(60), 41] {
+                    let texts = [(0..length as u32).collect::<Vec<u32>>()];
+                    let what = format!(
+                        "{positions} positions, window {window}, stride {stride:?}, {length} ids"
+                    );
+                    let options = PerplexityOptions { window, stride };
+                    let mut proceed = |_: &Perplexity| ControlFlow::Continue(());
+                    let reference = Some(&mut reference);
+                    let found = check(&what, || {
+                        perplexity(&mut session, reference, &texts, options, &mut proceed)
+                    });
+                    let possible = (2..=positions).contains(&window)
+                        && stride.is_none_or(|stride| (1..=window).contains(&stride))
+                        && length >= 2;
+                    assert!(!possible || found.is_some(), "{what}");
+                    if let Some(found) = found {
+                        assert!(found.perplexity() > 1.0, "{what}");
+                    }
                 }
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ptr;
 
-use super::buffers::{Buffer, list, put, target_of};
+use super::buffers::{Buffer, list, place_of, put};
 use super::handles::{find, free, handle, open};
 use super::session::{gpt2_session, with_session};
 use super::status::{Failure, Outcome, gpt2_status, guard};
@@ -218,13 +218,13 @@ pub unsafe extern "C" fn gpt2_run(
     output: *mut *mut gpt2_output,
 ) -> gpt2_status {
     guard(|| {
-        let target = target_of("output", output)?;
+        // SAFETY: the caller's pointer is as the header asks.
+        let target = unsafe { place_of("output", output)? };
         if batch.is_null() {
             return Err(Failure::argument("batch: expected one, found NULL"));
         }
         // SAFETY: the caller's pointers are as the header asks.
         let (batch, lists) = unsafe {
-            target.write(ptr::null_mut());
             let batch = read(batch)?;
             (batch, Lists::new(&batch)?)
         };

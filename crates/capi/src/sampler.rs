@@ -1,9 +1,8 @@
 //! The chain of processors as a handle, for programs that decode by themselves.
 
 use std::ffi::c_void;
-use std::ptr;
 
-use super::buffers::{list, put, target_of};
+use super::buffers::{list, place_of, put, target_of};
 use super::exclusive::Exclusive;
 use super::generate::{gpt2_generate_options, resolve};
 use super::handles::{close, find, handle, open};
@@ -96,12 +95,10 @@ pub unsafe extern "C" fn gpt2_sampler_new(
     sampler: *mut *mut gpt2_sampler,
 ) -> gpt2_status {
     guard(|| {
-        let target = target_of("sampler", sampler)?;
+        // SAFETY: the caller's pointer is as the header asks.
+        let target = unsafe { place_of("sampler", sampler)? };
         // SAFETY: the caller's pointers are as the header asks.
-        let prompt: &[TokenId] = unsafe {
-            target.write(ptr::null_mut());
-            list("prompt", prompt, n_prompt)?
-        };
+        let prompt: &[TokenId] = unsafe { list("prompt", prompt, n_prompt)? };
         let model = model_of(model)?;
         // SAFETY: as above.
         let mut options = unsafe { resolve(options, &model)? };

@@ -1,10 +1,9 @@
 //! Sessions: a cache and threads for one user of a model.
 
-use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::buffers::target_of;
+use super::buffers::place_of;
 use super::exclusive::Exclusive;
 use super::handles::{close, find, handle, open};
 use super::model::{gpt2_model, model_of};
@@ -133,12 +132,10 @@ pub unsafe extern "C" fn gpt2_session_new(
     session: *mut *mut gpt2_session,
 ) -> gpt2_status {
     guard(|| {
-        let target = target_of("session", session)?;
+        // SAFETY: the caller's pointer is as the header asks.
+        let target = unsafe { place_of("session", session)? };
         // SAFETY: the caller's pointers are as the header asks.
-        let given = unsafe {
-            target.write(ptr::null_mut());
-            read(options)?
-        };
+        let given = unsafe { read(options)? };
         let model = model_of(model)?;
         let mut options = given.resolve()?;
         if given.memory_limit > 0 {

@@ -1,9 +1,8 @@
 //! The heads: labels for texts and words, answers, choices, vectors.
 
 use std::ffi::c_char;
-use std::ptr;
 
-use super::buffers::{Buffer, optional_text, target_of, text as text_of, texts};
+use super::buffers::{Buffer, optional_text, place_of, text as text_of, texts};
 use super::results::{Row, gpt2_results, open_rows};
 use super::session::{choice, gpt2_session, with_session};
 use super::status::{Failure, GPT2_ERROR_UNSUPPORTED, Outcome, gpt2_status, guard};
@@ -11,7 +10,8 @@ use gpt2::sampling::softmax;
 use gpt2::session::Session;
 use gpt2::spec::ModelClass;
 use gpt2::tasks::{
-    Aggregation, AnswerOptions, Pooling, ScoreFunction, answer, entities, label_scores, tag, words,
+    Aggregation, AnswerOptions, Pooling, ScoreFunction, answer, choice_likelihoods, entities,
+    label_scores, tag, words,
 };
 
 /// Scores as the model's problem asks.
@@ -42,14 +42,11 @@ pub const GPT2_POOLING_MEAN: i32 = 1;
 /// Runs a task and puts its rows where the caller wants them.
 fn report(
     session: *const gpt2_session,
-    results: *mut *mut gpt2_results,
+    target: *mut *mut gpt2_results,
     task: impl FnOnce(&mut Session) -> Outcome<Vec<Row>>,
 ) -> Outcome {
-    let target = target_of("results", results)?;
-    // SAFETY: the caller's pointer is as the header asks.
-    unsafe { target.write(ptr::null_mut()) };
     let rows = with_session(session, task)?;
-    // SAFETY: as above.
+    // SAFETY: a place that `place_of` has written to.
     unsafe { target.write(open_rows(rows)) };
     Ok(())
 }
@@ -64,6 +61,8 @@ pub unsafe extern "C" fn gpt2_classify(
     results: *mut *mut gpt2_results,
 ) -> gpt2_status {
     guard(|| {
+        // SAFETY: the caller's pointer is as the header asks.
+        let target = unsafe { place_of("results", results)? };
         // SAFETY: the caller's text is as the header asks.
         let text = unsafe { text_of("text", text, text_bytes)? };
         let functions = [
@@ -73,7 +72,7 @@ pub unsafe extern "C" fn gpt2_classify(
             (GPT2_SCORES_NONE, Some(ScoreFunction::None)),
         ];
         let function = choice("scores", &functions, scores)?;
-        report(session, results, |session| {
+        report(session, target, |session| {
             let model = session.model().clone();
             model.expect_class(ModelClass::SequenceClassification)?;
             let ids = model.tokenizer()?.encode(text)?;
@@ -103,6 +102,8 @@ pub unsafe extern "C" fn gpt2_tag(
     results: *mut *mut gpt2_results,
 ) -> gpt2_status {
     guard(|| {
+        // SAFETY: the caller's pointer is as the header asks.
+        let target = unsafe { place_of("results", results)? };
         // SAFETY: the caller's text is as the header asks.
         let text = unsafe { text_of("text", text, text_bytes)? };
         let kinds = [
@@ -113,7 +114,7 @@ pub unsafe extern "C" fn gpt2_tag(
             (GPT2_TAG_ENTITIES, Some(Aggregation::First)),
         ];
         let aggregation = choice("rows", &kinds, rows)?;
-        report(session, results, |session| {
+        report(session, target, |session| {
             let model = session.model().clone();
             model.expect_class(ModelClass::TokenClassification)?;
             let head = &model.hyperparameters().head;
@@ -166,6 +167,8 @@ pub unsafe extern "C" fn gpt2_answer(
     results: *mut *mut gpt2_results,
 ) -> gpt2_status {
     guard(|| {
+        // SAFETY: the caller's pointer is as the header asks.
+        let target = unsafe { place_of("results", results)? };
         // SAFETY: the caller's texts are as the header asks.
         let (question, context) = unsafe {
             (
@@ -180,7 +183,7 @@ pub unsafe extern "C" fn gpt2_answer(
             count: or_default(max_answers, default.count),
             ..default
         };
-        report(session, results, |session| {
+        report(session, target, |session| {
             session
                 .model()
                 .expect_class(ModelClass::QuestionAnswering)?;
@@ -206,6 +209,8 @@ pub unsafe extern "C" fn gpt2_choose(
     results: *mut *mut gpt2_results,
 ) -> gpt2_status {
     guard(|| {
+        // SAFETY: the caller's pointer is as the header asks.
+        let target = unsafe { place_of("results", results)? };
         // SAFETY: the caller's texts are as the header asks.
         let (prompt, choices) = unsafe {
             (
@@ -219,8 +224,11 @@ pub unsafe extern "C" fn gpt2_choose(
                 choices.len()
             )));
         }
-        report(session, results, |session| {
+        report(session, target, |session| {
             let model = session.model().clone();
+            if model.hyperparameters().class == ModelClass::LanguageModel {
+                return by_likelihood(session, prompt, &choices);
+            }
             model.expect_class(ModelClass::DoubleHeads)?;
             let tokenizer = model.tokenizer()?;
             let encode = |choice: &&str| tokenizer.encode(&format!("{prompt}{choice}"));
@@ -238,17 +246,31 @@ pub unsafe extern "C" fn gpt2_choose(
                     ),
                 ));
             }
-            let scores = softmax(&found.scores).into_iter().zip(found.scores);
-            let row = |(index, ((score, logit), text)): (usize, ((f32, f32), &&str))| Row {
-                text: (*text).to_owned(),
-                id: index as u64,
-                score,
-                logit,
-                ..Row::default()
-            };
-            Ok(scores.zip(&choices).enumerate().map(row).collect())
+            Ok(choice_rows(&choices, &found.scores))
         })
     })
+}
+
+/// The likelihoods of choices, for a model without a head for them.
+fn by_likelihood(session: &mut Session, prompt: &str, choices: &[&str]) -> Outcome<Vec<Row>> {
+    let likelihoods = choice_likelihoods(session, prompt, choices)?;
+    let sums = likelihoods
+        .iter()
+        .map(|choice| choice.log_probability as f32);
+    Ok(choice_rows(choices, &sums.collect::<Vec<_>>()))
+}
+
+/// A row for each choice, scores being probabilities among them.
+fn choice_rows(choices: &[&str], logits: &[f32]) -> Vec<Row> {
+    let scores = softmax(logits).into_iter().zip(logits);
+    let row = |(index, ((score, &logit), text)): (usize, ((f32, &f32), &&str))| Row {
+        text: (*text).to_owned(),
+        id: index as u64,
+        score,
+        logit,
+        ..Row::default()
+    };
+    scores.zip(choices).enumerate().map(row).collect()
 }
 
 /// One vector for a text.

@@ -220,8 +220,13 @@ impl<S: QuantizeBlock> Task<S> for Quantize<'_> {
             ActivationFormat::ScaledF16(bound) if tokens < LARGE_TILE => {
                 f16_accumulation::quantize(x, columns, tokens, bound, output);
             }
-            ActivationFormat::ScaledF16(_) => f32(x, columns, tokens, BESIDE_F16, output),
-            ActivationFormat::F32(rounding) => f32(x, columns, tokens, rounding, output),
+            ActivationFormat::F32(_) | ActivationFormat::ScaledF16(_) => {
+                let rounding = match format {
+                    ActivationFormat::F32(rounding) => rounding,
+                    _ => BESIDE_F16,
+                };
+                f32(x, columns, tokens, rounding, output);
+            }
             ActivationFormat::Q8_0(zero_point) => {
                 q8_0(simd, x, columns, tokens, zero_point, output);
             }
