@@ -237,11 +237,8 @@ fn help_names_no_command_that_does_not_exist() {
         .output()
         .unwrap();
     let mut texts = vec![String::from_utf8(of_convert.stdout).unwrap()];
-    texts.extend(
-        commands
-            .iter()
-            .map(|name| run(&format!("{name} --help")).ok()),
-    );
+    let named = commands.iter().filter(|name| *name != "help");
+    texts.extend(named.map(|name| run(&format!("{name} --help")).ok()));
     let mut seen = 0;
     for text in texts {
         for (place, _) in text.match_indices("gpt2 ") {

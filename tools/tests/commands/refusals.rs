@@ -212,6 +212,13 @@ fn a_model_that_is_something_else_says_what_it_is_and_what_to_do() {
         std::os::unix::fs::symlink("nowhere.gguf", &link).unwrap();
         let message = no_model(&link);
         assert!(message.contains("a link to nowhere.gguf"), "{message}");
+        // A pipe whose other end nobody opens.
+        let pipe = here.path().join("pipe.gguf");
+        let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        for message in [no_model(&pipe), refusal(&pipe)] {
+            assert!(message.contains("expected a file"), "{message}");
+        }
     }
 }
 
