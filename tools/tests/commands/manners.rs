@@ -126,7 +126,8 @@ fn files_that_are_missing_are_named_in_one_line() {
     for command in [
         "generate -p a",
         "forward -p a",
-        "perplexity",
+        "perplexity -p a",
+        "score a",
         "bench",
         "tokenize a",
         "detokenize 1",
