@@ -1,16 +1,23 @@
 # The stage `sanitize`, read by .ci/run: the C tests under valgrind and with gcc's sanitizers, and
-# the examples in C under valgrind. GPT2_SANITIZE names some of the tools instead of all.
+# the examples in C under valgrind. GPT2_SANITIZE names some of the tools instead of all,
+# GPT2_SANITIZE_PROGRAMS some of the programs of crates/capi/tests/c. To call every function in
+# random order with random arguments for a minute, with AddressSanitizer:
+#
+#   GPT2_SANITIZE=address GPT2_SANITIZE_PROGRAMS=fuzz GPT2_FUZZ_SECONDS=60 .ci/run sanitize
 #
 # RUSTC_BOOTSTRAP lets a stable compiler instrument this library. For ThreadSanitizer Rust's own
 # library is compiled so as well: it must see the locks in there, or takes what they guard for a
 # race. AddressSanitizer needs no more than its replacement of malloc there.
 
-# What waits for a thread by spinning waits for long where one thread runs at a time.
-VALGRIND=(valgrind --quiet --fair-sched=yes --error-exitcode=9 --leak-check=full
+# What waits for a thread by spinning waits for long where one thread runs at a time. Its translator
+# runs out of memory on the kernels' long straight lines of code, unless it takes them in pieces.
+VALGRIND=(valgrind --quiet --fair-sched=yes --vex-guest-max-insns=20
+    --error-exitcode=9 --leak-check=full
     --errors-for-leak-kinds=definite,indirect,possible
     --suppressions="$PWD/crates/capi/tests/c/valgrind.supp")
 # One type whose products are ggml's, and one whose products are ours, with our threads.
 MODEL_TYPES=(f32 q8_0)
+read -ra PROGRAMS <<<"${GPT2_SANITIZE_PROGRAMS:-abi interface threads misuse freeing forks fuzz}"
 
 # Runs the command after $1, its name, which must succeed; says how long it took.
 timed() {
@@ -29,7 +36,7 @@ build_rust_library() {
 
 # Builds library and C tests for one of the tools and runs them.
 sanitize() {
-    local kind=$1 flags='' names='' only=(--only static) run=() tokens=()
+    local kind=$1 flags='' names='' only=(--only static) run=() tokens=() arguments=()
     local folder target program type libraries tests=crates/capi/tests/c
     target=$(rustc -vV | sed -n 's/^host: //p')
     folder=$(mktemp -d)
@@ -51,12 +58,13 @@ sanitize() {
             names=$tests/tsan_names.c
             build_rust_library || return 3
         fi
-        export ASAN_OPTIONS=detect_leaks=1 TSAN_OPTIONS=halt_on_error=1
+        # Children of a program with threads start threads of their own here.
+        export ASAN_OPTIONS=detect_leaks=1 TSAN_OPTIONS=halt_on_error=1:die_after_fork=0
     fi
     scripts/install.sh --profile dev "${only[@]}" --target "$target" --prefix "$folder"
     libraries="$folder/lib/libgpt2.a $(PKG_CONFIG_PATH=$folder/lib/pkgconfig \
         pkg-config --static --libs --cflags gpt2 | sed 's/-lgpt2 *//')"
-    for program in convert interface abi threads; do
+    for program in convert "${PROGRAMS[@]}"; do
         # shellcheck disable=SC2086 # lists of words
         gcc -std=gnu99 -g -O1 -pthread $flags -I$tests -o "$folder/$program" \
             "$tests/$program.c" $names $libraries -lm
@@ -64,11 +72,16 @@ sanitize() {
     for type in "${MODEL_TYPES[@]}"; do
         timed "$kind: convert $type" "${run[@]}" "$folder/convert" models/austen-gpt2 \
             "$folder/$type.gguf" "$type"
-        timed "$kind: abi $type" "${run[@]}" "$folder/abi" "$folder/$type.gguf"
-        for program in interface threads; do
+        for program in "${PROGRAMS[@]}"; do
             mkdir "$folder/scratch"
+            case $program in
+            abi | freeing) arguments=() ;;
+            forks) arguments=("${tokens[@]}") ;;
+            misuse | fuzz) arguments=("$folder/scratch") ;;
+            *) arguments=("$folder/scratch" "${tokens[@]}") ;;
+            esac
             timed "$kind: $program $type ${tokens[*]}" "${run[@]}" "$folder/$program" \
-                "$folder/$type.gguf" "$folder/scratch" "${tokens[@]}"
+                "$folder/$type.gguf" "${arguments[@]}"
             rm -r "$folder/scratch"
         done
     done

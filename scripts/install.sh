@@ -128,6 +128,10 @@ hide() {
 }
 
 if [ -n "$from" ]; then take; else build; fi
+# Every driver of a linker adds what its compiler's runtime needs: libgcc_s, or with -static, where
+# there is no such library, libgcc_eh; clang without libgcc its own.
+# shellcheck disable=SC2086 # a list of words
+needed=$(printf '%s\n' $needed | grep -vx -e -lgcc_s -e -lgcc_eh -e -lgcc -e -lc | tr '\n' ' ')
 mkdir -p "$to_include" "$to_lib/pkgconfig" "$to_lib/cmake/gpt2"
 install -m 644 crates/capi/include/gpt2.h crates/capi/include/gpt2.hpp "$to_include/"
 if [ "$only" != shared ]; then

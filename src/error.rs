@@ -32,6 +32,16 @@ pub enum Error {
     /// A file or request is well formed and asks for what this library does not do.
     #[error("unsupported: {0}")]
     Unsupported(String),
+    /// A file or folder is no GGUF file, but something else that is known.
+    #[error("{place}: expected a GGUF file, found {found}")]
+    NotGguf {
+        /// The file.
+        place: String,
+        /// What it is, and what to do where it stands for another file.
+        found: String,
+        /// Whether it is a checkpoint, of which a conversion makes a GGUF file.
+        convertible: bool,
+    },
     /// An argument is not what the operation allows.
     #[error("{0}")]
     Argument(String),
@@ -73,6 +83,24 @@ pub enum Error {
         available: usize,
         /// Positions the model was trained for.
         model_limit: usize,
+    },
+    /// A method of decoding needs more sequences than the session has.
+    #[error("{parameter} needs a session of {needed} sequences, found one of {available}")]
+    TooFewSequences {
+        /// The parameter of the generation that asks for the method.
+        parameter: &'static str,
+        /// Sequences the method needs.
+        needed: usize,
+        /// Sequences the session has.
+        available: usize,
+    },
+    /// The session has no sequence of this number.
+    #[error("expected a sequence below the session's {available}, found {found}")]
+    NoSuchSequence {
+        /// The number, from 0.
+        found: usize,
+        /// Sequences the session has.
+        available: usize,
     },
     /// A call into ggml was refused before it was made, or failed.
     #[error("{operation}: {message}")]
@@ -138,12 +166,14 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Io { .. } => ErrorKind::Io,
-            Self::Format { .. } => ErrorKind::Format,
+            Self::Format { .. } | Self::NotGguf { .. } => ErrorKind::Format,
             Self::Unsupported(_) => ErrorKind::Unsupported,
             Self::Argument(_)
             | Self::OutOfRange { .. }
             | Self::WrongType { .. }
             | Self::UnknownParameter(_)
+            | Self::TooFewSequences { .. }
+            | Self::NoSuchSequence { .. }
             | Self::Exists(_) => ErrorKind::Argument,
             Self::ContextFull { .. } => ErrorKind::ContextFull,
             Self::Ggml { .. } => ErrorKind::Backend,
@@ -155,8 +185,16 @@ impl Error {
         }
     }
 
-    /// An [`Error::Io`] about `path`.
+    /// An [`Error::Io`] about `path`. A link whose target is not there is said to be one: the
+    /// system says only that there is no file.
     pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        let source = match std::fs::read_link(path.as_ref()) {
+            Ok(target) if source.kind() == std::io::ErrorKind::NotFound => std::io::Error::new(
+                source.kind(),
+                format!("a link to {}, which is not there", target.display()),
+            ),
+            _ => source,
+        };
         Self::Io {
             path: path.as_ref().to_path_buf(),
             source,
@@ -184,14 +222,22 @@ impl Error {
         }
     }
 
-    /// Puts `outer` (usually the file's name) before the place of an [`Error::Format`]; leaves
-    /// other errors as they are.
+    /// Puts `outer` (usually the file's name) before the place of an [`Error::Format`] or an
+    /// [`Error::NotGguf`]; leaves other errors as they are.
     #[must_use]
     pub fn within(self, outer: impl AsRef<str>) -> Self {
         match self {
             Self::Format { place, message } => Self::Format {
                 place: format!("{}: {place}", outer.as_ref()),
                 message,
+            },
+            // It is about the whole file, so the file's name is all there is to say of the place.
+            Self::NotGguf {
+                found, convertible, ..
+            } => Self::NotGguf {
+                place: outer.as_ref().to_owned(),
+                found,
+                convertible,
             },
             other => other,
         }

@@ -54,7 +54,7 @@ impl AtomicFile {
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let file = builder
             .tempfile_in(folder(&target))
-            .map_err(|error| Error::io(path, error))?;
+            .map_err(|error| Error::io(path, plain(error)))?;
         Ok(Self {
             file: BufWriter::with_capacity(BUFFER_BYTES, file),
             target,
@@ -107,6 +107,16 @@ impl Write for AtomicFile {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
+    }
+}
+
+/// An error without the temporary file's name, which is of no use to anyone.
+fn plain(error: io::Error) -> io::Error {
+    let cause = error.get_ref().and_then(std::error::Error::source);
+    let cause = cause.and_then(|cause| cause.downcast_ref::<io::Error>());
+    match cause.and_then(io::Error::raw_os_error) {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => error,
     }
 }
 
@@ -209,7 +219,8 @@ mod tests {
         let message = AtomicFile::create(folder.path(), true).unwrap_err();
         assert!(message.to_string().contains("a folder"), "{message}");
         let message = AtomicFile::create(folder.path().join("no/out"), false).unwrap_err();
-        assert!(message.to_string().contains("no/out"), "{message}");
+        let text = message.to_string();
+        assert!(text.contains("no/out") && !text.contains(".part"), "{text}");
     }
 
     #[cfg(unix)]

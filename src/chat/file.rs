@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::conversation::Conversation;
 use super::message::Message;
-use crate::input::read_small;
+use crate::input::read_text;
 use crate::output::AtomicFile;
 use crate::{Error, Result};
 
@@ -43,15 +43,15 @@ impl Conversation {
         file.finish()
     }
 
-    /// Reads a conversation that [`save`](Self::save) wrote.
+    /// Reads a conversation that [`save`](Self::save) wrote; `\r\n` in messages is read as `\n`.
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be read; [`Error::Format`] when it is no conversation, or its
     /// turns are out of order or end without an answer; [`Error::Unsupported`] for a newer version.
     pub fn load(path: &Path) -> Result<Self> {
         let place = path.display().to_string();
-        let bytes = read_small(path)?;
-        let document: Document = serde_json::from_slice(&bytes).map_err(|error| {
+        let bytes = read_text(path, &mut Vec::new())?;
+        let mut document: Document = serde_json::from_slice(&bytes).map_err(|error| {
             Error::format(&place, format!("expected a saved conversation: {error}"))
         })?;
         if document.format != FORMAT {
@@ -64,6 +64,10 @@ impl Conversation {
                 "{place}: a conversation of version {}; this program reads version {VERSION}",
                 document.version
             )));
+        }
+        // Written by hand elsewhere: what is typed has no others.
+        for message in &mut document.messages {
+            message.content = message.content.replace("\r\n", "\n");
         }
         let conversation = Self::from_messages(document.messages)
             .map_err(|error| Error::format(&place, error.to_string()))?;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::stored_tensor::FileConfig;
 use crate::error::Result;
 use crate::gguf::{Gguf, TensorType};
 
@@ -46,6 +47,16 @@ pub(super) trait CheckpointReader: Send + Sync {
 
     /// Releases the pages of tensor `index`.
     fn release(&self, index: usize);
+
+    /// The configuration inside the weights' own file, of formats that have one.
+    fn config(&self) -> Option<&FileConfig> {
+        None
+    }
+
+    /// What the user should know of the files, a sentence each.
+    fn notes(&self) -> &[String] {
+        &[]
+    }
 
     /// The header of a source that is a GGUF file already: its metadata is carried over, and its
     /// names and orientation are the output's own.

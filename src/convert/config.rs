@@ -47,7 +47,15 @@ impl Config {
         }
         for (name, what) in REFUSED {
             if object.get(*name).is_some_and(|value| !is_off(value)) {
-                return Err(Error::Unsupported(format!("{place}: {name} ({what})")));
+                let method = object
+                    .get(*name)
+                    .and_then(|value| value.get("quant_method"));
+                let by = method
+                    .and_then(Value::as_str)
+                    .map_or_else(String::new, |method| {
+                        format!(" with '{method}'; convert the model that they were made from")
+                    });
+                return Err(Error::Unsupported(format!("{place}: {name} ({what}{by})")));
             }
         }
         let n_embd = fields.size(field::EMBD)?.unwrap_or(768);

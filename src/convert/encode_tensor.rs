@@ -53,7 +53,8 @@ impl EncodeJob<'_> {
     pub(super) fn run(&self, mut write: impl FnMut(&[u8]) -> Result<()>) -> Result<Measured> {
         let SourceTensor { rows, columns, .. } = self.source;
         let row_bytes = self.target_type.row_bytes(columns as u64)? as usize;
-        let block_rows = (BLOCK_ELEMENTS / columns).clamp(1, rows);
+        let columns = columns.max(1);
+        let block_rows = (BLOCK_ELEMENTS / columns).min(rows).max(1);
         let slab_rows = (SLAB_ELEMENTS / columns / block_rows).max(1) * block_rows;
         let mut slab = Vec::new();
         let mut squares = SquaredError::default();
@@ -100,7 +101,8 @@ impl EncodeJob<'_> {
             return Err(self.not_finite(first, source));
         }
         // The same type in the same order: the bytes are copied.
-        if self.target_type == self.source.tensor_type && !self.source.transposed {
+        let is_as_stored = !self.source.transposed && self.source.products.is_empty();
+        if self.target_type == self.source.tensor_type && is_as_stored {
             block.copy_from_slice(self.source.raw_rows(first, block.len() / row_bytes)?);
             return Ok(SquaredError {
                 difference: 0.0,

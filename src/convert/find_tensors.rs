@@ -4,13 +4,14 @@ use std::collections::HashMap;
 
 use super::checkpoint_reader::{CheckpointReader, CheckpointTensor};
 use super::class::Claim;
+use super::names::Paths;
 use super::source_rows::SourceTensor;
 use crate::error::{Error, Result};
 use crate::gguf::TensorType;
 use crate::quant::can_dequantize;
 use crate::spec::Hyperparameters;
 use crate::spec::tensor_table::{
-    CHECKPOINT_PREFIX, Module, Orientation, Presence, TensorId, TensorSpec, checkpoint_paths_of,
+    Module, Orientation, Part, Presence, TensorId, TensorSpec, checkpoint_paths_of, class_of_head,
     is_buffer, tensors,
 };
 
@@ -19,8 +20,8 @@ use crate::spec::tensor_table::{
 pub(super) struct Found {
     /// The tensor of the model.
     pub spec: TensorSpec,
-    /// Its index in the checkpoint.
-    pub index: usize,
+    /// Its index in the checkpoint; `None` for a bias of a model without biases, which is zero.
+    pub index: Option<usize>,
     /// Whether the checkpoint's matrix must be transposed.
     pub transposed: bool,
 }
@@ -28,10 +29,47 @@ pub(super) struct Found {
 /// Parts of a layer that only models with cross-attention have.
 const CROSS_ATTENTION: &[&str] = &[".crossattention.", ".ln_cross_attn."];
 
+/// Heads for training alone, by which reinforcement learning estimates values.
+const TRAINING_HEADS: &[&str] = &["v_head", "value_head", "critic_head"];
+
+/// Models that are GPT-2 but for some tensor, by a part of its name.
+const OTHER_MODELS: &[(&str, &str)] = &[
+    (
+        "emb_norm",
+        "a normalization after the embedding (GROVER, gpt2-ml, the first AraGPT2)",
+    ),
+    ("inv_freq", "a model with rotary positions"),
+    ("rotary", "a model with rotary positions"),
+    ("lm_head.bias", "a head with a bias"),
+    ("prefix_encoder", "a model with a learned prefix"),
+];
+
+/// Levels of names that say that the weights are in another form.
+const OTHER_FORMS: &[(&str, &str)] = &[
+    (".qweight.", GPTQ),
+    (".qzeros.", GPTQ),
+    (".g_idx.", GPTQ),
+    (".SCB.", BITSANDBYTES),
+    (".absmax.", BITSANDBYTES),
+    (".quant_map.", BITSANDBYTES),
+    (".lora_A.", ADAPTER),
+    (".lora_B.", ADAPTER),
+    (".lora_embedding_A.", ADAPTER),
+    (".base_layer.", ADAPTER),
+];
+const GPTQ: &str = "weights quantized by GPTQ or AWQ; convert the model that they were made from";
+const BITSANDBYTES: &str =
+    "weights quantized by bitsandbytes; convert the model that they were made from";
+const ADAPTER: &str = "an adapter of PEFT beside the model's weights; merge it \
+                       (merge_and_unload) and save the result, or name the model as the source \
+                       and the adapter's folder as an adapter";
+
 /// Elements compared at a time.
 const ELEMENTS_COMPARED: usize = 1 << 16;
 
 /// Finds every tensor of the model.
+///
+/// With `separate_head` a head that is the token embedding becomes a matrix of its own.
 ///
 /// Sets `vocab_size` to the rows of the token embedding, and the class and `tied_head` from `claim`
 /// (`None` for a GGUF file, which has them) and the weights. Returns warnings for tensors that are
@@ -44,55 +82,156 @@ pub(super) fn find_tensors(
     reader: &dyn CheckpointReader,
     hyperparameters: &mut Hyperparameters,
     claim: Option<&Claim>,
+    separate_head: bool,
 ) -> Result<(Vec<Found>, Vec<String>)> {
     let gguf_names = reader.gguf().is_some();
-    let mut names = Names::new(reader.tensors(), gguf_names)?;
-    hyperparameters.vocab_size = names.vocabulary(hyperparameters)?;
     let mut warnings = Vec::new();
+    let mut names = Names::new(reader.tensors(), gguf_names, &mut warnings)?;
+    names.refuse_other_forms()?;
+    hyperparameters.vocab_size = names.vocabulary(hyperparameters)?;
     if let Some(claim) = claim {
         names.resolve_class(claim, hyperparameters, &mut warnings)?;
-        resolve_head(reader, &mut names, hyperparameters, &mut warnings)?;
+        if !separate_head {
+            resolve_head(reader, &mut names, hyperparameters, &mut warnings)?;
+        }
     }
+    if separate_head {
+        names.separate_head(hyperparameters);
+    }
+    let form = Form::of(&names, hyperparameters);
+    warnings.extend(form.notes());
     let mut all = Vec::new();
     for spec in tensors(hyperparameters) {
+        if form.is_zero(&spec) {
+            all.push(Found {
+                spec,
+                index: None,
+                transposed: false,
+            });
+            continue;
+        }
         let index = names.take(&spec, hyperparameters)?;
         let tensor = tensor_at(reader, index)?;
-        check(&spec, tensor, gguf_names)?;
+        let is_conv1d = spec.entry.orientation == Orientation::Transposed;
+        // What is stored the other way round twice is as the table has it.
+        let swapped = tensor.swapped != (form.linear && is_conv1d);
+        check(&spec, tensor, gguf_names, swapped)?;
         all.push(Found {
-            transposed: !gguf_names
-                && (spec.entry.orientation == Orientation::Transposed) != tensor.swapped,
+            transposed: !gguf_names && is_conv1d != swapped,
             spec,
-            index,
+            index: Some(index),
         });
     }
     warnings.extend(names.leftovers()?);
     Ok((all, warnings))
 }
 
+/// How a checkpoint that is not transformers' own differs from one that is.
+struct Form {
+    /// Whether its matrices are those of linear layers, `[out, in]`, instead of `Conv1D`'s.
+    linear: bool,
+    /// Whether its normalizations have no biases, in any layer.
+    plain_norms: bool,
+    /// Whether its matrices have no biases, in any layer.
+    plain_matrices: bool,
+}
+
+impl Form {
+    /// The matrix whose shape alone tells the orientation decides for all; biases are missing in
+    /// every layer or in none.
+    fn of(names: &Names, hyperparameters: &Hyperparameters) -> Self {
+        let mut form = Self {
+            linear: false,
+            plain_norms: !names.from_gguf,
+            plain_matrices: !names.from_gguf,
+        };
+        for spec in tensors(hyperparameters) {
+            let tensor = names.find(&spec);
+            match (spec.id.part, spec.id.module) {
+                (Part::Bias, _) if tensor.is_none() => {}
+                (Part::Bias, Module::AttnNorm | Module::FfnNorm | Module::OutputNorm) => {
+                    form.plain_norms = false;
+                }
+                (Part::Bias, _) => form.plain_matrices = false,
+                (Part::Weight, Module::AttnQkv) if spec.id.layer == Some(0) => {
+                    let shape = tensor.map(CheckpointTensor::torch_shape);
+                    let [columns, rows] = [0, 1].map(|axis| spec.shape.get(axis).copied());
+                    form.linear = !names.from_gguf
+                        && shape.is_some_and(|shape| {
+                            shape.first().copied() == rows && shape.get(1).copied() == columns
+                        });
+                }
+                (Part::Weight, _) => {}
+            }
+        }
+        form
+    }
+
+    /// Whether a tensor is a bias that the checkpoint has nowhere.
+    fn is_zero(&self, spec: &TensorSpec) -> bool {
+        spec.id.part == Part::Bias
+            && match spec.id.module {
+                Module::AttnNorm | Module::FfnNorm | Module::OutputNorm => self.plain_norms,
+                Module::TaskHead => false,
+                _ => self.plain_matrices,
+            }
+    }
+
+    /// What the user should know of it.
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.linear {
+            notes.push(
+                "the matrices are those of linear layers, [out, in] where GPT-2's Conv1D has \
+                 [in, out], and were read as such"
+                    .to_owned(),
+            );
+        }
+        let lacking = match (self.plain_norms, self.plain_matrices) {
+            (true, true) => "normalizations and matrices have",
+            (true, false) => "normalizations have",
+            (false, true) => "matrices have",
+            (false, false) => return notes,
+        };
+        notes.push(format!(
+            "the {lacking} no biases, which were written as zeros"
+        ));
+        notes
+    }
+}
+
 /// A checkpoint's tensors by name, without the prefix.
 struct Names<'a> {
     tensors: &'a [CheckpointTensor],
-    by_path: HashMap<&'a str, usize>,
+    by_path: HashMap<String, usize>,
     /// Whether the source calls them as a GGUF file does.
     from_gguf: bool,
 }
 
 impl<'a> Names<'a> {
-    fn new(tensors: &'a [CheckpointTensor], gguf_names: bool) -> Result<Self> {
+    fn new(
+        tensors: &'a [CheckpointTensor],
+        gguf_names: bool,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self> {
+        let names = tensors.iter().map(|tensor| tensor.name.as_str());
+        let paths = if gguf_names {
+            names.map(str::to_owned).collect()
+        } else {
+            let paths = Paths::of(names)?;
+            warnings.extend(paths.note);
+            paths.paths
+        };
         let mut by_path = HashMap::with_capacity(tensors.len());
-        for (index, tensor) in tensors.iter().enumerate() {
-            let path = if gguf_names {
-                &tensor.name
-            } else {
-                tensor
-                    .name
-                    .strip_prefix(CHECKPOINT_PREFIX)
-                    .unwrap_or(&tensor.name)
-            };
-            if by_path.insert(path, index).is_some() {
+        for (index, path) in paths.into_iter().enumerate() {
+            if let Some(first) = by_path.insert(path, index) {
+                let name = |index: usize| tensors.get(index).map_or("", |tensor| &tensor.name);
                 return Err(Error::format(
-                    format!("tensor '{}'", tensor.name),
-                    format!("appears with and without the prefix '{CHECKPOINT_PREFIX}'"),
+                    format!("tensor '{}'", name(index)),
+                    format!(
+                        "appears with and without the prefix: it is '{}', too",
+                        name(first)
+                    ),
                 ));
             }
         }
@@ -101,6 +240,13 @@ impl<'a> Names<'a> {
             by_path,
             from_gguf: gguf_names,
         })
+    }
+
+    /// The tensor of the checkpoint, when it is there.
+    fn find(&self, spec: &TensorSpec) -> Option<&'a CheckpointTensor> {
+        let mut candidates = self.candidates(spec).into_iter();
+        let index = candidates.find_map(|path| self.by_path.get(path.as_str()))?;
+        self.tensors.get(*index)
     }
 
     /// The names a tensor may have in this checkpoint.
@@ -146,13 +292,38 @@ impl<'a> Names<'a> {
         hyperparameters: &mut Hyperparameters,
         warnings: &mut Vec<String>,
     ) -> Result<()> {
-        let mut paths: Vec<&str> = self.by_path.keys().copied().collect();
+        let mut paths: Vec<&str> = self.by_path.keys().map(String::as_str).collect();
         paths.sort_unstable();
         let shape_of = |path: &str| {
             let tensor = self.tensors.get(*self.by_path.get(path)?)?;
             Some(tensor.torch_shape())
         };
         claim.resolve(&paths, &shape_of, hyperparameters, warnings)
+    }
+
+    /// Makes the head a matrix of its own; without one it is what the embedding is now.
+    fn separate_head(&mut self, hyperparameters: &mut Hyperparameters) {
+        if !hyperparameters.class.has_language_head() {
+            return;
+        }
+        let names_of = |id: TensorId| -> Vec<String> {
+            let paths = checkpoint_paths_of(id.module).iter();
+            if self.from_gguf {
+                vec![id.gguf_name()]
+            } else {
+                paths.map(|path| (*path).to_owned()).collect()
+            }
+        };
+        let find = |id| {
+            let mut names = names_of(id).into_iter();
+            names.find_map(|name| self.by_path.get(&name).copied())
+        };
+        let (head, embedding) = (find(TensorId::OUTPUT), find(TensorId::TOKEN_EMBEDDING));
+        if let (None, Some(index), true) = (head, embedding, hyperparameters.tied_head) {
+            let name = names_of(TensorId::OUTPUT).into_iter().next();
+            self.by_path.extend(name.map(|name| (name, index)));
+        }
+        hyperparameters.tied_head = false;
     }
 
     /// The rows of the token embedding, or of the head when that is all there is.
@@ -184,13 +355,31 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// Checks the tensors that are left: buffers are ignored, other layers are refused, the rest is
-    /// reported in warnings.
+    /// Refuses weights that another library quantized, and adapters beside a model's weights: their
+    /// names tell more than a missing tensor would.
+    fn refuse_other_forms(&self) -> Result<()> {
+        let mut paths: Vec<&String> = self.by_path.keys().collect();
+        paths.sort_unstable();
+        for path in paths {
+            let known = OTHER_FORMS.iter().find(|(part, _)| {
+                let levels = [".", path.as_str(), "."].concat();
+                levels.contains(part)
+            });
+            if let (false, Some((_, what))) = (self.from_gguf, known) {
+                return Err(Error::Unsupported(format!("tensor '{path}': {what}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the tensors that are left: buffers are ignored, heads that are not this class's are
+    /// reported in warnings. The rest is refused: what a model does with a tensor that is not
+    /// GPT-2's is not known, and a file without it could be another function.
     fn leftovers(&self) -> Result<Vec<String>> {
         let mut left: Vec<&str> = self
             .by_path
             .keys()
-            .copied()
+            .map(String::as_str)
             .filter(|path| self.from_gguf || !is_buffer(path))
             .collect();
         left.sort_unstable();
@@ -205,12 +394,39 @@ impl<'a> Names<'a> {
                     "tensor '{path}': a GPT-2 of this configuration has no such tensor"
                 )));
             }
+            if !is_other_head(path) {
+                let what = OTHER_MODELS.iter().find(|(part, _)| path.contains(part));
+                let what = what.map_or("a model of another kind", |(_, what)| what);
+                return Err(Error::Unsupported(format!(
+                    "tensor '{path}': no GPT-2 has it, and without it the results could be others; \
+                     {what} is not converted. If it changes no result, remove it from the \
+                     checkpoint"
+                )));
+            }
         }
         Ok(left
             .iter()
-            .map(|path| format!("tensor '{path}' belongs to no GPT-2 and was left out"))
+            .map(|path| {
+                format!(
+                    "tensor '{path}' is of a head that this model does not use, and was left out"
+                )
+            })
             .collect())
     }
+}
+
+/// Whether a tensor is of a head beside the one in use, or of one of training alone: without it the
+/// model computes the same.
+fn is_other_head(path: &str) -> bool {
+    let is = |module: &str| {
+        let parameter = path.strip_prefix(module);
+        parameter.is_some_and(|rest| rest.starts_with('.'))
+    };
+    class_of_head(path).is_some()
+        || checkpoint_paths_of(Module::Output).contains(&path)
+        || path == "output.weight"
+        || path.starts_with("cls.")
+        || TRAINING_HEADS.iter().any(|head| is(head))
 }
 
 /// Determines from the configuration and the weights whether the head is the token embedding.
@@ -235,7 +451,9 @@ fn resolve_head(
         (Some((path, index)), None) if hyperparameters.tied_head => {
             names.by_path.remove(path);
             let paths = checkpoint_paths_of(Module::TokenEmbedding).first();
-            names.by_path.extend(paths.map(|path| (*path, index)));
+            names
+                .by_path
+                .extend(paths.map(|path| ((*path).to_owned(), index)));
         }
         (Some((path, head)), Some(embedding)) => {
             if same_elements(reader, head, embedding)? {
@@ -310,14 +528,19 @@ fn tensor_at(reader: &dyn CheckpointReader, index: usize) -> Result<&CheckpointT
 }
 
 /// Checks a tensor's shape and type against the table.
-fn check(spec: &TensorSpec, tensor: &CheckpointTensor, gguf_names: bool) -> Result<()> {
+fn check(
+    spec: &TensorSpec,
+    tensor: &CheckpointTensor,
+    gguf_names: bool,
+    swapped: bool,
+) -> Result<()> {
     let place = || format!("tensor '{}'", tensor.name);
     let mut expected = if gguf_names {
         spec.shape.iter().rev().copied().collect()
     } else {
         spec.checkpoint_shape()
     };
-    if tensor.swapped {
+    if swapped {
         expected.reverse();
     }
     let trimmed = |shape: &[u64]| -> Vec<u64> {
@@ -328,9 +551,9 @@ fn check(spec: &TensorSpec, tensor: &CheckpointTensor, gguf_names: bool) -> Resu
         let reversed: Vec<u64> = tensor.shape.iter().rev().copied().collect();
         let hint = if reversed == expected
             && spec.entry.orientation == Orientation::Transposed
-            && !tensor.swapped
+            && !swapped
         {
-            "; it is stored as a linear layer's [out, in], expected is Conv1D's [in, out]"
+            "; it is stored as a linear layer's [out, in], the other matrices as Conv1D's [in, out]"
         } else {
             "; does config.json belong to these weights?"
         };

@@ -6,10 +6,22 @@
 
 /// A framework's names and orientations.
 pub(super) struct Convention {
-    /// The separator of a list and its element, when both are one level here.
-    list: Option<&'static str>,
+    /// How a list and its element are written.
+    list: List,
     /// The last names of paths.
     leaves: &'static [Leaf],
+}
+
+/// How a list and its element are written.
+enum List {
+    /// As two levels.
+    #[cfg(feature = "msgpack")]
+    Levels,
+    /// As one level with this between them.
+    #[cfg(feature = "hdf5")]
+    Joined(&'static str),
+    /// As one level, the number behind the list of this name.
+    Numbered(&'static str),
 }
 
 /// The last name of a path.
@@ -35,7 +47,7 @@ const fn leaf(theirs: &'static str, ours: &'static str, swapped: bool) -> Leaf {
 /// `kernel` as `[in, out]`. An embedding's matrix was called `weight` until 2020.
 #[cfg(feature = "hdf5")]
 pub(super) const TENSORFLOW: Convention = Convention {
-    list: Some("_._"),
+    list: List::Joined("_._"),
     leaves: &[
         leaf("gamma:0", "weight", false),
         leaf("beta:0", "bias", false),
@@ -46,11 +58,24 @@ pub(super) const TENSORFLOW: Convention = Convention {
     ],
 };
 
+/// `OpenAI`'s own program: `h0/attn/c_attn/w`. Its matrices have a leading axis of size 1 and
+/// `Conv1D`'s orientation.
+pub(super) const OPENAI: Convention = Convention {
+    list: List::Numbered("h"),
+    leaves: &[
+        leaf("w", "weight", false),
+        leaf("g", "weight", false),
+        leaf("b", "bias", false),
+        leaf("wte", "wte.weight", false),
+        leaf("wpe", "wpe.weight", false),
+    ],
+};
+
 /// Flax. Its `Conv1D` stores `kernel` as `[out, in]` and `Dense` as `[in, out]`: each the reverse
 /// of `PyTorch`'s.
 #[cfg(feature = "msgpack")]
 pub(super) const FLAX: Convention = Convention {
-    list: None,
+    list: List::Levels,
     leaves: &[
         leaf("embedding", "weight", false),
         leaf("scale", "weight", false),
@@ -69,8 +94,16 @@ impl Convention {
         let mut name = String::new();
         for level in levels {
             match self.list {
-                Some(list) => name.push_str(&level.replace(list, ".")),
-                None => name.push_str(level),
+                #[cfg(feature = "msgpack")]
+                List::Levels => name.push_str(level),
+                #[cfg(feature = "hdf5")]
+                List::Joined(between) => name.push_str(&level.replace(between, ".")),
+                List::Numbered(list) => match level.strip_prefix(list) {
+                    Some(number) if number.parse::<u32>().is_ok() => {
+                        name.extend([list, ".", number]);
+                    }
+                    _ => name.push_str(level),
+                },
             }
             name.push('.');
         }
@@ -108,6 +141,23 @@ mod tests {
             (&[], "", false),
         ] {
             assert_eq!(TENSORFLOW.translate(path), (name.to_owned(), swapped));
+        }
+    }
+
+    #[test]
+    fn openais_names_become_pytorch_names() {
+        for (path, name) in [
+            (
+                &["h11", "attn", "c_attn", "w"][..],
+                "h.11.attn.c_attn.weight",
+            ),
+            (&["h0", "ln_1", "g"], "h.0.ln_1.weight"),
+            (&["h0", "ln_1", "b"], "h.0.ln_1.bias"),
+            (&["wte"], "wte.weight"),
+            (&["ln_f", "g"], "ln_f.weight"),
+            (&["head", "hx", "other"], "head.hx.other"),
+        ] {
+            assert_eq!(OPENAI.translate(path), (name.to_owned(), false));
         }
     }
 

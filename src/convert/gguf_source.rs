@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::checkpoint_reader::{CheckpointReader, CheckpointTensor};
 use crate::error::{Error, Result};
 use crate::ggml::map::MappedFile;
-use crate::gguf::Gguf;
+use crate::gguf::{Gguf, refuse_part};
 
 /// A mapped GGUF file.
 pub(super) struct GgufSource {
@@ -22,6 +22,7 @@ impl GgufSource {
         let map = Arc::new(MappedFile::open(path)?);
         let gguf =
             Gguf::parse(map.clone()).map_err(|error| error.within(path.display().to_string()))?;
+        refuse_part(&gguf, Some(path))?;
         let tensors = gguf
             .tensors()
             .iter()

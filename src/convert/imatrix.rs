@@ -19,7 +19,7 @@ pub(super) struct ImportanceMatrix {
 }
 
 impl ImportanceMatrix {
-    /// Reads a file written by `gpt2 imatrix` or llama.cpp's `llama-imatrix`.
+    /// Reads a file written by llama.cpp's `llama-imatrix`.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Format`] for a file that is no importance matrix, or has a value
@@ -37,7 +37,7 @@ impl ImportanceMatrix {
         if kind != Some(FILE_KIND) {
             return Err(Error::format(
                 "key general.type",
-                format!("expected '{FILE_KIND}', found {kind:?}; make one with `gpt2 imatrix`"),
+                format!("expected '{FILE_KIND}', found {kind:?}; make one with `llama-imatrix`"),
             ));
         }
         let mut columns = HashMap::new();

@@ -15,9 +15,12 @@ use serde::Deserialize;
 use super::checkpoint_reader::{CheckpointReader, CheckpointTensor};
 use super::formats::parser_for;
 use super::json::read_json;
-use super::stored_tensor::{Location, MAX_TENSORS, StoredTensor};
+use super::stored_tensor::{FileConfig, Location, MAX_TENSORS, StoredTensor};
+use super::tensorflow::folder::config_of;
+use super::tensorflow::{masked_crc32c, parse_index};
 use crate::error::{Error, Result};
 use crate::ggml::map::MappedFile;
+use crate::input::read_small;
 
 /// The tensors of one or several mapped files.
 #[derive(Default)]
@@ -26,6 +29,8 @@ pub(super) struct MappedCheckpoint {
     tensors: Vec<CheckpointTensor>,
     /// For each tensor the index of its file in `maps` and its location there.
     locations: Vec<(usize, Location)>,
+    config: Option<FileConfig>,
+    notes: Vec<String>,
 }
 
 /// The one part of an index file that matters: tensor to shard.
@@ -51,7 +56,7 @@ impl MappedCheckpoint {
     /// # Errors
     /// Those of [`MappedCheckpoint::open`]; [`Error::Format`] when index and shards do not agree.
     pub(super) fn open_sharded(index_path: &Path) -> Result<Self> {
-        let index: Index = read_json(index_path)?;
+        let index: Index = read_json(index_path, &mut Vec::new())?;
         let place = || index_path.display().to_string();
         let mut shards: Vec<&str> = index.weight_map.values().map(String::as_str).collect();
         shards.sort_unstable();
@@ -95,6 +100,36 @@ impl MappedCheckpoint {
         Ok(all)
     }
 
+    /// Opens the data files of the TensorFlow checkpoint that has this index.
+    ///
+    /// # Errors
+    /// Those of [`MappedCheckpoint::open`]; [`Error::Format`] for a data file that is missing.
+    pub(super) fn open_bundle(index_path: &Path) -> Result<Self> {
+        let place = index_path.display().to_string();
+        let index = parse_index(&read_small(index_path)?).map_err(|error| error.within(&place))?;
+        let mut shards: BTreeMap<u32, Vec<StoredTensor>> = BTreeMap::new();
+        for (shard, tensor) in index.tensors {
+            shards.entry(shard).or_default().push(tensor);
+        }
+        let mut all = Self::default();
+        all.config = config_of(index_path, &mut all.notes)?;
+        let mut names = HashSet::new();
+        for (shard, tensors) in shards {
+            let path = index_path.with_extension(format!("data-{shard:05}-of-{:05}", index.shards));
+            if !path.is_file() {
+                let name = path.file_name().unwrap_or_default().display();
+                return Err(Error::format(
+                    place,
+                    format!("data file '{name}' is missing; it must be beside the index"),
+                ));
+            }
+            all.adopt(&path, MappedFile::open(&path)?, tensors, &mut names, |_| {
+                true
+            })?;
+        }
+        Ok(all)
+    }
+
     /// Adds the tensors of one file. `names` has those of the files before; `belongs` says whether
     /// the index puts a tensor into this file.
     fn add(
@@ -103,10 +138,25 @@ impl MappedCheckpoint {
         names: &mut HashSet<String>,
         belongs: impl Fn(&str) -> bool,
     ) -> Result<()> {
-        let parse = parser_for(path)?;
         let map = MappedFile::open(path)?;
+        let parse = parser_for(path, map.as_ref())?;
+        let parsed =
+            parse(map.as_ref()).map_err(|error| error.within(path.display().to_string()))?;
+        self.config = self.config.take().or(parsed.config);
+        self.notes.extend(parsed.notes);
+        self.adopt(path, map, parsed.tensors, names, belongs)
+    }
+
+    /// Adds the tensors that were found in the file `map`.
+    fn adopt(
+        &mut self,
+        path: &Path,
+        map: MappedFile,
+        found: Vec<StoredTensor>,
+        names: &mut HashSet<String>,
+        belongs: impl Fn(&str) -> bool,
+    ) -> Result<()> {
         let place = || path.display().to_string();
-        let found = parse(map.as_ref()).map_err(|error| error.within(place()))?;
         if found.len() > MAX_TENSORS.saturating_sub(self.tensors.len()) {
             return Err(Error::format(
                 place(),
@@ -149,7 +199,9 @@ fn check_location(tensor: &StoredTensor, file_bytes: usize) -> Result<(), String
         .tensor_bytes(&tensor.shape)
         .ok_or_else(|| format!("shape {:?} is too large", tensor.shape))?;
     let range = match &tensor.location {
-        Location::Contiguous(range) if range.len() as u64 != needed => {
+        Location::Contiguous(range) | Location::Summed(range, _)
+            if range.len() as u64 != needed =>
+        {
             return Err(format!(
                 "shape {:?} of {} needs {needed} bytes, the file has {} for it",
                 tensor.shape,
@@ -157,7 +209,7 @@ fn check_location(tensor: &StoredTensor, file_bytes: usize) -> Result<(), String
                 range.len()
             ));
         }
-        Location::Contiguous(range) => range.clone(),
+        Location::Contiguous(range) | Location::Summed(range, _) => range.clone(),
         Location::Scattered(parts) => parts.range(),
     };
     if range.start > range.end || range.end > file_bytes {
@@ -183,6 +235,18 @@ impl CheckpointReader for MappedCheckpoint {
                 .get(range.clone())
                 .map(Cow::Borrowed)
                 .ok_or_else(lost),
+            Location::Summed(range, checksum) => {
+                let elements = map.as_ref().get(range.clone()).ok_or_else(lost)?;
+                if masked_crc32c(elements) != *checksum {
+                    let name = self.tensors.get(index).map_or("", |tensor| &tensor.name);
+                    return Err(Error::format(
+                        format!("tensor '{name}'"),
+                        "expected the checksum that the index has for it, found another; the data \
+                         file is damaged or of another checkpoint",
+                    ));
+                }
+                Ok(Cow::Borrowed(elements))
+            }
             Location::Scattered(parts) => {
                 let name = self.tensors.get(index).map_or("", |tensor| &tensor.name);
                 parts
@@ -193,10 +257,18 @@ impl CheckpointReader for MappedCheckpoint {
         }
     }
 
+    fn config(&self) -> Option<&FileConfig> {
+        self.config.as_ref()
+    }
+
+    fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     fn release(&self, index: usize) {
         if let Some((map, location)) = self.location(index) {
             map.release(match location {
-                Location::Contiguous(range) => range.clone(),
+                Location::Contiguous(range) | Location::Summed(range, _) => range.clone(),
                 Location::Scattered(parts) => parts.range(),
             });
         }

@@ -13,7 +13,6 @@ mod encode_tensor;
 mod file_types;
 mod find_tensors;
 mod formats;
-#[cfg(any(feature = "hdf5", feature = "msgpack"))]
 mod framework_names;
 mod gguf_source;
 #[cfg(feature = "hdf5")]
@@ -21,9 +20,13 @@ mod hdf5;
 mod header;
 mod imatrix;
 mod json;
+mod llm_c;
+mod lora;
 mod mapped_checkpoint;
+mod missing;
 #[cfg(feature = "msgpack")]
 mod msgpack;
+mod names;
 mod options;
 #[cfg(feature = "pickle")]
 mod pickle;
@@ -33,17 +36,20 @@ mod safetensors;
 mod source;
 mod source_rows;
 mod stored_tensor;
+mod tensorflow;
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::time::Instant;
 
 pub use file_types::{FILE_TYPES, FileType, tensor_type_from_name};
-pub use options::{ConvertOptions, TypeOptions, TypeOverride};
+pub use options::{ConvertOptions, LoraAdapter, TypeOptions, TypeOverride};
 pub use plan::{Plan, PlannedTensor};
 
 use crate::error::{Error, Result};
 use crate::gguf::{GgufWriter, TensorType};
 use crate::machine::parallel::Threads;
+use crate::output::AtomicFile;
 use crate::quant::measure::error_bound;
 use encode_tensor::{EncodeJob, Measured};
 use plan::Prepared;
@@ -87,6 +93,8 @@ pub fn plan(source: &Path, options: &ConvertOptions) -> Result<Plan> {
     Prepared::new(source, options).map(|prepared| prepared.plan)
 }
 
+/// Threads that one may ask for: beyond any machine's cores.
+const MAX_THREADS: usize = 1024;
 /// Stack of a thread that quantizes, in bytes.
 const STACK: usize = 2 << 20;
 
@@ -107,9 +115,19 @@ pub fn convert(
 ) -> Result<Report> {
     let start = Instant::now();
     refuse_same_file(source, output)?;
+    if options.threads.is_some_and(|threads| threads > MAX_THREADS) {
+        let expected = format!("at most {MAX_THREADS}");
+        return Err(Error::out_of_range(
+            "threads",
+            expected,
+            &options.threads.unwrap_or(0),
+        ));
+    }
+    // Before the work: a place that cannot be written to.
+    drop(AtomicFile::create(output, options.overwrite)?);
     let prepared = Prepared::new(source, options)?;
     let threads = Threads::start(options.threads.unwrap_or(0), STACK)
-        .map_err(|error| Error::Argument(format!("starting the threads failed: {error}")))?;
+        .map_err(|error| Error::Memory(format!("starting the threads failed: {error}")))?;
     progress.begin(&prepared.plan);
     let mut writer = GgufWriter::create(output, &prepared.header, options.overwrite)?;
     let mut measured = Vec::with_capacity(prepared.found.len());
@@ -142,22 +160,32 @@ fn convert_tensor(
     let found = prepared.found.get(index).ok_or_else(lost)?;
     let planned = prepared.plan.tensors.get(index).ok_or_else(lost)?;
     let reader = prepared.source.reader.as_ref();
-    let described = reader.tensors().get(found.index).ok_or_else(lost)?;
     let columns = found.spec.columns();
     progress.tensor(&planned.name);
-    let data = reader.data(found.index)?;
+    let (name, source_type, data) = if let Some(index) = found.index {
+        let described = reader.tensors().get(index).ok_or_else(lost)?;
+        let source_type = described.tensor_type.unwrap_or(TensorType::F32);
+        (&described.name, source_type, reader.data(index)?)
+    } else {
+        let bytes = TensorType::F32.tensor_bytes(&found.spec.shape)?;
+        let zeros = vec![0; bytes as usize];
+        (&planned.name, TensorType::F32, Cow::Owned(zeros))
+    };
+    let mut source = SourceTensor::new(
+        name,
+        &data,
+        source_type,
+        (
+            (found.spec.elements() / columns.max(1)) as usize,
+            columns as usize,
+        ),
+        found.transposed,
+    )?;
+    let products = prepared.adapters.products(index, &found.spec)?;
+    source.products = &products;
     let job = EncodeJob {
-        name: &described.name,
-        source: SourceTensor::new(
-            &described.name,
-            &data,
-            described.tensor_type.unwrap_or(TensorType::F32),
-            (
-                (found.spec.elements() / columns.max(1)) as usize,
-                columns as usize,
-            ),
-            found.transposed,
-        )?,
+        name,
+        source,
         target_type: planned.tensor_type,
         importance: prepared.importance.for_tensor(&planned.name, columns)?,
     };
@@ -170,14 +198,16 @@ fn convert_tensor(
         Ok(())
     })?;
     drop(data);
-    reader.release(found.index);
+    if let Some(index) = found.index {
+        reader.release(index);
+    }
     let bound = error_bound(planned.tensor_type);
     // Written so that NaN fails too.
     if measured.relative_error <= bound {
         return Ok(measured);
     }
     Err(Error::format(
-        format!("tensor '{}'", described.name),
+        format!("tensor '{name}'"),
         format!(
             "as {} its relative error is {:.3}, expected at most {bound}; choose a larger type \
              for it",

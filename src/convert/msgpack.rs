@@ -15,7 +15,7 @@ use rmp::decode;
 use super::element_type::ElementType;
 use super::framework_names::FLAX;
 use super::stored_tensor::{
-    Gather, Location, MAX_NAME_BYTES, MAX_TENSORS, StoredTensor, with_capacity,
+    Gather, Location, MAX_NAME_BYTES, MAX_TENSORS, Parsed, StoredTensor, with_capacity,
 };
 use crate::error::{Error, Result};
 
@@ -52,7 +52,7 @@ const NUMPY: &[(&str, &str)] = &[
 ///
 /// # Errors
 /// [`Error::Format`] naming path or byte; [`Error::Unsupported`] for an unknown element type.
-pub(super) fn parse(bytes: &[u8]) -> Result<Vec<StoredTensor>> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Parsed> {
     let mut reader = Reader {
         all: bytes,
         rest: bytes,
@@ -66,7 +66,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<StoredTensor>> {
     }
     let mut tensors = Vec::new();
     collect(&root, &mut Vec::new(), &mut tensors)?;
-    Ok(tensors)
+    Ok(tensors.into())
 }
 
 /// A value of the file.

@@ -13,8 +13,12 @@ use crate::gguf::TensorType;
 pub struct ConvertOptions {
     /// Which types the tensors get.
     pub types: TypeOptions,
+    /// Adapters to merge into the weights, in this order.
+    pub adapters: Vec<LoraAdapter>,
     /// An importance matrix in llama.cpp's GGUF form.
     pub importance: Option<PathBuf>,
+    /// A tokenizer for the output: a folder, or a file in one. It goes before the source's own.
+    pub tokenizer: Option<PathBuf>,
     /// Threads that work; all processors when not given.
     pub threads: Option<usize>,
     /// Whether an existing output is replaced.
@@ -26,9 +30,41 @@ impl ConvertOptions {
     pub fn new(file_type: &'static FileType) -> Self {
         Self {
             types: TypeOptions::new(file_type),
+            adapters: Vec::new(),
             importance: None,
+            tokenizer: None,
             threads: None,
             overwrite: false,
+        }
+    }
+}
+
+/// An adapter of PEFT that is merged into the weights (`LoRA`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoraAdapter {
+    /// Its folder.
+    pub path: PathBuf,
+    /// A factor for what it adds to the weights; 1 as it was trained.
+    pub scale: f32,
+}
+
+impl LoraAdapter {
+    /// Parses `DIR` or `DIR=SCALE`. A folder whose name has a `=` is itself.
+    pub fn parse(argument: &str) -> Self {
+        let whole = Self {
+            path: PathBuf::from(argument),
+            scale: 1.0,
+        };
+        let parts = argument.rsplit_once('=');
+        let scaled = parts.and_then(|(path, scale)| {
+            Some(Self {
+                path: PathBuf::from(path),
+                scale: scale.trim().parse().ok()?,
+            })
+        });
+        match scaled {
+            Some(scaled) if !whole.path.exists() => scaled,
+            _ => whole,
         }
     }
 }

@@ -7,6 +7,7 @@ use super::file_types::fit_to_columns;
 use super::find_tensors::{Found, find_tensors};
 use super::header::Description;
 use super::imatrix::ImportanceMatrix;
+use super::lora::Adapters;
 use super::options::{ConvertOptions, TypeOptions};
 use super::source::Source;
 use crate::error::Result;
@@ -112,7 +113,7 @@ pub struct PlannedTensor {
     pub name: String,
     /// Its shape, columns first.
     pub shape: Vec<u64>,
-    /// Its type in the source, as the source names it.
+    /// Its type in the source, as the source names it; `zeros` for a bias the source is without.
     pub source_dtype: String,
     /// The type it gets.
     pub tensor_type: TensorType,
@@ -128,6 +129,8 @@ pub(super) struct Prepared {
     pub source: Source,
     /// The model's tensors in file order and where they are in the checkpoint.
     pub found: Vec<Found>,
+    /// What is added to the tensors.
+    pub adapters: Adapters,
     /// Weights of columns; empty when none were given.
     pub importance: ImportanceMatrix,
     /// The header of the output.
@@ -139,21 +142,26 @@ pub(super) struct Prepared {
 impl Prepared {
     /// Opens the source and decides everything.
     pub(super) fn new(path: &Path, options: &ConvertOptions) -> Result<Self> {
-        let source = Source::open(path)?;
+        let mut source = Source::open(path)?;
         let place = path.display().to_string();
         let mut description = Description::of(&source)?;
+        let mut adapters = Adapters::open(&options.adapters)?;
+        source.reader = adapters.over(source.reader, &description.hyperparameters)?;
         let (found, mut warnings) = find_tensors(
             source.reader.as_ref(),
             &mut description.hyperparameters,
             description.claim.as_ref(),
+            adapters.separate_head(),
         )
         .map_err(|error| error.within(&place))?;
+        warnings.extend(adapters.assign(&found, source.reader.as_ref())?);
         description.hyperparameters.validate(&place)?;
         let importance = match &options.importance {
             Some(path) => ImportanceMatrix::open(path)?,
             None => ImportanceMatrix::default(),
         };
-        let (mut header, notes) = description.header(&source, options.types.file_type)?;
+        let (mut header, notes) = description.header(&source, options)?;
+        warnings.extend(source.reader.notes().iter().cloned());
         warnings.extend(notes);
         let mut tensors = Vec::with_capacity(found.len());
         for one in &found {
@@ -189,6 +197,7 @@ impl Prepared {
             },
             source,
             found,
+            adapters,
             importance,
             header,
         })
@@ -196,13 +205,13 @@ impl Prepared {
 }
 
 fn planned(found: &Found, choice: Choice, source: &Source) -> Result<PlannedTensor> {
-    let described = source.reader.tensors().get(found.index);
+    let described = found
+        .index
+        .and_then(|index| source.reader.tensors().get(index));
     Ok(PlannedTensor {
         name: found.spec.name.clone(),
         shape: found.spec.shape.clone(),
-        source_dtype: described
-            .map(|tensor| tensor.dtype.clone())
-            .unwrap_or_default(),
+        source_dtype: described.map_or_else(|| "zeros".to_owned(), |tensor| tensor.dtype.clone()),
         tensor_type: choice.tensor_type,
         fallback_from: choice.fallback_from,
         bytes: choice.tensor_type.tensor_bytes(&found.spec.shape)?,

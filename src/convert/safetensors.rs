@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::element_type::ElementType;
-use super::stored_tensor::{Location, StoredTensor};
+use super::stored_tensor::{Location, Parsed, StoredTensor};
 use crate::error::{Error, Result};
 
 /// The longest header accepted, the same as the reference implementation's.
@@ -54,7 +54,7 @@ impl<'de> Deserialize<'de> for Header {
 
 /// The tensors of a file, in its order. Every range is inside the data and as long as shape and
 /// type say, and none overlap.
-pub(super) fn parse(bytes: &[u8]) -> Result<Vec<StoredTensor>> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Parsed> {
     let header_error = |message: String| Error::format("safetensors header", message);
     let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
         return Err(header_error(format!(
@@ -92,7 +92,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<StoredTensor>> {
         swapped: false,
         location: Location::Contiguous(range),
     };
-    Ok(entries.into_iter().zip(places).map(tensor).collect())
+    let tensors: Vec<_> = entries.into_iter().zip(places).map(tensor).collect();
+    Ok(tensors.into())
 }
 
 /// Type and byte range of an entry, checked against the size of the data.

@@ -1,5 +1,6 @@
 //! Rows of a checkpoint's tensor as f32, in GGUF's orientation.
 
+use super::lora::product::{Product, merge};
 use crate::error::{Error, Result};
 use crate::gguf::TensorType;
 use crate::quant::dequantize_rows;
@@ -17,6 +18,8 @@ pub(super) struct SourceTensor<'a> {
     pub columns: usize,
     /// Whether the elements are stored as `[columns, rows]`.
     pub transposed: bool,
+    /// What is added to its rows.
+    pub products: &'a [Product],
 }
 
 /// Elements along each side of the square that is transposed at once: a cache line of f32.
@@ -55,6 +58,7 @@ impl<'a> SourceTensor<'a> {
             rows,
             columns,
             transposed,
+            products: &[],
         })
     }
 
@@ -74,6 +78,15 @@ impl<'a> SourceTensor<'a> {
         target: &mut [f32],
         strip: &mut Vec<f32>,
     ) -> Result<()> {
+        self.stored_rows(first, target, strip)?;
+        if !self.products.is_empty() {
+            merge(self.products, first, self.columns, target);
+        }
+        Ok(())
+    }
+
+    /// The rows without what is added to them.
+    fn stored_rows(&self, first: usize, target: &mut [f32], strip: &mut Vec<f32>) -> Result<()> {
         let count = target.len() / self.columns;
         if !self.transposed {
             return decode(

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use serde_json::{Map, Value as Json};
+
 use super::element_type::ElementType;
 #[cfg(any(feature = "pickle", feature = "msgpack"))]
 use crate::error::Error;
@@ -11,11 +13,39 @@ use crate::error::Result;
 pub(super) const MAX_TENSORS: usize = 1 << 17;
 /// The longest name, or part of one, accepted from formats in which many tensors can share the
 /// bytes of a name.
-#[cfg(any(feature = "pickle", feature = "hdf5", feature = "msgpack"))]
 pub(super) const MAX_NAME_BYTES: usize = 256;
 
 /// Finds the tensors in the bytes of a file. Reads no elements.
-pub(super) type Parser = fn(&[u8]) -> Result<Vec<StoredTensor>>;
+pub(super) type Parser = fn(&[u8]) -> Result<Parsed>;
+
+/// What a parser finds in a file.
+#[derive(Default)]
+pub(super) struct Parsed {
+    /// The tensors.
+    pub tensors: Vec<StoredTensor>,
+    /// What the file itself says of the model, under the names of `config.json`.
+    pub config: Option<FileConfig>,
+    /// What the user should know, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// The configuration inside a file of weights.
+#[derive(Debug, Clone)]
+pub(super) struct FileConfig {
+    /// Where it is in the file, for messages.
+    pub place: &'static str,
+    /// The fields, under the names of `config.json`.
+    pub fields: Map<String, Json>,
+}
+
+impl From<Vec<StoredTensor>> for Parsed {
+    fn from(tensors: Vec<StoredTensor>) -> Self {
+        Self {
+            tensors,
+            ..Self::default()
+        }
+    }
+}
 
 /// A tensor as a parser finds it.
 pub(super) struct StoredTensor {
@@ -35,6 +65,8 @@ pub(super) struct StoredTensor {
 pub(super) enum Location {
     /// In these bytes of the file, in order.
     Contiguous(Range<usize>),
+    /// The same, and their masked CRC-32C as TensorFlow computes it.
+    Summed(Range<usize>, u32),
     /// In pieces, or compressed: they are gathered when they are read.
     #[cfg_attr(
         not(any(feature = "pickle", feature = "msgpack")),

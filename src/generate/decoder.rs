@@ -196,8 +196,15 @@ impl<'a> Decoder<'a> {
             // One text, or texts that the search counts.
             _ => 1,
         };
-        let last = options.sequences().saturating_sub(1);
-        session.check_sequence(slot.first.saturating_add(last))?;
+        let available = session.sequences();
+        let needed = slot.first.saturating_add(options.sequences());
+        if needed > available {
+            return Err(Error::TooFewSequences {
+                parameter: options.parameter_of_sequences(),
+                needed,
+                available,
+            });
+        }
         let first = slot.first;
         let prompt = &request.prompt;
         let mut prefill_tokens = prompt.len();

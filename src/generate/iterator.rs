@@ -69,10 +69,7 @@ impl<'a> Generate<'a> {
                 Some(Event::Token(step)) => return Ok(Some(step)),
                 Some(Event::Finished { continuation, .. }) => {
                     self.generation.timings = self.decoder.timings();
-                    // A generation that was stopped within its prompt has no text.
-                    if self.decoder.is_prompt_computed() {
-                        self.generation.sequences.push(continuation);
-                    }
+                    self.generation.sequences.push(continuation);
                 }
                 None if self.decoder.is_done() => return Ok(None),
                 None => self.decoder.advance(self.session)?,

@@ -64,7 +64,8 @@ use request::Request;
 /// ```
 ///
 /// [`Generate::finish`] gives the texts as a whole. The session's stop flag ends the generation
-/// with what there is, and so does [`Generate::cancel_flag`].
+/// with what there is, and so does [`Generate::cancel_flag`]: before the first token, a text without
+/// tokens that ended for [`FinishReason::Stopped`].
 ///
 /// The beginning of the prompt that sequence 0 has in the cache is not computed again, nor timed.
 /// Searches use sequences 0 to `num_beams`, contrastive search as many as `top_k`, guidance
@@ -77,8 +78,8 @@ use request::Request;
 /// steps' texts end.
 ///
 /// # Errors
-/// As [`GenerationOptions::validate`]; [`crate::Error::Argument`] for an empty prompt, an id
-/// outside the vocabulary or too few sequences; [`crate::Error::ContextFull`] when the prompt does
+/// As [`GenerationOptions::validate`]; [`crate::Error::Argument`] for an empty prompt or an id
+/// outside the vocabulary; [`crate::Error::TooFewSequences`]; [`crate::Error::ContextFull`] when the prompt does
 /// not fit; [`crate::Error::Format`] when stop strings need a tokenizer that the model does not
 /// have, and, as an item, when the model's logits are NaN.
 pub fn generate<'a>(
@@ -171,9 +172,8 @@ pub fn generate_batch(
         let one = Generate::new(session, decoder).with(on_token)?;
         generation.timings.add(&one.timings);
         let stopped = one.sequences.iter().any(Continuation::was_stopped);
-        let ended = one.sequences.is_empty();
         generation.requests.push(one.sequences);
-        if stopped || ended {
+        if stopped {
             break;
         }
     }

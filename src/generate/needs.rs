@@ -14,6 +14,19 @@ impl GenerationOptions {
         self.num_beams.max(1 + guided)
     }
 
+    /// The parameter that decides [`GenerationOptions::sequences`].
+    pub(super) fn parameter_of_sequences(&self) -> &'static str {
+        if is_contrastive(self) {
+            "penalty_alpha (one for each of top_k candidates)"
+        } else if self.num_beams > 1 {
+            "num_beams"
+        } else if self.sampling.guidance_scale != 1.0 {
+            "guidance_scale"
+        } else {
+            "the slot"
+        }
+    }
+
     /// Whether several prompts are continued in the same passes: texts made token by token, but for
     /// guidance, which computes two texts for each, and for going on past a full context, which
     /// recomputes one.
@@ -40,11 +53,14 @@ impl GenerationOptions {
                 .saturating_add(self.new_tokens(prompt))
                 .min(positions);
             if is_contrastive(self) {
-                text + sequences
+                text.saturating_add(sequences)
             } else if self.num_beams > 1 {
-                prompt + (text - prompt + 1) * sequences
+                // The prompt is at most the text.
+                (text - prompt + 1)
+                    .saturating_mul(sequences)
+                    .saturating_add(prompt)
             } else {
-                text * sequences
+                text.saturating_mul(sequences)
             }
         });
         let most = positions.saturating_mul(sequences);

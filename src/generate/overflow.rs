@@ -2,21 +2,33 @@
 
 use crate::{Error, Result, TokenId};
 
+/// Checks that something new has room in a context of `capacity` when `keep` tokens stay.
+///
+/// # Errors
+/// [`Error::Argument`].
+pub(super) fn check(keep: usize, capacity: usize) -> Result<()> {
+    room(keep, capacity).map(|_| ())
+}
+
+/// Tokens that can be kept behind the first `keep`, with room for one new token at least.
+fn room(keep: usize, capacity: usize) -> Result<usize> {
+    match capacity.saturating_sub(keep).saturating_sub(1) {
+        0 => Err(Error::Argument(format!(
+            "on_overflow: expected to keep at most {} tokens of a context of {capacity}, \
+             found {keep}",
+            capacity.saturating_sub(2)
+        ))),
+        room => Ok(room),
+    }
+}
+
 /// The tokens to recompute when `ids` fill a context of `capacity`: the first `keep` and the
 /// newest, half a context of them.
 ///
 /// # Errors
 /// [`Error::Argument`] when `keep` leaves no room for anything new.
 pub(super) fn window(ids: &[TokenId], keep: usize, capacity: usize) -> Result<Vec<TokenId>> {
-    // Room for one new token at least.
-    let room = capacity.saturating_sub(keep).saturating_sub(1);
-    if room == 0 {
-        return Err(Error::Argument(format!(
-            "on_overflow: expected to keep at most {} tokens of a context of {capacity}, \
-             found {keep}",
-            capacity.saturating_sub(2)
-        )));
-    }
+    let room = room(keep, capacity)?;
     let newest = (capacity / 2).clamp(1, room);
     let keep = keep.min(ids.len());
     let start = ids.len().saturating_sub(newest).max(keep);

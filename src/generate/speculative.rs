@@ -176,7 +176,7 @@ impl Drafter for Assistant<'_> {
             return;
         }
         self.tokens = if accepted == drafted {
-            self.tokens + 2
+            self.tokens.saturating_add(2)
         } else {
             (self.tokens - 1).max(1)
         };

@@ -70,6 +70,9 @@ impl TokenByToken {
         dola: Option<Dola>,
         request: &Request,
     ) -> Result<Self> {
+        if let Some(keep) = request.options.on_overflow {
+            overflow::check(keep, room.capacity)?;
+        }
         let prompt = match request.options.on_overflow {
             Some(keep) if request.prompt.len() >= room.capacity => {
                 overflow::window(&request.prompt, keep, room.capacity)?

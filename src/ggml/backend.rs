@@ -1,13 +1,19 @@
 //! A device at work: its threads, and a way to stop it.
+//!
+//! ggml knows nothing of `fork()`. In a child none of its threads exist: the CPU is started once
+//! more before it computes, and what was there is not freed, which would wait for them. What an
+//! ancestor had on other devices (a driver's state, a connection) belongs to the ancestor: it is
+//! neither used nor freed.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::device::Device;
+use super::device::{Device, Kind, inherited};
 use super::sys;
 use crate::error::{Error, Result};
+use gpt2_kernels::fork::forks;
 
 /// Most threads ggml's pool takes.
 pub(crate) const MAX_THREADS: usize = sys::GGML_MAX_N_THREADS as usize;
@@ -16,6 +22,7 @@ pub(crate) const MAX_THREADS: usize = sys::GGML_MAX_N_THREADS as usize;
 pub(crate) struct Backend {
     handle: Arc<Handle>,
     device: Device,
+    threads: usize,
     stop: Arc<AtomicBool>,
 }
 
@@ -23,11 +30,19 @@ pub(crate) struct Backend {
 pub(super) struct Handle {
     raw: NonNull<sys::ggml_backend>,
     pool: Option<Pool>,
+    is_cpu: bool,
+    /// The process it was started in, as [`forks`] counts.
+    forks: u32,
     /// What the object's callback reads.
     _stop: Arc<AtomicBool>,
 }
 
 impl Handle {
+    /// Whether an ancestor of this process started it.
+    fn is_inherited(&self) -> bool {
+        self.forks != forks()
+    }
+
     pub(super) fn raw(&self) -> *mut sys::ggml_backend {
         self.raw.as_ptr()
     }
@@ -47,12 +62,15 @@ struct Pool {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // SAFETY: both are owned and freed once; the backend, which uses the pool, goes first.
-        unsafe {
-            sys::ggml_backend_free(self.raw.as_ptr());
-            if let Some(pool) = &self.pool {
-                (pool.free)(pool.raw.as_ptr());
-            }
+        if self.is_inherited() && !self.is_cpu {
+            return;
+        }
+        // SAFETY: owned and freed once; the CPU's object only frees memory.
+        unsafe { sys::ggml_backend_free(self.raw.as_ptr()) };
+        let pool = self.pool.as_ref().filter(|_| !self.is_inherited());
+        if let Some(pool) = pool {
+            // SAFETY: owned and freed once, after the backend, which uses it.
+            unsafe { (pool.free)(pool.raw.as_ptr()) };
         }
     }
 }
@@ -108,6 +126,11 @@ impl Backend {
     /// [`Error::Argument`] when `threads` is 0 or more than [`MAX_THREADS`]; [`Error::Ggml`] when
     /// the device does not start.
     pub(crate) fn start(device: Device, threads: usize) -> Result<Self> {
+        Self::with_flag(device, threads, Arc::default())
+    }
+
+    /// [`Backend::start`] with a flag that is there.
+    fn with_flag(device: Device, threads: usize, stop: Arc<AtomicBool>) -> Result<Self> {
         if threads == 0 || threads > MAX_THREADS {
             return Err(Error::Argument(format!(
                 "expected 1 to {MAX_THREADS} threads, found {threads}"
@@ -120,10 +143,11 @@ impl Backend {
         // SAFETY: the device is live; no parameters are passed.
         let raw = unsafe { sys::ggml_backend_dev_init(device.raw(), std::ptr::null()) };
         let raw = NonNull::new(raw).ok_or_else(|| fail(device.name()))?;
-        let stop = Arc::<AtomicBool>::default();
         let mut handle = Handle {
             raw,
             pool: None,
+            is_cpu: device.kind() == Kind::Cpu,
+            forks: forks(),
             _stop: Arc::clone(&stop),
         };
         if let Some(set_threads) = by_name!(device, c"ggml_backend_set_n_threads", SetThreads) {
@@ -141,6 +165,7 @@ impl Backend {
         Ok(Self {
             handle: Arc::new(handle),
             device,
+            threads,
             stop,
         })
     }
@@ -197,6 +222,39 @@ impl Backends {
                 .chain([Backend::start(cpu, threads)])
                 .collect::<Result<_>>()?,
         })
+    }
+
+    /// Refuses other devices than the CPU that an ancestor of this process started.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`].
+    pub(crate) fn check_process(&self) -> Result<()> {
+        match &self.all[..] {
+            [other, _, ..] if other.handle.is_inherited() => Err(inherited(&other.device.name())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes sure that they can be used in this process: after `fork()` the CPU gets threads again.
+    ///
+    /// # Errors
+    /// As [`Backends::check_process`] and [`Backend::start`].
+    pub(crate) fn prepare(&mut self) -> Result<()> {
+        self.check_process()?;
+        let Some(cpu) = self.all.last_mut() else {
+            return Ok(());
+        };
+        if !cpu.handle.is_inherited() {
+            return Ok(());
+        }
+        // OpenMP's own threads cannot be replaced.
+        let threads = if cfg!(feature = "openmp") {
+            1
+        } else {
+            cpu.threads
+        };
+        *cpu = Backend::with_flag(cpu.device, threads, Arc::clone(&cpu.stop))?;
+        Ok(())
     }
 
     /// Every one, the CPU last.

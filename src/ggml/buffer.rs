@@ -8,6 +8,7 @@ use super::device::{BufferType, Device};
 use super::sys;
 use crate::error::{Error, Result};
 use crate::gguf::Bytes;
+use gpt2_kernels::fork::forks;
 
 /// A stretch of a device's memory: allocated, or borrowed from bytes that are already there.
 pub(crate) struct Buffer {
@@ -15,6 +16,8 @@ pub(crate) struct Buffer {
     /// Bytes taken by the tensors placed so far.
     used: std::sync::Mutex<usize>,
     alignment: usize,
+    /// The process it was made in, as [`forks`] counts.
+    forks: u32,
     /// What a buffer over memory that ggml did not allocate points into.
     _memory: Memory,
 }
@@ -34,6 +37,12 @@ unsafe impl Sync for Buffer {}
 
 impl Drop for Buffer {
     fn drop(&mut self) {
+        // SAFETY: reads the owned buffer.
+        let is_host = unsafe { sys::ggml_backend_buffer_is_host(self.raw.as_ptr()) };
+        if self.forks != forks() && !is_host {
+            // On a device of the parent process, whose driver cannot be called here.
+            return;
+        }
         // SAFETY: `raw` is owned and freed once; contexts whose tensors point into it hold it
         // alive.
         unsafe { sys::ggml_backend_buffer_free(self.raw.as_ptr()) }
@@ -57,6 +66,7 @@ impl Buffer {
             raw,
             used: std::sync::Mutex::new(0),
             alignment: buffer_type.alignment(),
+            forks: forks(),
             _memory: Memory::Device,
         }))
     }
@@ -104,6 +114,7 @@ impl Buffer {
             raw,
             used: std::sync::Mutex::new(0),
             alignment: HOST_ALIGNMENT,
+            forks: forks(),
             _memory: memory,
         }))
     }

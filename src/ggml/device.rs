@@ -1,12 +1,17 @@
 //! The devices that the linked backends offer.
+//!
+//! A driver's state does not survive `fork()`: a child of a process that has loaded the registry
+//! is offered the CPU alone.
 
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::context::{Context, Tensor};
 use super::{log, sys, types, variant};
 use crate::error::{Error, Result};
 use crate::gguf::TensorType;
+use gpt2_kernels::fork::forks;
 
 /// A device of the registry: the CPU, or a GPU of a compiled backend. Registered for the life of
 /// the process.
@@ -56,6 +61,23 @@ unsafe fn constant_text(text: *const c_char) -> String {
         .into_owned()
 }
 
+/// Whether an ancestor of this process loaded the registry, and its devices' drivers with it.
+pub(super) fn registry_is_inherited() -> bool {
+    /// One more than [`forks`] said when the registry was loaded; 0 before.
+    static LOADED: AtomicU32 = AtomicU32::new(0);
+    let now = forks() + 1;
+    let loaded = LOADED.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+    loaded.is_err_and(|then| then != now)
+}
+
+/// Why a device that an ancestor of this process may have started is not used.
+pub(super) fn inherited(name: &str) -> Error {
+    Error::Unsupported(format!(
+        "{name} in a child made by fork(): the parent process had it first, and only the CPU can \
+         be used here; fork before the first use of this library"
+    ))
+}
+
 impl Device {
     /// Every device of the linked backends; without the CPU when [`Device::cpu`] fails.
     pub(crate) fn all() -> Vec<Self> {
@@ -66,7 +88,19 @@ impl Device {
             .map(|index| unsafe { sys::ggml_backend_dev_get(index) });
         raw.filter_map(NonNull::new)
             .map(|raw| Self { raw })
+            .filter(|device| device.kind() == Kind::Cpu || !registry_is_inherited())
             .collect()
+    }
+
+    /// Refuses a device that an ancestor of this process may have started: any but the CPU.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`].
+    pub(crate) fn check_process(self) -> Result<()> {
+        if self.kind() == Kind::Cpu || !registry_is_inherited() {
+            return Ok(());
+        }
+        Err(inherited(&self.name()))
     }
 
     /// The CPU.

@@ -1,6 +1,6 @@
 //! Devices by the names that people give them.
 
-use super::device::{Device, Kind};
+use super::device::{Device, Kind, inherited, registry_is_inherited};
 use super::remote;
 use crate::error::{Error, Result};
 
@@ -24,10 +24,14 @@ impl Device {
     ///
     /// # Errors
     /// [`Error::Argument`] when there is none, listing those there are; [`Error::Unsupported`] for
-    /// a remote device in a build without the feature `rpc`; [`Error::Io`] when the other machine
+    /// a remote device in a build without the feature `rpc`, and in a child made by `fork()` for
+    /// any but the CPU; [`Error::Io`] when the other machine
     /// does not answer.
     pub(crate) fn called(name: &str) -> Result<Vec<Self>> {
         if let Some(address) = name.strip_prefix(REMOTE) {
+            if registry_is_inherited() {
+                return Err(inherited(name));
+            }
             return remote::devices(address);
         }
         let all = Self::all();
@@ -37,6 +41,9 @@ impl Device {
         });
         if let Some(&device) = found {
             return Ok(vec![device]);
+        }
+        if registry_is_inherited() {
+            return Err(inherited(name));
         }
         let known: Vec<String> = all.into_iter().map(Self::argument).collect();
         let remote = if remote::is_compiled() {

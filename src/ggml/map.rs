@@ -9,15 +9,21 @@ use memmap2::{Advice, Mmap, MmapOptions, UncheckedAdvice};
 #[cfg(target_os = "linux")]
 use rustix::param::page_size;
 
+#[cfg(target_os = "linux")]
+use super::cut_file::Entry;
 use crate::error::{Error, Result};
 use crate::gguf::{Bytes, Gguf};
 
 /// A whole file, mapped read-only.
 ///
 /// The file must not be shortened while it is mapped: reading past its new end ends the process
-/// with a bus error. That is the one promise a caller gives by opening a map.
+/// with a bus error, of which [`explain_cut_files`](crate::system::explain_cut_files) makes a
+/// message. That is the one promise a caller gives by opening a map.
 #[derive(Debug)]
 pub(crate) struct MappedFile {
+    /// Dropped first: what is said of the map when the file is cut.
+    #[cfg(target_os = "linux")]
+    _entry: Entry,
     map: Mmap,
 }
 
@@ -33,13 +39,21 @@ impl MappedFile {
         let metadata = file.metadata().map_err(|source| Error::io(path, source))?;
         let place = || path.display().to_string();
         if !metadata.is_file() {
+            let found = if metadata.is_dir() {
+                "a folder"
+            } else {
+                "something else"
+            };
             return Err(Error::format(
                 place(),
-                "expected a file, found something else",
+                format!("expected a file, found {found}"),
             ));
         }
         if metadata.len() == 0 {
-            return Err(Error::format(place(), "the file is empty"));
+            return Err(Error::format(
+                place(),
+                "the file is empty; is it an unfinished download?",
+            ));
         }
         // SAFETY: the map is private to this process and never written; that nobody shortens the
         // file meanwhile is the documented condition of this type.
@@ -52,7 +66,11 @@ impl MappedFile {
             // refuse.
             let _ = map.advise(Advice::NoHugePage);
         }
-        Ok(Self { map })
+        Ok(Self {
+            #[cfg(target_os = "linux")]
+            _entry: Entry::new(path, &map),
+            map,
+        })
     }
 
     /// Tells the system that the whole file is wanted soon, so that it reads ahead.
@@ -114,9 +132,37 @@ impl AsRef<[u8]> for MappedFile {
 /// [`Error::Io`] when it cannot be read or mapped; [`Error::Format`] when it is broken.
 pub fn open_gguf(path: impl AsRef<Path>) -> Result<Gguf> {
     let path = path.as_ref();
-    let map: Bytes = Arc::new(MappedFile::open(path)?);
+    let map: Bytes = Arc::new(open_model_file(path)?);
     Gguf::parse(map).map_err(|error| error.within(path.display().to_string()))
 }
+
+/// Maps what should be a GGUF file; a folder is a checkpoint, or has such files.
+///
+/// # Errors
+/// Those of [`MappedFile::open`]; [`Error::NotGguf`] for a folder.
+pub(crate) fn open_model_file(path: &Path) -> Result<MappedFile> {
+    if !path.is_dir() {
+        return MappedFile::open(path);
+    }
+    let entries = std::fs::read_dir(path).map_err(|source| Error::io(path, source))?;
+    let is_model = |name: &String| name.rsplit_once('.').is_some_and(|(_, end)| end == "gguf");
+    let names = entries.flatten().map(|entry| entry.file_name());
+    let names = names.filter_map(|name| name.into_string().ok());
+    let mut models: Vec<String> = names.filter(is_model).take(MOST_NAMED).collect();
+    models.sort_unstable();
+    Err(Error::NotGguf {
+        place: path.display().to_string(),
+        convertible: models.is_empty(),
+        found: if models.is_empty() {
+            "a folder".to_owned()
+        } else {
+            format!("a folder with {}; name one of its files", models.join(", "))
+        },
+    })
+}
+
+/// Files of a folder that a message names.
+const MOST_NAMED: usize = 5;
 
 /// A multiple of the page of every system.
 #[cfg(not(target_os = "linux"))]

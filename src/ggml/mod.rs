@@ -11,6 +11,8 @@ pub(crate) mod backend;
 pub(crate) mod buffer;
 pub(crate) mod context;
 pub(crate) mod custom;
+#[cfg(target_os = "linux")]
+pub(crate) mod cut_file;
 pub(crate) mod device;
 pub(crate) mod devices;
 pub(crate) mod gelu;

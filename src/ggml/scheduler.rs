@@ -10,6 +10,7 @@ use super::device::{Device, Kind};
 use super::graph::Graph;
 use super::sys;
 use crate::error::{Error, Result};
+use gpt2_kernels::fork::forks;
 
 /// ggml's scheduler: it cuts a graph where the device changes, copies what crosses the cuts, and
 /// owns the memory of intermediate tensors on each device.
@@ -19,6 +20,8 @@ pub(super) struct Scheduler {
     parts: Vec<(Device, Arc<Handle>)>,
     /// Nodes and leaves that a graph may have.
     capacity: usize,
+    /// The process it was made in, as [`forks`] counts.
+    forks: u32,
 }
 
 // SAFETY: owned, and used by one thread at a time: everything that changes it takes `&mut self`.
@@ -28,6 +31,10 @@ unsafe impl Sync for Scheduler {}
 
 impl Drop for Scheduler {
     fn drop(&mut self) {
+        if self.forks != forks() {
+            // It has memory on devices of the parent process.
+            return;
+        }
         // SAFETY: owned, freed once, before the backends it works with.
         unsafe { sys::ggml_backend_sched_free(self.raw.as_ptr()) }
     }
@@ -70,6 +77,7 @@ impl Scheduler {
             raw,
             parts,
             capacity,
+            forks: forks(),
         })
     }
 

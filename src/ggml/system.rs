@@ -34,8 +34,8 @@ pub struct DeviceDescription {
     pub features: Vec<String>,
 }
 
-/// The devices that this build can use, here and now.
-pub fn devices() -> Vec<DeviceDescription> {
+/// The devices that this build can use, as ggml describes them.
+pub(crate) fn devices() -> Vec<DeviceDescription> {
     let describe = |device: Device| {
         let (memory_free, memory_total) = device.memory();
         DeviceDescription {

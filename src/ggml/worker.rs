@@ -1,8 +1,10 @@
 //! This machine's device, served to others through ggml's RPC.
 
 use std::ffi::{CString, c_char};
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 
+use super::backend::MAX_THREADS;
 use super::device::{Device, Kind};
 use super::{remote, sys};
 use crate::error::{Error, Result};
@@ -25,6 +27,10 @@ type StartServer = unsafe extern "C" fn(
 /// no such device, or the address is not of this machine or in use. Otherwise only when serving
 /// fails later.
 pub fn serve(address: SocketAddr, device: &str, threads: usize) -> Result<()> {
+    if !(1..=MAX_THREADS).contains(&threads) {
+        let expected = format!("from 1 to {MAX_THREADS}");
+        return Err(Error::out_of_range("threads", expected, &threads));
+    }
     let start = remote::function(c"ggml_backend_rpc_start_server")?;
     let [device] = Device::called(device)?[..] else {
         return Err(Error::Argument(format!("{device}: expected one device")));
@@ -40,7 +46,10 @@ pub fn serve(address: SocketAddr, device: &str, threads: usize) -> Result<()> {
             "{address}: expected an IPv4 address"
         )));
     }
-    let unusable = |error| Error::Argument(format!("{address}: cannot listen there: {error}"));
+    let unusable = |error: io::Error| {
+        let why = io::Error::new(error.kind(), format!("cannot listen there: {error}"));
+        Error::io(address.to_string(), why)
+    };
     // ggml does not say why it cannot.
     let listener = TcpListener::bind(address).map_err(unusable)?;
     let address = listener.local_addr().map_err(unusable)?;

@@ -7,6 +7,7 @@ use super::{
     READABLE_VERSIONS, TensorType, check_alignment, quoted,
 };
 use crate::error::{Error, Result};
+use crate::recognize::{FileKind, recognize};
 
 /// The smallest tensor description: length and one byte of name, one dimension, type, offset.
 const SMALLEST_TENSOR: u64 = 8 + 1 + 4 + 8 + 4 + 8;
@@ -78,7 +79,7 @@ impl Gguf {
         let shared = Bytes::clone(&bytes);
         let file = bytes.as_ref().as_ref();
         let mut cursor = Cursor::new(file);
-        let version = read_version(&mut cursor)?;
+        let version = read_version(&mut cursor, file)?;
         let tensor_count = cursor.u64("the count of tensors")?;
         let key_count = cursor.u64("the count of metadata keys")?;
         cursor.check_count(tensor_count, SMALLEST_TENSOR, "tensors")?;
@@ -168,8 +169,15 @@ impl std::fmt::Debug for Gguf {
 }
 
 /// The magic bytes and the version behind them.
-fn read_version(cursor: &mut Cursor<'_>) -> Result<u32> {
+fn read_version(cursor: &mut Cursor<'_>, all: &[u8]) -> Result<u32> {
     let magic = cursor.take(MAGIC.len() as u64, "the magic number of GGUF")?;
+    if let Some(kind) = recognize(all).filter(|kind| *kind != FileKind::Gguf) {
+        return Err(Error::NotGguf {
+            place: "byte 0".to_owned(),
+            found: kind.what(),
+            convertible: kind.is_checkpoint(),
+        });
+    }
     if magic != MAGIC {
         return Err(Error::format(
             "byte 0",

@@ -36,6 +36,32 @@ pub(crate) fn limits() -> Vec<Limit> {
     limits_of(&System::real())
 }
 
+/// Memory in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Amount {
+    /// In all.
+    pub total: u64,
+    /// What this process may still have.
+    pub free: u64,
+}
+
+/// The memory of this machine, as far as it is this process's; `None` where the system does not
+/// say.
+pub(crate) fn memory() -> Option<Amount> {
+    memory_of(&limits())
+}
+
+fn memory_of(limits: &[Limit]) -> Option<Amount> {
+    let resident = || {
+        let all = limits.iter();
+        all.filter(|limit| limit.counts == Counts::Resident)
+    };
+    Some(Amount {
+        total: resident().map(|limit| limit.total).min()?,
+        free: resident().map(|limit| limit.available).min()?,
+    })
+}
+
 /// What of this process is in memory now, in bytes; `None` where the system does not say.
 pub(crate) fn resident() -> Option<u64> {
     System::real().kibibytes("proc/self/status", "VmRSS")
@@ -191,6 +217,27 @@ mod tests {
         limits
             .map(|limit| (limit.source.name(), limit.total, limit.available))
             .collect()
+    }
+
+    #[test]
+    fn a_group_bounds_the_memory_of_the_machine() {
+        let machine = ("proc/meminfo", "MemTotal: 4000 kB\nMemAvailable: 3000 kB\n");
+        let group = [
+            ("proc/self/cgroup", "0::/one\n"),
+            ("sys/fs/cgroup/one/memory.max", "2048000\n"),
+            ("sys/fs/cgroup/one/memory.current", "1024000\n"),
+        ];
+        let amount = |files: &[(&str, &str)]| {
+            let (_folder, system) = system(files);
+            memory_of(&limits_of(&system)).map(|memory| (memory.total, memory.free))
+        };
+        assert_eq!(amount(&[machine]), Some((4_096_000, 3_072_000)));
+        let [a, b, c] = group;
+        assert_eq!(amount(&[machine, a, b, c]), Some((2_048_000, 1_024_000)));
+        // More than there is, is what there is.
+        let wide = ("sys/fs/cgroup/one/memory.max", "90000000\n");
+        assert_eq!(amount(&[machine, a, wide, c]), Some((4_096_000, 3_072_000)));
+        assert_eq!(amount(&[]), None);
     }
 
     #[test]

@@ -53,6 +53,18 @@ impl SequenceSet {
         self.0 & other.0 == other.0
     }
 
+    /// The sequences of both sets.
+    #[must_use]
+    pub fn common(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// The sequences of either set.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// Whether no sequence is in the set.
     pub fn is_empty(self) -> bool {
         self.0 == 0
@@ -131,6 +143,15 @@ impl Cells {
             .collect();
         cells.sort_by_key(|&cell| self.all[cell].position);
         cells
+    }
+
+    /// Adds to each position of `places`, from 0, the sequences that have it.
+    pub(crate) fn mark_places(&self, places: &mut [SequenceSet]) {
+        for cell in &self.all[..self.end] {
+            if let Some(place) = places.get_mut(cell.position) {
+                *place = place.union(cell.sequences);
+            }
+        }
     }
 
     /// The position of `cell`.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Processor;
+use super::values::{change, parameter};
 use crate::TokenId;
 
 /// Adds a bias to the score of a sequence's last id where the ids before it have just been written.
@@ -24,6 +25,10 @@ impl SequenceBias {
     }
 
     fn from_sequences<'a>(sequences: impl Iterator<Item = (&'a [TokenId], f64)>) -> Self {
+        let as_score = |bias: f64| match bias {
+            f64::NEG_INFINITY => f32::NEG_INFINITY,
+            number => parameter(number),
+        };
         let mut rules: BTreeMap<TokenId, Vec<(Vec<TokenId>, f32)>> = BTreeMap::new();
         let mut places: BTreeMap<&[TokenId], usize> = BTreeMap::new();
         for (sequence, bias) in sequences {
@@ -32,10 +37,10 @@ impl SequenceBias {
             };
             let same = rules.entry(*last).or_default();
             if let Some(rule) = places.get(sequence).and_then(|place| same.get_mut(*place)) {
-                rule.1 = bias as f32;
+                rule.1 = as_score(bias);
             } else {
                 places.insert(sequence, same.len());
-                same.push((before.to_vec(), bias as f32));
+                same.push((before.to_vec(), as_score(bias)));
             }
         }
         for same in rules.values_mut() {
@@ -52,14 +57,19 @@ impl Processor for SequenceBias {
             let Some(logit) = logits.get_mut(last as usize) else {
                 continue;
             };
-            let sum: f32 = same
+            let biases = same
                 .iter()
                 .filter(|(before, _)| {
                     before.is_empty() || (before.len() < ids.len() && ids.ends_with(before))
                 })
-                .map(|(_, bias)| bias)
-                .sum();
-            *logit += sum;
+                .map(|(_, bias)| *bias);
+            // −∞ is not summed: beside large numbers it could make NaN.
+            if biases.clone().any(|bias| bias == f32::NEG_INFINITY) {
+                *logit += f32::NEG_INFINITY;
+            } else {
+                let sum: f32 = biases.sum();
+                change(logit, |logit| logit + sum);
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Classifier-free guidance: away from what the model says without the prompt.
 
 use super::distribution::log_softmax;
+use super::values::{change, parameter};
 
 /// Moves the scores from the unconditional distribution towards, and past, the conditional one
 /// (Sanchez et al. 2023): u + g·(c − u), of log-probabilities u and c and the scale g.
@@ -18,7 +19,7 @@ impl ClassifierFreeGuidance {
     /// A scale of 1 leaves the conditional log-probabilities, above 1 strengthens the prompt.
     pub fn new(scale: f64) -> Self {
         Self {
-            scale: scale as f32,
+            scale: parameter(scale),
             conditional: Vec::new(),
             unconditional: Vec::new(),
         }
@@ -35,7 +36,7 @@ impl ClassifierFreeGuidance {
         for (score, &base) in logits.iter_mut().zip(&self.unconditional) {
             // The formula would be ∞ − ∞ there.
             if base != f32::NEG_INFINITY {
-                *score = self.scale * (*score - base) + base;
+                change(score, |score| self.scale * (score - base) + base);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use super::Processor;
 use super::token_set::TokenSet;
+use super::values::{change, parameter, positive_parameter};
 use crate::TokenId;
 
 /// Makes ids seen before less likely (Keskar et al. 2019, as transformers does it): a score below 0
@@ -18,7 +19,7 @@ impl RepetitionPenalty {
     /// A penalty above 1 discourages, below 1 encourages repetition.
     pub fn new(penalty: f64) -> Self {
         Self {
-            penalty: penalty as f32,
+            penalty: positive_parameter(penalty),
             seen: TokenSet::default(),
         }
     }
@@ -32,11 +33,14 @@ impl Processor for RepetitionPenalty {
                 continue;
             };
             if self.seen.insert(id) {
-                if *logit < 0.0 {
-                    *logit *= self.penalty;
-                } else {
-                    *logit /= self.penalty;
-                }
+                let penalty = self.penalty;
+                change(logit, |logit| {
+                    if logit < 0.0 {
+                        logit * penalty
+                    } else {
+                        logit / penalty
+                    }
+                });
             }
         }
     }
@@ -81,7 +85,7 @@ impl FrequencyPenalty {
     /// `prompt` ids.
     pub fn new(penalty: f64, prompt: usize) -> Self {
         Self {
-            penalty: penalty as f32,
+            penalty: parameter(penalty),
             prompt,
             sorted: Vec::new(),
         }
@@ -95,7 +99,7 @@ impl Processor for FrequencyPenalty {
         self.sorted.sort_unstable();
         for equal in self.sorted.chunk_by(|a, b| a == b) {
             if let Some(logit) = logits.get_mut(equal[0] as usize) {
-                *logit -= self.penalty * equal.len() as f32;
+                change(logit, |logit| logit - self.penalty * equal.len() as f32);
             }
         }
     }
@@ -115,7 +119,7 @@ impl PresencePenalty {
     /// `prompt` ids.
     pub fn new(penalty: f64, prompt: usize) -> Self {
         Self {
-            penalty: penalty as f32,
+            penalty: parameter(penalty),
             prompt,
             seen: TokenSet::default(),
         }
@@ -129,7 +133,7 @@ impl Processor for PresencePenalty {
             if let Some(logit) = logits.get_mut(id as usize)
                 && self.seen.insert(id)
             {
-                *logit -= self.penalty;
+                change(logit, |logit| logit - self.penalty);
             }
         }
     }
@@ -146,7 +150,7 @@ impl DiversityPenalty {
     /// Scores are lowered by `penalty` for each choice.
     pub fn new(penalty: f64) -> Self {
         Self {
-            penalty: penalty as f32,
+            penalty: parameter(penalty),
         }
     }
 
@@ -159,7 +163,7 @@ impl DiversityPenalty {
             }
             if let Some(logit) = logits.get_mut(*token as usize) {
                 let count = chosen.iter().filter(|other| *other == token).count();
-                *logit -= self.penalty * count as f32;
+                change(logit, |logit| logit - self.penalty * count as f32);
             }
         }
     }

@@ -67,7 +67,8 @@ impl Batch {
     ) -> Self {
         let token = |(index, &token)| BatchToken {
             token,
-            position: position + index,
+            // Beyond what can be counted is beyond any context: a run refuses it.
+            position: position.saturating_add(index),
             sequences,
             output: output(index),
             ..BatchToken::default()
@@ -112,7 +113,7 @@ impl<'a> OutputRows<'a> {
     /// The logits of row `index` of these; empty when there is no such row.
     pub fn logits(&self, index: usize) -> &'a [f32] {
         if index < self.count {
-            self.output.row(self.first + index)
+            self.output.row(self.first.saturating_add(index))
         } else {
             &[]
         }
@@ -134,7 +135,8 @@ impl<'a> OutputRows<'a> {
     /// These rows of a matrix of all.
     fn part(&self, all: &'a [f32]) -> &'a [f32] {
         let width = all.len() / self.output.rows.max(1);
-        let part = all.get(self.first * width..(self.first + self.count) * width);
+        let end = self.first.saturating_add(self.count).saturating_mul(width);
+        let part = all.get(self.first.saturating_mul(width)..end);
         part.unwrap_or_default()
     }
 }

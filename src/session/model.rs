@@ -11,8 +11,8 @@ use super::memory::unmapped;
 use super::options::ModelOptions;
 use crate::checksum::Checksum;
 use crate::error::{Error, Result};
-use crate::ggml::map::MappedFile;
-use crate::gguf::{Bytes, Gguf, TensorType};
+use crate::ggml::map::{MappedFile, open_model_file};
+use crate::gguf::{Bytes, Gguf, TensorType, refuse_part};
 use crate::model::device_map::DeviceMap;
 use crate::model::task_head::TaskHead;
 use crate::model::weights::{LoadOptions, Weights};
@@ -58,14 +58,14 @@ impl Model {
     /// name that was given. Places in the messages begin with the file's name.
     pub fn open(path: impl AsRef<Path>, options: &ModelOptions) -> Result<Arc<Self>> {
         let path = path.as_ref();
-        let map = MappedFile::open(path).map_err(|error| match &error {
+        let map = open_model_file(path).map_err(|error| match &error {
             Error::Io { source, .. } if source.kind() == ErrorKind::OutOfMemory => {
                 unmapped::refuse(path, options, &error)
             }
             _ => error,
         })?;
         let map = Arc::new(map);
-        Self::load(Arc::<MappedFile>::clone(&map), Some(map), options)
+        Self::load(Arc::<MappedFile>::clone(&map), Some((map, path)), options)
             .map_err(|error| error.within(path.display().to_string()))
     }
 
@@ -80,10 +80,12 @@ impl Model {
 
     fn load(
         bytes: Bytes,
-        map: Option<Arc<MappedFile>>,
+        file: Option<(Arc<MappedFile>, &Path)>,
         options: &ModelOptions,
     ) -> Result<Arc<Self>> {
         let gguf = Gguf::parse(bytes)?;
+        refuse_part(&gguf, file.as_ref().map(|(_, path)| *path))?;
+        let map = file.map(|(map, _)| map);
         let hyperparameters = Hyperparameters::from_gguf(&gguf)?;
         let devices = DeviceMap::choose(
             &options.devices,

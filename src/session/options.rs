@@ -25,7 +25,7 @@ pub struct ModelOptions {
     /// precision of f32 where the matrices are f32, and otherwise that of f16, as in ggml.
     pub own_kernels: bool,
     /// Devices to compute on, besides the CPU, which always takes part: names as in
-    /// [`system::devices`](crate::ggml::system::devices), or `rpc://HOST:PORT` for those of a
+    /// [`system::devices`](crate::system::devices), or `rpc://HOST:PORT` for those of a
     /// worker on another machine. Empty: the CPU alone.
     pub devices: Vec<String>,
     /// How many layers, counted from the last, are on the GPUs among `devices`; the head counts as

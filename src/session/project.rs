@@ -18,6 +18,7 @@ impl Session {
     /// [`Error::Unsupported`] for a model without such a head, [`Error::Argument`] for rows of
     /// another width, [`Error::Stopped`] when the stop flag is set.
     pub fn project(&mut self, rows: &[f32]) -> Result<Vec<f32>> {
+        self.backends.prepare()?;
         let model = self.model().clone();
         let hyperparameters = model.hyperparameters();
         let Some(head) = &model.weights().head else {

@@ -24,6 +24,10 @@ const KEYS_STEP: usize = 32;
 
 /// A model with a KV cache and threads of its own. Sessions that share a model do not disturb each
 /// other.
+///
+/// In a child made by `fork()` a session goes on with threads of the child's, unless it was at work
+/// on another thread when the process forked, or computes on other devices than the CPU: those are
+/// refused there ([`Error::Unsupported`]). It can be dropped in any case.
 pub struct Session {
     model: Arc<Model>,
     resolved: ResolvedOptions,
@@ -67,6 +71,9 @@ impl Session {
     /// Options that were left open are chosen so that there is ([`fit`]).
     pub fn new(model: Arc<Model>, options: SessionOptions) -> Result<Self> {
         let devices = model.devices();
+        for device in devices.others() {
+            device.check_process()?;
+        }
         let options = fit(&model, &options, u64::MAX)?;
         let mut resolved = options.resolve(model.hyperparameters(), model.matrix_type()?)?;
         if options.flash_attention == FlashAttention::Auto {
@@ -284,11 +291,12 @@ impl Session {
     /// Computes a batch and keeps its keys and values. The result is valid until the next call.
     ///
     /// # Errors
-    /// [`Error::Argument`] when a token, position or sequence is out of range,
-    /// [`Error::ContextFull`] when positions or cells run out, [`Error::Stopped`] when the stop
+    /// [`Error::Argument`] when a token or sequence is out of range, or a position of a sequence is
+    /// given twice or is in the cache already; [`Error::ContextFull`] when positions or cells run out, [`Error::Stopped`] when the stop
     /// flag is set. After an error the cache is as it was before the call.
     pub fn run(&mut self, batch: &Batch) -> Result<&Output> {
         self.check(batch)?;
+        self.backends.prepare()?;
         self.output = Output {
             rows: batch.tokens.iter().filter(|token| token.output).count(),
             vocabulary: self.model.hyperparameters().vocab_size,
@@ -310,15 +318,15 @@ impl Session {
     /// Refuses a sequence that the session does not have.
     ///
     /// # Errors
-    /// [`Error::Argument`] with the number of those it has.
+    /// [`Error::NoSuchSequence`] with the number of those it has.
     pub fn check_sequence(&self, sequence: SequenceId) -> Result<()> {
         if sequence < self.resolved.sequences {
             return Ok(());
         }
-        Err(Error::Argument(format!(
-            "expected a sequence below the session's {}, found {sequence}",
-            self.resolved.sequences
-        )))
+        Err(Error::NoSuchSequence {
+            found: sequence,
+            available: self.resolved.sequences,
+        })
     }
 
     fn check(&self, batch: &Batch) -> Result<()> {
@@ -350,7 +358,7 @@ impl Session {
         }
         let position_ids = batch.tokens.iter().filter_map(|token| token.position_id);
         let positions = position_ids
-            .map(|id| id + 1)
+            .map(|id| id.saturating_add(1))
             .fold(end_of(&batch.tokens), usize::max);
         let cells = self.resolved.context - self.cells.free() + batch.tokens.len();
         let (needed, available) = if positions > hyperparameters.n_positions {
@@ -368,6 +376,31 @@ impl Session {
                 available,
                 model_limit,
             });
+        }
+        self.check_places(&batch.tokens)
+    }
+
+    /// Refuses a position of a sequence that is given twice, or is in the cache already: attention
+    /// would see both tokens.
+    fn check_places(&self, tokens: &[BatchToken]) -> Result<()> {
+        let mut taken = vec![SequenceSet::default(); end_of(tokens)];
+        let mut cached = taken.clone();
+        self.cells.mark_places(&mut cached);
+        for token in tokens {
+            let (position, own) = (token.position, token.sequences);
+            let twice = own.common(taken[position]);
+            if let Some(sequence) = own.common(cached[position]).union(twice).iter().next() {
+                let found = if twice.is_empty() {
+                    "in the cache already; cut the sequence back before"
+                } else {
+                    "in the batch twice"
+                };
+                return Err(Error::Argument(format!(
+                    "expected new positions, found position {position} of sequence {sequence} \
+                     {found}"
+                )));
+            }
+            taken[position] = taken[position].union(own);
         }
         Ok(())
     }
@@ -521,7 +554,7 @@ impl Session {
 
 /// One more than the highest position.
 fn end_of(tokens: &[BatchToken]) -> usize {
-    let ends = tokens.iter().map(|token| token.position + 1);
+    let ends = tokens.iter().map(|token| token.position.saturating_add(1));
     ends.max().unwrap_or(0)
 }
 

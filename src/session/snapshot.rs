@@ -34,6 +34,7 @@ impl Session {
     /// `overwrite` is false; [`Error::Io`].
     pub fn save(&self, sequence: SequenceId, path: &Path, overwrite: bool) -> Result<()> {
         self.check_sequence(sequence)?;
+        self.backends.check_process()?;
         let cells = self.cells.of(sequence);
         let described = self.described(cells.len());
         let mut writer = Writer::begin(path, overwrite, &described, &self.identity())?;
@@ -61,10 +62,14 @@ impl Session {
     /// when it is broken. In all of them the session is as it was.
     pub fn restore(&mut self, sequence: SequenceId, path: &Path) -> Result<usize> {
         self.check_sequence(sequence)?;
+        self.backends.check_process()?;
         let map = MappedFile::open(path)?;
         let place = path.display().to_string();
         self.restore_bytes(sequence, map.as_ref())
-            .map_err(|error| error.within(place))
+            .map_err(|error| match error {
+                Error::Argument(message) => Error::Argument(format!("{place}: {message}")),
+                error => error.within(place),
+            })
     }
 
     fn restore_bytes(&mut self, sequence: SequenceId, bytes: &[u8]) -> Result<usize> {
@@ -75,8 +80,8 @@ impl Session {
             let found = metadata.get(key).map_or("nothing", String::as_str);
             if found != expected {
                 return Err(Error::Argument(format!(
-                    "the saved cache does not fit this session: its {key} is {found}, expected \
-                     {expected}"
+                    "the saved cache is not of this model and session: its {key} is {found}, \
+                     expected {expected}"
                 )));
             }
         }

@@ -92,7 +92,7 @@ impl Hyperparameters {
             1.0
         };
         if self.scale_attn_by_inverse_layer_idx {
-            by_size / (layer + 1) as f32
+            by_size / (layer as f32 + 1.0)
         } else {
             by_size
         }

@@ -358,7 +358,7 @@ impl TensorSpec {
 
     /// Elements in it.
     pub fn elements(&self) -> u64 {
-        self.shape.iter().product()
+        self.shape.iter().copied().fold(1, u64::saturating_mul)
     }
 
     /// Whether it is a vector: a bias, or the scale of a normalization.
@@ -379,7 +379,7 @@ impl Dimension {
             Self::VocabSize => hyperparameters.vocab_size,
             Self::Positions => hyperparameters.n_positions,
             Self::Embd => hyperparameters.n_embd,
-            Self::Qkv => 3 * hyperparameters.n_embd,
+            Self::Qkv => hyperparameters.n_embd.saturating_mul(3),
             Self::Inner => hyperparameters.n_inner,
             Self::HeadOutputs => hyperparameters.head.outputs,
         }

@@ -1,5 +1,6 @@
 //! Where in a text the answer to a question is.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::TokenId;
@@ -96,6 +97,7 @@ pub fn answer(
     };
     let characters: Vec<char> = context.chars().collect();
     let mut answers: Vec<Answer> = Vec::new();
+    let mut places: HashMap<Range<usize>, usize> = HashMap::new();
     let mut start = 0;
     loop {
         let end = (start + window).min(spans.len());
@@ -108,18 +110,17 @@ pub fn answer(
             let range = word_at(&words, first.start).start.min(first.start)
                 ..word_at(&words, last.start).end.max(last.end);
             let range = visible(&characters, range);
-            match answers.iter_mut().find(|known| known.characters == range) {
-                Some(known) => known.score = known.score.max(score),
-                None => answers.push(Answer {
-                    text: characters
-                        .get(range.clone())
-                        .unwrap_or_default()
-                        .iter()
-                        .collect(),
-                    characters: range,
-                    score,
-                }),
+            let place = *places.entry(range.clone()).or_insert(answers.len());
+            if let Some(known) = answers.get_mut(place) {
+                known.score = known.score.max(score);
+                continue;
             }
+            let text = characters.get(range.clone()).unwrap_or_default();
+            answers.push(Answer {
+                text: text.iter().collect(),
+                characters: range,
+                score,
+            });
         }
         if end == spans.len() {
             break;
@@ -148,19 +149,14 @@ pub fn best_spans(
     options: AnswerOptions,
 ) -> Vec<(Range<usize>, f32)> {
     let (starts, ends) = (softmax(starts), softmax(ends));
-    let mut best: Vec<(Range<usize>, f32)> = Vec::new();
+    let mut spans: Vec<(Range<usize>, f32)> = Vec::new();
     for (start, by_start) in starts.iter().enumerate() {
         let ends = ends.iter().enumerate().skip(start).take(options.max_length);
-        for (end, by_end) in ends {
-            let score = by_start * by_end;
-            let place = best.partition_point(|(_, other)| *other >= score);
-            if place < options.count {
-                best.insert(place, (start..end + 1, score));
-                best.truncate(options.count);
-            }
-        }
+        spans.extend(ends.map(|(end, by_end)| (start..end + 1, by_start * by_end)));
     }
-    best
+    spans.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+    spans.truncate(options.count);
+    spans
 }
 
 /// A range without the white space at its ends.

@@ -172,7 +172,8 @@ pub fn words(
             .count();
         let word = start..start + length;
         let visible = |tag: &TokenTag| {
-            let mut range = tag.characters.clone();
+            // Not beyond the text, wherever a caller says that the token is.
+            let mut range = tag.characters.start..tag.characters.end.min(characters.len());
             range.find(|&place| characters.get(place).is_some_and(|c| !c.is_whitespace()))
         };
         let mut scores: Vec<&[f32]> = Vec::new();

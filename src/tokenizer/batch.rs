@@ -8,6 +8,10 @@ use super::settings::PairPart;
 use super::{EncodeOptions, Tokenizer};
 use crate::{Error, Result, TokenId};
 
+/// The longest row that is filled up: far beyond any model's positions, and its lists still fit the
+/// memory of a small computer.
+const MAX_PADDED: usize = 1 << 22;
+
 /// An end of a row of tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Side {
@@ -182,8 +186,8 @@ impl Tokenizer {
     /// Fills rows up to one length.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a tokenizer without a padding token where none is given, and for
-    /// multiples of 0.
+    /// [`Error::Argument`] for a tokenizer without a padding token where none is given, for
+    /// multiples of 0, and for more than 4 million tokens.
     pub fn pad(&self, rows: &mut [Encoding], padding: Padding) -> Result<()> {
         let id = padding.token.or(self.padding()).ok_or_else(|| {
             Error::Argument(
@@ -195,11 +199,18 @@ impl Tokenizer {
             PaddingLength::Tokens(length) => length,
         };
         let multiple = padding.multiple_of.unwrap_or(1);
-        let length = (multiple > 0)
-            .then(|| length.checked_next_multiple_of(multiple))
-            .flatten()
+        if multiple == 0 {
+            return Err(Error::Argument(
+                "expected a multiple of at least 1 to pad to, found 0".to_owned(),
+            ));
+        }
+        let length = length.checked_next_multiple_of(multiple);
+        let length = length
+            .filter(|&length| length <= MAX_PADDED)
             .ok_or_else(|| {
-                Error::Argument(format!("expected a multiple to pad to, found {multiple}"))
+                Error::Argument(format!(
+                    "expected to pad to at most {MAX_PADDED} tokens, found more"
+                ))
             })?;
         for row in rows {
             row.pad(length, id, padding.side);

@@ -59,6 +59,8 @@ pub struct Tokenizer {
 pub struct EncodeOptions {
     /// Special tokens written out in the text, such as `<|endoftext|>`, become those tokens;
     /// otherwise they are text like any other. Added tokens that are not special always match.
+    /// Where the checkpoint says [`split_special_tokens`](TokenizerSettings::split_special_tokens),
+    /// special tokens never match.
     pub match_special_tokens: bool,
     /// Put the tokens around the text that the tokenizer says belong there (GPT-2's says none).
     pub add_special_tokens: bool,
@@ -140,7 +142,7 @@ impl Tokenizer {
             }
             Model::Whole(model) => {
                 check_length(text)?;
-                ids.extend(model.ids(text, options.match_special_tokens)?);
+                ids.extend(model.ids(text, self.matches_special(options))?);
             }
         }
         ids.extend(after);
@@ -172,7 +174,7 @@ impl Tokenizer {
             }
             Model::Whole(model) => {
                 check_length(text)?;
-                spans.extend(model.spans(text, options.match_special_tokens)?);
+                spans.extend(model.spans(text, self.matches_special(options))?);
             }
         }
         spans.extend(after.iter().map(placeless));
@@ -190,19 +192,21 @@ impl Tokenizer {
             Model::ByteLevelBpe(model) => {
                 let mut counter = CharacterCounter::new(text);
                 let mut words = Vec::new();
-                self.added.split(text, true, &mut |segment| match segment {
-                    Segment::Token(_, range) => words.push(counter.span(&range)),
-                    Segment::Text(range) => {
-                        let mut start = range.start;
-                        for piece in model.words(&text[range]) {
-                            words.push(counter.span(&(start..start + piece.len())));
-                            start += piece.len();
+                let special = !self.settings.split_special_tokens;
+                self.added
+                    .split(text, special, &mut |segment| match segment {
+                        Segment::Token(_, range) => words.push(counter.span(&range)),
+                        Segment::Text(range) => {
+                            let mut start = range.start;
+                            for piece in model.words(&text[range]) {
+                                words.push(counter.span(&(start..start + piece.len())));
+                                start += piece.len();
+                            }
                         }
-                    }
-                });
+                    });
                 Ok(words)
             }
-            Model::Whole(model) => model.words(text),
+            Model::Whole(model) => model.words(text, !self.settings.split_special_tokens),
         }
     }
 
@@ -213,6 +217,11 @@ impl Tokenizer {
         } else {
             [&[], &[]]
         }
+    }
+
+    /// Whether special tokens are looked for in a text.
+    fn matches_special(&self, options: EncodeOptions) -> bool {
+        options.match_special_tokens && !self.settings.split_special_tokens
     }
 
     /// Calls `emit` with each token of `text`, nothing around them, and the bytes of `text` it
@@ -228,7 +237,7 @@ impl Tokenizer {
         let mut scratch = Scratch::default();
         self.added.split(
             text,
-            options.match_special_tokens,
+            self.matches_special(options),
             &mut |segment| match segment {
                 Segment::Token(id, range) => emit(id, range),
                 Segment::Text(range) => {

@@ -44,7 +44,7 @@ impl Whole {
         match *self {}
     }
 
-    pub(super) fn words(&self, _text: &str) -> Result<Vec<Range<usize>>> {
+    pub(super) fn words(&self, _text: &str, _match_special: bool) -> Result<Vec<Range<usize>>> {
         match *self {}
     }
 

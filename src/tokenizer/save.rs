@@ -59,7 +59,7 @@ pub fn vocabulary_files(metadata: &Metadata) -> Result<Vec<VocabularyFile>> {
     }
     let roles = tokenizer.roles();
     let template = metadata.str("tokenizer.chat_template")?;
-    let config = tokenizer.config(is_byte_level, carried, &roles, template);
+    let config = tokenizer.config(is_byte_level, &roles, template);
     file("tokenizer_config.json", pretty(&config));
     file("special_tokens_map.json", pretty(&Json::Object(roles)));
     Ok(files)
@@ -219,7 +219,6 @@ impl Tokenizer {
     fn config(
         &self,
         is_byte_level: bool,
-        carried: Option<&str>,
         roles: &Map<String, Json>,
         template: Option<&str>,
     ) -> Json {
@@ -228,18 +227,16 @@ impl Tokenizer {
         let mut put = |name: &str, value: Json| config.insert(name.to_owned(), value);
         let class = if is_byte_level {
             put("add_prefix_space", settings.add_prefix_space.into());
-            // What the carried tokenizer.json does not say by itself.
-            if carried.is_some() {
-                let around = |ids: &[TokenId], id| id == ids.first().copied() && ids.len() == 1;
-                put(
-                    "add_bos_token",
-                    around(&settings.tokens_before, self.bos()).into(),
-                );
-                put(
-                    "add_eos_token",
-                    around(&settings.tokens_after, self.eos()).into(),
-                );
-            }
+            // Read where there is no tokenizer.json, which says it itself.
+            let around = |ids: &[TokenId], id| id == ids.first().copied() && ids.len() == 1;
+            put(
+                "add_bos_token",
+                around(&settings.tokens_before, self.bos()).into(),
+            );
+            put(
+                "add_eos_token",
+                around(&settings.tokens_after, self.eos()).into(),
+            );
             "GPT2Tokenizer"
         } else {
             "PreTrainedTokenizerFast"
@@ -264,6 +261,9 @@ impl Tokenizer {
             "clean_up_tokenization_spaces",
             settings.clean_up_tokenization_spaces.into(),
         );
+        if settings.split_special_tokens {
+            put("split_special_tokens", true.into());
+        }
         for role in ["bos_token", "eos_token", "unk_token", "pad_token"] {
             // Said to be none, or GPT-2's own would be taken.
             put(role, roles.get(role).cloned().unwrap_or(Json::Null));

@@ -91,6 +91,10 @@ pub struct TokenizerSettings {
     /// after one text.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pair: Vec<PairPart>,
+    /// Special tokens written out in a text are text like any other, whatever
+    /// [`match_special_tokens`](super::EncodeOptions::match_special_tokens) says.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub split_special_tokens: bool,
     /// What the checkpoint says of [`clean_up_spaces`](super::DecodeOptions::clean_up_spaces);
     /// decoding follows its own options.
     pub clean_up_tokenization_spaces: bool,
@@ -109,6 +113,7 @@ impl Default for TokenizerSettings {
             tokens_before: Vec::new(),
             tokens_after: Vec::new(),
             pair: Vec::new(),
+            split_special_tokens: false,
             clean_up_tokenization_spaces: false,
         }
     }

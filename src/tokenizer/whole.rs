@@ -5,13 +5,13 @@
 //! model. The library panics on some definitions that are well-formed and make no sense; a panic
 //! becomes an error, for a definition is as untrusted as the rest of a file.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 
-use tokenizers::{Encoding, Tokenizer as Library};
+use tokenizers::{Encoding, ModelWrapper, Tokenizer as Library};
 
 use super::offsets::TokenSpan;
 use super::vocabulary::Vocabulary;
@@ -74,9 +74,14 @@ impl Whole {
     /// # Errors
     /// As [`parse`].
     pub(super) fn new(place: &str, json: &str, vocabulary: Vocabulary) -> Result<Self> {
+        let mut library = parse(place, json.as_bytes())?;
+        if let ModelWrapper::Unigram(_) = library.get_model() {
+            let model = guarded(place, || without_special(&library))?;
+            library.with_model(model);
+        }
         Ok(Self {
             vocabulary,
-            library: parse(place, json.as_bytes())?,
+            library,
             ordinary: OnceLock::new(),
         })
     }
@@ -115,8 +120,8 @@ impl Whole {
     ///
     /// # Errors
     /// As [`ids`](Self::ids).
-    pub(super) fn words(&self, text: &str) -> Result<Vec<Range<usize>>> {
-        let encoding = self.encoding(text, true)?;
+    pub(super) fn words(&self, text: &str, match_special: bool) -> Result<Vec<Range<usize>>> {
+        let encoding = self.encoding(text, match_special)?;
         let mut words: Vec<Range<usize>> = Vec::new();
         let mut last = None;
         let tokens = encoding.get_word_ids().iter().zip(encoding.get_offsets());
@@ -150,6 +155,31 @@ impl Whole {
             library
         })
     }
+}
+
+/// A Unigram model that finds no special token in a text. They are among its pieces, and it would
+/// take them for text; what finds them where they are wanted comes before it.
+fn without_special(library: &Library) -> Result<ModelWrapper, tokenizers::Error> {
+    let tokens = library.get_added_tokens_decoder().into_values();
+    let special: HashSet<String> = tokens
+        .filter(|token| token.special)
+        .map(|token| token.content)
+        .collect();
+    let mut model = serde_json::to_value(library.get_model())?;
+    let pieces = model
+        .get_mut("vocab")
+        .and_then(|pieces| pieces.as_array_mut());
+    for text in pieces
+        .into_iter()
+        .flatten()
+        .filter_map(|piece| piece.get_mut(0))
+    {
+        if let Some(content) = text.as_str().filter(|content| special.contains(*content)) {
+            // No text that comes to the model has a space in it.
+            *text = format!("{content} ").into();
+        }
+    }
+    Ok(serde_json::from_value(model)?)
 }
 
 /// What errors about a text begin with.

@@ -10,6 +10,7 @@
 #![allow(clippy::too_many_lines, reason = "tables are long")]
 
 mod bin;
+pub(crate) mod bundle;
 pub(crate) mod config;
 pub(crate) mod gguf;
 pub(crate) mod hdf5;

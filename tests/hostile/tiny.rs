@@ -179,7 +179,7 @@ pub(crate) fn tokens() -> Vec<String> {
         .collect()
 }
 
-fn tokenizer_pairs() -> Vec<(String, Value)> {
+pub(crate) fn tokenizer_pairs() -> Vec<(String, Value)> {
     let mut types = vec![1_i32; END as usize];
     types.push(3);
     let pair = |key: &str, value: Value| (format!("tokenizer.ggml.{key}"), value);

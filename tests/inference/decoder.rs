@@ -386,10 +386,30 @@ fn a_stopped_session_ends_what_computes_in_it() {
     let generation = tokens.finish().unwrap();
     assert_eq!(generation.sequences[0].finish_reason, FinishReason::Stopped);
     assert_eq!(generation.sequences[0].ids, whole[0].ids[..4]);
-    // Within the prompt there is no text.
-    session.clear();
-    let tokens = generate(&mut session, &prompt, &options).unwrap();
-    assert_eq!(tokens.finish().unwrap().sequences, []);
+}
+
+#[test]
+fn what_is_stopped_before_its_first_token_is_a_text_without_tokens() {
+    let _cores = cores();
+    let mut session = session(&austen_f32(), 4);
+    session.stop_flag().store(true, Ordering::Relaxed);
+    let changes: [fn(&mut GenerationOptions); 5] = [
+        |_| (),
+        |o| (o.num_return_sequences, o.sampling.do_sample) = (3, true),
+        |o| o.num_beams = 3,
+        |o| (o.penalty_alpha, o.sampling.top_k) = (0.6, 4),
+        |o| o.sampling.guidance_scale = 1.5,
+    ];
+    for change in changes {
+        let Request {
+            prompt, options, ..
+        } = request(0, change);
+        let tokens = generate(&mut session, &prompt, &options).unwrap();
+        let texts = tokens.finish().unwrap().sequences;
+        assert_eq!(texts.len(), 1);
+        assert_eq!((texts[0].ids.len(), &*texts[0].text), (0, ""));
+        assert_eq!(texts[0].finish_reason, FinishReason::Stopped);
+    }
 }
 
 #[test]
@@ -439,9 +459,16 @@ fn sequences_beyond_the_sessions_are_refused() {
             capacity: None,
         };
         let refused = Decoder::new(&mut session, slot, &request.prompt, &request.options);
-        assert!(matches!(refused, Err(Error::Argument(_))), "{first}");
-        let refused = session.reorder_from(first, &[0, 1]);
-        assert!(matches!(refused, Err(Error::Argument(_))), "{first}");
+        let refused = refused.map(|_| ()).unwrap_err();
+        assert!(
+            matches!(refused, Error::TooFewSequences { available: 2, .. }),
+            "{first}"
+        );
+        let refused = session.reorder_from(first, &[0, 1]).unwrap_err();
+        assert!(
+            matches!(refused, Error::NoSuchSequence { available: 2, .. }),
+            "{first}"
+        );
     }
     session.reorder_from(0, &[1, 0]).unwrap();
     session.reorder_from(usize::MAX, &[]).unwrap();

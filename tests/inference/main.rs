@@ -15,3 +15,4 @@ mod resident;
 mod saved_cache;
 mod scores;
 mod sessions;
+mod sources;

@@ -167,6 +167,77 @@ fn many_sessions_share_a_model_from_many_threads() {
     });
 }
 
+/// A position of a sequence holds one token: of two, attention would see both, and a saved cache
+/// could not be restored.
+#[test]
+fn a_position_that_is_taken_is_refused() {
+    let _cores = cores();
+    let model = austen_f32();
+    let mut session = session(&model);
+    session.prefill(&[1, 2, 3]).unwrap();
+    session.fork(0, 1).unwrap();
+    let sequences = |numbers: &[usize]| {
+        let add = |set: SequenceSet, &number: &usize| set.with(number).unwrap();
+        numbers.iter().fold(SequenceSet::default(), add)
+    };
+    let refused = |session: &mut Session, places: &[(usize, &[usize])]| {
+        let mut batch = Batch::default();
+        for &(position, of) in places {
+            let one = Batch::of_text(&[7], position, sequences(of), |_| true);
+            batch.tokens.extend(one.tokens);
+        }
+        let error = session.run(&batch).unwrap_err();
+        assert!(matches!(error, Error::Argument(_)), "{error}");
+        error.to_string()
+    };
+    for (places, words) in [
+        (
+            &[(3, &[0][..]), (4, &[0]), (3, &[0])][..],
+            "position 3 of sequence 0",
+        ),
+        (&[(3, &[0, 1]), (3, &[1, 2])], "position 3 of sequence 1"),
+        (&[(2, &[0])], "position 2 of sequence 0 in the cache"),
+        (
+            &[(3, &[0]), (0, &[2, 1])],
+            "position 0 of sequence 1 in the cache",
+        ),
+    ] {
+        let message = refused(&mut session, places);
+        assert!(message.contains(words), "{message}");
+    }
+    assert_eq!(
+        [0, 1, 2].map(|sequence| session.length(sequence)),
+        [3, 3, 0]
+    );
+    // One position of several sequences, and a gap, are no collision.
+    let mut batch = Batch::of_text(&[7], 3, sequences(&[0]), |_| true);
+    for (position, of) in [(3, [1]), (5, [2]), (5, [0])] {
+        let one = Batch::of_text(&[7], position, sequences(&of), |_| true);
+        batch.tokens.extend(one.tokens);
+    }
+    session.run(&batch).unwrap();
+    session.truncate(0, 3).unwrap();
+    session.prefill(&[7]).unwrap();
+}
+
+/// Numbers at the end of their range are refused, not counted on.
+#[test]
+fn positions_beyond_what_can_be_counted_are_refused() {
+    let _cores = cores();
+    let mut session = session(&austen_f32());
+    let mut batch = Batch::of_text(&[1], 0, SequenceSet::of(0).unwrap(), |_| true);
+    batch.tokens[0].position = usize::MAX;
+    assert!(matches!(
+        session.run(&batch),
+        Err(Error::ContextFull { .. })
+    ));
+    (batch.tokens[0].position, batch.tokens[0].position_id) = (0, Some(usize::MAX));
+    assert!(matches!(
+        session.run(&batch),
+        Err(Error::ContextFull { .. })
+    ));
+}
+
 #[test]
 fn what_does_not_fit_is_refused_and_changes_nothing() {
     let _cores = cores();
@@ -195,7 +266,13 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
         "{outside}"
     );
     assert!(matches!(session.prefill(&[]), Err(Error::Argument(_))));
-    assert!(matches!(session.fork(0, 1), Err(Error::Argument(_))));
+    assert!(matches!(
+        session.fork(0, 1),
+        Err(Error::NoSuchSequence {
+            found: 1,
+            available: 1
+        })
+    ));
     assert_eq!(session.length(0), 3);
     assert_close(session.decode(4).unwrap(), &alone(&model, &[1, 2, 3, 4]));
 

@@ -449,10 +449,10 @@ fn what_is_wrong_without_tokenizer_json_is_named_with_its_place() {
         })
     };
     assert_eq!(slow_only(&|_| ()), "");
-    let spaces = slow_only(&|files| edit(&mut files.merges, "h e\n", "h  e\n"));
+    let three = slow_only(&|files| edit(&mut files.merges, "h e\n", "h e x\n"));
     assert_eq!(
-        spaces,
-        "merges.txt: merge [1]: expected two tokens with one space between, found \"h  e\""
+        three,
+        "merges.txt: merge [1]: expected two tokens with one space between, found \"h e x\""
     );
     let unknown = slow_only(&|files| edit(&mut files.merges, "h e\n", "zq e\n"));
     assert_eq!(
@@ -463,6 +463,11 @@ fn what_is_wrong_without_tokenizer_json_is_named_with_its_place() {
     assert_eq!(
         missing,
         "merges.txt: expected beside vocab.json, found no such file"
+    );
+    let missing = slow_only(&|files| files.vocabulary = None);
+    assert_eq!(
+        missing,
+        "vocab.json: expected beside merges.txt, found no such file"
     );
     let class = slow_only(&|files| {
         edit(

@@ -4,3 +4,4 @@ mod differential;
 mod encoding;
 mod files;
 mod folders;
+mod found;

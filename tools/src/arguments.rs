@@ -78,7 +78,8 @@ pub(crate) struct RunArguments {
     /// Layers to put on the GPUs: the last ones, head included [default: all, on GPUs named]
     #[arg(long, value_name = "N", help_heading = "Running the model")]
     gpu_layers: Option<usize>,
-    /// Most memory to use, such as 800M [default: what is free, less in a cgroup or with ulimit]
+    /// Most memory to use, such as 800M for 800 MiB [default: what is free, less in a cgroup or
+    /// with ulimit]
     #[arg(long, value_name = "SIZE", value_parser = memory::parse_size)]
     #[arg(help_heading = "Running the model")]
     mem: Option<u64>,
@@ -88,12 +89,41 @@ pub(crate) struct RunArguments {
     /// Keep the model from being swapped out
     #[arg(long, help_heading = "Running the model")]
     mlock: bool,
-    /// Seed of the random draws [default: a new one every time]
-    #[arg(long, value_name = "N", help_heading = "Running the model")]
-    pub(crate) seed: Option<u64>,
+    /// Seed of the random draws; -1 for a new one [default: a new one every time]
+    #[arg(long, value_name = "N", value_parser = parse_seed, allow_negative_numbers = true)]
+    #[arg(help_heading = "Running the model")]
+    seed: Option<Seed>,
     /// Write the result as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What is said of a temperature of 0, which other programs take for greedy decoding.
+pub(crate) const GREEDY: &str =
+    "a temperature of 0 takes the most likely token every time, as without sampling";
+
+/// A seed, or the wish for a new one.
+#[derive(Debug, Clone, Copy)]
+enum Seed {
+    Given(u64),
+    New,
+}
+
+fn parse_seed(text: &str) -> Result<Seed, String> {
+    match text.parse() {
+        Ok(seed) => Ok(Seed::Given(seed)),
+        Err(_) if text == "-1" => Ok(Seed::New),
+        Err(_) => Err("expected a whole number from 0 to 2^64-1, or -1 for a new one".to_owned()),
+    }
+}
+
+/// A seed that was not used before, which is said so that the result can be repeated.
+pub(crate) fn new_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    // The standard library's source of differing numbers; 32 bits are easier to type again.
+    let seed = RandomState::new().hash_one("seed") >> 32;
+    note!("seed {seed}");
+    seed
 }
 
 fn parse_cache_type(name: &str) -> Result<CacheType, String> {
@@ -180,14 +210,11 @@ impl RunArguments {
         start(model, self.session_options(context))
     }
 
-    /// The seed asked for, or a new one, which is said so that the result can be repeated.
+    /// The seed asked for, or a new one.
     pub(crate) fn seed_or_new(&self) -> u64 {
-        use std::hash::{BuildHasher, RandomState};
-        self.seed.unwrap_or_else(|| {
-            // The standard library's source of differing numbers; 32 bits are easier to type again.
-            let seed = RandomState::new().hash_one("seed") >> 32;
-            note!("seed {seed}");
-            seed
-        })
+        match self.seed {
+            Some(Seed::Given(seed)) => seed,
+            Some(Seed::New) | None => new_seed(),
+        }
     }
 }

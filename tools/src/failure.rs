@@ -1,14 +1,15 @@
 //! How a command ends: its exit status, and its one line when it fails.
 
+use std::env;
 use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 
-use clap::Parser;
-use gpt2::{MemoryLimit, MemoryShortage};
+use clap::{ColorChoice, Parser};
+use gpt2::{ErrorKind, MemoryLimit, MemoryShortage};
 
-use crate::interrupt;
 use crate::stream::{self, note};
+use crate::{interrupt, spelling};
 
 /// Why a command did not do its work.
 #[derive(Debug)]
@@ -26,20 +27,40 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// A failure of work on files alone, whose contents the library may refuse as arguments.
+    pub(crate) fn of_files(error: gpt2::Error) -> Self {
+        match Self::from(error) {
+            Self::Usage(line) => Self::Work(line),
+            other => other,
+        }
+    }
+
     /// A failure while working on `place`, usually a file's name.
     pub(crate) fn at(place: impl std::fmt::Display, error: &dyn Error) -> Self {
         Self::Work(format!("{place}: {}", one_line(error)))
     }
 }
 
+impl Failure {
+    /// What the library says of options that the command line gave: what cannot be is wrong usage.
+    pub(crate) fn of_request(error: gpt2::Error) -> Self {
+        match (error.kind(), error.into()) {
+            (gpt2::ErrorKind::Argument, Self::Work(line)) => Self::Usage(line),
+            (_, failure) => failure,
+        }
+    }
+}
+
 /// What the library says, and which flags help: it knows none.
 impl From<gpt2::Error> for Failure {
     fn from(error: gpt2::Error) -> Self {
-        use gpt2::Error::{Exists, NotLocked, Stopped, TooLittleMemory};
+        use gpt2::Error::{Exists, NotGguf, NotLocked, Stopped, TooLittleMemory};
+        // The arguments that the library refuses are values of flags here.
+        let is_usage = error.kind() == ErrorKind::Argument && !matches!(error, Exists(_));
         if matches!(error, Stopped) {
             return Self::Interrupted(one_line(&error));
         }
-        Self::Work(match &error {
+        let line = match &error {
             TooLittleMemory(shortage) => {
                 format!("not enough memory: {}", memory_advice(shortage))
             }
@@ -47,9 +68,22 @@ impl From<gpt2::Error> for Failure {
                 "{}; choose another name or give --force to replace it",
                 one_line(&error)
             ),
+            NotGguf {
+                place,
+                convertible: true,
+                ..
+            } => format!(
+                "{}; convert it first: gpt2-convert {place} -o model.gguf --type q8_0",
+                one_line(&error)
+            ),
             NotLocked { .. } => format!("{} or leave out --mlock", one_line(&error)),
             _ => one_line(&error),
-        })
+        };
+        if is_usage {
+            Self::Usage(line)
+        } else {
+            Self::Work(line)
+        }
     }
 }
 
@@ -100,7 +134,7 @@ impl From<io::Error> for Failure {
 const SHOWN: usize = 500;
 
 /// An error with its causes, in one line that a terminal shows as it is.
-fn one_line(error: &dyn Error) -> String {
+pub(crate) fn one_line(error: &dyn Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -146,10 +180,33 @@ fn printable(text: &str) -> String {
     shown
 }
 
+/// What became of several results, each of which was tried whatever became of the others: all that
+/// failed are told.
+pub(crate) fn all(results: impl IntoIterator<Item = Result<(), Failure>>) -> Result<(), Failure> {
+    use Failure::{ClosedPipe, Work};
+    let failures = results.into_iter().filter_map(Result::err);
+    let together = failures.reduce(|first, second| match (first, second) {
+        (Work(first), Work(second)) => Work(format!("{first}; {second}")),
+        (ClosedPipe, other) => other,
+        (first, _) => first,
+    });
+    together.map_or(Ok(()), Err)
+}
+
 /// The program's arguments. Help that was asked for is the result: it is written here, and ends the
 /// program with success.
 pub(crate) fn parse<A: Parser>() -> Result<Option<A>, Failure> {
-    let error = match A::try_parse() {
+    let color = if stream::colors_are_wanted() {
+        ColorChoice::Auto
+    } else {
+        ColorChoice::Never
+    };
+    let arguments = spelling::normalized(A::command(), env::args_os());
+    let mut command = A::command().color(color);
+    let parsed = command
+        .try_get_matches_from_mut(arguments)
+        .and_then(|matches| A::from_arg_matches(&matches));
+    let error = match parsed.map_err(|error| error.format(&mut command)) {
         Ok(arguments) => return Ok(Some(arguments)),
         Err(error) => error,
     };
@@ -162,17 +219,17 @@ pub(crate) fn parse<A: Parser>() -> Result<Option<A>, Failure> {
 }
 
 /// Tells how a command ended and gives its exit status: 0 done, 1 failed, 2 asked wrongly, 130 ended
-/// by Ctrl-C, with what there was.
+/// by Ctrl-C and 143 by SIGTERM, with what there was.
 pub(crate) fn exit_code(result: Result<(), Failure>) -> ExitCode {
     let (line, status) = match result {
         Ok(()) | Err(Failure::ClosedPipe) if interrupt::happened() => {
-            return ExitCode::from(interrupt::STATUS);
+            return ExitCode::from(interrupt::status());
         }
         Ok(()) | Err(Failure::ClosedPipe) => return ExitCode::SUCCESS,
         Err(Failure::UsageSaid) => return ExitCode::from(2),
         Err(Failure::Work(line)) => (line, 1),
         Err(Failure::Usage(line)) => (line, 2),
-        Err(Failure::Interrupted(line)) => (line, interrupt::STATUS),
+        Err(Failure::Interrupted(line)) => (line, interrupt::status()),
     };
     note!("error: {line}");
     ExitCode::from(status)
@@ -239,6 +296,20 @@ mod tests {
              all else 0.0 MiB), found 2.0 MiB of the 2.0 MiB that --mem allows; would fit: -c 32 \
              --cache-type q8_0 within 4.0 MiB of --mem, or the model converted to q4_k"
         );
+    }
+
+    #[test]
+    fn of_several_results_every_failure_is_told() {
+        let work = |line: &str| Err(Failure::Work(line.to_owned()));
+        assert!(all([Ok(()), Ok(())]).is_ok());
+        let Err(Failure::Work(line)) =
+            all([work("a"), Ok(()), Err(Failure::ClosedPipe), work("b")])
+        else {
+            panic!("not told");
+        };
+        assert_eq!(line, "a; b");
+        let closed = all([Ok(()), Err(Failure::ClosedPipe)]);
+        assert!(matches!(closed, Err(Failure::ClosedPipe)));
     }
 
     #[test]

@@ -1,65 +1,66 @@
-//! Ctrl-C: the first ends the work with what there is, the second ends the program.
+//! Ctrl-C, and SIGTERM as its like: the first ends the work with what there is, the second ends the
+//! program.
 
-use std::process;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 
 use crate::stream::note;
 
-/// What a shell reports for a program that SIGINT ended.
-pub(crate) const STATUS: u8 = 130;
+/// The signal that ended the work; 0 for none.
+static CAME: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 
-/// Whether Ctrl-C has ended the work.
-static HAPPENED: AtomicBool = AtomicBool::new(false);
-
-/// The flags of all work that is under way.
-static FLAGS: Mutex<Vec<Arc<AtomicBool>>> = Mutex::new(Vec::new());
-
-/// The flags of work that can be stopped again and again: the program goes on.
-static LASTING_FLAGS: Mutex<Vec<Arc<AtomicBool>>> = Mutex::new(Vec::new());
-
-/// Sets `stop`, beside the flags given before, at the first Ctrl-C from now on.
-pub(crate) fn stop_on_interrupt(stop: Arc<AtomicBool>) {
-    register(&FLAGS, stop);
+/// Sets `stop`, beside the flags given before, at the first Ctrl-C or SIGTERM from now on.
+pub(crate) fn stop_on_interrupt(stop: &Arc<AtomicBool>) {
+    for signal in [SIGINT, SIGTERM] {
+        let registered =
+            flag::register_conditional_shutdown(signal, status_of(signal), Arc::clone(stop))
+                .and_then(|_| flag::register(signal, Arc::clone(stop)))
+                .and_then(|_| {
+                    let value = usize::try_from(signal).unwrap_or_default();
+                    flag::register_usize(signal, Arc::clone(&CAME), value)
+                });
+        if let Err(error) = registered {
+            note!("warning: signal {signal} will end the program at once: {error}");
+        }
+    }
 }
 
 /// Sets `stop` at every Ctrl-C from now on, and never ends the program for it.
-pub(crate) fn stop_each_time(stop: Arc<AtomicBool>) {
-    register(&LASTING_FLAGS, stop);
+pub(crate) fn stop_each_time(stop: &Arc<AtomicBool>) {
+    if let Err(error) = flag::register(SIGINT, Arc::clone(stop)) {
+        note!("warning: Ctrl-C will end the program at once: {error}");
+    }
 }
 
-/// Whether the work that [`stop_on_interrupt`] was told of has been ended by Ctrl-C.
+/// From now on Ctrl-C and SIGTERM end the program at once while `idle` is set: there is nothing to
+/// stop. To be called before [`stop_on_interrupt`].
+pub(crate) fn end_while(idle: &Arc<AtomicBool>) {
+    for signal in [SIGINT, SIGTERM] {
+        // Otherwise the second signal ends it.
+        let registered =
+            flag::register_conditional_shutdown(signal, status_of(signal), Arc::clone(idle));
+        drop(registered);
+    }
+}
+
+/// Whether the work that [`stop_on_interrupt`] was told of has been ended by a signal.
 pub(crate) fn happened() -> bool {
-    HAPPENED.load(Ordering::Relaxed)
+    CAME.load(Ordering::Relaxed) != 0
 }
 
-fn register(flags: &Mutex<Vec<Arc<AtomicBool>>>, stop: Arc<AtomicBool>) {
-    static INSTALLED: Once = Once::new();
-    flags
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .push(stop);
-    INSTALLED.call_once(|| {
-        if let Err(error) = ctrlc::set_handler(interrupt) {
-            note!("warning: Ctrl-C will end the program at once: {error}");
-        }
-    });
+/// The exit status of a program whose work was ended: that of Ctrl-C unless another signal came.
+pub(crate) fn status() -> u8 {
+    let signal = match CAME.load(Ordering::Relaxed) {
+        0 => SIGINT,
+        signal => signal as i32,
+    };
+    u8::try_from(status_of(signal)).unwrap_or(u8::MAX)
 }
 
-fn interrupt() {
-    let lasting = LASTING_FLAGS.lock().unwrap_or_else(PoisonError::into_inner);
-    for flag in lasting.iter() {
-        flag.store(true, Ordering::Relaxed);
-    }
-    let flags = FLAGS.lock().unwrap_or_else(PoisonError::into_inner);
-    if !flags.is_empty() {
-        HAPPENED.store(true, Ordering::Relaxed);
-    }
-    let mut again = false;
-    for flag in flags.iter() {
-        again |= flag.swap(true, Ordering::Relaxed);
-    }
-    if again {
-        process::exit(STATUS.into());
-    }
+/// What a shell reports for a program that a signal ended.
+fn status_of(signal: i32) -> i32 {
+    128 + signal
 }

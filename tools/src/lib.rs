@@ -13,6 +13,7 @@ mod logging;
 mod memory;
 mod prompt;
 mod report;
+mod spelling;
 mod stream;
 mod tensors;
 mod texts;

@@ -1,7 +1,9 @@
 //! How commands write results, sizes and progress.
 
-use gpt2::Tokenizer;
+use std::path::Path;
+
 use gpt2::sampling::Alternative;
+use gpt2::{AtomicFile, Tokenizer};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
@@ -19,6 +21,12 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     Ok(stream::write_result(text)?)
 }
 
+/// Finds out before the work whether a result can be written to a file: it is begun and given up.
+pub(crate) fn check_place(path: &Path, overwrite: bool) -> Result<(), Failure> {
+    drop(AtomicFile::create(path, overwrite)?);
+    Ok(())
+}
+
 /// Likely tokens as JSON.
 pub(crate) fn alternatives(top: &[Alternative], tokenizer: Option<&Tokenizer>) -> Value {
     let list = top.iter().map(|other| {
@@ -28,17 +36,17 @@ pub(crate) fn alternatives(top: &[Alternative], tokenizer: Option<&Tokenizer>) -
     list.collect::<Vec<_>>().into()
 }
 
-/// Bytes as people read them: `6.3 MB`.
+/// Bytes as people read them, in powers of 1024 as memory limits count: `6.3 MiB`.
 pub(crate) fn bytes(count: u64) -> String {
-    const UNITS: [&str; 5] = ["bytes", "kB", "MB", "GB", "TB"];
-    if count < 1000 {
+    const UNITS: [&str; 5] = ["bytes", "KiB", "MiB", "GiB", "TiB"];
+    if count < 1024 {
         return format!("{count} bytes");
     }
     let mut value = count as f64;
     let mut unit = 0;
-    // 999.95 would be written as 1000.0.
-    while value >= 999.95 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
+    // 1023.95 would be written as 1024.0.
+    while value >= 1023.95 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
         unit += 1;
     }
     format!("{value:.1} {}", UNITS[unit])
@@ -83,12 +91,12 @@ mod tests {
     fn bytes_are_rounded_to_a_unit() {
         for (count, text) in [
             (0, "0 bytes"),
-            (999, "999 bytes"),
-            (1000, "1.0 kB"),
-            (999_949, "999.9 kB"),
-            (999_950, "1.0 MB"),
-            (6_240_000_000, "6.2 GB"),
-            (u64::MAX, "18446744.1 TB"),
+            (1023, "1023 bytes"),
+            (1024, "1.0 KiB"),
+            ((1 << 20) - 60, "1023.9 KiB"),
+            ((1 << 20) - 50, "1.0 MiB"),
+            (6_240_000_000, "5.8 GiB"),
+            (u64::MAX, "16777216.0 TiB"),
         ] {
             assert_eq!(bytes(count), text);
         }

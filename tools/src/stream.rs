@@ -4,6 +4,7 @@
 //! that cannot be written is an error of the command. A note that cannot be written is dropped:
 //! a full disk, a closed terminal or a reader that left costs a note, never a result.
 
+use std::env;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
@@ -27,9 +28,24 @@ pub(crate) fn note_text(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-/// Whether notes go to a terminal, where a line can be written over.
+/// Whether notes go to a terminal where a line can be written over. `NO_COLOR` is for colours, and
+/// is heard here as well: a bar is ornament.
 pub(crate) fn notes_are_on_terminal() -> bool {
-    io::stderr().is_terminal()
+    io::stderr().is_terminal() && colors_are_wanted()
+}
+
+/// Whether a terminal may be sent colours.
+pub(crate) fn colors_are_wanted() -> bool {
+    let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    escapes_are_understood() && !no_color
+}
+
+/// Whether the terminal, if there is one, does something about escape sequences but print them.
+pub(crate) fn escapes_are_understood() -> bool {
+    match env::var_os("TERM") {
+        Some(name) => !name.is_empty() && name != "dumb",
+        None => cfg!(windows),
+    }
 }
 
 /// Writes a part of the result to stdout, at once.

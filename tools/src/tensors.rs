@@ -14,9 +14,13 @@ use crate::failure::Failure;
 pub(crate) type Described = (String, Vec<usize>);
 
 /// The file under construction; it appears when it is finished.
+///
+/// A write that fails is told at the end: other results of the same work shall not be lost with it.
 pub(crate) struct TensorFile {
     file: AtomicFile,
     path: PathBuf,
+    /// The first write that failed.
+    error: Option<gpt2::Error>,
 }
 
 impl TensorFile {
@@ -38,30 +42,38 @@ impl TensorFile {
         let mut writer = Self {
             file: AtomicFile::create(path, force)?,
             path: path.to_path_buf(),
+            error: None,
         };
-        writer.put(&(header.len() as u64).to_le_bytes())?;
-        writer.put(header.as_bytes())?;
+        writer.put(&(header.len() as u64).to_le_bytes());
+        writer.put(header.as_bytes());
         Ok(writer)
     }
 
     /// Writes the next values.
-    pub(crate) fn write(&mut self, values: &[f32]) -> Result<(), Failure> {
+    pub(crate) fn write(&mut self, values: &[f32]) {
         let bytes: Vec<u8> = values
             .iter()
             .flat_map(|value| value.to_le_bytes())
             .collect();
-        self.put(&bytes)
+        self.put(&bytes);
     }
 
     /// Brings the file to its place.
+    ///
+    /// # Errors
+    /// What went wrong since the file was begun; there is no file then.
     pub(crate) fn finish(self) -> Result<(), Failure> {
-        Ok(self.file.finish()?)
+        match self.error {
+            Some(error) => Err(error.into()),
+            None => Ok(self.file.finish()?),
+        }
     }
 
-    fn put(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        Ok(self
-            .file
-            .write_all(bytes)
-            .map_err(|error| gpt2::Error::io(&self.path, error))?)
+    fn put(&mut self, bytes: &[u8]) {
+        if self.error.is_none()
+            && let Err(error) = self.file.write_all(bytes)
+        {
+            self.error = Some(gpt2::Error::io(&self.path, error));
+        }
     }
 }

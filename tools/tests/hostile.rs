@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hostile::HostileFolder;
+use hostile::bundle::{bundle_cases, valid_bundle};
 use hostile::config::config_cases;
 use hostile::gguf::{gguf_cases, gguf_value_cases};
 use hostile::hdf5::{hdf5_cases, valid_hdf5};
@@ -318,6 +319,11 @@ fn broken_msgpack_is_refused() {
 }
 
 #[test]
+fn broken_tensorflow_checkpoints_are_refused() {
+    check_folders(bundle_cases());
+}
+
+#[test]
 fn checkpoints_with_a_broken_configuration_are_refused() {
     check_folders(config_cases());
 }
@@ -337,6 +343,7 @@ fn the_files_they_are_made_from_are_taken() {
         valid_archive(),
         valid_stream(),
         valid_msgpack(),
+        valid_bundle(),
     ] {
         let folder = folder_of(&files);
         let output = run(CONVERT, CONVERT_FOLDER, folder.path()).expect("the conversion ends");

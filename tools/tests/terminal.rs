@@ -29,23 +29,31 @@ struct Terminal {
     unseen: String,
     /// An escape sequence that is not over.
     escape: Option<String>,
+    /// Whether there was any.
+    escaped: bool,
 }
 
 impl Terminal {
     /// `gpt2 chat` at its first prompt.
     fn start(history: &Path, arguments: &[&str]) -> Self {
+        Self::start_on("xterm", history, arguments)
+    }
+
+    /// The same in a terminal of this kind.
+    fn start_on(kind: &str, history: &Path, arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gpt2"));
         command
             .args(["chat", "--threads", "1"])
             .args(arguments)
             .env("GPT2_CHAT_HISTORY", history)
-            .env("TERM", "xterm")
+            .env("TERM", kind)
             .env_remove("NO_COLOR");
         let patience = PATIENCE.as_millis().try_into().ok();
         let mut terminal = Self {
             session: spawn_command(command, patience).expect("the program starts"),
             unseen: String::new(),
             escape: None,
+            escaped: false,
         };
         terminal.expect("/help lists commands");
         terminal.expect("> ");
@@ -58,7 +66,10 @@ impl Terminal {
         while let Some(character) = self.session.try_read() {
             any = true;
             match &mut self.escape {
-                None if character == '\u{1b}' => self.escape = Some(String::new()),
+                None if character == '\u{1b}' => {
+                    self.escape = Some(String::new());
+                    self.escaped = true;
+                }
                 None if character == '\r' => (),
                 None => self.unseen.push(character),
                 Some(sequence) => {
@@ -240,4 +251,67 @@ fn without_a_history_nothing_is_written() {
     terminal.enter("/stats", "turns: 0");
     assert_eq!(terminal.end(), 0);
     assert!(!history.exists());
+}
+
+#[test]
+fn a_terminal_without_escape_sequences_gets_none() {
+    let folder = TempDir::new().unwrap();
+    let history = folder.path().join("history");
+    for (kind, escaped) in [("dumb", false), ("xterm", true)] {
+        let mut terminal = Terminal::start_on(kind, &history, &["-n", "4", "Who are you?"]);
+        terminal.enter("/bye now", "error: /bye: expected nothing");
+        terminal.enter("/stats", "turns: 2");
+        assert_eq!(terminal.escaped, escaped, "{kind}");
+        assert_eq!(terminal.end(), 0, "{kind}");
+    }
+}
+
+/// All that a program writes into a terminal.
+fn written(program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> String {
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env("TERM", "xterm")
+        .env_remove("NO_COLOR");
+    command.envs(variables.iter().copied());
+    let patience = PATIENCE.as_millis().try_into().ok();
+    let mut session = spawn_command(command, patience).expect("the program starts");
+    session.exp_eof().expect("the program ends")
+}
+
+#[test]
+fn colours_and_bars_are_for_terminals_that_know_them() {
+    let (gpt2, convert) = (
+        env!("CARGO_BIN_EXE_gpt2"),
+        env!("CARGO_BIN_EXE_gpt2-convert"),
+    );
+    let text = "It is a truth universally acknowledged. ".repeat(20);
+    let folder = TempDir::new().unwrap();
+    let output = folder.path().join("out.gguf");
+    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/models/austen-gpt2-q8_0.gguf");
+    let perplexity = ["perplexity", "-t", "1", "--window", "16", "-p", &text];
+    let converted = [
+        demo,
+        "-o",
+        output.to_str().unwrap(),
+        "--type",
+        "f32",
+        "--force",
+    ];
+    for (program, arguments) in [
+        (gpt2, &["--no-such-flag"][..]),
+        (gpt2, &["generate", "--help"]),
+        (gpt2, &perplexity),
+        (convert, &converted),
+    ] {
+        let shown = written(program, arguments, &[]);
+        assert!(shown.contains('\u{1b}'), "{arguments:?}: {shown}");
+        for variables in [("TERM", "dumb"), ("NO_COLOR", "1"), ("TERM", "")] {
+            let shown = written(program, arguments, &[variables]);
+            assert!(
+                !shown.is_empty() && !shown.contains('\u{1b}'),
+                "{arguments:?}: {shown:?}"
+            );
+        }
+    }
 }

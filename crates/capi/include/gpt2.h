@@ -38,10 +38,18 @@
  *            structure, and NULL stands for the defaults; of a structure that is filled, set `size`
  *            before. Fields are only ever added at the end, so a program goes on working with later
  *            libraries, and with earlier ones as long as it leaves the fields they do not know at
- *            zero.
+ *            zero (GPT2_ERROR_UNSUPPORTED otherwise). Reserved fields must be 0, and a size must
+ *            end where a field ends (GPT2_ERROR_ARGUMENT otherwise).
  * Callbacks  Are called during the call they are given to, with its `user_data`, on the calling
  *            thread, except where it says otherwise. They must return: no longjmp, no C++ exception
  *            through them.
+ * Forks      A child made by fork() may use every handle of its parent, and free it: sessions go on
+ *            there with threads of the child's. Two exceptions: a session or sampler that was at
+ *            work on another thread at the time of the fork can only be freed there
+ *            (GPT2_ERROR_BUSY), and devices other than the CPU cannot be used in a child whose
+ *            parent has used this library (GPT2_ERROR_UNSUPPORTED). A file in memory is released in
+ *            parent and child, each its copy. Copies made without the C library's fork(), such as
+ *            by a bare clone(), may only exec or _exit.
  */
 #ifndef GPT2_H
 #define GPT2_H
@@ -249,7 +257,7 @@ typedef struct gpt2_session_options {
      * */
     size_t context;
     size_t batch_size;       /* most tokens computed together; 0: 256 */
-    size_t sequences;        /* sequences in the cache, numbered from 0, at most 64; default 1 */
+    size_t sequences;        /* sequences in the cache, numbered from 0, 1 to 64; default 1 */
     size_t threads;          /* 0: one per physical core */
     /* most bytes, weights included; a context of 0 is shortened to fit; 0: no limit */
     uint64_t memory_limit;
@@ -267,7 +275,11 @@ gpt2_status gpt2_session_options_init(gpt2_session_options *options, size_t size
 gpt2_status gpt2_session_new(const gpt2_model *model, const gpt2_session_options *options,
                              gpt2_session **session);
 
-/* Ends a session; a call that is at work in it ends first.
+/* Ends a session. A call that is at work in it is stopped, as gpt2_session_stop does, and this
+ * function returns after it: no callback of it comes later. So it must not be called with a lock
+ * that such a callback waits for. Called from a callback, of this session or of another, it does
+ * not wait: the handle is gone at once, and the session is freed when the call that is at work in
+ * it returns.
  * Errors: GPT2_ERROR_HANDLE. */
 gpt2_status gpt2_session_free(gpt2_session *session);
 
@@ -323,7 +335,8 @@ typedef struct gpt2_batch {
     const uint32_t *tokens;
     size_t n_tokens;
     const uint32_t *sequences;    /* the sequence of each; NULL: 0 */
-    /* the place of each in its sequence; NULL: after what the cache holds of it */
+    /* the place of each in its sequence, ascending in each sequence, none that is there already;
+     * NULL: after what the cache holds of it */
     const uint32_t *positions;
     const uint32_t *position_ids; /* the row of the position embedding of each; NULL: its place */
     const uint32_t *token_types;  /* a token whose embedding is added to each; NULL: none */
@@ -331,6 +344,11 @@ typedef struct gpt2_batch {
     const uint8_t *wanted;        /* not 0: it has a row in what comes out; NULL: all have */
     uint32_t outputs;             /* what comes out; default GPT2_LOGITS */
     uint32_t reserved;            /* 0 */
+    /* not 0: each token has the bits that it has when it is computed alone, whatever is computed
+     * with it; slower from a handful of tokens on. For models whose matrices are computed by this
+     * library's kernels, on the CPU */
+    int32_t batch_invariant;
+    int32_t reserved_2;           /* 0 */
 } gpt2_batch;
 
 /* Sets the fields that `size` bytes have room for to their defaults.
@@ -339,8 +357,10 @@ gpt2_status gpt2_batch_init(gpt2_batch *batch, size_t size);
 
 typedef struct gpt2_output gpt2_output;
 
-/* Computes a batch and keeps it in the cache; *output is to be freed with gpt2_output_free.
- * Errors: as gpt2_prefill. */
+/* Computes a batch and keeps it in the cache; *output is to be freed with gpt2_output_free. A batch
+ * without tokens has no rows.
+ * Errors: GPT2_ERROR_ARGUMENT for a place that is given twice or is in the cache already, and for
+ * outputs that are unknown; otherwise as gpt2_prefill. */
 gpt2_status gpt2_run(gpt2_session *session, const gpt2_batch *batch, gpt2_output **output);
 
 /* How many tokens of the batch have a row.
@@ -460,10 +480,13 @@ typedef struct gpt2_generation gpt2_generation;
 /* Continues a prompt. What sequence 0 of the session holds already is kept as far as it begins the
  * prompt. `callback` (NULL for none) is handed every token as it comes, then the end of each
  * continuation; a beam search decides at its end, then. *generation has the result and is to be
- * freed with gpt2_generation_free; `generation` may be NULL. Searches need sessions of several
- * sequences: num_beams of them, or top_k for contrastive search.
+ * freed with gpt2_generation_free; `generation` may be NULL. Some methods need a session of several
+ * sequences (gpt2_session_options): num_beams of them, 2 for guidance_scale, and top_k for
+ * contrastive search (penalty_alpha).
  * Errors: GPT2_ERROR_ARGUMENT for options out of their range, unknown parameters, an empty prompt,
- * too few sequences; otherwise as gpt2_prefill. A call ended by gpt2_session_stop is no error. */
+ * too few sequences; otherwise as gpt2_prefill. A call ended by gpt2_session_stop is no error: it
+ * gives what there is, before the first token a continuation without tokens and with an empty text
+ * (GPT2_FINISH_STOPPED). */
 gpt2_status gpt2_generate(gpt2_session *session, const uint32_t *prompt, size_t n_prompt,
                           const gpt2_generate_options *options, gpt2_token_callback callback,
                           void *user_data, gpt2_generation **generation);
@@ -551,7 +574,8 @@ gpt2_status gpt2_sampler_process(gpt2_sampler *sampler, float *logits, size_t n_
  * */
 gpt2_status gpt2_sampler_accept(gpt2_sampler *sampler, uint32_t token);
 
-/* Frees a sampler.
+/* Frees a sampler, after a call that is at work in it; from a callback without waiting, as
+ * gpt2_session_free.
  * Errors: GPT2_ERROR_HANDLE. */
 gpt2_status gpt2_sampler_free(gpt2_sampler *sampler);
 
@@ -774,7 +798,7 @@ typedef struct gpt2_convert_options {
     size_t n_tensor_types;
     const char *output_type;         /* the type of the head; NULL: by file_type */
     const char *embedding_type;      /* the type of the token embedding; NULL: by file_type */
-    const char *importance_matrix;   /* a file from `gpt2 imatrix` or llama-imatrix; NULL: none */
+    const char *importance_matrix;   /* a file from llama-imatrix; NULL: none */
     size_t threads;                  /* 0: all processors */
     int32_t overwrite;               /* not 0: replace an existing output */
     int32_t reserved;                /* 0 */

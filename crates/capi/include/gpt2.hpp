@@ -8,9 +8,17 @@
 //         return true; // go on
 //     });
 //
-// What gpt2.h says of threads and lifetimes holds here too. Options are its structures:
-// gpt2::options<T>() gives one with its defaults. Everything has a get() for the functions that are
-// not wrapped.
+// What gpt2.h says of threads, forks and lifetimes holds here too. Options are its structures:
+// gpt2::options<T>() gives one with its defaults, for which {} stands as well.
+//
+//     auto loading = gpt2::options<gpt2_model_options>();
+//     const char *devices[] = {"cuda0"}; // as `gpt2 devices` lists them
+//     loading.devices = devices;
+//     loading.n_devices = 1;
+//     loading.gpu_layers = 8;
+//     gpt2::model model("model.gguf", loading);
+//
+// Everything has a get() for the functions that are not wrapped.
 #ifndef GPT2_HPP
 #define GPT2_HPP
 
@@ -59,6 +67,18 @@ GPT2_OPTIONS(gpt2_batch)
 GPT2_OPTIONS(gpt2_generate_options)
 GPT2_OPTIONS(gpt2_convert_options)
 #undef GPT2_OPTIONS
+
+// Options that a function takes: those given, or with {} the defaults. A structure that was not
+// initialized has a size of 0, which is refused.
+template <class T> class settings {
+  public:
+    settings() : value_(options<T>()) {}
+    settings(const T &value) : value_(value) {}
+    const T *get() const noexcept { return &value_; }
+
+  private:
+    T value_;
+};
 
 namespace detail {
 
@@ -118,16 +138,16 @@ using tokens = std::vector<std::uint32_t>;
 class model {
   public:
     explicit model(const std::string &file,
-                   const gpt2_model_options &opts = options<gpt2_model_options>()) {
+                   const settings<gpt2_model_options> &opts = {}) {
         gpt2_model *made = nullptr;
-        check(gpt2_model_load(file.c_str(), &opts, &made));
+        check(gpt2_model_load(file.c_str(), opts.get(), &made));
         handle_.reset(made);
     }
     // A file in memory, which is copied; gpt2_model_load_memory can do without.
     model(const std::uint8_t *data, std::size_t bytes,
-          const gpt2_model_options &opts = options<gpt2_model_options>()) {
+          const settings<gpt2_model_options> &opts = {}) {
         gpt2_model *made = nullptr;
-        check(gpt2_model_load_memory(data, bytes, &opts, nullptr, nullptr, &made));
+        check(gpt2_model_load_memory(data, bytes, opts.get(), nullptr, nullptr, &made));
         handle_.reset(made);
     }
 
@@ -288,9 +308,9 @@ class session {
     using on_step = std::function<bool(const gpt2_step &)>;
 
     explicit session(const model &of,
-                     const gpt2_session_options &opts = options<gpt2_session_options>()) {
+                     const settings<gpt2_session_options> &opts = {}) {
         gpt2_session *made = nullptr;
-        check(gpt2_session_new(of.get(), &opts, &made));
+        check(gpt2_session_new(of.get(), opts.get(), &made));
         handle_.reset(made);
         vocabulary_ = of.info().vocabulary;
         width_ = of.info().width;
@@ -306,20 +326,20 @@ class session {
     std::vector<float> decode(std::uint32_t token, std::uint32_t sequence = 0) {
         return prefill({token}, sequence);
     }
-    output run(const gpt2_batch &batch) {
+    output run(const settings<gpt2_batch> &batch) {
         gpt2_output *made = nullptr;
-        check(gpt2_run(get(), &batch, &made));
+        check(gpt2_run(get(), batch.get(), &made));
         return output(made);
     }
     generation generate(const gpt2::tokens &prompt,
-                        const gpt2_generate_options &opts = options<gpt2_generate_options>(),
+                        const settings<gpt2_generate_options> &opts = {},
                         on_step function = {}) {
         detail::carried<on_step> carried{function, nullptr};
         const auto callback = [](const gpt2_step *step, void *user_data) -> std::int32_t {
             return (*static_cast<detail::carried<on_step> *>(user_data))(*step) ? 0 : 1;
         };
         gpt2_generation *made = nullptr;
-        const gpt2_status status = gpt2_generate(get(), prompt.data(), prompt.size(), &opts,
+        const gpt2_status status = gpt2_generate(get(), prompt.data(), prompt.size(), opts.get(),
                                                  function ? +callback : nullptr, &carried, &made);
         generation result(made);
         carried.rethrow();
@@ -421,9 +441,9 @@ class sampler {
                                          const std::uint32_t *ids, std::size_t n_ids)>;
 
     sampler(const model &of, const gpt2::tokens &prompt,
-            const gpt2_generate_options &opts = options<gpt2_generate_options>()) {
+            const settings<gpt2_generate_options> &opts = {}) {
         gpt2_sampler *made = nullptr;
-        check(gpt2_sampler_new(of.get(), &opts, prompt.data(), prompt.size(), &made));
+        check(gpt2_sampler_new(of.get(), opts.get(), prompt.data(), prompt.size(), &made));
         handle_.reset(made);
     }
     void add(processor function) {
@@ -452,7 +472,7 @@ class sampler {
 
 // Converts a checkpoint, or quantizes a GGUF file; `progress` (written, total) ends it with false.
 inline void convert(const std::string &source, const std::string &output,
-                    const gpt2_convert_options &opts,
+                    const settings<gpt2_convert_options> &opts,
                     std::function<bool(std::uint64_t, std::uint64_t)> progress = {}) {
     using function_type = std::function<bool(std::uint64_t, std::uint64_t)>;
     detail::carried<function_type> carried{progress, nullptr};
@@ -460,7 +480,7 @@ inline void convert(const std::string &source, const std::string &output,
                              void *user_data) -> std::int32_t {
         return (*static_cast<detail::carried<function_type> *>(user_data))(written, total) ? 0 : 1;
     };
-    const gpt2_status status = gpt2_convert(source.c_str(), output.c_str(), &opts,
+    const gpt2_status status = gpt2_convert(source.c_str(), output.c_str(), opts.get(),
                                             progress ? +callback : nullptr, &carried);
     carried.rethrow();
     check(status);

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, OsStr, c_char};
 use std::path::Path;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 use super::status::{Failure, GPT2_ERROR_BUFFER, Outcome};
 
@@ -134,6 +134,17 @@ pub(super) fn target_of<T>(name: &str, target: *mut T) -> Outcome<*mut T> {
     Ok(target)
 }
 
+/// The place for a handle that is to be made, where NULL stands until it is.
+///
+/// # Safety
+/// `target` is null or writable.
+pub(super) unsafe fn place_of<T>(name: &str, target: *mut *mut T) -> Outcome<*mut *mut T> {
+    let target = target_of(name, target)?;
+    // SAFETY: the caller's promise; it is not null.
+    unsafe { target.write(ptr::null_mut()) };
+    Ok(target)
+}
+
 /// A buffer of the caller's to be filled, with a place to report the length that it needs.
 pub(super) struct Buffer<T> {
     name: &'static str,
@@ -235,8 +246,6 @@ impl Buffer<c_char> {
 
 #[cfg(test)]
 mod tests {
-    use std::ptr;
-
     use super::*;
 
     #[test]

@@ -114,6 +114,8 @@ unsafe fn resolve(options: *const gpt2_convert_options) -> Outcome<ConvertOption
             embedding_type: named("embedding_type", given.embedding_type)?,
             ..TypeOptions::new(FileType::from_name(file_type)?)
         },
+        tokenizer: None,
+        adapters: Vec::new(),
         importance: importance.map(Path::to_path_buf),
         threads: (given.threads > 0).then_some(given.threads),
         overwrite: given.overwrite != 0,

@@ -4,8 +4,8 @@ use std::ffi::{c_char, c_void};
 use std::ops::ControlFlow;
 use std::ptr;
 
-use super::buffers::{Buffer, list, target_of, texts};
-use super::handles::{close, find, handle, open};
+use super::buffers::{Buffer, list, place_of, texts};
+use super::handles::{find, free, handle, open};
 use super::score::{gpt2_token_score, likely_token, token_score};
 use super::session::{gpt2_session, with_session};
 use super::status::{Failure, Outcome, gpt2_status, guard};
@@ -279,7 +279,7 @@ pub unsafe extern "C" fn gpt2_generate(
         // SAFETY: the caller's pointers are as the header asks.
         let prompt: &[TokenId] = unsafe {
             if !generation.is_null() {
-                target_of("generation", generation)?.write(ptr::null_mut());
+                place_of("generation", generation)?;
             }
             list("prompt", prompt, n_prompt)?
         };
@@ -473,5 +473,5 @@ pub unsafe extern "C" fn gpt2_generation_get_timings(
 /// Frees what came of a generation.
 #[unsafe(no_mangle)]
 pub extern "C" fn gpt2_generation_free(generation: *mut gpt2_generation) -> gpt2_status {
-    guard(|| close::<GenerationHandle>(generation))
+    guard(|| free::<GenerationHandle>(generation))
 }

@@ -4,10 +4,10 @@
 //! only looked up: one that is null, was freed, or is of another kind is found out, whatever it
 //! points at. Numbers are not used twice, so a freed handle does not become somebody else's.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::ptr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use super::status::{Failure, GPT2_ERROR_HANDLE, Outcome};
 
@@ -17,58 +17,78 @@ pub(super) trait Handle: Send + Sync + Sized + 'static {
     type Opaque;
     /// What C calls it.
     const NAME: &'static str;
-    /// Those that are alive.
-    fn table() -> &'static Table<Self>;
 }
 
-/// The living handles of a kind.
-pub(super) struct Table<T>(RwLock<BTreeMap<usize, Arc<T>>>);
-
-impl<T> Table<T> {
-    pub(super) const fn new() -> Self {
-        Self(RwLock::new(BTreeMap::new()))
-    }
+/// The living handles of all kinds, and the number of the next.
+pub(super) struct Table {
+    alive: BTreeMap<usize, Arc<dyn Any + Send + Sync>>,
+    next: usize,
 }
 
-/// The number of the next handle of any kind.
-static NEXT: AtomicUsize = AtomicUsize::new(1);
+static TABLE: RwLock<Table> = RwLock::new(Table {
+    alive: BTreeMap::new(),
+    next: 1,
+});
+
+/// The table, locked: nobody opens, finds or closes a handle.
+pub(super) type Locked = RwLockWriteGuard<'static, Table>;
+
+/// Locks the table.
+pub(super) fn lock() -> Locked {
+    TABLE.write().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A new handle for `value`.
 pub(super) fn open<T: Handle>(value: T) -> *mut T::Opaque {
-    let mut alive = T::table().0.write().unwrap_or_else(PoisonError::into_inner);
+    super::fork::register();
+    let value = Arc::new(value);
+    let mut table = lock();
     // Not taken even where 32 bits have come round.
     let number = loop {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        if number != 0 && !alive.contains_key(&number) {
+        let number = table.next;
+        table.next = number.wrapping_add(1);
+        if number != 0 && !table.alive.contains_key(&number) {
             break number;
         }
     };
-    alive.insert(number, Arc::new(value));
+    table.alive.insert(number, value);
     ptr::without_provenance_mut(number)
 }
 
 /// What `handle` stands for. It stays until this is dropped, even if the handle is freed meanwhile.
 pub(super) fn find<T: Handle>(handle: *const T::Opaque) -> Outcome<Arc<T>> {
-    let alive = T::table().0.read().unwrap_or_else(PoisonError::into_inner);
-    alive
-        .get(&handle.addr())
-        .cloned()
+    let table = TABLE.read().unwrap_or_else(PoisonError::into_inner);
+    let found = table.alive.get(&handle.addr()).cloned();
+    found
+        .and_then(|found| found.downcast().ok())
         .ok_or_else(|| unknown::<T>(handle.addr()))
 }
 
-/// Frees `handle`; null is none, and no error.
-pub(super) fn close<T: Handle>(handle: *const T::Opaque) -> Outcome {
-    if handle.is_null() {
-        return Ok(());
+/// Takes `handle` out of the living; null is none, and no error. What it stood for is freed with
+/// what comes back, which the caller drops.
+pub(super) fn close<T: Handle>(handle: *const T::Opaque) -> Outcome<Option<Arc<T>>> {
+    let number = handle.addr();
+    if number == 0 {
+        return Ok(None);
     }
-    let mut alive = T::table().0.write().unwrap_or_else(PoisonError::into_inner);
-    let removed = alive.remove(&handle.addr());
-    // What it stands for may call back: not while others wait for the table.
-    drop(alive);
-    removed.map(drop).ok_or_else(|| unknown::<T>(handle.addr()))
+    let mut table = lock();
+    let found = table.alive.get(&number).cloned();
+    let found = found.and_then(|found| found.downcast().ok());
+    if found.is_some() {
+        table.alive.remove(&number);
+    }
+    drop(table);
+    found.map(Some).ok_or_else(|| unknown::<T>(number))
 }
 
-fn unknown<T: Handle>(number: usize) -> Failure {
+/// Frees `handle`; null is none, and no error.
+pub(super) fn free<T: Handle>(handle: *const T::Opaque) -> Outcome {
+    // What it stands for may call back: not while others wait for the table.
+    close::<T>(handle).map(drop)
+}
+
+/// Why a handle of this number is refused.
+pub(super) fn unknown<T: Handle>(number: usize) -> Failure {
     let found = if number == 0 {
         "NULL"
     } else {
@@ -94,12 +114,6 @@ macro_rules! handle {
         impl $crate::handles::Handle for $value {
             type Opaque = $opaque;
             const NAME: &'static str = stringify!($opaque);
-
-            fn table() -> &'static $crate::handles::Table<Self> {
-                static TABLE: $crate::handles::Table<$value> =
-                    $crate::handles::Table::new();
-                &TABLE
-            }
         }
     };
 }
@@ -115,16 +129,23 @@ mod tests {
         gpt2_thing = Thing
     );
 
+    struct Other;
+    handle!(
+        /// Another thing.
+        gpt2_other = Other
+    );
+
     #[test]
     fn a_freed_handle_is_found_out() {
         let first = open(Thing(1));
         let second = open(Thing(2));
         let kept = find::<Thing>(first).ok().unwrap();
-        assert!(close::<Thing>(first).is_ok());
-        assert!(close::<Thing>(first).is_err());
+        assert!(free::<Other>(first.cast()).is_err());
+        assert!(free::<Thing>(first).is_ok());
+        assert!(free::<Thing>(first).is_err());
         assert!(find::<Thing>(first).is_err());
         assert_eq!((kept.0, find::<Thing>(second).ok().unwrap().0), (1, 2));
         assert!(find::<Thing>(ptr::null()).is_err());
-        assert!(close::<Thing>(ptr::null()).is_ok());
+        assert!(free::<Thing>(ptr::null()).is_ok());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::{c_char, c_void};
 use std::fmt::{self, Write as _};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tracing::field::{Field, Visit};
 use tracing::span;
@@ -39,6 +39,20 @@ static RECEIVER: Mutex<Option<Receiver>> = Mutex::new(None);
 
 /// Whether `tracing` sends its events here.
 static STARTED: Mutex<bool> = Mutex::new(false);
+
+/// The log, locked: nobody names or looks up a receiver.
+pub(super) struct Locked {
+    _started: MutexGuard<'static, bool>,
+    _receiver: MutexGuard<'static, Option<Receiver>>,
+}
+
+/// Locks the log, in the order of [`gpt2_set_log_callback`].
+pub(super) fn lock() -> Locked {
+    Locked {
+        _started: STARTED.lock().unwrap_or_else(PoisonError::into_inner),
+        _receiver: RECEIVER.lock().unwrap_or_else(PoisonError::into_inner),
+    }
+}
 
 fn receiver() -> Option<Receiver> {
     *RECEIVER.lock().unwrap_or_else(PoisonError::into_inner)
@@ -122,6 +136,7 @@ pub unsafe extern "C" fn gpt2_set_log_callback(
                 "level: expected {GPT2_LOG_ERROR} to {GPT2_LOG_TRACE}, found {level}"
             )));
         }
+        super::fork::register();
         let wanted = callback.map(|callback| Receiver {
             callback,
             user_data,

@@ -5,8 +5,8 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::buffers::{Buffer, list, path, target_of, texts};
-use super::handles::{close, find, handle, open};
+use super::buffers::{Buffer, list, path, place_of, texts};
+use super::handles::{find, free, handle, open};
 use super::status::{Failure, Outcome, c_string, gpt2_status, guard};
 use super::structs::{read, structure, write};
 use gpt2::session::{Model, ModelOptions};
@@ -118,12 +118,10 @@ pub unsafe extern "C" fn gpt2_model_load(
     model: *mut *mut gpt2_model,
 ) -> gpt2_status {
     guard(|| {
-        let target = target_of("model", model)?;
+        // SAFETY: the caller's pointer is as the header asks.
+        let target = unsafe { place_of("model", model)? };
         // SAFETY: the caller's pointers are as the header asks.
-        let (file, options) = unsafe {
-            target.write(ptr::null_mut());
-            (path("file", file)?, resolve(options)?)
-        };
+        let (file, options) = unsafe { (path("file", file)?, resolve(options)?) };
         let opened = wrap(Model::open(file, &options)?);
         // SAFETY: as above.
         unsafe { target.write(opened) };
@@ -172,13 +170,11 @@ pub unsafe extern "C" fn gpt2_model_load_memory(
     model: *mut *mut gpt2_model,
 ) -> gpt2_status {
     guard(|| {
-        let target = target_of("model", model)?;
+        // SAFETY: the caller's pointer is as the header asks.
+        let target = unsafe { place_of("model", model)? };
         // SAFETY: the caller's pointers are as the header asks: with `release`, `data` stays until
         // it is called.
-        let (content, options) = unsafe {
-            target.write(ptr::null_mut());
-            (list::<u8>("data", data, bytes)?, resolve(options)?)
-        };
+        let (content, options) = unsafe { (list::<u8>("data", data, bytes)?, resolve(options)?) };
         let loaded = match release {
             None => Model::from_bytes(Arc::new(content.to_vec()), &options)?,
             Some(release) => {
@@ -202,7 +198,7 @@ pub unsafe extern "C" fn gpt2_model_load_memory(
 /// Lets a model go; its sessions keep what they need.
 #[unsafe(no_mangle)]
 pub extern "C" fn gpt2_model_free(model: *mut gpt2_model) -> gpt2_status {
-    guard(|| close::<ModelHandle>(model))
+    guard(|| free::<ModelHandle>(model))
 }
 
 /// Says what a model is.

@@ -4,7 +4,7 @@ use std::ffi::c_char;
 use std::ptr;
 
 use super::generate::ended;
-use super::handles::{close, find, handle, open};
+use super::handles::{find, free, handle, open};
 use super::status::{Failure, gpt2_status, guard};
 use super::structs::{structure, write};
 
@@ -112,5 +112,5 @@ pub unsafe extern "C" fn gpt2_results_get(
 /// Frees results.
 #[unsafe(no_mangle)]
 pub extern "C" fn gpt2_results_free(results: *mut gpt2_results) -> gpt2_status {
-    guard(|| close::<Results>(results))
+    guard(|| free::<Results>(results))
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::ptr;
 
-use super::buffers::{Buffer, list, put, target_of};
-use super::handles::{close, find, handle, open};
+use super::buffers::{Buffer, list, place_of, put};
+use super::handles::{find, free, handle, open};
 use super::session::{gpt2_session, with_session};
 use super::status::{Failure, Outcome, gpt2_status, guard};
 use super::structs::{read, structure};
@@ -43,6 +43,10 @@ structure! {
         outputs: u32 = GPT2_LOGITS,
         /// Zero.
         reserved: u32 = 0,
+        /// Whether each token has the bits that it has when it is computed alone.
+        batch_invariant: i32 = 0,
+        /// Zero.
+        reserved_2: i32 = 0,
     }
 }
 
@@ -159,7 +163,8 @@ impl Lists<'_> {
     }
 
     /// The batch for `session`.
-    fn batch(&self, session: &Session, outputs: u32) -> Outcome<Batch> {
+    fn batch(&self, session: &Session, given: &gpt2_batch) -> Outcome<Batch> {
+        let outputs = given.outputs;
         let known = GPT2_LOGITS | GPT2_LAST_HIDDEN_STATE | GPT2_HIDDEN_STATES | GPT2_ATTENTIONS;
         if outputs & !known != 0 {
             return Err(Failure::argument(format!(
@@ -200,7 +205,7 @@ impl Lists<'_> {
             last_hidden_state: outputs & GPT2_LAST_HIDDEN_STATE != 0,
             hidden_states: outputs & GPT2_HIDDEN_STATES != 0,
             attentions: outputs & GPT2_ATTENTIONS != 0,
-            batch_invariant: false,
+            batch_invariant: given.batch_invariant != 0,
         })
     }
 }
@@ -213,18 +218,18 @@ pub unsafe extern "C" fn gpt2_run(
     output: *mut *mut gpt2_output,
 ) -> gpt2_status {
     guard(|| {
-        let target = target_of("output", output)?;
+        // SAFETY: the caller's pointer is as the header asks.
+        let target = unsafe { place_of("output", output)? };
         if batch.is_null() {
             return Err(Failure::argument("batch: expected one, found NULL"));
         }
         // SAFETY: the caller's pointers are as the header asks.
         let (batch, lists) = unsafe {
-            target.write(ptr::null_mut());
             let batch = read(batch)?;
             (batch, Lists::new(&batch)?)
         };
         let found = with_session(session, |session| {
-            let batch = lists.batch(session, batch.outputs)?;
+            let batch = lists.batch(session, &batch)?;
             let heads = session.model().hyperparameters().n_head;
             let output = session.run(&batch)?.clone();
             Ok(OutputHandle { output, heads })
@@ -319,5 +324,5 @@ pub unsafe extern "C" fn gpt2_output_rows(
 /// Frees what came out.
 #[unsafe(no_mangle)]
 pub extern "C" fn gpt2_output_free(output: *mut gpt2_output) -> gpt2_status {
-    guard(|| close::<OutputHandle>(output))
+    guard(|| free::<OutputHandle>(output))
 }

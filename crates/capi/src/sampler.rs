@@ -1,14 +1,13 @@
 //! The chain of processors as a handle, for programs that decode by themselves.
 
 use std::ffi::c_void;
-use std::ptr;
-use std::sync::{Mutex, TryLockError};
 
-use super::buffers::{list, put, target_of};
+use super::buffers::{list, place_of, put, target_of};
+use super::exclusive::Exclusive;
 use super::generate::{gpt2_generate_options, resolve};
 use super::handles::{close, find, handle, open};
 use super::model::{gpt2_model, model_of};
-use super::status::{Failure, GPT2_ERROR_BUSY, GPT2_ERROR_INTERNAL, Outcome, gpt2_status, guard};
+use super::status::{Failure, Outcome, gpt2_status, guard};
 use gpt2::TokenId;
 use gpt2::sampling::{Chain, ChainContext, Generator, Processor};
 
@@ -22,7 +21,7 @@ pub(super) struct Sampler {
 }
 
 /// A sampler, used by one call at a time.
-pub(super) struct SamplerHandle(Mutex<Sampler>);
+pub(super) struct SamplerHandle(Exclusive<Sampler>);
 
 handle!(
     /// A sampler.
@@ -71,17 +70,7 @@ fn with_sampler<T>(
     work: impl FnOnce(&mut Sampler) -> Outcome<T>,
 ) -> Outcome<T> {
     let handle = find::<SamplerHandle>(sampler)?;
-    let mut sampler = handle.0.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => Failure::new(
-            GPT2_ERROR_BUSY,
-            "the gpt2_sampler is in use: by another thread, or by the call that calls back",
-        ),
-        TryLockError::Poisoned(_) => Failure::new(
-            GPT2_ERROR_INTERNAL,
-            "the gpt2_sampler is in an undefined state after an internal error (a bug); free it",
-        ),
-    })?;
-    work(&mut sampler)
+    handle.0.with::<SamplerHandle, T>(work)
 }
 
 impl Sampler {
@@ -106,12 +95,10 @@ pub unsafe extern "C" fn gpt2_sampler_new(
     sampler: *mut *mut gpt2_sampler,
 ) -> gpt2_status {
     guard(|| {
-        let target = target_of("sampler", sampler)?;
+        // SAFETY: the caller's pointer is as the header asks.
+        let target = unsafe { place_of("sampler", sampler)? };
         // SAFETY: the caller's pointers are as the header asks.
-        let prompt: &[TokenId] = unsafe {
-            target.write(ptr::null_mut());
-            list("prompt", prompt, n_prompt)?
-        };
+        let prompt: &[TokenId] = unsafe { list("prompt", prompt, n_prompt)? };
         let model = model_of(model)?;
         // SAFETY: as above.
         let mut options = unsafe { resolve(options, &model)? };
@@ -135,7 +122,7 @@ pub unsafe extern "C" fn gpt2_sampler_new(
             vocabulary: hyperparameters.vocab_size,
         };
         // SAFETY: as above.
-        unsafe { target.write(open(SamplerHandle(Mutex::new(made)))) };
+        unsafe { target.write(open(SamplerHandle(Exclusive::new(made)))) };
         Ok(())
     })
 }
@@ -235,5 +222,10 @@ pub extern "C" fn gpt2_sampler_accept(sampler: *mut gpt2_sampler, token: u32) ->
 /// Frees a sampler.
 #[unsafe(no_mangle)]
 pub extern "C" fn gpt2_sampler_free(sampler: *mut gpt2_sampler) -> gpt2_status {
-    guard(|| close::<SamplerHandle>(sampler))
+    guard(|| {
+        if let Some(handle) = close::<SamplerHandle>(sampler)? {
+            handle.0.free();
+        }
+        Ok(())
+    })
 }

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::ptr;
 
 use super::buffers::{list, optional_text, target_of, text as text_of, texts};
-use super::handles::{close, find, handle, open};
+use super::handles::{find, free, handle, open};
 use super::session::{choice, gpt2_session, with_session};
 use super::status::{Failure, Outcome, gpt2_status, guard};
 use super::structs::{read, structure, write};
@@ -386,7 +386,7 @@ pub unsafe extern "C" fn gpt2_scores_word(
 /// Frees scores.
 #[unsafe(no_mangle)]
 pub extern "C" fn gpt2_scores_free(scores: *mut gpt2_scores) -> gpt2_status {
-    guard(|| close::<Scores>(scores))
+    guard(|| free::<Scores>(scores))
 }
 
 /// How well a model predicts a text.

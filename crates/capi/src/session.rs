@@ -1,19 +1,19 @@
 //! Sessions: a cache and threads for one user of a model.
 
-use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
-use super::buffers::target_of;
+use super::buffers::place_of;
+use super::exclusive::Exclusive;
 use super::handles::{close, find, handle, open};
 use super::model::{gpt2_model, model_of};
-use super::status::{Failure, GPT2_ERROR_BUSY, GPT2_ERROR_INTERNAL, Outcome, gpt2_status, guard};
+use super::status::{Failure, Outcome, gpt2_status, guard};
 use super::structs::{read, structure, write};
 use gpt2::session::{CacheType, FlashAttention, Session, SessionOptions, fit};
 
 /// A session, and the flag that ends its work from another thread.
 pub(super) struct SessionHandle {
-    session: Mutex<Session>,
+    session: Exclusive<Session>,
     stop: Arc<AtomicBool>,
 }
 
@@ -115,31 +115,13 @@ impl gpt2_session_options {
     }
 }
 
-impl SessionHandle {
-    /// The session, for this call alone.
-    pub(super) fn enter(&self) -> Outcome<MutexGuard<'_, Session>> {
-        self.session.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => Failure::new(
-                GPT2_ERROR_BUSY,
-                "the gpt2_session is in use: by another thread, or by the call that calls back",
-            ),
-            TryLockError::Poisoned(_) => Failure::new(
-                GPT2_ERROR_INTERNAL,
-                "the gpt2_session is in an undefined state after an internal error (a bug); free \
-                 it",
-            ),
-        })
-    }
-}
-
 /// Looks a session up and works with it.
 pub(super) fn with_session<T>(
     session: *const gpt2_session,
     work: impl FnOnce(&mut Session) -> Outcome<T>,
 ) -> Outcome<T> {
     let handle = find::<SessionHandle>(session)?;
-    let mut session = handle.enter()?;
-    work(&mut session)
+    handle.session.with::<SessionHandle, T>(work)
 }
 
 /// Starts a session.
@@ -150,12 +132,10 @@ pub unsafe extern "C" fn gpt2_session_new(
     session: *mut *mut gpt2_session,
 ) -> gpt2_status {
     guard(|| {
-        let target = target_of("session", session)?;
+        // SAFETY: the caller's pointer is as the header asks.
+        let target = unsafe { place_of("session", session)? };
         // SAFETY: the caller's pointers are as the header asks.
-        let given = unsafe {
-            target.write(ptr::null_mut());
-            read(options)?
-        };
+        let given = unsafe { read(options)? };
         let model = model_of(model)?;
         let mut options = given.resolve()?;
         if given.memory_limit > 0 {
@@ -164,7 +144,7 @@ pub unsafe extern "C" fn gpt2_session_new(
         let started = Session::new(model, options)?;
         let handle = open(SessionHandle {
             stop: started.stop_flag(),
-            session: Mutex::new(started),
+            session: Exclusive::new(started),
         });
         // SAFETY: as above.
         unsafe { target.write(handle) };
@@ -175,7 +155,13 @@ pub unsafe extern "C" fn gpt2_session_new(
 /// Ends a session.
 #[unsafe(no_mangle)]
 pub extern "C" fn gpt2_session_free(session: *mut gpt2_session) -> gpt2_status {
-    guard(|| close::<SessionHandle>(session))
+    guard(|| {
+        if let Some(handle) = close::<SessionHandle>(session)? {
+            handle.stop.store(true, Ordering::Relaxed);
+            handle.session.free();
+        }
+        Ok(())
+    })
 }
 
 /// Ends the work of a session from another thread, until told otherwise.

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::ffi::{CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use gpt2::session::MAX_SEQUENCES;
 use gpt2::{Error, ErrorKind};
 
 /// What functions return: 0, or one of the negative codes.
@@ -84,7 +85,36 @@ impl From<Error> for Failure {
             ErrorKind::Stopped => GPT2_ERROR_STOPPED,
             ErrorKind::Internal => GPT2_ERROR_INTERNAL,
         };
-        Self::new(code, error.to_string())
+        let mut message = error.to_string();
+        if let Some(advice) = advice(&error) {
+            message.push_str("; ");
+            message.push_str(&advice);
+        }
+        Self::new(code, message)
+    }
+}
+
+/// Which field of this interface's options would help.
+fn advice(error: &Error) -> Option<String> {
+    match error {
+        Error::TooFewSequences { needed, .. } if *needed <= MAX_SEQUENCES => {
+            Some(format!("set gpt2_session_options.sequences to {needed}"))
+        }
+        Error::TooFewSequences { .. } => Some(format!(
+            "gpt2_session_options.sequences is at most {MAX_SEQUENCES}"
+        )),
+        Error::NoSuchSequence { found, .. } if *found < MAX_SEQUENCES => Some(format!(
+            "set gpt2_session_options.sequences to {} or more",
+            found + 1
+        )),
+        Error::ContextFull {
+            needed,
+            model_limit,
+            ..
+        } if needed <= model_limit => Some(format!(
+            "set gpt2_session_options.context to {needed} or more"
+        )),
+        _ => None,
     }
 }
 

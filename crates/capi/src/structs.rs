@@ -198,7 +198,26 @@ pub(super) unsafe fn read<T: Struct>(source: *const T) -> Outcome<T> {
             .cast::<u8>()
             .copy_from_nonoverlapping(bytes, size.min(size_of::<T>()));
     }
+    check_reserved(&value)?;
     Ok(value)
+}
+
+/// Refuses reserved fields that are not 0: a later version may give them a meaning.
+fn check_reserved<T: Struct>(value: &T) -> Outcome {
+    let bytes = (&raw const *value).cast::<u8>();
+    let reserved = T::FIELDS
+        .iter()
+        .filter(|(name, ..)| name.starts_with("reserved"));
+    for &(name, offset, size) in reserved {
+        // SAFETY: the field's bytes, which are set: there is no padding in a field.
+        if (offset..offset + size).any(|at| unsafe { bytes.add(at).read() } != 0) {
+            return Err(Failure::argument(format!(
+                "{}.{name}: expected 0, found another value; use the init function",
+                T::NAME
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Sets the structure of `size` bytes at `target` to the defaults.
@@ -253,6 +272,16 @@ mod tests {
             real: f64 = 0.5,
             /// The newest.
             newest: u64 = 9,
+        }
+    }
+
+    structure! {
+        /// With room for what is to come.
+        gpt2_test_reserve {
+            /// A number.
+            number: u32 = 7,
+            /// Zero.
+            reserved: u32 = 0,
         }
     }
 
@@ -317,6 +346,19 @@ mod tests {
         .ok()
         .unwrap();
         assert_eq!((newer.unknown, newer.known.size), (0, size_of::<Newer>()));
+    }
+
+    #[test]
+    fn reserved_fields_that_are_set_are_refused() {
+        let mut options = gpt2_test_reserve::default();
+        // SAFETY: as long as it says.
+        let read = |options: &gpt2_test_reserve| unsafe { read(&raw const *options) };
+        assert_eq!(code(read(&options)), 0);
+        options.reserved = 1 << 31;
+        assert_eq!(code(read(&options)), GPT2_ERROR_ARGUMENT);
+        // A program that knows no such field has not set it.
+        options.size = 12;
+        assert_eq!(code(read(&options)), 0);
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! The heads: labels for texts and words, answers, choices, vectors.
 
 use std::ffi::c_char;
-use std::ptr;
 
-use super::buffers::{Buffer, optional_text, target_of, text as text_of, texts};
+use super::buffers::{Buffer, optional_text, place_of, text as text_of, texts};
 use super::results::{Row, gpt2_results, open_rows};
 use super::session::{choice, gpt2_session, with_session};
 use super::status::{Failure, GPT2_ERROR_UNSUPPORTED, Outcome, gpt2_status, guard};
@@ -43,14 +42,11 @@ pub const GPT2_POOLING_MEAN: i32 = 1;
 /// Runs a task and puts its rows where the caller wants them.
 fn report(
     session: *const gpt2_session,
-    results: *mut *mut gpt2_results,
+    target: *mut *mut gpt2_results,
     task: impl FnOnce(&mut Session) -> Outcome<Vec<Row>>,
 ) -> Outcome {
-    let target = target_of("results", results)?;
-    // SAFETY: the caller's pointer is as the header asks.
-    unsafe { target.write(ptr::null_mut()) };
     let rows = with_session(session, task)?;
-    // SAFETY: as above.
+    // SAFETY: a place that `place_of` has written to.
     unsafe { target.write(open_rows(rows)) };
     Ok(())
 }
@@ -65,6 +61,8 @@ pub unsafe extern "C" fn gpt2_classify(
     results: *mut *mut gpt2_results,
 ) -> gpt2_status {
     guard(|| {
+        // SAFETY: the caller's pointer is as the header asks.
+        let target = unsafe { place_of("results", results)? };
         // SAFETY: the caller's text is as the header asks.
         let text = unsafe { text_of("text", text, text_bytes)? };
         let functions = [
@@ -74,7 +72,7 @@ pub unsafe extern "C" fn gpt2_classify(
             (GPT2_SCORES_NONE, Some(ScoreFunction::None)),
         ];
         let function = choice("scores", &functions, scores)?;
-        report(session, results, |session| {
+        report(session, target, |session| {
             let model = session.model().clone();
             model.expect_class(ModelClass::SequenceClassification)?;
             let ids = model.tokenizer()?.encode(text)?;
@@ -104,6 +102,8 @@ pub unsafe extern "C" fn gpt2_tag(
     results: *mut *mut gpt2_results,
 ) -> gpt2_status {
     guard(|| {
+        // SAFETY: the caller's pointer is as the header asks.
+        let target = unsafe { place_of("results", results)? };
         // SAFETY: the caller's text is as the header asks.
         let text = unsafe { text_of("text", text, text_bytes)? };
         let kinds = [
@@ -114,7 +114,7 @@ pub unsafe extern "C" fn gpt2_tag(
             (GPT2_TAG_ENTITIES, Some(Aggregation::First)),
         ];
         let aggregation = choice("rows", &kinds, rows)?;
-        report(session, results, |session| {
+        report(session, target, |session| {
             let model = session.model().clone();
             model.expect_class(ModelClass::TokenClassification)?;
             let head = &model.hyperparameters().head;
@@ -167,6 +167,8 @@ pub unsafe extern "C" fn gpt2_answer(
     results: *mut *mut gpt2_results,
 ) -> gpt2_status {
     guard(|| {
+        // SAFETY: the caller's pointer is as the header asks.
+        let target = unsafe { place_of("results", results)? };
         // SAFETY: the caller's texts are as the header asks.
         let (question, context) = unsafe {
             (
@@ -181,7 +183,7 @@ pub unsafe extern "C" fn gpt2_answer(
             count: or_default(max_answers, default.count),
             ..default
         };
-        report(session, results, |session| {
+        report(session, target, |session| {
             session
                 .model()
                 .expect_class(ModelClass::QuestionAnswering)?;
@@ -207,6 +209,8 @@ pub unsafe extern "C" fn gpt2_choose(
     results: *mut *mut gpt2_results,
 ) -> gpt2_status {
     guard(|| {
+        // SAFETY: the caller's pointer is as the header asks.
+        let target = unsafe { place_of("results", results)? };
         // SAFETY: the caller's texts are as the header asks.
         let (prompt, choices) = unsafe {
             (
@@ -220,7 +224,7 @@ pub unsafe extern "C" fn gpt2_choose(
                 choices.len()
             )));
         }
-        report(session, results, |session| {
+        report(session, target, |session| {
             let model = session.model().clone();
             if model.hyperparameters().class == ModelClass::LanguageModel {
                 return by_likelihood(session, prompt, &choices);

@@ -7,6 +7,7 @@
 //! | [`rows`], [`activation`], [`f16_table`] | layer norm and activation functions |
 //! | [`quantize`] | weights to K-quants |
 //! | [`pool`], [`shared`] | threads that share the chunks of a computation |
+//! | [`fork`] | whether threads are those of an ancestor of the process |
 //! | [`cpu_features`] | which instructions the kernels may use |
 //!
 //! Kernels are plain functions on slices and know neither ggml nor GPT-2.
@@ -57,6 +58,7 @@ pub mod attention;
 pub mod cpu_features;
 mod f16_convert;
 pub mod f16_table;
+pub mod fork;
 pub mod linear;
 mod math;
 pub mod pool;

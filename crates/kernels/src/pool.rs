@@ -4,6 +4,10 @@
 //! it from the first to the last, so that it reads memory in one stream; then it steals from the
 //! others' shares, the next chunk each time. A thread that the system does not schedule therefore
 //! delays only the chunk it holds. Waiting threads spin briefly and then sleep.
+//!
+//! A child made by `fork()` has none of these threads. There the next computation starts others,
+//! and what was left of the first ones is never touched again: a thread that is no more may have
+//! held a lock.
 
 use std::cell::UnsafeCell;
 use std::panic::AssertUnwindSafe;
@@ -12,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
+use super::fork::forks;
 use super::prefetch::{Progress, Target};
 
 /// How long a thread without work spins before it sleeps.
@@ -34,22 +39,37 @@ type Work = *const (dyn Fn(usize) + Sync);
 
 /// Threads that wait for computations.
 pub struct Pool {
-    shared: Arc<Shared>,
-    workers: Vec<JoinHandle<()>>,
+    /// What threads prefetch while they wait.
+    next: Arc<Target>,
+    /// Threads that compute, the calling one included.
+    threads: AtomicUsize,
     /// Held during a computation: there is one at a time.
-    running: Mutex<Caller>,
+    running: Mutex<Crew>,
 }
 
-/// What a caller leaves to the next.
-struct Caller {
+/// The workers of a process, and what a caller leaves to the next.
+struct Crew {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    /// The process they belong to, as [`forks`] counts.
+    forks: u32,
     /// The number of the last computation.
     number: u64,
     prefetched: Progress,
 }
 
+/// Workers of an ancestor of this process: neither joined nor detached, since the system knows no
+/// such threads.
+struct Lost {
+    _workers: Vec<JoinHandle<()>>,
+    _shared: Arc<Shared>,
+}
+
+/// All of them, kept where tools that look for leaks see them.
+static LOST: Mutex<Vec<Lost>> = Mutex::new(Vec::new());
+
 struct Shared {
-    /// What threads prefetch while they wait.
-    next: Target,
+    next: Arc<Target>,
     /// What is left of each thread's share, the caller's first.
     shares: Vec<Share>,
     /// Chunks of the current computation: written before its shares.
@@ -122,12 +142,11 @@ unsafe impl Sync for Shared {}
 // SAFETY: as above; what `work` points to is only used during a `run`.
 unsafe impl Send for Shared {}
 
-impl Pool {
-    /// A pool in which `threads` compute, the calling one included; at least one. Fewer when the
-    /// system refuses to start them.
-    pub fn new(threads: usize) -> Self {
+impl Crew {
+    /// Starts the workers of a pool of `threads`; fewer when the system refuses to start them.
+    fn start(threads: usize, next: &Arc<Target>) -> Self {
         let shared = Arc::new(Shared {
-            next: Target::none(),
+            next: Arc::clone(next),
             shares: (0..threads.max(1)).map(|_| Share::new()).collect(),
             chunks: AtomicUsize::new(0),
             work: UnsafeCell::new(None),
@@ -150,22 +169,64 @@ impl Pool {
         Self {
             shared,
             workers,
-            running: Mutex::new(Caller {
-                number: 0,
-                prefetched: Progress::default(),
-            }),
+            forks: forks(),
+            number: 0,
+            prefetched: Progress::default(),
+        }
+    }
+
+    /// Whether the workers are threads of an ancestor of this process.
+    fn is_lost(&self) -> bool {
+        self.forks != forks()
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        if self.is_lost() {
+            let lost = Lost {
+                _workers: std::mem::take(&mut self.workers),
+                _shared: Arc::clone(&self.shared),
+            };
+            match LOST.try_lock() {
+                Ok(mut all) => all.push(lost),
+                Err(_) => std::mem::forget(lost),
+            }
+            return;
+        }
+        self.shared.stop.store(true, Ordering::SeqCst);
+        for worker in &self.workers {
+            worker.thread().unpark();
+        }
+        for worker in self.workers.drain(..) {
+            // A worker's panic was reported by the computation it belonged to.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Pool {
+    /// A pool in which `threads` compute, the calling one included; at least one. Fewer when the
+    /// system refuses to start them.
+    pub fn new(threads: usize) -> Self {
+        let next = Arc::new(Target::none());
+        let crew = Crew::start(threads, &next);
+        Self {
+            threads: AtomicUsize::new(crew.workers.len() + 1),
+            next,
+            running: Mutex::new(crew),
         }
     }
 
     /// Threads that compute, the calling one included.
     pub fn threads(&self) -> usize {
-        self.workers.len() + 1
+        self.threads.load(Ordering::Relaxed)
     }
 
     /// A later computation reads `bytes`, in chunks of `chunk_bytes`: threads that have to wait
     /// prefetch the beginning of their share.
     pub fn prefetch(&self, bytes: &[u8], chunk_bytes: usize) {
-        self.shared.next.set(bytes, chunk_bytes);
+        self.next.set(bytes, chunk_bytes);
     }
 
     /// Calls `work` once for every index below `chunks` (at most 2²⁰ − 1), on any thread,
@@ -175,12 +236,18 @@ impl Pool {
     /// When a call panics: after the others are done.
     pub fn run(&self, chunks: usize, work: &(dyn Fn(usize) + Sync)) {
         assert!(chunks <= MAX_CHUNKS, "{chunks} chunks");
-        if chunks <= 1 || self.workers.is_empty() {
+        if chunks <= 1 || self.threads() <= 1 {
             (0..chunks).for_each(work);
             return;
         }
-        let mut caller = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let shared = &self.shared;
+        let mut crew = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let crew = &mut *crew;
+        if crew.is_lost() {
+            *crew = Crew::start(self.threads(), &self.next);
+            self.threads
+                .store(crew.workers.len() + 1, Ordering::Relaxed);
+        }
+        let shared = &crew.shared;
         shared.done.store(0, Ordering::Relaxed);
         shared.chunks.store(chunks, Ordering::Relaxed);
         #[expect(
@@ -195,33 +262,20 @@ impl Pool {
         // no thread reads it.
         unsafe { *shared.work.get() = Some(erased) };
         // Bits that do not fit into a share's word are cut off.
-        caller.number = caller.number.wrapping_add(1);
+        crew.number = crew.number.wrapping_add(1);
         let bound = |index| shared.first_of_share(index, chunks);
         for (index, share) in shared.shares.iter().enumerate() {
-            share.publish(caller.number, bound(index), bound(index + 1));
+            share.publish(crew.number, bound(index), bound(index + 1));
         }
         if shared.sleepers.load(Ordering::SeqCst) > 0 {
-            for worker in &self.workers {
+            for worker in &crew.workers {
                 worker.thread().unpark();
             }
         }
         shared.help(0);
-        shared.wait(chunks, &mut caller.prefetched);
+        shared.wait(chunks, &mut crew.prefetched);
         let panicked = shared.panicked.swap(false, Ordering::Relaxed);
         assert!(!panicked, "a chunk of the computation panicked");
-    }
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::SeqCst);
-        for worker in &self.workers {
-            worker.thread().unpark();
-        }
-        for worker in self.workers.drain(..) {
-            // A worker's panic was reported by the computation it belonged to.
-            let _ = worker.join();
-        }
     }
 }
 

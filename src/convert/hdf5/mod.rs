@@ -19,7 +19,7 @@ mod message;
 mod object;
 
 use super::framework_names::TENSORFLOW;
-use super::stored_tensor::{Location, MAX_TENSORS, StoredTensor};
+use super::stored_tensor::{Location, MAX_TENSORS, Parsed, StoredTensor};
 use crate::error::{Error, Result};
 use file::File;
 use group::Groups;
@@ -31,7 +31,7 @@ use object::Object;
 /// # Errors
 /// [`Error::Format`] naming byte or path; [`Error::Unsupported`] for parts of HDF5 that Keras does
 /// not use.
-pub(super) fn parse(bytes: &[u8]) -> Result<Vec<StoredTensor>> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Parsed> {
     let file = File::new(bytes)?;
     let mut groups = Groups::default();
     let mut heaps = Heaps::default();
@@ -64,7 +64,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<StoredTensor>> {
             tensors.push(tensor(&file, address, &weight).map_err(within)?);
         }
     }
-    Ok(tensors)
+    Ok(tensors.into())
 }
 
 /// The data set at `address`, whose path in its layer's group is `weight`.

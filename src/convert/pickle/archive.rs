@@ -5,10 +5,10 @@ use std::io::Cursor;
 
 use zip::{CompressionMethod, ZipArchive};
 
+use super::checkpoint::contents;
 use super::machine::Machine;
-use super::state_dict::tensors;
 use super::view::Packed;
-use crate::convert::stored_tensor::{MAX_TENSORS, StoredTensor};
+use crate::convert::stored_tensor::{MAX_TENSORS, Parsed};
 use crate::error::{Error, Result};
 
 /// The largest pickle accepted; that of the largest GPT-2 has 200 KB.
@@ -20,7 +20,7 @@ const PICKLE: &str = "data.pkl";
 ///
 /// # Errors
 /// As in [`super::parse`].
-pub(super) fn parse(bytes: &[u8]) -> Result<Vec<StoredTensor>> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Parsed> {
     let members = members(bytes)?;
     let broken = |message: String| Error::format("zip archive", message);
     let mut roots = members.keys().filter_map(|name| {
@@ -45,9 +45,17 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<StoredTensor>> {
     let pickle = pickle
         .ok_or_else(|| broken(format!("'{PICKLE}' has more than {MAX_PICKLE_BYTES} bytes")))?
         .unpack(bytes)?;
-    let mut machine = Machine::default();
+    let mut machine = Machine::new();
     let (value, _) = machine.run(&pickle)?;
-    tensors(&machine, value, |key| member(&format!("data/{key}")))
+    // Offsets inside an unpacked pickle are none of the file.
+    if machine
+        .storages()
+        .iter()
+        .any(|storage| storage.inside.is_some())
+    {
+        return Err(broken(format!("'{PICKLE}' has storages inside it")));
+    }
+    contents(&machine, value, |key| member(&format!("data/{key}")))
 }
 
 /// The members by name. Only the directory and each member's own header are read.

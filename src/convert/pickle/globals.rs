@@ -1,4 +1,5 @@
-//! The names from Python a state dict needs: all there are.
+//! The names from Python that a state dict needs, and those that stand beside one in checkpoints
+//! of trainings: all there are. Nothing is ever called.
 
 /// What a name refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +12,11 @@ pub(super) enum Global {
     Parameter,
     /// The class of a storage, by its element type.
     Storage(&'static str),
+    /// A storage with its elements, as a stream inside the pickle.
+    Embedded,
+    /// Something beside the state dict: settings, counters, devices. What it would make is kept as
+    /// an object with attributes, of which nothing is known.
+    Beside,
 }
 
 /// Module, name, meaning.
@@ -35,14 +41,65 @@ const GLOBALS: &[(&str, &str, Global)] = &[
     ("torch", "CharStorage", Global::Storage("I8")),
     ("torch", "ByteStorage", Global::Storage("U8")),
     ("torch", "BoolStorage", Global::Storage("BOOL")),
+    ("torch.storage", "_load_from_bytes", Global::Embedded),
+    ("collections", "defaultdict", Global::Dictionary),
+    ("collections", "Counter", Global::Beside),
+    ("collections", "deque", Global::Beside),
+    ("argparse", "Namespace", Global::Beside),
+    ("torch", "device", Global::Beside),
+    ("torch", "Size", Global::Beside),
+    ("torch", "float32", Global::Beside),
+    ("torch", "float16", Global::Beside),
+    ("torch", "bfloat16", Global::Beside),
+    ("_codecs", "encode", Global::Beside),
+    ("copy_reg", "_reconstructor", Global::Beside),
+    ("copyreg", "_reconstructor", Global::Beside),
+];
+
+/// Types of Python itself, under both names of their module.
+const BUILTINS: &[&str] = &[
+    "bool",
+    "bytearray",
+    "bytes",
+    "complex",
+    "dict",
+    "float",
+    "int",
+    "list",
+    "object",
+    "set",
+    "slice",
+    "str",
+    "tuple",
+];
+
+/// Modules whose classes hold settings: those of the script that trained, of trainers, and of what
+/// they write down.
+const BESIDE: &[&str] = &[
+    "__main__",
+    "accelerate",
+    "datetime",
+    "lightning",
+    "lightning_fabric",
+    "model",
+    "numpy",
+    "omegaconf",
+    "pathlib",
+    "pytorch_lightning",
+    "transformers",
 ];
 
 impl Global {
-    /// What `module.name` refers to; `None` for everything a state dict does not need.
+    /// What `module.name` refers to; `None` for everything else.
     pub(super) fn find(module: &str, name: &str) -> Option<Self> {
-        GLOBALS
+        let known = GLOBALS
             .iter()
-            .find(|known| known.0 == module && known.1 == name)
+            .find(|known| known.0 == module && known.1 == name);
+        let root = module.split('.').next().unwrap_or_default();
+        let is_beside = BESIDE.contains(&root)
+            || (["builtins", "__builtin__"].contains(&module) && BUILTINS.contains(&name));
+        known
             .map(|known| known.2)
+            .or(is_beside.then_some(Self::Beside))
     }
 }

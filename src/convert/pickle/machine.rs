@@ -8,13 +8,18 @@ use std::collections::HashMap;
 
 use super::code::{Code, signed};
 use super::globals::Global;
+use super::stream::storage_of;
 use crate::convert::element_type::ElementType;
 use crate::error::{Error, Result};
 
 /// Values made and remembered in one pickle; GPT-2 of 48 layers needs about 20,000.
 const MAX_VALUES: usize = 1 << 19;
+/// The same for the description of one storage, which has about 20.
+const MAX_STORAGE_VALUES: usize = 256;
 /// Axes of a tensor accepted.
 const MAX_AXES: usize = 8;
+/// Storages inside a pickle accepted; GPT-2 of 48 layers has 600.
+const MAX_EMBEDDED: usize = 1 << 14;
 /// The longest name of a global shown.
 const MAX_NAME_BYTES: usize = 200;
 
@@ -26,6 +31,8 @@ pub(super) enum Value<'a> {
     Integer(i64),
     /// A number that is not used here: a fraction, or one of more than 64 bits.
     Number,
+    /// Bytes of the pickle: where they begin, and how many they are.
+    Bytes(usize, usize),
     Text(&'a str),
     /// A tuple or list.
     Sequence(usize),
@@ -33,6 +40,8 @@ pub(super) enum Value<'a> {
     Global(Global),
     Storage(usize),
     Tensor(usize),
+    /// Something beside the state dict.
+    Object(usize),
 }
 
 /// A storage as a pickle refers to it.
@@ -46,6 +55,8 @@ pub(super) struct Storage<'a> {
     pub elements: u64,
     /// Its first element in the storage of that name.
     pub first: u64,
+    /// Where its elements are in the pickle, when they are inside it.
+    pub inside: Option<(usize, usize)>,
 }
 
 /// A tensor as a pickle describes it.
@@ -62,8 +73,13 @@ pub(super) struct Tensor {
 }
 
 /// The machine, and after a run what was made.
-#[derive(Default)]
 pub(super) struct Machine<'a> {
+    /// The pickle, for what is inside it.
+    all: &'a [u8],
+    /// Values that may be made.
+    most: usize,
+    /// Whether the pickle may have storages inside it.
+    may_embed: bool,
     stack: Vec<Value<'a>>,
     /// Heights of the stack where a mark was set.
     marks: Vec<usize>,
@@ -73,9 +89,38 @@ pub(super) struct Machine<'a> {
     dictionaries: Vec<Vec<(Value<'a>, Value<'a>)>>,
     storages: Vec<Storage<'a>>,
     tensors: Vec<Tensor>,
+    /// The attributes of objects beside the state dict, where they are set.
+    objects: Vec<Value<'a>>,
 }
 
 impl<'a> Machine<'a> {
+    /// A machine for the pickle of a state dict.
+    pub(super) fn new() -> Self {
+        Self::with_limits(MAX_VALUES, true)
+    }
+
+    /// A machine for the few values that describe a storage inside another pickle.
+    pub(super) fn for_storage() -> Self {
+        Self::with_limits(MAX_STORAGE_VALUES, false)
+    }
+
+    fn with_limits(most: usize, may_embed: bool) -> Self {
+        Self {
+            all: &[],
+            most,
+            may_embed,
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: HashMap::new(),
+            made: 0,
+            sequences: Vec::new(),
+            dictionaries: Vec::new(),
+            storages: Vec::new(),
+            tensors: Vec::new(),
+            objects: Vec::new(),
+        }
+    }
+
     /// Runs the pickle at the start of `bytes`. Returns its value and its length in bytes.
     ///
     /// # Errors
@@ -83,6 +128,7 @@ impl<'a> Machine<'a> {
     /// [`Error::Format`] for a broken pickle.
     pub(super) fn run(&mut self, bytes: &'a [u8]) -> Result<(Value<'a>, usize)> {
         let mut code = Code::new(bytes);
+        self.all = bytes;
         loop {
             let start = code.position;
             let instruction = code.unsigned(1)? as u8;
@@ -115,6 +161,14 @@ impl<'a> Machine<'a> {
     pub(super) fn dictionary(&self, value: Value) -> Option<&[(Value<'a>, Value<'a>)]> {
         match value {
             Value::Dictionary(number) => self.dictionaries.get(number).map(Vec::as_slice),
+            _ => None,
+        }
+    }
+
+    /// The attributes of an object beside the state dict, as they are set on it.
+    pub(super) fn attributes(&self, value: Value) -> Option<&[(Value<'a>, Value<'a>)]> {
+        match value {
+            Value::Object(number) => self.dictionary(*self.objects.get(number)?),
             _ => None,
         }
     }
@@ -157,7 +211,11 @@ impl<'a> Machine<'a> {
             b'X' | b'T' => Value::Text(code.text(4)?),
             0x8c | b'U' => Value::Text(code.text(1)?),
             0x8d => Value::Text(code.text(8)?),
-            b')' | b']' => self.new_sequence(Vec::new()),
+            b'C' => skipped(code, 1)?,
+            b'B' => skipped(code, 4)?,
+            0x8e | 0x96 => skipped(code, 8)?,
+            // A tuple, a list, a set.
+            b')' | b']' | 0x8f => self.new_sequence(Vec::new()),
             b'}' => self.new_dictionary(),
             _ => return Ok(false),
         };
@@ -172,7 +230,8 @@ impl<'a> Machine<'a> {
                 self.count(code)?;
                 self.marks.push(self.stack.len());
             }
-            b't' | b'l' => {
+            // The last makes a frozen set.
+            b't' | b'l' | 0x91 => {
                 let items = self.pop_to_mark(code)?;
                 self.push_sequence(items, code)?;
             }
@@ -188,7 +247,7 @@ impl<'a> Machine<'a> {
                 self.push(dictionary, code)?;
                 self.set_items(&items, code)?;
             }
-            b'a' | b'e' => {
+            b'a' | b'e' | 0x90 => {
                 let items = self.pop_items(instruction == b'a', 1, code)?;
                 self.append(items, code)?;
             }
@@ -258,12 +317,25 @@ impl<'a> Machine<'a> {
                 let made = self.made_by(callee, arguments, code)?;
                 self.push(made, code)?;
             }
+            // NEWOBJ_EX, with arguments by name.
+            0x92 => {
+                self.pop(code)?;
+                let (arguments, callee) = (self.pop(code)?, self.pop(code)?);
+                let made = self.made_by(callee, arguments, code)?;
+                self.push(made, code)?;
+            }
             // BUILD gives an object attributes. Those of a state dict and of parameters are notes.
             b'b' => {
-                self.pop(code)?;
+                let attributes = self.pop(code)?;
                 let object = self.pop(code)?;
-                if !matches!(object, Value::Dictionary(_) | Value::Tensor(_)) {
-                    return Err(code.broken("attributes for something that has none"));
+                match object {
+                    Value::Dictionary(_) | Value::Tensor(_) => {}
+                    Value::Object(number) => {
+                        if let Some(object) = self.objects.get_mut(number) {
+                            *object = attributes;
+                        }
+                    }
+                    _ => return Err(code.broken("attributes for something that has none")),
                 }
                 self.push(object, code)?;
             }
@@ -307,7 +379,7 @@ impl<'a> Machine<'a> {
                 let pairs = arguments.first().and_then(|list| self.sequence(*list));
                 let pairs = pairs.unwrap_or_default();
                 // The list may have been used before, so its items count again.
-                if self.made + pairs.len() > MAX_VALUES {
+                if self.made + pairs.len() > self.most {
                     return Err(too_many(code));
                 }
                 let entries = pairs
@@ -330,6 +402,15 @@ impl<'a> Machine<'a> {
                 Some(tensor @ Value::Tensor(_)) => Ok(*tensor),
                 _ => Err(wrong("a parameter")),
             },
+            Value::Global(Global::Embedded) => {
+                let storage = self.embedded(arguments, code)?;
+                self.storages.push(storage);
+                Ok(Value::Storage(self.storages.len() - 1))
+            }
+            Value::Global(Global::Beside) => {
+                self.objects.push(Value::None);
+                Ok(Value::Object(self.objects.len() - 1))
+            }
             _ => Err(code.broken("a call of something that is not called")),
         }
     }
@@ -374,6 +455,7 @@ impl<'a> Machine<'a> {
             element: ElementType::from_name(element)?,
             elements: unsigned(*elements)?,
             first: 0,
+            inside: None,
         };
         match part {
             [] | [Value::None] => Some(whole),
@@ -386,6 +468,26 @@ impl<'a> Machine<'a> {
             },
             _ => None,
         }
+    }
+
+    /// A storage from the bytes that hold its stream.
+    fn embedded(&self, arguments: &[Value<'a>], code: &Code<'a>) -> Result<Storage<'a>> {
+        let wrong = || {
+            code.broken(
+                "torch.storage._load_from_bytes of something that is no storage inside this pickle",
+            )
+        };
+        let (true, [Value::Bytes(start, length)]) = (self.may_embed, arguments) else {
+            return Err(wrong());
+        };
+        if self.storages.len() >= MAX_EMBEDDED {
+            return Err(code.broken(format!(
+                "more than {MAX_EMBEDDED} storages inside a pickle, which no GPT-2 has"
+            )));
+        }
+        let end = start.checked_add(*length);
+        let bytes = end.and_then(|end| self.all.get(*start..end));
+        storage_of(bytes.ok_or_else(wrong)?, *start)
     }
 
     fn new_sequence(&mut self, items: Vec<Value<'a>>) -> Value<'a> {
@@ -405,7 +507,7 @@ impl<'a> Machine<'a> {
 
     fn count(&mut self, code: &Code<'a>) -> Result<()> {
         self.made += 1;
-        if self.made > MAX_VALUES {
+        if self.made > self.most {
             return Err(too_many(code));
         }
         Ok(())
@@ -454,6 +556,8 @@ impl<'a> Machine<'a> {
     fn append(&mut self, items: Vec<Value<'a>>, code: &Code<'a>) -> Result<()> {
         let start = self.above_mark(1, code)?;
         let list = match self.stack.get(start) {
+            // Of an object beside the state dict nothing is kept but its attributes.
+            Some(Value::Object(_)) => return Ok(()),
             Some(Value::Sequence(number)) => self.sequences.get_mut(*number),
             _ => None,
         };
@@ -470,6 +574,9 @@ impl<'a> Machine<'a> {
             return Err(code.broken("a key without a value"));
         }
         let top = self.stack.get(start).copied().unwrap_or(Value::None);
+        if matches!(top, Value::Object(_)) {
+            return Ok(());
+        }
         self.entries(top, code)?
             .extend(pairs.iter().map(|[key, value]| (*key, *value)));
         Ok(())
@@ -486,6 +593,14 @@ impl<'a> Machine<'a> {
         };
         entries.ok_or_else(|| code.broken("entries for something that is no dictionary"))
     }
+}
+
+/// Bytes after their length, an integer of `width` bytes.
+fn skipped<'a>(code: &mut Code<'a>, width: usize) -> Result<Value<'a>> {
+    let length = code.length(width)?;
+    let start = code.position;
+    code.take(length)?;
+    Ok(Value::Bytes(start, length))
 }
 
 /// An integer that is not negative.

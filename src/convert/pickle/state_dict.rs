@@ -46,7 +46,14 @@ pub(super) fn tensors<'p>(
             ))
         })?;
         let broken = |message: String| Error::format(format!("tensor '{name}'"), message);
-        let packed = packed(storage.key)
+        let inside = storage.inside.map(|(start, length)| Packed {
+            range: start..start + length,
+            deflated: false,
+            bytes: length as u64,
+        });
+        let packed = inside
+            .as_ref()
+            .or_else(|| packed(storage.key))
             .ok_or_else(|| broken(format!("its storage '{}' is missing", storage.key)))?;
         let needed = storage.element.tensor_bytes(&[storage.elements]);
         if needed != Some(packed.bytes) {
@@ -67,14 +74,15 @@ pub(super) fn tensors<'p>(
 }
 
 /// What a value is, for messages.
-fn kind(value: Value) -> &'static str {
+pub(super) fn kind(value: Value) -> &'static str {
     match value {
         Value::None => "nothing",
         Value::Bool(_) | Value::Integer(_) | Value::Number => "a number",
-        Value::Text(_) => "a text",
+        Value::Text(_) | Value::Bytes(..) => "a text",
         Value::Sequence(_) => "a list",
         Value::Dictionary(_) => "a dictionary",
         Value::Global(_) => "a class",
+        Value::Object(_) => "an object",
         Value::Storage(_) => "a storage",
         Value::Tensor(_) => "a tensor",
     }

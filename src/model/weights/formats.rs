@@ -6,13 +6,22 @@ use crate::spec::{Hyperparameters, ModelTensors};
 use gpt2_kernels::linear;
 
 /// The tensor types that the kernels multiply, and their names there.
-const FORMATS: [(TensorType, linear::Format); 6] = [
+const FORMATS: [(TensorType, linear::Format); 15] = [
+    (TensorType::F32, linear::Format::F32),
+    (TensorType::BF16, linear::Format::Bf16),
     (TensorType::F16, linear::Format::F16),
     (TensorType::Q4_0, linear::Format::Q4_0),
+    (TensorType::Q4_1, linear::Format::Q4_1),
+    (TensorType::Q5_0, linear::Format::Q5_0),
+    (TensorType::Q5_1, linear::Format::Q5_1),
     (TensorType::Q8_0, linear::Format::Q8_0),
+    (TensorType::Q2_K, linear::Format::Q2K),
+    (TensorType::Q3_K, linear::Format::Q3K),
     (TensorType::Q4_K, linear::Format::Q4K),
     (TensorType::Q5_K, linear::Format::Q5K),
     (TensorType::Q6_K, linear::Format::Q6K),
+    (TensorType::IQ4_NL, linear::Format::Iq4Nl),
+    (TensorType::IQ4_XS, linear::Format::Iq4Xs),
 ];
 
 /// The kernels' format of a type, if they have one.

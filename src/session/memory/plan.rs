@@ -28,7 +28,7 @@ pub fn kv_bytes(
     }
     let row = tensor_type.row_bytes(hyperparameters.n_embd as u64).ok()?;
     row.checked_mul(positions as u64)?
-        .checked_mul(2 * hyperparameters.n_layer as u64)
+        .checked_mul((hyperparameters.n_layer as u64).checked_mul(2)?)
 }
 
 /// Upper bound of the bytes of intermediate results for `tokens` in a batch over a context of
@@ -56,7 +56,7 @@ fn compute_bytes(
     let per_token = values
         .checked_add(scores)?
         .checked_mul(4)?
-        .checked_add(2 * positions)?;
+        .checked_add(positions.checked_mul(2)?)?;
     per_token.checked_mul(tokens)?.checked_add(
         hyperparameters
             .vocab_size
@@ -280,7 +280,8 @@ fn longest(
     if options.context.is_some() {
         return Ok(fits(footprint, options, limits)?.then_some(*options));
     }
-    let most = footprint.hyperparameters.n_positions * options.sequences;
+    let positions = footprint.hyperparameters.n_positions;
+    let most = positions.saturating_mul(options.sequences);
     let shortest = CONTEXT_STEP.min(most);
     if !fits(footprint, &with(shortest), limits)? {
         return Ok(None);
@@ -308,7 +309,8 @@ pub(in crate::session) fn refusal(
     limits: &Limits,
 ) -> Result<Error> {
     // What was requested, or the least that would have been chosen.
-    let shortest = CONTEXT_STEP.min(footprint.hyperparameters.n_positions * options.sequences);
+    let positions = footprint.hyperparameters.n_positions;
+    let shortest = CONTEXT_STEP.min(positions.saturating_mul(options.sequences));
     let wanted = SessionOptions {
         context: Some(options.context.unwrap_or(shortest)),
         batch_size: options.batch_size.min(BATCH_SIZES[BATCH_SIZES.len() - 1]),

@@ -17,7 +17,7 @@ pub(super) struct Definition {
     /// Merges as `a b`, lowest rank first.
     pub(super) merges: Vec<String>,
     /// Where they were found, for errors.
-    pub(super) merges_place: &'static str,
+    pub(super) merges_place: String,
     /// Added tokens and behaviour.
     pub(super) settings: TokenizerSettings,
 }
@@ -123,7 +123,7 @@ pub(super) fn from_tokenizer_json(bytes: &[u8], warnings: &mut Vec<String>) -> R
         tokens,
         tokens_place: "tokenizer.json: model.vocab",
         merges: merges.into_iter().map(|merge| merge.0).collect(),
-        merges_place: "tokenizer.json: model.merges",
+        merges_place: "tokenizer.json: model.merges".to_owned(),
         settings,
     })
 }
@@ -272,25 +272,29 @@ fn template_parts(part: &Value, name: &str) -> Option<Vec<PairPart>> {
     Some(parts)
 }
 
-/// Reads vocab.json and merges.txt.
-pub(super) fn from_vocabulary_files(vocabulary: &[u8], merges: &[u8]) -> Result<Definition> {
-    let VocabularyMap::Tokens(tokens) = json::parse("vocab.json", vocabulary)? else {
+/// Reads vocab.json and merges.txt, which have these names.
+pub(super) fn from_vocabulary_files(
+    vocabulary: &[u8],
+    merges: &[u8],
+    [vocabulary_name, merges_name]: [&'static str; 2],
+) -> Result<Definition> {
+    let VocabularyMap::Tokens(tokens) = json::parse(vocabulary_name, vocabulary)? else {
         let message = "expected an object of tokens and their ids";
-        return Err(Error::format("vocab.json", message));
+        return Err(Error::format(vocabulary_name, message));
     };
-    let text = str::from_utf8(merges)
-        .map_err(|error| Error::format("merges.txt", format!("not UTF-8: {error}")))?;
-    // Only the header is a comment: `# #` is a merge.
+    let text = json::text(merges_name, merges)?;
+    // Only the header is a comment: `# #` is a merge. Editors leave spaces and blank lines behind.
     let merges = text
         .lines()
-        .filter(|line| !line.starts_with("#version") && !line.is_empty())
-        .map(str::to_owned)
+        .filter(|line| !line.starts_with("#version"))
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .filter(|merge| !merge.is_empty())
         .collect();
     Ok(Definition {
         tokens,
-        tokens_place: "vocab.json",
+        tokens_place: vocabulary_name,
         merges,
-        merges_place: "merges.txt: merge ",
+        merges_place: format!("{merges_name}: merge "),
         settings: TokenizerSettings::default(),
     })
 }

@@ -1,10 +1,6 @@
 //! The tokenizer files of a checkpoint, and what becomes of them.
 
-use std::path::Path;
-
-use crate::Result;
 use crate::gguf::Value;
-use crate::input::read_small;
 
 /// The contents of a checkpoint's tokenizer files; `None` for a file that is not there.
 #[derive(Debug, Default, Clone)]
@@ -15,17 +11,54 @@ pub struct TokenizerFiles {
     pub vocabulary: Option<Vec<u8>>,
     /// `merges.txt`.
     pub merges: Option<Vec<u8>>,
+    /// The two above are called `encoder.json` and `vocab.bpe`, as in `OpenAI`'s release.
+    pub openai_names: bool,
     /// `added_tokens.json`.
     pub added_tokens: Option<Vec<u8>>,
     /// `special_tokens_map.json`.
     pub special_tokens_map: Option<Vec<u8>>,
     /// `tokenizer_config.json`.
     pub tokenizer_config: Option<Vec<u8>>,
+    /// The model's `config.json`, whose `tokenizer_class` counts where the above names none.
+    pub model_config: Option<Vec<u8>>,
     /// `chat_template.jinja`.
     pub chat_template: Option<Vec<u8>>,
-    /// `vocab.txt`: BERT's `WordPiece`, used where there is neither of the above.
+    /// `vocab.txt`: BERT's `WordPiece`, used where there is none of the above.
     pub word_list: Option<Vec<u8>>,
+    /// `spiece.model` of `SentencePiece`, used where there is none of the above.
+    pub sentence_pieces: Option<Vec<u8>>,
+    /// What reading them showed and the user should know, a sentence each.
+    pub notes: Vec<String>,
 }
+
+impl TokenizerFiles {
+    /// Whether there is no vocabulary in any form.
+    pub fn is_empty(&self) -> bool {
+        let vocabularies = [
+            &self.tokenizer,
+            &self.vocabulary,
+            &self.merges,
+            &self.word_list,
+            &self.sentence_pieces,
+        ];
+        vocabularies.iter().all(|file| file.is_none())
+    }
+
+    /// What the vocabulary and the merges are called.
+    pub(super) fn names(&self) -> [&'static str; 2] {
+        if self.openai_names {
+            OPENAI_NAMES
+        } else {
+            NAMES
+        }
+    }
+}
+
+/// What transformers calls the vocabulary and the merges.
+pub(super) const NAMES: [&str; 2] = ["vocab.json", "merges.txt"];
+
+/// What `OpenAI` called them.
+pub(super) const OPENAI_NAMES: [&str; 2] = ["encoder.json", "vocab.bpe"];
 
 /// What the model's `config.json` says of tokens. Ids outside the vocabulary are legal there; the
 /// tokenizer's own are taken instead.
@@ -48,37 +81,4 @@ pub struct GgufTokenizer {
     pub entries: Vec<(String, Value)>,
     /// What the user should know, a sentence each.
     pub warnings: Vec<String>,
-}
-
-impl TokenizerFiles {
-    /// Reads the files that are there in `folder`.
-    ///
-    /// # Errors
-    /// [`crate::Error::Io`] for a file that is there and cannot be read, [`crate::Error::Format`]
-    /// for one that is beyond 64 MiB.
-    pub fn read(folder: &Path) -> Result<Self> {
-        let file = |name: &str| {
-            let path = folder.join(name);
-            if path.exists() {
-                read_small(&path).map(Some)
-            } else {
-                Ok(None)
-            }
-        };
-        Ok(Self {
-            tokenizer: file("tokenizer.json")?,
-            vocabulary: file("vocab.json")?,
-            merges: file("merges.txt")?,
-            added_tokens: file("added_tokens.json")?,
-            special_tokens_map: file("special_tokens_map.json")?,
-            tokenizer_config: file("tokenizer_config.json")?,
-            chat_template: file("chat_template.jinja")?,
-            word_list: file("vocab.txt")?,
-        })
-    }
-
-    /// Whether there is no vocabulary in any form.
-    pub fn is_empty(&self) -> bool {
-        self.tokenizer.is_none() && self.vocabulary.is_none() && self.word_list.is_none()
-    }
 }

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
+use crate::input::without_mark;
 use crate::{Error, Result, TokenId};
 
 /// Reads the JSON file named `file`.
@@ -13,9 +14,20 @@ use crate::{Error, Result, TokenId};
 /// # Errors
 /// [`Error::Format`] with the file and the line and column in it.
 pub(super) fn parse<'a, T: Deserialize<'a>>(file: &str, bytes: &'a [u8]) -> Result<T> {
-    // Editors on Windows put a byte order mark before the text.
-    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
+    let bytes = without_mark(bytes);
+    if bytes.trim_ascii().is_empty() {
+        return Err(Error::format(file, "the file is empty; download it again"));
+    }
     serde_json::from_slice(bytes).map_err(|error| Error::format(file, error.to_string()))
+}
+
+/// The text of the file named `file`.
+///
+/// # Errors
+/// [`Error::Format`] for what is not UTF-8.
+pub(super) fn text<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str> {
+    str::from_utf8(without_mark(bytes))
+        .map_err(|error| Error::format(file, format!("not UTF-8: {error}")))
 }
 
 /// `model.vocab` of tokenizer.json, or all of vocab.json: tokens with their ids, in file order.

@@ -5,9 +5,16 @@
 //! and written under llama.cpp's keys, with [`TokenizerSettings`] for what those keys cannot say.
 //! Pure functions over bytes; the only file access is [`TokenizerFiles::read`].
 
+mod characters;
+mod class;
 mod definition;
 mod files;
 mod json;
+mod numbering;
+mod pieces;
+mod protobuf;
+mod read;
+mod sentence_pieces;
 mod special;
 mod table;
 mod whole;
@@ -18,10 +25,13 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Map, Value as Json};
 
 use super::bpe::{self, Merges};
-use super::settings::{CHAT_TEMPLATE_KEY, SETTINGS_KEY, SPECIAL_TOKENS_KEY, TokenizerSettings};
+use super::settings::{
+    CHAT_TEMPLATE_KEY, PairPart, SETTINGS_KEY, SPECIAL_TOKENS_KEY, TokenizerSettings,
+};
 use super::vocabulary::{TokenType, Vocabulary};
 use crate::gguf::Value;
 use crate::{Error, Result, TokenId};
+use class::Class;
 use definition::Definition;
 pub use files::{ConfigTokens, GgufTokenizer, TokenizerFiles};
 use table::{Roles, Table};
@@ -37,7 +47,7 @@ impl TokenizerFiles {
     /// and the place in it; [`Error::Unsupported`] for a tokenizer that is neither byte-level BPE
     /// nor, with the feature `tokenizers`, one of that library's, by what it is.
     pub fn to_gguf(&self, config: &ConfigTokens) -> Result<GgufTokenizer> {
-        let mut warnings = Vec::new();
+        let mut warnings = self.notes.clone();
         let tokenizer_config: Map<String, Json> = match &self.tokenizer_config {
             Some(bytes) => json::parse("tokenizer_config.json", bytes)?,
             None => Map::new(),
@@ -49,9 +59,12 @@ impl TokenizerFiles {
             );
             return Err(Error::format("config.json: vocab_size", message));
         }
-        let mut definition = match self.definition(&tokenizer_config, &mut warnings) {
+        let class_name = class::name(self, &tokenizer_config)?;
+        let class = Class::of(class_name.as_deref());
+        let mut definition = match self.definition(class_name.as_deref(), &mut warnings) {
             Err(Error::Unsupported(reason)) => {
-                return whole::to_gguf(self, &tokenizer_config, config, &reason);
+                let class = class_name.as_deref();
+                return whole::to_gguf(self, tokenizer_config, class, config, &reason);
             }
             definition => definition?,
         };
@@ -61,8 +74,9 @@ impl TokenizerFiles {
             .map(|(token, id)| (token.as_str(), *id))
             .collect();
         let added = std::mem::take(&mut definition.settings.added_tokens);
-        let special = special::collect(added, &ids, self, &tokenizer_config)?;
+        let special = special::collect(added, &ids, self, &tokenizer_config, class)?;
         drop(ids);
+        warnings.extend(special.warnings);
         definition.settings.added_tokens = special.added;
 
         let mut table = Table::new(config.vocabulary_size);
@@ -70,7 +84,14 @@ impl TokenizerFiles {
         check_merges(&mut definition, &table, &mut warnings)?;
 
         let roles = Roles::choose(&special.roles, config, &table, &mut warnings);
-        complete_settings(&mut definition.settings, &tokenizer_config, &roles, &table)?;
+        let own = Own {
+            config: &tokenizer_config,
+            class,
+            bos: special.roles.get("bos_token").copied(),
+            eos: special.roles.get("eos_token").copied(),
+            has_whole: self.tokenizer.is_some(),
+        };
+        own.complete(&mut definition.settings, &table)?;
         let texts = table.texts(&special.roles);
         let mut entries = self.entries(definition, table, &roles, &tokenizer_config)?;
         // The roles above may be the model's; a template means the tokenizer's.
@@ -80,34 +101,37 @@ impl TokenizerFiles {
         Ok(GgufTokenizer { entries, warnings })
     }
 
-    fn definition(
-        &self,
-        config: &Map<String, Json>,
-        warnings: &mut Vec<String>,
-    ) -> Result<Definition> {
+    fn definition(&self, class: Option<&str>, warnings: &mut Vec<String>) -> Result<Definition> {
         if let Some(bytes) = &self.tokenizer {
             return definition::from_tokenizer_json(bytes, warnings);
         }
-        let class = config.get("tokenizer_class").and_then(Json::as_str);
-        let has_word_list_only = self.vocabulary.is_none() && self.word_list.is_some();
-        let is_known = |class: &str| class.starts_with("GPT2Tokenizer");
-        if let Some(class) = class.filter(|class| !has_word_list_only && !is_known(class)) {
+        let has_pair = self.vocabulary.is_some() || self.merges.is_some();
+        if let Some(class) = class.filter(|class| has_pair && Class::of(Some(class)) != Class::Gpt2)
+        {
             return Err(Error::Unsupported(format!(
                 "tokenizer_config.json: tokenizer_class {class:?} without a tokenizer.json; \
                  only the byte-level BPE of GPT2Tokenizer can be converted from vocab.json and \
                  merges.txt"
             )));
         }
+        let names @ [vocabulary_name, merges_name] = self.names();
+        let alone = |there: &str, missing: &str| {
+            Error::format(
+                missing,
+                format!("expected beside {there}, found no such file"),
+            )
+        };
         match (&self.vocabulary, &self.merges) {
             (Some(vocabulary), Some(merges)) => {
-                definition::from_vocabulary_files(vocabulary, merges)
+                definition::from_vocabulary_files(vocabulary, merges, names)
             }
-            (Some(_), None) => Err(Error::format(
-                "merges.txt",
-                "expected beside vocab.json, found no such file",
-            )),
+            (Some(_), None) => Err(alone(vocabulary_name, merges_name)),
+            (None, Some(_)) => Err(alone(merges_name, vocabulary_name)),
             (None, _) if self.word_list.is_some() => Err(Error::Unsupported(
                 "vocab.txt: a WordPiece vocabulary".to_owned(),
+            )),
+            (None, _) if self.sentence_pieces.is_some() => Err(Error::Unsupported(
+                "spiece.model: a SentencePiece vocabulary".to_owned(),
             )),
             (None, _) => Err(Error::format(
                 "tokenizer.json",
@@ -154,8 +178,7 @@ impl TokenizerFiles {
             put(CHAT_TEMPLATE_KEY, template.into());
         }
         if let Some(bytes) = &self.tokenizer {
-            let text = str::from_utf8(bytes)
-                .map_err(|error| Error::format("tokenizer.json", format!("not UTF-8: {error}")))?;
+            let text = json::text("tokenizer.json", bytes)?;
             put("tokenizer.huggingface.json", json::compact(text).into());
         }
         Ok(entries)
@@ -164,9 +187,7 @@ impl TokenizerFiles {
     /// The chat template: a file of its own, or in the configuration one text or several by name.
     fn template(&self, config: &Map<String, Json>) -> Result<Option<String>> {
         if let Some(bytes) = &self.chat_template {
-            let text = str::from_utf8(bytes).map_err(|error| {
-                Error::format("chat_template.jinja", format!("not UTF-8: {error}"))
-            })?;
+            let text = json::text("chat_template.jinja", bytes)?;
             return Ok(Some(text.to_owned()));
         }
         let template = match config.get("chat_template") {
@@ -208,7 +229,7 @@ fn check_merges(
             ));
         }
     }
-    let place = definition.merges_place;
+    let place = &definition.merges_place;
     let rows = table.rows.iter().map(|row| {
         Ok(row
             .as_ref()
@@ -244,37 +265,70 @@ fn check_merges(
     Ok(())
 }
 
-/// Enters what `tokenizer_config.json` adds, and checks the ids that are put around a text.
-fn complete_settings(
-    settings: &mut TokenizerSettings,
-    config: &Map<String, Json>,
-    roles: &Roles,
-    table: &Table,
-) -> Result<()> {
-    let flag = |name: &str| config.get(name).and_then(Json::as_bool);
-    if let Some(prefix) = flag("add_prefix_space") {
-        settings.add_prefix_space = prefix;
+/// What `tokenizer_config.json` says of more than the tokens.
+struct Own<'a> {
+    config: &'a Map<String, Json>,
+    class: Class,
+    /// The tokenizer's own markers; the model's may be others.
+    bos: Option<TokenId>,
+    eos: Option<TokenId>,
+    /// There is a tokenizer.json.
+    has_whole: bool,
+}
+
+impl Own<'_> {
+    fn flag(&self, name: &str) -> Option<bool> {
+        self.config.get(name).and_then(Json::as_bool)
     }
-    settings.clean_up_tokenization_spaces = flag("clean_up_tokenization_spaces").unwrap_or(false);
-    let bos = roles.bos.filter(|_| flag("add_bos_token") == Some(true));
-    if settings.tokens_before.is_empty() {
+
+    /// Enters it into `settings`, and checks the ids that are put around a text.
+    fn complete(&self, settings: &mut TokenizerSettings, table: &Table) -> Result<()> {
+        let prefix = self.flag("add_prefix_space");
+        if let Some(prefix) = prefix.or((self.class == Class::Gpt2).then_some(false)) {
+            settings.add_prefix_space = prefix;
+        }
+        settings.clean_up_tokenization_spaces =
+            self.flag("clean_up_tokenization_spaces").unwrap_or(false);
+        settings.split_special_tokens = self.flag("split_special_tokens").unwrap_or(false);
+        // A tokenizer.json says itself what is put around a text.
+        if !self.has_whole {
+            self.put_around(settings);
+        }
+        let around = settings.tokens_before.iter().chain(&settings.tokens_after);
+        if let Some(id) = around.into_iter().find(|&&id| !table.has(id)) {
+            let message =
+                format!("puts the token {id} around a text, which the model does not have");
+            return Err(Error::format("tokenizer.json: post_processor", message));
+        }
+        if let Some(unknown) = &settings.unk_token {
+            let known = table.rows.iter().flatten().any(|(text, _)| text == unknown);
+            if !known {
+                let message = format!("{unknown:?} is not in the vocabulary");
+                return Err(Error::format("tokenizer.json: model.unk_token", message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Each of two texts gets its own markers.
+    fn put_around(&self, settings: &mut TokenizerSettings) {
+        let wanted = |id: Option<TokenId>, name: &str| id.filter(|_| self.flag(name) == Some(true));
+        let bos = wanted(self.bos, "add_bos_token");
+        let eos = wanted(self.eos, "add_eos_token");
         settings.tokens_before.extend(bos);
-    }
-    let eos = roles.eos.filter(|_| flag("add_eos_token") == Some(true));
-    if settings.tokens_after.is_empty() {
         settings.tokens_after.extend(eos);
-    }
-    let around = settings.tokens_before.iter().chain(&settings.tokens_after);
-    if let Some(id) = around.into_iter().find(|&&id| !table.has(id)) {
-        let message = format!("puts the token {id} around a text, which the model does not have");
-        return Err(Error::format("tokenizer.json: post_processor", message));
-    }
-    if let Some(unknown) = &settings.unk_token {
-        let known = table.rows.iter().flatten().any(|(text, _)| text == unknown);
-        if !known {
-            let message = format!("{unknown:?} is not in the vocabulary");
-            return Err(Error::format("tokenizer.json: model.unk_token", message));
+        if bos.is_none() && eos.is_none() {
+            return;
+        }
+        let texts = [
+            (PairPart::First { type_id: 0 }, 0),
+            (PairPart::Second { type_id: 1 }, 1),
+        ];
+        for (text, type_id) in texts {
+            let token = |id: TokenId| PairPart::Token { id, type_id };
+            settings.pair.extend(bos.map(token));
+            settings.pair.push(text);
+            settings.pair.extend(eos.map(token));
         }
     }
-    Ok(())
 }

@@ -1,41 +1,52 @@
-//! Added and special tokens, collected from the four files that name them.
+//! Added and special tokens, collected from the files that name them.
+//!
+//! Which file counts is as in transformers: a `tokenizer_config.json` with an
+//! `added_tokens_decoder` (4.34 and later) says everything; beside an older one
+//! `special_tokens_map.json` goes before it and `added_tokens.json` adds to it. What ids the tokens
+//! get is in [`numbering`](super::numbering).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::class::Class;
 use super::files::TokenizerFiles;
 use super::json;
+use super::numbering::Numbering;
 use crate::tokenizer::settings::AddedToken;
 use crate::{Error, Result, TokenId};
 
-/// The roles that `special_tokens_map.json` and `tokenizer_config.json` give to tokens.
+/// The roles that `special_tokens_map.json` and `tokenizer_config.json` give to tokens, in the
+/// order in which tokens that no file lists are added.
 const ROLES: [&str; 7] = [
     "bos_token",
     "eos_token",
     "unk_token",
-    "pad_token",
     "sep_token",
+    "pad_token",
     "cls_token",
     "mask_token",
 ];
 
-/// Lists of further special tokens; the second is their name since transformers 5.
-const LISTS: [&str; 2] = ["additional_special_tokens", "extra_special_tokens"];
+/// Lists of further special tokens; the first is their name since transformers 5.
+const LISTS: [&str; 2] = ["extra_special_tokens", "additional_special_tokens"];
 
 /// transformers' class for GPT-2 takes this for bos, eos and unk where nothing else is said.
-const END_OF_TEXT: &str = "<|endoftext|>";
+pub(super) const END_OF_TEXT: &str = "<|endoftext|>";
+
+const CONFIG: &str = "tokenizer_config.json";
+const MAP: &str = "special_tokens_map.json";
 
 /// A token described by name: its text alone, or with how it matches.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(untagged)]
 enum Named {
     Text(String),
     Described(Described),
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 struct Described {
     content: String,
     #[serde(default)]
@@ -45,31 +56,44 @@ struct Described {
     #[serde(default)]
     rstrip: bool,
     normalized: Option<bool>,
-    special: Option<bool>,
+    #[serde(default)]
+    special: bool,
 }
 
-impl Described {
-    fn plain(content: String) -> Self {
-        Self {
-            content,
-            single_word: false,
-            lstrip: false,
-            rstrip: false,
-            normalized: None,
-            special: None,
+impl Named {
+    fn content(&self) -> &str {
+        match self {
+            Self::Text(content) | Self::Described(Described { content, .. }) => content,
         }
     }
 
-    fn into_token(self, id: TokenId, special: bool) -> AddedToken {
-        let special = special || self.special.unwrap_or(false);
+    /// The token, special if it is given by its text alone. Its id comes later.
+    fn token(&self) -> AddedToken {
+        let described = match self {
+            Self::Described(described) => described.clone(),
+            Self::Text(content) => Described {
+                content: content.clone(),
+                single_word: false,
+                lstrip: false,
+                rstrip: false,
+                normalized: None,
+                special: true,
+            },
+        };
         AddedToken {
-            id,
-            content: self.content,
-            single_word: self.single_word,
-            lstrip: self.lstrip,
-            rstrip: self.rstrip,
-            normalized: self.normalized.unwrap_or(!special),
-            special,
+            id: 0,
+            content: described.content,
+            single_word: described.single_word,
+            lstrip: described.lstrip,
+            rstrip: described.rstrip,
+            normalized: described.normalized.unwrap_or(!described.special),
+            special: described.special,
+        }
+    }
+
+    fn make_special(&mut self) {
+        if let Self::Described(described) = self {
+            described.special = true;
         }
     }
 }
@@ -77,179 +101,198 @@ impl Described {
 /// What the files say together.
 #[derive(Debug)]
 pub(super) struct SpecialTokens {
-    /// All added tokens, by id.
+    /// All added tokens.
     pub(super) added: Vec<AddedToken>,
     /// Ids of the roles that are given to a token.
-    pub(super) roles: HashMap<&'static str, TokenId>,
+    pub(super) roles: HashMap<String, TokenId>,
+    /// What the user should know, a sentence each.
+    pub(super) warnings: Vec<String>,
 }
 
-/// Completes the `added` tokens of tokenizer.json with those of the other files, as transformers
-/// does: `added_tokens.json` adds what is missing, the `added_tokens_decoder` of
-/// `tokenizer_config.json` overrides, and whatever is given a role is special. `ids` are the tokens
-/// of the vocabulary.
+/// Completes the `added` tokens of tokenizer.json with those of the other files. `ids` are the
+/// tokens of the vocabulary.
 pub(super) fn collect(
     added: Vec<AddedToken>,
     ids: &HashMap<&str, TokenId>,
     files: &TokenizerFiles,
     config: &Map<String, Value>,
+    class: Class,
 ) -> Result<SpecialTokens> {
-    let mut tokens = Tokens::new(added, ids);
-    if let Some(bytes) = &files.added_tokens {
-        let listed: Map<String, Value> = json::parse("added_tokens.json", bytes)?;
-        for (content, id) in listed {
-            let id = read("added_tokens.json", &content, id)?;
-            if tokens.find(&content).is_none() {
-                tokens.set(Described::plain(content).into_token(id, false));
-            }
+    let named = NamedTokens::read(files, config, class)?;
+    let listed = listed(&added, files, config, &named)?;
+    let mut numbering = Numbering::new(ids);
+    numbering.add(added);
+    let mut more: Vec<AddedToken> = Vec::new();
+    for (id, token) in listed {
+        let mut token = AddedToken { id, ..token };
+        // The class for GPT-2 adds all tokens anew, and special those that have a role.
+        token.special |= class == Class::Gpt2 && named.has_role(&token.content);
+        if !numbering.has_exactly(&token) {
+            token.special |= named.has_role(&token.content);
+            more.push(token);
         }
     }
-    if let Some(Value::Object(decoder)) = config.get("added_tokens_decoder") {
+    let mut known: HashSet<String> = more.iter().map(|token| token.content.clone()).collect();
+    known.extend(numbering.contents().map(str::to_owned));
+    let roles = named.roles.iter().map(|(_, token)| (token, true));
+    for (token, has_role) in roles.chain(named.extra.iter().map(|token| (token, false))) {
+        if known.insert(token.content().to_owned()) {
+            let mut token = token.clone();
+            if has_role {
+                token.make_special();
+            }
+            more.push(AddedToken {
+                id: TokenId::MAX,
+                ..token.token()
+            });
+        }
+    }
+    numbering.add(more);
+    let roles = named
+        .roles
+        .iter()
+        .filter_map(|(role, token)| Some((role.clone(), numbering.id(token.content())?)))
+        .collect();
+    let (added, warnings) = numbering.finish()?;
+    Ok(SpecialTokens {
+        added,
+        roles,
+        warnings,
+    })
+}
+
+/// The tokens with a role, and further special ones.
+struct NamedTokens {
+    roles: Vec<(String, Named)>,
+    /// The texts of those.
+    with_role: HashSet<String>,
+    extra: Vec<Named>,
+}
+
+impl NamedTokens {
+    fn read(files: &TokenizerFiles, config: &Map<String, Value>, class: Class) -> Result<Self> {
+        let map: Map<String, Value> = match &files.special_tokens_map {
+            Some(bytes) if !has_decoder(config) => json::parse(MAP, bytes)?,
+            _ => Map::new(),
+        };
+        let mut roles = Vec::new();
+        for role in ROLES {
+            let sources = [(MAP, &map), (CONFIG, config)];
+            let given = sources
+                .into_iter()
+                .find_map(|(file, source)| Some((file, source.get(role)?)));
+            let is_default = matches!(role, "bos_token" | "eos_token" | "unk_token");
+            let token = match given {
+                // No token has the role.
+                Some((_, Value::Null)) => None,
+                Some((file, value)) => {
+                    let mut token: Named = read(file, role, value)?;
+                    token.make_special();
+                    Some(token)
+                }
+                None => (is_default && class == Class::Gpt2)
+                    .then(|| Named::Text(END_OF_TEXT.to_owned())),
+            };
+            roles.extend(token.map(|token| (role.to_owned(), token)));
+        }
+        // Models have roles of their own, such as an image_token.
+        let mut seen: HashSet<&str> = ROLES.into();
+        for (file, source) in [(MAP, &map), (CONFIG, config)] {
+            for (name, value) in source {
+                let is_token = value.is_string() || value.get("content").is_some();
+                if name.ends_with("_token") && is_token && seen.insert(name) {
+                    roles.push((name.clone(), read(file, name, value)?));
+                }
+            }
+        }
+        let mut extra: Vec<Named> = Vec::new();
+        for (file, source) in [(CONFIG, config), (MAP, &map)] {
+            for list in LISTS {
+                match source.get(list) {
+                    None | Some(Value::Null) => {}
+                    Some(Value::Array(tokens)) => {
+                        for token in tokens {
+                            let mut token: Named = read(file, list, token)?;
+                            if file == MAP {
+                                token.make_special();
+                            }
+                            extra.push(token);
+                        }
+                    }
+                    // By the names of further roles.
+                    Some(Value::Object(tokens)) => {
+                        for (name, token) in tokens {
+                            roles.push((name.clone(), read(file, list, token)?));
+                        }
+                    }
+                    Some(_) => {
+                        let message = format!("{list}: expected a list of tokens");
+                        return Err(Error::format(file, message));
+                    }
+                }
+            }
+        }
+        let texts = roles.iter().map(|(_, token)| token.content().to_owned());
+        Ok(Self {
+            with_role: texts.collect(),
+            roles,
+            extra,
+        })
+    }
+
+    fn has_role(&self, content: &str) -> bool {
+        self.with_role.contains(content)
+    }
+}
+
+/// The tokens that files list with their ids, by id. Of two with the same id the last counts.
+fn listed(
+    added: &[AddedToken],
+    files: &TokenizerFiles,
+    config: &Map<String, Value>,
+    named: &NamedTokens,
+) -> Result<BTreeMap<TokenId, AddedToken>> {
+    let mut listed = BTreeMap::new();
+    if has_decoder(config) {
         let place = "tokenizer_config.json: added_tokens_decoder";
-        for (id, description) in decoder {
+        let decoder: Map<String, Value> = read(CONFIG, DECODER, &config[DECODER])?;
+        for (id, description) in &decoder {
             let number = id.parse().map_err(|_| {
                 Error::format(place, format!("expected ids for names, found {id:?}"))
             })?;
-            let described: Described = read(place, id, description.clone())?;
-            tokens.set(described.into_token(number, false));
+            let described: Described = read(place, id, description)?;
+            listed.insert(number, Named::Described(described).token());
+        }
+        return Ok(listed);
+    }
+    if let Some(bytes) = &files.added_tokens {
+        let place = "added_tokens.json";
+        let tokens: Map<String, Value> = json::parse(place, bytes)?;
+        let extra: HashSet<&str> = named.extra.iter().map(Named::content).collect();
+        for (content, id) in tokens {
+            let mut token = Named::Text(content).token();
+            token.special = named.has_role(&token.content) || extra.contains(&*token.content);
+            token.normalized = !token.special;
+            listed.insert(read(place, &token.content, &id)?, token);
         }
     }
-    let map = match &files.special_tokens_map {
-        Some(bytes) => json::parse("special_tokens_map.json", bytes)?,
-        None => Map::new(),
-    };
-    let sources = [
-        ("tokenizer_config.json", config),
-        ("special_tokens_map.json", &map),
-    ];
-    let mut roles = HashMap::new();
-    for role in ROLES {
-        let given = sources
-            .iter()
-            .find_map(|(file, source)| source.get(role).map(|value| (*file, value)));
-        let named = match given {
-            Some((_, Value::Null)) => None,
-            Some((file, value)) => Some(read(file, role, value.clone())?),
-            None if is_default(role, config) && tokens.find(END_OF_TEXT).is_some() => {
-                Some(Named::Text(END_OF_TEXT.to_owned()))
-            }
-            None => None,
-        };
-        if let Some(named) = named {
-            roles.insert(role, tokens.mark(named)?);
-        }
+    for token in added {
+        listed.insert(token.id, token.clone());
     }
-    for (file, source) in sources {
-        for name in LISTS {
-            let listed = match source.get(name) {
-                None | Some(Value::Null) => continue,
-                Some(Value::Array(list)) => list.clone(),
-                Some(Value::Object(map)) => map.values().cloned().collect(),
-                Some(_) => {
-                    return Err(Error::format(
-                        file,
-                        format!("{name}: expected a list of tokens"),
-                    ));
-                }
-            };
-            for token in listed {
-                tokens.mark(read(file, name, token)?)?;
-            }
-        }
-    }
-    for token in &tokens.added {
-        if let Some(other) = ids
-            .get(token.content.as_str())
-            .filter(|&&id| id != token.id)
-        {
-            let message = format!(
-                "{:?} has the id {}, and {other} in the vocabulary",
-                token.content, token.id
-            );
-            return Err(Error::format("added tokens", message));
-        }
-    }
-    Ok(SpecialTokens {
-        added: tokens.added,
-        roles,
-    })
+    Ok(listed)
 }
 
-/// Whether transformers gives `role` to `<|endoftext|>` when no file says anything.
-fn is_default(role: &str, config: &Map<String, Value>) -> bool {
-    let class = config.get("tokenizer_class").and_then(Value::as_str);
-    matches!(role, "bos_token" | "eos_token" | "unk_token")
-        && class.is_none_or(|class| class.starts_with("GPT2Tokenizer"))
+const DECODER: &str = "added_tokens_decoder";
+
+fn has_decoder(config: &Map<String, Value>) -> bool {
+    config
+        .get(DECODER)
+        .is_some_and(|decoder| !decoder.is_null())
 }
 
-fn read<T: for<'a> Deserialize<'a>>(file: &str, name: &str, value: Value) -> Result<T> {
-    let found = value.to_string();
-    serde_json::from_value(value).map_err(|error| {
-        let found: String = found.chars().take(60).collect();
+fn read<T: for<'a> Deserialize<'a>>(file: &str, name: &str, value: &Value) -> Result<T> {
+    T::deserialize(value).map_err(|error| {
+        let found: String = value.to_string().chars().take(60).collect();
         Error::format(file, format!("{name}: {error}; found {found}"))
     })
-}
-
-/// Added tokens while they are collected.
-struct Tokens<'a> {
-    added: Vec<AddedToken>,
-    /// Where a token's text stands in `added`.
-    places: HashMap<String, usize>,
-    ids: &'a HashMap<&'a str, TokenId>,
-    /// The id after the highest.
-    next: u64,
-}
-
-impl<'a> Tokens<'a> {
-    fn new(added: Vec<AddedToken>, ids: &'a HashMap<&'a str, TokenId>) -> Self {
-        let mut tokens = Self {
-            added: Vec::with_capacity(added.len()),
-            places: HashMap::new(),
-            ids,
-            next: ids.values().max().map_or(0, |&id| u64::from(id) + 1),
-        };
-        for token in added {
-            tokens.set(token);
-        }
-        tokens
-    }
-
-    fn find(&self, content: &str) -> Option<TokenId> {
-        match self.places.get(content) {
-            Some(&place) => Some(self.added[place].id),
-            None => self.ids.get(content).copied(),
-        }
-    }
-
-    /// Adds `token`, in the place of one that has the same text.
-    fn set(&mut self, token: AddedToken) {
-        self.next = self.next.max(u64::from(token.id) + 1);
-        if let Some(&place) = self.places.get(&token.content) {
-            self.added[place] = token;
-        } else {
-            self.places.insert(token.content.clone(), self.added.len());
-            self.added.push(token);
-        }
-    }
-
-    /// Makes a token special that is named as such. One that no file gave an id gets the next.
-    fn mark(&mut self, named: Named) -> Result<TokenId> {
-        let described = match named {
-            Named::Described(described) => described,
-            Named::Text(content) => Described::plain(content),
-        };
-        if let Some(&place) = self.places.get(&described.content) {
-            let token = &mut self.added[place];
-            token.special = true;
-            return Ok(token.id);
-        }
-        let id = match self.ids.get(described.content.as_str()) {
-            Some(&id) => id,
-            None => TokenId::try_from(self.next).map_err(|_| {
-                let message = format!("no id is left for {:?}", described.content);
-                Error::format("tokenizer_config.json", message)
-            })?,
-        };
-        self.set(described.into_token(id, true));
-        Ok(id)
-    }
 }

@@ -23,7 +23,7 @@ pub(super) struct Roles {
 impl Roles {
     /// What the configuration says, else the tokenizer, of ids that the model has.
     pub(super) fn choose(
-        own: &HashMap<&'static str, TokenId>,
+        own: &HashMap<String, TokenId>,
         config: &ConfigTokens,
         table: &Table,
         warnings: &mut Vec<String>,
@@ -82,11 +82,11 @@ impl Table {
     }
 
     /// The texts of the tokens with a role, by the role's name.
-    pub(super) fn texts(&self, roles: &HashMap<&'static str, TokenId>) -> Json {
+    pub(super) fn texts(&self, roles: &HashMap<String, TokenId>) -> Json {
         let text = |id: TokenId| self.rows.get(id as usize)?.as_ref().map(|(text, _)| text);
         let named = roles
             .iter()
-            .filter_map(|(name, id)| Some(((*name).to_owned(), text(*id)?.as_str().into())));
+            .filter_map(|(name, id)| Some((name.clone(), text(*id)?.as_str().into())));
         // Sorted, so that a file's bytes depend on its source alone.
         Json::Object(named.collect::<BTreeMap<_, _>>().into_iter().collect())
     }

@@ -7,10 +7,11 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value as Json};
 
+use super::class::Class;
 use super::definition::{Definition, read_post_processor};
 use super::files::{ConfigTokens, GgufTokenizer, TokenizerFiles};
 use super::table::{Roles, Table};
-use super::{json, special, word_list};
+use super::{json, sentence_pieces, special, word_list};
 use crate::gguf::Value;
 use crate::tokenizer::parts::JSON_KEY;
 use crate::tokenizer::settings::{PairPart, SETTINGS_KEY, TokenizerSettings};
@@ -23,14 +24,16 @@ const PLACE: &str = "tokenizer.json";
 /// same.
 const NO_TOKENIZER: &str = "none";
 
-/// The metadata of such a tokenizer; `reason` says why it is no byte-level BPE.
+/// The metadata of such a tokenizer; `class` is the name of its class, and `reason` says why it is
+/// no byte-level BPE.
 ///
 /// # Errors
 /// [`Error::Unsupported`] with the reason where no file defines a whole tokenizer, or the feature
 /// that runs it is off; [`Error::Format`] for one that is broken.
 pub(super) fn to_gguf(
     files: &TokenizerFiles,
-    tokenizer_config: &Map<String, Json>,
+    mut tokenizer_config: Map<String, Json>,
+    class: Option<&str>,
     config: &ConfigTokens,
     reason: &str,
 ) -> Result<GgufTokenizer> {
@@ -40,10 +43,10 @@ pub(super) fn to_gguf(
              be converted"
         )));
     }
-    let mut warnings = Vec::new();
+    let mut warnings = files.notes.clone();
     // Both ways to read the file are closed then.
     let (mut tokenizer, tokens) =
-        definition(files, tokenizer_config, reason).map_err(|error| match error {
+        definition(files, &mut tokenizer_config, class, reason).map_err(|error| match error {
             Error::Format { place, message } => Error::format(
                 place,
                 format!("{message}; byte-level BPE it is not either: {reason}"),
@@ -59,8 +62,9 @@ pub(super) fn to_gguf(
         Some(added) => serde_json::from_value(added.clone())
             .map_err(|error| Error::format("tokenizer.json: added_tokens", error.to_string()))?,
     };
-    let special = special::collect(added, &ids, files, tokenizer_config)?;
+    let special = special::collect(added, &ids, files, &tokenizer_config, Class::Other)?;
     drop(ids);
+    warnings.extend(special.warnings);
     let mut added = special.added;
     // The library numbers tokens that its model does not have as they come.
     added.sort_by_key(|token| token.id);
@@ -84,6 +88,10 @@ pub(super) fn to_gguf(
             .get("clean_up_tokenization_spaces")
             .and_then(Json::as_bool)
             .unwrap_or(false),
+        split_special_tokens: tokenizer_config
+            .get("split_special_tokens")
+            .and_then(Json::as_bool)
+            .unwrap_or(false),
         ..TokenizerSettings::default()
     };
     let processor = tokenizer.get("post_processor").unwrap_or(&Json::Null);
@@ -92,7 +100,7 @@ pub(super) fn to_gguf(
         tokens,
         tokens_place: "tokenizer.json: model.vocab",
         merges: Vec::new(),
-        merges_place: "tokenizer.json: model.merges",
+        merges_place: "tokenizer.json: model.merges".to_owned(),
         settings,
     };
     let mut table = Table::new(config.vocabulary_size);
@@ -109,25 +117,32 @@ pub(super) fn to_gguf(
     ];
     entries.extend(roles.entries());
     entries.push((SETTINGS_KEY.to_owned(), settings.into()));
-    if let Some(template) = files.template(tokenizer_config)? {
+    if let Some(template) = files.template(&tokenizer_config)? {
         entries.push(("tokenizer.chat_template".to_owned(), template.into()));
     }
     entries.push((JSON_KEY.to_owned(), text.into()));
     Ok(GgufTokenizer { entries, warnings })
 }
 
-/// The tokenizer.json of a folder with its settings applied, and the tokens of its model.
+/// The tokenizer.json of a folder with its settings applied, and the tokens of its model. `config`
+/// gets the roles that another kind of file has.
 fn definition(
     files: &TokenizerFiles,
-    config: &Map<String, Json>,
+    config: &mut Map<String, Json>,
+    class: Option<&str>,
     reason: &str,
 ) -> Result<(Json, Vec<(String, TokenId)>)> {
-    let mut tokenizer: Json = match (&files.tokenizer, &files.word_list) {
-        (Some(bytes), _) => json::parse(PLACE, bytes)?,
-        (None, Some(words)) if files.vocabulary.is_none() => {
-            word_list::to_tokenizer_json(words, config)?
-        }
-        (None, _) => return Err(Error::Unsupported(reason.to_owned())),
+    let has_pair = files.vocabulary.is_some() || files.merges.is_some();
+    let mut tokenizer: Json = if let Some(bytes) = &files.tokenizer {
+        json::parse(PLACE, bytes)?
+    } else if let Some(words) = files.word_list.as_ref().filter(|_| !has_pair) {
+        word_list::to_tokenizer_json(words, config)?
+    } else if let Some(file) = files.sentence_pieces.as_ref().filter(|_| !has_pair) {
+        let (tokenizer, completed) = sentence_pieces::to_tokenizer_json(file, config, class)?;
+        *config = completed;
+        tokenizer
+    } else {
+        return Err(Error::Unsupported(reason.to_owned()));
     };
     apply_settings(&mut tokenizer, config);
     let tokens = whole::model_vocabulary(PLACE, tokenizer.to_string().as_bytes())?;

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
+use super::json;
 use crate::{Error, Result};
 
 /// The tokens that BERT's tokenizer knows by role, with the texts they have where nothing else is
@@ -23,9 +24,7 @@ const MOST_CHARACTERS: u32 = 100;
 /// [`Error::Format`] for what is not UTF-8, and for a list without the tokens that stand around a
 /// text or for the unknown.
 pub(super) fn to_tokenizer_json(words: &[u8], config: &Map<String, Json>) -> Result<Json> {
-    let text = str::from_utf8(words)
-        .map_err(|error| Error::format("vocab.txt", format!("not UTF-8: {error}")))?;
-    let text = text.replace("\r\n", "\n");
+    let text = json::text("vocab.txt", words)?.replace("\r\n", "\n");
     // Of a word that stands twice the last line counts, as in a dictionary.
     let vocabulary: Map<String, Json> = text
         .strip_suffix('\n')

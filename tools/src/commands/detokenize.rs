@@ -42,7 +42,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     };
     let gguf = arguments.file.open()?;
     let tokenizer = Tokenizer::from_metadata(gguf.metadata())?;
-    check(&ids, &tokenizer)?;
+    check(&ids, &tokenizer).map_err(|line| match &arguments.ids {
+        Some(_) => Failure::Usage(line),
+        None => Failure::Work(format!("stdin: {line}")),
+    })?;
     let options = DecodeOptions {
         skip_special_tokens: arguments.skip_special_tokens,
         clean_up_spaces: arguments.clean_up_tokenization_spaces,
@@ -55,13 +58,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     report::print_json(&json!({ "ids": ids, "tokens": tokens, "text": text }))
 }
 
-fn check(ids: &[TokenId], tokenizer: &Tokenizer) -> Result<(), Failure> {
+fn check(ids: &[TokenId], tokenizer: &Tokenizer) -> Result<(), String> {
     let size = tokenizer.vocabulary_size();
     match ids.iter().position(|&id| id as usize >= size) {
         None => Ok(()),
-        Some(index) => Err(Failure::Work(format!(
+        Some(index) => Err(format!(
             "token id {} at index {index}: expected ids below the tokenizer's {size}",
             ids[index]
-        ))),
+        )),
     }
 }

@@ -68,6 +68,7 @@ pub fn gpt2() -> ExitCode {
     let start = Instant::now();
     logging::start();
     gpt2::system::save_address_space();
+    gpt2::system::explain_cut_files();
     exit_code(parse().and_then(|parsed| match &parsed {
         Some(arguments) => run(arguments, start),
         None => Ok(()),

@@ -102,7 +102,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         ..session
     };
     let mut session = arguments::start(model.clone(), session)?;
-    interrupt::stop_on_interrupt(session.stop_flag());
+    interrupt::stop_on_interrupt(&session.stop_flag());
 
     let requests: Vec<ScoreRequest> = inputs.iter().map(|input| input.request.clone()).collect();
     let mut progress = Progress::new();

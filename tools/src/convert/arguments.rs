@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use gpt2::convert::{
-    ConvertOptions, FILE_TYPES, FileType, TypeOptions, TypeOverride, tensor_type_from_name,
+    ConvertOptions, FILE_TYPES, FileType, LoraAdapter, TypeOptions, TypeOverride,
+    tensor_type_from_name,
 };
 
 /// Convert a GPT-2 checkpoint to a GGUF file.
@@ -16,8 +17,8 @@ use gpt2::convert::{
     after_help = "Example:\n  gpt2-convert models/austen-gpt2 -o austen-q4_k.gguf --type q4_k"
 )]
 pub(super) struct Arguments {
-    /// A Hugging Face folder, a weights file in one (.safetensors, .bin, .h5, .msgpack,
-    /// .index.json), or a .gguf to requantize
+    /// A Hugging Face folder, a weights file (.safetensors, .bin, .pt, .ckpt, .h5, .msgpack,
+    /// .index.json; nanoGPT's ckpt.pt, llm.c's .bin, TensorFlow's .index), or a .gguf to requantize
     #[arg(required_unless_present = "version")]
     pub source: Option<PathBuf>,
 
@@ -47,7 +48,17 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "TYPE")]
     pub embedding_type: Option<String>,
 
-    /// An importance matrix in GGUF form, from `gpt2 imatrix` or llama-imatrix
+    /// Another tokenizer than the source's, or one for a source without: a folder with its files,
+    /// or one of them
+    #[arg(long, value_name = "DIR|FILE")]
+    pub tokenizer: Option<PathBuf>,
+
+    /// A low-rank adapter of PEFT to merge into the weights, with a factor [default: 1]; may
+    /// be given several times
+    #[arg(long, value_name = "DIR[=SCALE]")]
+    pub lora: Vec<String>,
+
+    /// An importance matrix in GGUF form, from llama-imatrix
     #[arg(long, value_name = "FILE")]
     pub imatrix: Option<PathBuf>,
 
@@ -115,6 +126,12 @@ impl Request {
             options: ConvertOptions {
                 types,
                 importance: arguments.imatrix.clone(),
+                tokenizer: arguments.tokenizer.clone(),
+                adapters: arguments
+                    .lora
+                    .iter()
+                    .map(|argument| LoraAdapter::parse(argument))
+                    .collect(),
                 threads: arguments.threads.map(usize::from),
                 overwrite: arguments.force,
             },

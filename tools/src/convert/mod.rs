@@ -25,6 +25,7 @@ use progress::Bar;
 pub fn gpt2_convert() -> ExitCode {
     logging::start();
     gpt2::system::save_address_space();
+    gpt2::system::explain_cut_files();
     exit_code(parse().and_then(|parsed| parsed.as_ref().map_or(Ok(()), run)))
 }
 
@@ -39,14 +40,15 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         .map_err(|error| Failure::Usage(error.to_string()))?;
     let start = Instant::now();
     let (plan, seconds) = if arguments.dry_run {
-        let plan = convert::plan(&request.source, &request.options)?;
+        let plan = convert::plan(&request.source, &request.options).map_err(Failure::of_files)?;
         note_text(&report::plan_text(&plan));
         (plan, start.elapsed().as_secs_f64())
     } else {
         let stop = Arc::new(AtomicBool::new(false));
-        stop_on_interrupt(Arc::clone(&stop));
+        stop_on_interrupt(&stop);
         let bar = Bar::new(&stop);
-        let report = convert::convert(&request.source, &request.output, &request.options, &bar)?;
+        let report = convert::convert(&request.source, &request.output, &request.options, &bar)
+            .map_err(Failure::of_files)?;
         (report.plan, report.seconds)
     };
     if arguments.json {

@@ -195,7 +195,7 @@ fn what_is_wrong_ends_a_script_with_its_reason() {
             2,
             "a file with a template",
         ),
-        (&["chat", "--temperature", "0"], 2, "temperature"),
+        (&["chat", "--temperature", "-1"], 2, "temperature"),
         (&["chat", "--load", "no/such.json"], 1, "no/such.json"),
     ] {
         let done = run_with(arguments);

@@ -313,11 +313,11 @@ fn lists_that_do_not_fit_the_rows_are_wrong_usage() {
         assert!(done.error(2).contains(word), "{}", done.stderr);
     }
     for (arguments, word) in [
-        ("forward --ids 1,2 --position-ids 0,4000", "4001"),
+        ("forward --ids 1,2 --position-ids 0,4000", "4000"),
         ("forward --ids 1,2 --token-type-ids 1,9999", "9999"),
     ] {
         let done = crate::run::run(arguments);
-        assert!(done.error(1).contains(word), "{}", done.stderr);
+        assert!(done.error(2).contains(word), "{}", done.stderr);
     }
 }
 

@@ -22,7 +22,7 @@ fn the_devices_are_listed() {
 fn an_unknown_device_is_refused_with_those_there_are() {
     for name in ["cuda9", "vulkan9", "gpu"] {
         let done = run_with(&["generate", "-p", "a", "-n", "1", "--device", name]);
-        let line = done.error(1);
+        let line = done.error(2);
         assert!(line.contains(name) && line.contains("cpu"), "{line}");
     }
 }
@@ -92,14 +92,14 @@ mod worker {
     #[test]
     fn nobody_at_an_address_is_an_error_and_no_abort() {
         let address = format!("rpc://127.0.0.1:{}", free_port());
-        for (device, words) in [
-            (&address[..], "gpt2 worker"),
-            ("rpc://", "HOST:PORT"),
-            ("rpc://127.0.0.1", "HOST:PORT"),
-            ("rpc://127.0.0.1:99999", "HOST:PORT"),
+        for (device, status, words) in [
+            (&address[..], 1, "gpt2 worker"),
+            ("rpc://", 2, "HOST:PORT"),
+            ("rpc://127.0.0.1", 2, "HOST:PORT"),
+            ("rpc://127.0.0.1:99999", 2, "HOST:PORT"),
         ] {
             let done = run_with(&["generate", "-p", "a", "-n", "1", "--device", device]);
-            let line = done.error(1);
+            let line = done.error(status);
             assert!(line.contains(words) && line.contains("rpc://"), "{line}");
         }
     }

@@ -133,7 +133,7 @@ fn the_variant_of_the_cpu_code_is_named_and_can_be_forced() {
         "export GPT2_CPU=z80",
         &["generate", "-p", PROMPT, "-n", "1"],
     );
-    let line = wrong.error(1);
+    let line = wrong.error(2);
     assert!(
         line.starts_with("GPT2_CPU=z80: expected what this build has: "),
         "{line}"

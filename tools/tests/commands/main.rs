@@ -10,6 +10,7 @@ mod devices;
 mod documents;
 mod generate;
 mod generation;
+mod habits;
 #[cfg(target_os = "linux")]
 mod limits;
 mod manners;
@@ -18,6 +19,8 @@ mod reference;
 mod refusals;
 mod run;
 mod scores;
+#[cfg(unix)]
+mod signals;
 mod tasks;
 mod text;
 mod tokenizers;

@@ -97,7 +97,7 @@ fn wrong_usage_has_status_2() {
 #[test]
 fn parameters_out_of_range_are_wrong_usage() {
     for (arguments, said) in [
-        ("generate -p a --do-sample --temperature 0", "greedily"),
+        ("generate -p a --do-sample --temperature -1", "above 0"),
         ("generate -p a --do-sample --top-p 1.5", "top_p"),
         ("generate -p a --num-return-sequences 2", "do_sample"),
         (
@@ -159,7 +159,7 @@ fn files_that_are_no_models_are_refused() {
 fn devices_of_other_builds_are_refused() {
     assert!(
         run("generate -p a --device cuda0")
-            .error(1)
+            .error(2)
             .contains("expected one of cpu")
     );
     assert_eq!(
@@ -171,10 +171,10 @@ fn devices_of_other_builds_are_refused() {
     assert_eq!(done.status, Some(0));
     assert!(
         run("generate -p a --threads 0")
-            .error(1)
+            .error(2)
             .contains("threads")
     );
-    assert!(run("generate -p a -c 513").error(1).contains("512"));
+    assert!(run("generate -p a -c 513").error(2).contains("512"));
 }
 
 #[test]

@@ -193,7 +193,13 @@ fn bench_has_a_row_for_each_test() {
         assert!(row["memory"]["kv"].as_u64().unwrap() > 0);
     }
     assert!(run("bench -p 0 -n 1 -r 1").ok().contains("| tg1 |"));
-    assert!(run("bench -p 513 -n 0").error(1).contains("512 positions"));
+    assert!(run("bench -p 513 -n 0").error(2).contains("512 positions"));
+    // Before the first test.
+    assert!(
+        run("bench -p 8,64 -n 0 -c 32")
+            .error(2)
+            .contains("32 positions")
+    );
     assert_eq!(run("bench -p 0 -n 0").status, Some(2));
 }
 

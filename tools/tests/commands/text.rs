@@ -48,7 +48,7 @@ fn ids_outside_the_vocabulary_are_named() {
         "forward --ids 1,4096",
     ] {
         let done = run(arguments);
-        let line = done.error(1);
+        let line = done.error(2);
         assert!(line.contains("4096") && line.contains("index 1"), "{line}");
     }
 }

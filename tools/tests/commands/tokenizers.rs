@@ -122,7 +122,7 @@ fn texts_are_paired_cut_and_filled() {
     assert_eq!(pair["token_type_ids"], json!([0, 0, 1]));
     assert_eq!(pair["sequence_ids"], json!([0, 0, 1]));
     let done = run_with(&["tokenize", "a", "--pad-to", "6"]);
-    assert!(done.error(1).contains("padding token"), "{}", done.stderr);
+    assert!(done.error(2).contains("padding token"), "{}", done.stderr);
     let special = |flags: &[&str]| run_with(&[&["tokenize", "<|endoftext|>"], flags].concat()).ok();
     assert_eq!(special(&[]), "4095\n");
     assert_ne!(special(&["--split-special-tokens"]), "4095\n");

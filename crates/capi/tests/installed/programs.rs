@@ -182,6 +182,89 @@ fn eight_threads_share_a_model() {
     assert_eq!(output, "the same from every thread\n");
 }
 
+/// Runs a program that must succeed and say nothing on stderr.
+#[track_caller]
+fn quietly(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{command:?}: {}",
+        text(&output)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// With threads of our own pool, and with ggml's where those compute.
+#[test]
+fn a_forked_child_uses_and_frees_what_its_parent_made() {
+    let library = installed_or_return!();
+    let _cores = cores();
+    let folder = tempfile::tempdir().unwrap();
+    for (kind, link, tokens) in [("q8_0", Link::Shared, "12"), ("f32", Link::Static, "1")] {
+        let mut program = library.program("forks", link, folder.path());
+        let found = quietly(program.arg(austen(kind)).arg(tokens));
+        assert_eq!(found, "children use and free what their parent made\n");
+    }
+}
+
+#[test]
+fn freeing_waits_for_the_call_that_is_at_work() {
+    let library = installed_or_return!();
+    let _cores = cores();
+    let folder = tempfile::tempdir().unwrap();
+    for (kind, link) in [("q8_0", Link::Shared), ("f32", Link::Static)] {
+        let mut program = library.program("freeing", link, folder.path());
+        let found = quietly(program.arg(austen(kind)));
+        assert_eq!(found, "freed while at work\n");
+    }
+}
+
+#[test]
+fn misuse_is_refused_by_every_function() {
+    let library = installed_or_return!();
+    let _cores = cores();
+    let source = fs::read_to_string(project("crates/capi/tests/c/misuse.c")).unwrap();
+    let symbols = fs::read_to_string(project("crates/capi/tests/symbols.txt")).unwrap();
+    // They take nothing that could be wrong.
+    let cannot_fail = ["gpt2_version", "gpt2_build_info", "gpt2_last_error"];
+    for symbol in symbols.lines().filter(|name| !cannot_fail.contains(name)) {
+        assert!(
+            source.contains(&format!("{symbol}(")),
+            "{symbol} is missing"
+        );
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for (kind, link, kernels) in [
+        ("q8_0", Link::Shared, &["invariant"][..]),
+        ("f32", Link::Static, &[]),
+    ] {
+        let mut program = library.program("misuse", link, folder.path());
+        let program = program.arg(austen(kind)).arg(folder.path()).args(kernels);
+        assert_eq!(quietly(program), "refused as the header says\n");
+    }
+}
+
+/// `GPT2_FUZZ_SECONDS` says for how long, `GPT2_FUZZ_SEED` with which calls. With `AddressSanitizer`:
+/// see `.ci/sanitize.sh`.
+#[test]
+fn calls_in_random_order_do_no_harm() {
+    let library = installed_or_return!();
+    let _cores = cores();
+    let source = fs::read_to_string(project("crates/capi/tests/c/fuzz.c")).unwrap();
+    let symbols = fs::read_to_string(project("crates/capi/tests/symbols.txt")).unwrap();
+    for symbol in symbols.lines() {
+        assert!(
+            source.contains(&format!("{symbol}(")),
+            "{symbol} is missing"
+        );
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut program = library.program("fuzz", Link::Shared, folder.path());
+    let found = quietly(program.arg(austen("q8_0")).arg(folder.path()));
+    println!("{found}");
+    assert!(found.contains(" calls, "), "{found}");
+}
+
 /// A table without its first column.
 fn without_marks(text: &str) -> String {
     let line = |line: &str| format!("{}\n", line.split_once('\t').map_or("", |(_, rest)| rest));

@@ -17,6 +17,6 @@ pub(super) fn best() -> Option<InstructionSet> {
 impl Format {
     /// Whether this processor has kernels for rows of `columns` elements.
     pub fn is_fast(self, columns: usize) -> bool {
-        best().is_some() && columns.is_multiple_of(self.column_multiple())
+        best().is_some() && columns.is_multiple_of(self.block_elements())
     }
 }

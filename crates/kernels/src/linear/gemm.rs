@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use super::dispatch::{self, InstructionSet};
 use super::epilogue::SliceEpilogue;
+use super::f16_accumulation;
 use super::format::Format;
 use super::layout::{AlignedBuffer, PANEL};
 use super::matrix::{Matrix, Shape};
@@ -80,8 +81,10 @@ pub(super) fn multiply_with(
     assert_eq!(x.len(), tokens * columns, "activations");
     assert_eq!(output.len(), tokens * rows, "results");
     options.epilogue.check(rows, output.len());
-    // Weights that are infinite or NaN cannot be kept in range.
-    let bound = matrix.f16_bound.filter(|_| set.accumulates_f16());
+    // Weights that are infinite or NaN cannot be kept in range, and there is no code for the end of
+    // a row that is not a multiple.
+    let bound = (matrix.f16_bound)
+        .filter(|_| set.accumulates_f16() && columns.is_multiple_of(f16_accumulation::MULTIPLE));
     let set = if format == Format::F16 && bound.is_none() {
         set.accumulating_f32()
     } else {
@@ -89,8 +92,8 @@ pub(super) fn multiply_with(
     };
     let batch = match tokens {
         _ if options.batch_invariant => BatchSize::One,
-        // Unpacking f16 takes longer than it saves where tokens do not fill a large tile.
-        _ if format == Format::F16 && tokens < set.tile_sizes(format, BatchSize::Small)[0] => {
+        // Unpacking takes longer than it saves where tokens do not fill a large tile.
+        _ if format.is_float() && tokens < set.tile_sizes(format, BatchSize::Small)[0] => {
             BatchSize::One
         }
         _ if tokens >= set.large_batch(format) => BatchSize::Large,
@@ -137,8 +140,11 @@ fn panels_per_chunk(
     batch: BatchSize,
     threads: usize,
 ) -> usize {
-    if shape.format == Format::F16 && tokens >= LARGE_TILE {
-        return set.f16_gemm().rows / PANEL;
+    if let Some(float_gemm) = set
+        .float_gemm(shape.format)
+        .filter(|_| tokens >= LARGE_TILE)
+    {
+        return float_gemm.rows / PANEL;
     }
     let largest_tile = set.tile_sizes(shape.format, batch)[0];
     let fair = shape.panels().div_ceil(CHUNKS_PER_THREAD * threads);
@@ -169,18 +175,20 @@ impl Product<'_> {
         let blocks = self.matrix.shape.blocks();
         let first_row = first * PANEL;
         let rows = (panels * PANEL).min(stride - first_row);
-        let f16_gemm = self.set.f16_gemm();
-        let f16_microkernel = |tile: &Tile| {
-            let is_f16 = format == Format::F16;
-            is_f16.then(|| f16_gemm.microkernel(tile.tokens)).flatten()
-        };
+        let float_gemm = self.set.float_gemm(format);
+        let float_microkernel = |tile: &Tile| float_gemm?.microkernel(tile.tokens);
         let mut unpacked = UNPACKED.take();
         let (packed, _) = self.matrix.panels(first, panels);
         let (mut panel_data, mut panel_bytes) = (packed, self.matrix.shape.panel_bytes());
-        if (self.activations.tiles.first()).is_some_and(|tile| f16_microkernel(tile).is_some()) {
-            unpacked.resize(columns * f16_gemm.rows * size_of::<f32>());
+        let first_tile = self.activations.tiles.first();
+        if let Some(float_gemm) =
+            float_gemm.filter(|_| first_tile.and_then(float_microkernel).is_some())
+        {
+            unpacked.resize(columns * float_gemm.rows * size_of::<f32>());
             // SAFETY: what unpacking needs every instruction set with kernels has.
-            unsafe { (f16_gemm.unpack)(packed, columns, unpacked.values_mut()) };
+            unsafe {
+                (float_gemm.unpack)(packed, columns, float_gemm.rows, unpacked.values_mut());
+            }
         } else if let Some(unpacking) = self.unpacking() {
             panel_bytes = unpacking.block_bytes * blocks;
             unpacked.resize(panels * panel_bytes);
@@ -205,7 +213,7 @@ impl Product<'_> {
                 output,
                 output_stride: stride,
             };
-            if let Some(microkernel) = f16_microkernel(tile) {
+            if let Some(microkernel) = float_microkernel(tile) {
                 let panels = unpacked.bytes();
                 // SAFETY: the instruction set is there; results are within the output, see above.
                 unsafe { microkernel(&Job { panels, ..job }) };

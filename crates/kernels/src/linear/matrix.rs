@@ -81,7 +81,7 @@ impl Matrix {
     /// format.
     pub fn pack(format: Format, rows: usize, columns: usize, source: &[u8], packed: &mut [u8]) {
         assert!(
-            columns.is_multiple_of(format.column_multiple()),
+            columns.is_multiple_of(format.block_elements()),
             "{columns} columns of {format:?}"
         );
         let shape = Shape {

@@ -71,7 +71,7 @@ impl<'a> Job<'a> {
         self.panels.as_ptr().cast()
     }
 
-    /// Unpacked rows of f16, `[columns][rows]`, see [`F16Gemm`].
+    /// Unpacked floating-point rows, `[columns][rows]`, see [`FloatGemm`].
     ///
     /// # Safety
     /// The panels have as many values.
@@ -137,20 +137,26 @@ pub(super) struct Unpacking {
 /// The processor has the instructions of the set that has the unpacking.
 pub(super) type Unpack = unsafe fn(panel: &[u8], rows: usize, blocks: usize, unpacked: &mut [u8]);
 
-/// The product of f16 rows with a batch: rows are converted to f32 and transposed once, so that a
+/// The product of floating-point rows with a batch: rows are converted to f32 and transposed once, so that a
 /// vector holds a column of them, and then used for tile after tile.
 #[derive(Clone, Copy)]
-pub(super) struct F16Gemm {
+pub(super) struct FloatGemm {
     /// Rows that are unpacked together.
     pub(super) rows: usize,
-    /// Writes up to [`Self::rows`] f16 rows of `columns` columns as `[columns][rows]` f32; missing
-    /// rows become 0.
-    pub(super) unpack: unsafe fn(f16: &[u8], columns: usize, unpacked: &mut [f32]),
+    /// Unpacks so many.
+    pub(super) unpack: FloatUnpack,
     /// Sizes of tiles, and the microkernel that multiplies one with unpacked rows.
     pub(super) tiles: &'static [(usize, Microkernel)],
 }
 
-impl F16Gemm {
+/// Writes up to `rows` rows of `columns` columns as `[columns][rows]` f32; missing rows become 0.
+///
+/// # Safety
+/// The processor has the instructions of the set that has the product.
+pub(super) type FloatUnpack =
+    unsafe fn(weights: &[u8], columns: usize, rows: usize, unpacked: &mut [f32]);
+
+impl FloatGemm {
     /// The microkernel for a tile of `tokens`, if there is one.
     pub(super) fn microkernel(&self, tokens: usize) -> Option<Microkernel> {
         let mut tiles = self.tiles.iter();
@@ -199,10 +205,10 @@ pub(super) trait KernelSet: Sized + Copy {
         None
     }
 
-    /// The product of f16 rows with a batch.
-    fn f16_gemm(self) -> F16Gemm;
+    /// The product of rows of `format` with a batch, of floating-point formats.
+    fn float_gemm(self, format: Format) -> Option<FloatGemm>;
 
-    /// The microkernel for `format` and tiles of `tokens`, one of [`Self::tile_sizes`]. (Of f16
-    /// those of [`Self::f16_gemm`] are other ones.)
+    /// The microkernel for `format` and tiles of `tokens`, one of [`Self::tile_sizes`]. (Those
+    /// of [`Self::float_gemm`] are other ones.)
     fn microkernel(self, format: Format, tokens: usize, batch: BatchSize) -> Microkernel;
 }

@@ -25,12 +25,12 @@ impl Packing {
         // Only the kernels on ARM want 5 and 6 bits interleaved.
         let all = cfg!(target_arch = "aarch64");
         match format {
-            Format::Q4_0 => Some(Self::new::<Q4_0Panel>()),
+            Format::Q4_0 | Format::Iq4Nl => Some(Self::new::<Q4_0Panel>()),
             Format::Q8_0 => Some(Self::new::<Q8_0Panel>()),
             Format::Q4K => Some(Self::new::<Q4KPanel>()),
             Format::Q5K if all => Some(Self::new::<Q5KPanel>()),
             Format::Q6K if all => Some(Self::new::<Q6KPanel>()),
-            Format::F16 | Format::Q5K | Format::Q6K => None,
+            _ => None,
         }
     }
 

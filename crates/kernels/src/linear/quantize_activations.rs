@@ -3,12 +3,13 @@
 //! Within a tile everything that a microkernel needs at one step lies together, so that it reads
 //! one stream.
 
-use half::f16;
+use half::{bf16, f16};
 
 use super::f16_accumulation;
 use super::format::Format;
 use super::layout::{
-    AlignedBuffer, Q8_0LanesStep, Q8_0LanesTile, Q8_0Step, Q8_0Tile, Q8KStep, Q8KTile, cast_mut,
+    AlignedBuffer, Q8_0LanesStep, Q8_0LanesTile, Q8_0Step, Q8_0Tile, Q8_1Step, Q8_1Tile, Q8KStep,
+    Q8KTile, cast_mut,
 };
 use super::microkernel::BatchSize;
 use super::quantize_block::{BLOCK, QuantizeBlock};
@@ -23,14 +24,16 @@ const SUPER_BLOCK: usize = 256;
 /// How activations are stored, see the functions of the same names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ActivationFormat {
-    /// f32, rounded to f16 unless [`KEEPS_F32`].
-    F32,
-    /// The same in large tiles; in small ones f16, scaled for weights of this bound.
+    /// f32, rounded so.
+    F32(Rounding),
+    /// f32 in large tiles; in small ones f16, scaled for weights of this bound.
     ScaledF16(i32),
     /// Blocks of [`Q8_0Tile`], for unsigned weights whose zero point this is.
     Q8_0(i32),
     /// Blocks of [`Q8_0LanesTile`].
     Q8_0Lanes,
+    /// Blocks of [`Q8_1Tile`].
+    Q8_1,
     /// Super-blocks of [`Q8KTile`].
     Q8K,
 }
@@ -39,21 +42,65 @@ impl ActivationFormat {
     /// What goes with matrices of `format`.
     pub(super) fn of(format: Format, batch: BatchSize) -> Self {
         match format {
-            Format::F16 => Self::F32,
+            Format::F32 => Self::F32(Rounding::None),
+            Format::Bf16 => Self::F32(Rounding::Bf16),
+            Format::F16 => Self::F32(BESIDE_F16),
             Format::Q4_0 => Self::Q8_0(8),
+            Format::Iq4Nl => Self::Q8_0(128),
             Format::Q8_0 if batch == BatchSize::Large => Self::Q8_0(128),
             Format::Q8_0 => Self::Q8_0Lanes,
-            Format::Q4K | Format::Q5K | Format::Q6K => Self::Q8K,
+            Format::Q4_1 | Format::Q5_0 | Format::Q5_1 => Self::Q8_1,
+            Format::Q2K | Format::Q3K | Format::Q4K | Format::Q5K | Format::Q6K | Format::Iq4Xs => {
+                Self::Q8K
+            }
         }
     }
 
     /// Bytes of a token of `columns` elements.
     fn token_bytes(self, columns: usize) -> usize {
         match self {
-            Self::F32 | Self::ScaledF16(_) => columns * size_of::<f32>(),
+            Self::F32(_) | Self::ScaledF16(_) => columns * size_of::<f32>(),
             Self::Q8_0(_) => columns / BLOCK * size_of::<Q8_0Tile<1>>(),
             Self::Q8_0Lanes => columns / BLOCK * size_of::<Q8_0LanesTile<1>>(),
+            Self::Q8_1 => columns / BLOCK * size_of::<Q8_1Tile<1>>(),
             Self::Q8K => columns / SUPER_BLOCK * size_of::<Q8KTile<1>>(),
+        }
+    }
+}
+
+/// What f32 activations are rounded to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rounding {
+    None,
+    F16,
+    Bf16,
+}
+
+/// Beside f16 weights ggml rounds activations to f16 on x86-64, but not on ARM (unless it computes
+/// in f16 altogether).
+pub(super) const BESIDE_F16: Rounding = if cfg!(target_arch = "aarch64") {
+    Rounding::None
+} else {
+    Rounding::F16
+};
+
+impl Rounding {
+    /// Rounds each of `x` to the nearest, ties to even.
+    #[inline(always)]
+    fn round(self, x: &[f32], rounded: &mut [f32]) {
+        match self {
+            Self::None => rounded.copy_from_slice(x),
+            Self::F16 => {
+                let mut halves = [f16::ZERO; BLOCK];
+                let halves = &mut halves[..x.len()];
+                f16_convert::from_f32(x, halves);
+                f16_convert::to_f32(halves, rounded);
+            }
+            Self::Bf16 => {
+                for (rounded, &x) in rounded.iter_mut().zip(x) {
+                    *rounded = bf16::from_f32(x).to_f32();
+                }
+            }
         }
     }
 }
@@ -148,10 +195,6 @@ fn tile_size(sizes: &[usize], left: usize) -> usize {
 /// row.
 pub(super) const LARGE_TILE: usize = 6;
 
-/// Whether activations beside f16 weights are left in f32. ggml rounds them to f16 on x86-64, but
-/// not on ARM (unless it computes in f16 altogether).
-pub(super) const KEEPS_F32: bool = cfg!(target_arch = "aarch64");
-
 /// Quantizes the rows of `x` into a tile.
 struct Quantize<'a> {
     x: &'a [f32],
@@ -177,34 +220,32 @@ impl<S: QuantizeBlock> Task<S> for Quantize<'_> {
             ActivationFormat::ScaledF16(bound) if tokens < LARGE_TILE => {
                 f16_accumulation::quantize(x, columns, tokens, bound, output);
             }
-            ActivationFormat::F32 | ActivationFormat::ScaledF16(_) => {
-                f32(x, columns, tokens, output);
+            ActivationFormat::F32(_) | ActivationFormat::ScaledF16(_) => {
+                let rounding = match format {
+                    ActivationFormat::F32(rounding) => rounding,
+                    _ => BESIDE_F16,
+                };
+                f32(x, columns, tokens, rounding, output);
             }
             ActivationFormat::Q8_0(zero_point) => {
                 q8_0(simd, x, columns, tokens, zero_point, output);
             }
             ActivationFormat::Q8_0Lanes => q8_0_lanes(simd, x, columns, tokens, output),
+            ActivationFormat::Q8_1 => q8_1(simd, x, columns, tokens, output),
             ActivationFormat::Q8K => q8_k(simd, x, columns, tokens, output),
         }
     }
 }
 
-/// f32, rounded to f16 unless [`KEEPS_F32`]: `[columns][tokens]` in large tiles,
-/// `[tokens][columns]` in small ones.
+/// f32, rounded: `[columns][tokens]` in large tiles, `[tokens][columns]` in small ones.
 #[inline(always)]
-fn f32(x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) {
+fn f32(x: &[f32], columns: usize, tokens: usize, rounding: Rounding, output: &mut [u8]) {
     let output = cast_mut::<f32>(output);
-    let mut rounded = [f16::ZERO; BLOCK];
     let mut values = [0.0; BLOCK];
     for (token, x) in x.chunks_exact(columns).enumerate() {
         for (block, x) in x.chunks(BLOCK).enumerate() {
-            let (rounded, values) = (&mut rounded[..x.len()], &mut values[..x.len()]);
-            if KEEPS_F32 {
-                values.copy_from_slice(x);
-            } else {
-                f16_convert::from_f32(x, rounded);
-                f16_convert::to_f32(rounded, values);
-            }
+            let values = &mut values[..x.len()];
+            rounding.round(x, values);
             let first = block * BLOCK;
             if tokens < LARGE_TILE {
                 output[token * columns + first..][..values.len()].copy_from_slice(values);
@@ -266,6 +307,24 @@ fn q8_0_lanes<S: QuantizeBlock>(
             step.qs[token] = quantized.qs;
             step.corrections[token] = quantized.sums_of_4.map(|sum| -128 * sum);
             step.d[token] = scale;
+        }
+    }
+}
+
+/// Writes the steps of a [`Q8_1Tile`].
+#[inline(always)]
+fn q8_1<S: QuantizeBlock>(simd: S, x: &[f32], columns: usize, tokens: usize, output: &mut [u8]) {
+    let step_bytes = tokens * size_of::<Q8_1Tile<1>>();
+    for (token, x) in x.chunks_exact(columns).enumerate() {
+        for (x, step) in (x.as_chunks().0.iter()).zip(output.chunks_exact_mut(step_bytes)) {
+            let step = Q8_1Step::new(step, tokens);
+            let max_abs = simd.max_abs(x);
+            let (scale, inverse) = q8_0_scales(max_abs);
+            let quantized = simd.quantize(x, inverse);
+            let sum = max_abs / 127.0 * quantized.sum() as f32;
+            step.qs[token] = quantized.qs;
+            step.d[token] = scale;
+            step.s[token] = f16::from_f32(sum).to_f32();
         }
     }
 }

@@ -1,14 +1,15 @@
 //! The products written plainly, element by element, for tests to compare with: from the blocks of
 //! a GGUF file, and with a quantization of activations of its own.
 
-use half::f16;
+use half::{bf16, f16};
 
 use super::f16_accumulation;
 use super::format::Format;
 use super::layout::{
-    BlockQ4_0, BlockQ4K, BlockQ5K, BlockQ6K, BlockQ8_0, F16Bytes, cast, scale_and_min,
+    BlockIq4Xs, BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K,
+    BlockQ6K, BlockQ8_0, F16Bytes, IQ4_VALUES, cast, scale_and_min,
 };
-use super::quantize_activations::KEEPS_F32;
+use super::quantize_activations::{BESIDE_F16, Rounding};
 
 fn f32(value: F16Bytes) -> f32 {
     f16::from_bits(value.to_bits()).to_f32()
@@ -55,6 +56,17 @@ fn dot(weights: impl IntoIterator<Item = i32>, x: &[i32]) -> i32 {
         .sum()
 }
 
+/// Lanes of the accumulators that go with rows that are not packed.
+const LANES: usize = if cfg!(target_arch = "aarch64") { 4 } else { 8 };
+
+/// The sum of [`LANES`] values in the kernels' order.
+fn sum_of_lanes(lanes: [f32; LANES]) -> f32 {
+    if let [eight] = lanes.as_chunks::<8>().0 {
+        return reduce_add(*eight);
+    }
+    lanes[0] + lanes[1] + (lanes[2] + lanes[3])
+}
+
 /// The sum of eight values in the kernels' order.
 fn reduce_add(lanes: [f32; 8]) -> f32 {
     let four: [f32; 4] = std::array::from_fn(|lane| lanes[lane + 4] + lanes[lane]);
@@ -62,11 +74,11 @@ fn reduce_add(lanes: [f32; 8]) -> f32 {
     two[0] + two[1]
 }
 
-/// The integers of lanes: element 4i to 4i + 3 of every 32 belong to lane i.
-fn lanes(products: impl Iterator<Item = i32>) -> [i32; 8] {
-    let mut lanes = [0; 8];
+/// The integers of lanes: element 4i to 4i + 3 of every 4 · N belong to lane i.
+fn lanes<const N: usize>(products: impl Iterator<Item = i32>) -> [i32; N] {
+    let mut lanes = [0; N];
     for (index, product) in products.enumerate() {
-        lanes[index / 4 % 8] += product;
+        lanes[index / 4 % N] += product;
     }
     lanes
 }
@@ -126,7 +138,20 @@ fn sub_mins(d: F16Bytes, dmin: F16Bytes, dot: i32, min_dot: i32) -> f32 {
 pub(super) fn product(format: Format, row: &[u8], x: &[f32], order: Order) -> f32 {
     match (format, order.f16_bound) {
         (Format::F16, Some(bound)) => f16_accumulated(cast(row), x, bound),
-        (Format::F16, None) => f16_row(cast(row), x),
+        (Format::F16, None) => floats(cast(row).iter().copied().map(f32), x, BESIDE_F16),
+        (Format::F32, _) => floats(cast(row).iter().copied(), x, Rounding::None),
+        (Format::Bf16, _) => floats(
+            cast::<bf16>(row).iter().map(|x| x.to_f32()),
+            x,
+            Rounding::Bf16,
+        ),
+        (Format::Q4_1, _) => blocks(cast(row).iter().map(q4_1), x),
+        (Format::Q5_0, _) => blocks(cast(row).iter().map(q5_0), x),
+        (Format::Q5_1, _) => blocks(cast(row).iter().map(q5_1), x),
+        (Format::Iq4Nl, _) => iq4_nl(cast(row), x),
+        (Format::Q2K, _) => super_blocks(cast(row).iter().map(q2_k), x),
+        (Format::Q3K, _) => super_blocks(cast(row).iter().map(q3_k), x),
+        (Format::Iq4Xs, _) => super_blocks(cast(row).iter().map(iq4_xs), x),
         (Format::Q4_0, _) => q4_0(cast(row), x),
         (Format::Q8_0, _) if order.large => q8_0_by_block(cast(row), x),
         (Format::Q8_0, _) => q8_0_in_lanes(cast(row), x),
@@ -136,16 +161,131 @@ pub(super) fn product(format: Format, row: &[u8], x: &[f32], order: Order) -> f3
     }
 }
 
-fn f16_row(row: &[F16Bytes], x: &[f32]) -> f32 {
-    let products = row.iter().zip(x).map(|(&weight, &x)| {
-        let x = if KEEPS_F32 {
-            x
-        } else {
-            f16::from_f32(x).to_f32()
+fn floats(row: impl Iterator<Item = f32>, x: &[f32], rounding: Rounding) -> f32 {
+    let products = row.zip(x).map(|(weight, &x)| {
+        let x = match rounding {
+            Rounding::None => x,
+            Rounding::F16 => f16::from_f32(x).to_f32(),
+            Rounding::Bf16 => bf16::from_f32(x).to_f32(),
         };
-        f64::from(f32(weight)) * f64::from(x)
+        f64::from(weight) * f64::from(x)
     });
     products.sum::<f64>() as f32
+}
+
+/// The lower nibbles of some bytes, then the upper ones.
+fn nibbles(bytes: &[u8]) -> impl Iterator<Item = i32> {
+    let low = bytes.iter().map(|byte| i32::from(byte & 15));
+    low.chain(bytes.iter().map(|byte| i32::from(byte >> 4)))
+}
+
+/// Nibbles with a fifth bit each.
+fn five_bits(nibbles: impl Iterator<Item = i32>, fifth: [u8; 4]) -> Vec<i32> {
+    let fifth = u32::from_le_bytes(fifth);
+    let bit = |index: usize| (fifth >> index & 1) as i32;
+    (nibbles.enumerate())
+        .map(|(index, nibble)| nibble | bit(index) << 4)
+        .collect()
+}
+
+/// Weights of 32 elements, their scale and their minimum.
+type Block = (Vec<i32>, f32, f32);
+
+fn q4_1(block: &BlockQ4_1) -> Block {
+    (nibbles(&block.qs).collect(), f32(block.d), f32(block.m))
+}
+
+fn q5_0(block: &BlockQ5_0) -> Block {
+    let weights = five_bits(nibbles(&block.qs), block.qh);
+    let weights = weights.into_iter().map(|weight| weight - 16).collect();
+    (weights, f32(block.d), 0.0)
+}
+
+fn q5_1(block: &BlockQ5_1) -> Block {
+    let weights = five_bits(nibbles(&block.qs), block.qh);
+    (weights, f32(block.d), f32(block.m))
+}
+
+fn blocks(row: impl Iterator<Item = Block>, x: &[f32]) -> f32 {
+    let (mut sums, mut mins) = ([0.0f32; LANES], 0.0f32);
+    for (((weights, d, min), (quantized, scale)), x) in row.zip(quantize_q8_0(x)).zip(x.chunks(32))
+    {
+        let products = weights.iter().zip(&quantized).map(|(weight, x)| weight * x);
+        for (sum, dot) in sums.iter_mut().zip(lanes::<LANES>(products)) {
+            *sum = (dot as f32).mul_add(d * scale, *sum);
+        }
+        let max_abs = x.iter().fold(0.0f32, |max_abs, x| max_abs.max(x.abs()));
+        let sum = max_abs / 127.0 * quantized.iter().sum::<i32>() as f32;
+        mins = min.mul_add(f16::from_f32(sum).to_f32(), mins);
+    }
+    sum_of_lanes(sums) + mins
+}
+
+fn iq4_nl(row: &[BlockQ4_0], x: &[f32]) -> f32 {
+    row.iter()
+        .zip(quantize_q8_0(x))
+        .fold(0.0, |sum, (block, (x, scale))| {
+            let weights = nibbles(&block.qs).map(|index| i32::from(IQ4_VALUES[index as usize]));
+            (dot(weights, &x) as f32).mul_add(f32(block.d) * scale, sum)
+        })
+}
+
+/// A super-block: weights, each times the scale of its group, and the scale of all; a minimum of
+/// every 16, and the scale of these.
+type SuperBlock = (Vec<i32>, f32, [i32; 16], f32);
+
+/// Bits from 2 · j on of the bytes of each half, for the 32 elements from 32 · j on.
+fn two_bits(qs: &[u8; 64]) -> impl Iterator<Item = i32> {
+    (0..256).map(|index| i32::from(qs[index / 128 * 32 + index % 32] >> (index / 32 % 4 * 2) & 3))
+}
+
+fn q2_k(block: &BlockQ2K) -> SuperBlock {
+    let weights = two_bits(&block.qs).enumerate();
+    let weights = weights.map(|(index, q)| q * i32::from(block.scales[index / 16] & 15));
+    let mins = block.scales.map(|scale| i32::from(scale >> 4));
+    (weights.collect(), f32(block.d), mins, f32(block.dmin))
+}
+
+fn q3_k(block: &BlockQ3K) -> SuperBlock {
+    let scale = |group: usize| {
+        let low = block.scales[group % 8] >> (4 * (group / 8)) & 15;
+        let high = block.scales[8 + group % 4] >> (2 * (group / 4)) & 3;
+        i32::from(low | high << 4) - 32
+    };
+    let weights = two_bits(&block.qs).enumerate().map(|(index, low)| {
+        let third = i32::from(block.hmask[index % 32] >> (index / 32) & 1);
+        (low + 4 * third - 4) * scale(index / 16)
+    });
+    (weights.collect(), f32(block.d), [0; 16], 0.0)
+}
+
+fn iq4_xs(block: &BlockIq4Xs) -> SuperBlock {
+    let high = u16::from_le_bytes(block.scales_h);
+    let groups = block.qs.chunks(16).enumerate().flat_map(|(group, qs)| {
+        let low = block.scales_l[group / 2] >> (4 * (group % 2)) & 15;
+        let scale = i32::from(low) + i32::from(high >> (2 * group) & 3) * 16 - 32;
+        nibbles(qs).map(move |index| scale * i32::from(IQ4_VALUES[index as usize]))
+    });
+    (groups.collect(), f32(block.d), [0; 16], 0.0)
+}
+
+fn super_blocks(row: impl Iterator<Item = SuperBlock>, x: &[f32]) -> f32 {
+    let mut sums = [0.0f32; LANES];
+    for ((weights, d, mins, dmin), (x, scale)) in row.zip(quantize_q8_k(x)) {
+        // Those of the two groups 2i and 2i + 1 belong to lane i.
+        let mut min_dots = [0; LANES];
+        for (group, (min, x)) in mins.iter().zip(x.chunks(16)).enumerate() {
+            min_dots[group / 2 % LANES] += min * x.iter().sum::<i32>();
+        }
+        for (sum, min_dot) in sums.iter_mut().zip(min_dots) {
+            *sum = (-scale * dmin).mul_add(min_dot as f32, *sum);
+        }
+        let products = weights.iter().zip(&x).map(|(weight, x)| weight * x);
+        for (sum, dot) in sums.iter_mut().zip(lanes::<LANES>(products)) {
+            *sum = (scale * d).mul_add(dot as f32, *sum);
+        }
+    }
+    sum_of_lanes(sums)
 }
 
 fn q4_0(row: &[BlockQ4_0], x: &[f32]) -> f32 {
@@ -171,7 +311,7 @@ fn q8_0_in_lanes(row: &[BlockQ8_0], x: &[f32]) -> f32 {
     let mut sums = [0.0f32; 8];
     for (block, (x, scale)) in row.iter().zip(quantize_q8_0(x)) {
         let products = block.qs.iter().zip(&x).map(|(&q, x)| i32::from(q) * x);
-        for (sum, dot) in sums.iter_mut().zip(lanes(products)) {
+        for (sum, dot) in sums.iter_mut().zip(lanes::<8>(products)) {
             *sum = (f32(block.d) * scale).mul_add(dot as f32, *sum);
         }
     }
@@ -217,7 +357,7 @@ fn q5_k(row: &[BlockQ5K], x: &[f32], order: Order) -> f32 {
             });
             let x = &x[32 * group..][..32];
             let products = weights.zip(x).map(|(weight, x)| weight * x);
-            for (sum, dot) in all.iter_mut().zip(lanes(products)) {
+            for (sum, dot) in all.iter_mut().zip(lanes::<8>(products)) {
                 *sum += i32::from(group_scale) * dot;
             }
             all_mins += i32::from(min) * x.iter().sum::<i32>();

@@ -1,9 +1,10 @@
 //! The kernels against the reference.
 
-use half::f16;
+use half::{bf16, f16};
 
 use super::dispatch::InstructionSet;
 use super::epilogue::{Epilogue, SliceEpilogue};
+use super::f16_accumulation;
 use super::format::Format;
 use super::gemm::{Options, multiply, multiply_with};
 use super::matrix::Matrix;
@@ -11,13 +12,22 @@ use super::microkernel::{BatchSize, KernelSet};
 use super::reference::{self, Order};
 use crate::pool::Pool;
 
-const FORMATS: [Format; 6] = [
+const FORMATS: [Format; 15] = [
+    Format::F32,
+    Format::Bf16,
     Format::F16,
     Format::Q4_0,
+    Format::Q4_1,
+    Format::Q5_0,
+    Format::Q5_1,
     Format::Q8_0,
+    Format::Q2K,
+    Format::Q3K,
     Format::Q4K,
     Format::Q5K,
     Format::Q6K,
+    Format::Iq4Nl,
+    Format::Iq4Xs,
 ];
 
 /// Values that look random, the same every time.
@@ -38,22 +48,41 @@ impl Random {
     }
 }
 
+/// Where the f16 scales of a block are.
+fn scales(format: Format) -> &'static [usize] {
+    match format {
+        Format::F32 | Format::Bf16 => &[],
+        Format::F16
+        | Format::Q4_0
+        | Format::Q5_0
+        | Format::Q8_0
+        | Format::Iq4Nl
+        | Format::Iq4Xs => &[0],
+        Format::Q4_1 | Format::Q5_1 | Format::Q4K | Format::Q5K => &[0, 2],
+        Format::Q2K => &[80, 82],
+        Format::Q3K => &[108],
+        Format::Q6K => &[208],
+    }
+}
+
 /// Rows of random bits in which only the scales are of a sensible size.
 fn weights(format: Format, rows: usize, columns: usize, random: &mut Random) -> Vec<u8> {
-    let mut scale = |bytes: &mut [u8]| {
-        let scale = f16::from_f32(random.float() / 64.0);
-        bytes[..2].copy_from_slice(&scale.to_le_bytes());
-    };
-    let places: &[usize] = match format {
-        Format::F16 | Format::Q4_0 | Format::Q8_0 => &[0],
-        Format::Q4K | Format::Q5K => &[0, 2],
-        Format::Q6K => &[208],
-    };
-    let (block, elements) = (format.block_bytes(), format.block_elements());
-    let mut bytes = vec![0; rows * columns / elements * block];
+    let mut float = || random.float() / 64.0;
+    let elements = rows * columns;
+    match format {
+        Format::F32 => return (0..elements).flat_map(|_| float().to_le_bytes()).collect(),
+        Format::Bf16 => {
+            let values = (0..elements).map(|_| bf16::from_f32(float()));
+            return values.flat_map(bf16::to_le_bytes).collect();
+        }
+        _ => {}
+    }
+    let places = scales(format);
+    let block = format.block_bytes();
+    let mut bytes = vec![0; elements / format.block_elements() * block];
     for block in bytes.chunks_exact_mut(block) {
         for &place in places {
-            scale(&mut block[place..]);
+            block[place..place + 2].copy_from_slice(&f16::from_f32(float()).to_le_bytes());
         }
     }
     for (index, byte) in bytes.iter_mut().enumerate() {
@@ -71,7 +100,9 @@ fn weights(format: Format, rows: usize, columns: usize, random: &mut Random) -> 
 fn activations(count: usize, random: &mut Random) -> Vec<f32> {
     let mut x: Vec<f32> = (0..count).map(|_| random.float()).collect();
     // Blocks of zeros, of subnormals, and with one large value.
-    x[..32].fill(0.0);
+    if count > 64 {
+        x[..32].fill(0.0);
+    }
     if count > 600 {
         x[256..512].fill(1e-41);
         x[520] = -300.0;
@@ -85,12 +116,16 @@ fn order(set: InstructionSet, matrix: &Matrix, token: usize, tokens: usize) -> O
     let by_block = cfg!(target_arch = "aarch64");
     // Tokens in the tiles of f16's own product.
     let tile = set.tile_sizes(format, BatchSize::Small)[0];
-    let in_tiles = if set.f16_gemm().microkernel(tile).is_some() {
+    let float_gemm = set.float_gemm(format);
+    let in_tiles = if float_gemm.is_some_and(|gemm| gemm.microkernel(tile).is_some()) {
         tokens / tile * tile
     } else {
         0
     };
-    let f16_bound = matrix.f16_bound.filter(|_| set.accumulates_f16());
+    let is_multiple = matrix.columns().is_multiple_of(f16_accumulation::MULTIPLE);
+    let f16_bound = matrix
+        .f16_bound
+        .filter(|_| set.accumulates_f16() && is_multiple);
     Order {
         four: !by_block && token < tokens / 4 * 4,
         large: by_block && format != Format::Q4K || tokens >= set.large_batch(format),
@@ -137,6 +172,11 @@ fn every_kernel_is_bit_identical_to_the_reference() {
                 (64, 256),
                 (131, 1024),
                 (13, 304),
+                (5, 1),
+                (9, 7),
+                (33, 13),
+                (21, 100),
+                (17, 287),
             ]
             .into_iter()
             .filter(|&(_, columns)| format.is_fast(columns))
@@ -158,7 +198,7 @@ fn every_kernel_is_bit_identical_to_the_reference() {
                         let expected = expected_results(set, &matrix, &source, &x);
                         let results = output.chunks(rows).zip(expected.chunks(rows));
                         for (token, (output, expected)) in results.enumerate() {
-                            let exact = format != Format::F16
+                            let exact = !format.is_float()
                                 || order(set, &matrix, token, tokens).f16_bound.is_some();
                             let found = difference(output, expected);
                             assert!(found == 0.0 || !exact, "{format:?} {set:?}: {found:e}");
@@ -197,17 +237,15 @@ fn the_largest_weights_and_activations_fit_every_sum() {
     for format in FORMATS {
         for fill in [0x00, 0x7f, 0x80, 0x88, 0xff] {
             let mut source = weights(format, rows, columns, &mut random);
-            let block =
-                source.len() / (rows * columns / if format == Format::Q8_0 { 32 } else { 256 });
-            // Scales stay: they are at the beginning, of q6_k at the end.
-            let elements = match format {
-                Format::F16 | Format::Q4_0 => continue,
-                Format::Q8_0 => 2..block,
-                Format::Q4K | Format::Q5K => 16..block,
-                Format::Q6K => 0..192,
-            };
-            for block in source.chunks_exact_mut(block) {
-                block[elements.clone()].fill(fill);
+            if format.is_float() {
+                continue;
+            }
+            for block in source.chunks_exact_mut(format.block_bytes()) {
+                let kept = block.to_vec();
+                block.fill(fill);
+                for &place in scales(format) {
+                    block[place..place + 2].copy_from_slice(&kept[place..place + 2]);
+                }
             }
             let matrix = Matrix::alone(format, rows, columns, &source);
             for sign in [[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]] {
@@ -232,8 +270,14 @@ fn scales_that_are_nan_reach_the_results() {
         let (rows, columns) = (9, 256);
         let mut source = weights(format, rows, columns, &mut random);
         let row_bytes = source.len() / rows;
-        let place = if format == Format::Q6K { 208 } else { 0 };
-        source[4 * row_bytes + place..][..2].copy_from_slice(&f16::NAN.to_le_bytes());
+        match format {
+            Format::F32 => source[4 * row_bytes..][..4].copy_from_slice(&f32::NAN.to_le_bytes()),
+            Format::Bf16 => source[4 * row_bytes..][..2].copy_from_slice(&bf16::NAN.to_le_bytes()),
+            _ => {
+                let place = 4 * row_bytes + scales(format)[0];
+                source[place..][..2].copy_from_slice(&f16::NAN.to_le_bytes());
+            }
+        }
         let matrix = Matrix::alone(format, rows, columns, &source);
         let x: Vec<f32> = (0..columns).map(|_| random.float()).collect();
         let mut output = vec![0.0; rows];

@@ -1,7 +1,7 @@
 //! Processors without microkernels here, whose products are ggml's.
 
 use super::format::Format;
-use super::microkernel::{BatchSize, F16Gemm, KernelSet, Microkernel};
+use super::microkernel::{BatchSize, FloatGemm, KernelSet, Microkernel};
 use crate::simd::Baseline;
 
 /// There is none.
@@ -23,7 +23,7 @@ impl KernelSet for InstructionSet {
         match self {}
     }
 
-    fn f16_gemm(self) -> F16Gemm {
+    fn float_gemm(self, _format: Format) -> Option<FloatGemm> {
         match self {}
     }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::measure::{ids, mean_and_deviation};
 use super::plot::{self, Line};
 use crate::arguments::RunArguments;
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::report::{self, Progress};
 use crate::stream::note;
 use crate::{interrupt, memory};
@@ -86,6 +86,7 @@ pub(super) fn run(
     let mut contenders = contenders(arguments, &model, context, sequences)?;
     let mut progress = Progress::new();
     let mut figures = Vec::new();
+    let mut interrupted = false;
     let sizes: Vec<Size> = by_batch.iter().chain(&by_length).copied().collect();
     for (index, &size) in sizes.iter().enumerate() {
         progress.show(format!(
@@ -95,11 +96,22 @@ pub(super) fn run(
             size.batch,
             size.length
         ));
-        figures.extend(measure(&mut contenders, size, repetitions)?);
+        match measure(&mut contenders, size, repetitions) {
+            Ok(measured) => figures.extend(measured),
+            // Of a size that is not done no figure is shown.
+            Err(Failure::Interrupted(_)) if !figures.is_empty() => {
+                interrupted = true;
+                break;
+            }
+            Err(failure) => return Err(failure),
+        }
     }
     drop(progress);
-    let (batches, lengths) = figures.split_at(by_batch.len() * contenders.len());
-    if let Some((path, force)) = chart {
+    let batches = (by_batch.len() * contenders.len()).min(figures.len());
+    let (batches, lengths) = figures.split_at(batches);
+    let mut drawn = Ok(());
+    // A picture could not say that it is of a part.
+    if let Some((path, force)) = chart.filter(|_| !interrupted) {
         let charts = [
             plot::Chart {
                 title: format!("{length} tokens a sequence"),
@@ -112,7 +124,7 @@ pub(super) fn run(
                 lines: lines(&contenders, lengths, |size| size.length),
             },
         ];
-        plot::draw(path, force, &charts)?;
+        drawn = plot::draw(path, force, &charts);
     }
     if arguments.json {
         let rows = [("batch", batches), ("length", lengths)]
@@ -120,9 +132,18 @@ pub(super) fn run(
             .flat_map(|(test, figures)| figures.iter().map(move |figure| (test, figure)))
             .map(|(test, figure)| row(test, figure, &contenders[figure.contender]))
             .collect::<Vec<Value>>();
-        return report::print_json(&json!({ "rows": rows }));
+        let mut document = json!({ "rows": rows });
+        if interrupted {
+            document["interrupted"] = true.into();
+        }
+        return failure::all([report::print_json(&document), drawn]);
     }
-    report::print(&table(&contenders, &figures))
+    let mut text = table(&contenders, &figures);
+    if interrupted {
+        let done = figures.len() / contenders.len();
+        let _ = writeln!(text, "interrupted: {done} of {} sizes", sizes.len());
+    }
+    failure::all([report::print(&text), drawn])
 }
 
 /// Sessions of every cache type and both ways of attention. A type that the model's heads do not
@@ -149,7 +170,7 @@ fn contenders(
                 }
                 Err(error) => return Err(error.into()),
             };
-            interrupt::stop_on_interrupt(session.stop_flag());
+            interrupt::stop_on_interrupt(&session.stop_flag());
             all.push(Contender {
                 cache_type,
                 flash: flash_attention == FlashAttention::On,
@@ -157,6 +178,12 @@ fn contenders(
                 session,
             });
         }
+    }
+    if all.is_empty() {
+        return Err(Failure::Work(
+            "no kind of attention can be computed with this model: nothing is left to compare"
+                .to_owned(),
+        ));
     }
     Ok(all)
 }
@@ -167,7 +194,7 @@ fn measure(
     size: Size,
     repetitions: usize,
 ) -> Result<Vec<Figure>, Failure> {
-    let mut seconds = vec![Vec::with_capacity(repetitions); contenders.len()];
+    let mut seconds = vec![Vec::new(); contenders.len()];
     for repetition in 0..=repetitions {
         for (contender, seconds) in contenders.iter_mut().zip(&mut seconds) {
             let start = Instant::now();

@@ -94,6 +94,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.attention {
         let chart = arguments.plot.as_deref();
         let chart = chart.map(|path| (path, arguments.force));
+        if let Some((path, force)) = chart {
+            report::check_place(path, force)?;
+        }
         let length = match arguments.n_prompt[..] {
             [] => None,
             [length] => Some(length),
@@ -103,15 +106,19 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     let model = arguments.run.open_model()?;
     let positions = model.hyperparameters().n_positions;
-    let tests = tests(&arguments.n_prompt, &arguments.n_gen, positions)?;
+    let context = arguments.run.ctx_size.filter(|&size| size > 0);
+    let most = context.map_or(positions, |size| size.min(positions));
+    let tests = tests(&arguments.n_prompt, &arguments.n_gen, most)?;
     let longest = tests.iter().map(|test| test.tokens()).max().unwrap_or(1);
     let mut session = arguments.run.start(model, Some(longest))?;
-    interrupt::stop_on_interrupt(session.stop_flag());
+    interrupt::stop_on_interrupt(&session.stop_flag());
 
     let mut progress = Progress::new();
     let mut rows = Vec::new();
     let mut table = String::from("| test | tokens/s | ± |\n|---|---:|---:|\n");
-    for test in tests {
+    let count = tests.len();
+    let mut interrupted = false;
+    'tests: for test in tests {
         let mut speeds = Vec::new();
         for repetition in 0..=arguments.repetitions {
             progress.show(format!(
@@ -120,7 +127,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
                 arguments.repetitions
             ));
             let start = Instant::now();
-            once(&mut session, test)?;
+            match once(&mut session, test) {
+                // Of a test that is not over no figure is shown.
+                Err(Failure::Interrupted(_)) if !rows.is_empty() => {
+                    interrupted = true;
+                    break 'tests;
+                }
+                done => done?,
+            }
             // The first warms up: caches, page tables, the graph.
             if repetition > 0 {
                 speeds.push(test.tokens() as f64 / start.elapsed().as_secs_f64());
@@ -131,8 +145,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         rows.push(row(test, mean, deviation, &session));
     }
     drop(progress);
+    let mut document = json!({ "rows": rows });
+    if interrupted {
+        document["interrupted"] = true.into();
+        let _ = writeln!(table, "interrupted: {} of {count} tests", rows.len());
+    }
     if arguments.run.json {
-        return report::print_json(&json!({ "rows": rows }));
+        return report::print_json(&document);
     }
     report::print(&table)
 }
@@ -151,8 +170,8 @@ fn tests(n_prompt: &[usize], n_gen: &[usize], positions: usize) -> Result<Vec<Te
         .filter(|test| test.tokens() > 0)
         .collect();
     match tests.iter().find(|test| test.tokens() > positions) {
-        Some(test) => Err(Failure::Work(format!(
-            "{}: the model has {positions} positions; ask for fewer tokens",
+        Some(test) => Err(Failure::Usage(format!(
+            "{}: the model or the context has {positions} positions; ask for fewer tokens",
             test.name()
         ))),
         None if tests.is_empty() => Err(Failure::Usage(
@@ -200,7 +219,7 @@ mod tests {
     #[test]
     fn the_default_prompt_fits_the_model() {
         assert_eq!(tests(&[], &[1], 300).unwrap()[0].n_prompt, 300);
-        assert!(matches!(tests(&[512], &[0], 300), Err(Failure::Work(_))));
+        assert!(matches!(tests(&[512], &[0], 300), Err(Failure::Usage(_))));
         assert!(matches!(tests(&[0], &[0], 300), Err(Failure::Usage(_))));
     }
 }

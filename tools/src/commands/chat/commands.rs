@@ -12,6 +12,8 @@ use crate::stream::note;
 /// A command: what it is called, what it takes, what it does.
 struct Command {
     name: &'static str,
+    /// What it is called elsewhere.
+    aliases: &'static [&'static str],
     argument: &'static str,
     help: &'static str,
     run: fn(&mut Talk, &str) -> Result<Flow, Failure>,
@@ -23,6 +25,7 @@ const NOTHING: &str = "";
 const COMMANDS: &[Command] = &[
     Command {
         name: "/help",
+        aliases: &["/?"],
         argument: NOTHING,
         help: "this list",
         run: |_, _| {
@@ -32,6 +35,7 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "/reset",
+        aliases: &[],
         argument: NOTHING,
         help: "forget all turns; the system prompt stays",
         run: |talk, _| {
@@ -42,6 +46,7 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "/undo",
+        aliases: &[],
         argument: NOTHING,
         help: "take your last turn and its reply back",
         run: |talk, _| {
@@ -54,18 +59,21 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "/save",
+        aliases: &[],
         argument: "[--force] FILE",
         help: "write the conversation to a file; --force replaces one",
         run: save,
     },
     Command {
         name: "/load",
+        aliases: &[],
         argument: "FILE",
         help: "go on with a saved conversation",
         run: load,
     },
     Command {
         name: "/set",
+        aliases: &[],
         argument: "[NAME[=VALUE]]",
         help: "show or change how replies are written",
         run: |talk, argument| {
@@ -75,6 +83,7 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "/stats",
+        aliases: &[],
         argument: NOTHING,
         help: "the context in use, and the work of the last reply",
         run: |talk, _| {
@@ -84,6 +93,7 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "/exit",
+        aliases: &["/bye", "/quit"],
         argument: NOTHING,
         help: "end; so does Ctrl-D",
         run: |_, _| Ok(Flow::End),
@@ -93,6 +103,12 @@ const COMMANDS: &[Command] = &[
 /// The commands' names.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     COMMANDS.iter().map(|command| command.name)
+}
+
+/// All that they are called.
+pub(super) fn names_and_aliases() -> impl Iterator<Item = &'static str> {
+    let aliases = COMMANDS.iter().flat_map(|command| command.aliases).copied();
+    names().chain(aliases)
 }
 
 /// A command and its argument; none for a turn, which two slashes begin if it shall begin with one.
@@ -106,7 +122,10 @@ pub(super) fn parse(turn: &str) -> Option<(&str, &str)> {
 
 /// Does what a command says.
 pub(super) fn run(talk: &mut Talk, name: &str, argument: &str) -> Result<Flow, Failure> {
-    let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
+    let Some(command) = COMMANDS
+        .iter()
+        .find(|command| command.name == name || command.aliases.contains(&name))
+    else {
         return Err(Failure::Usage(format!(
             "expected one of {}; found {name:?} (// begins a turn with a slash)",
             names().collect::<Vec<_>>().join(", ")
@@ -122,7 +141,9 @@ pub(super) fn run(talk: &mut Talk, name: &str, argument: &str) -> Result<Flow, F
 
 fn help() -> String {
     let line = |command: &Command| {
-        let usage = format!("{} {}", command.name, command.argument);
+        let mut names = vec![command.name];
+        names.extend(command.aliases);
+        let usage = format!("{} {}", names.join(", "), command.argument);
         format!("{usage:<22} {}", command.help)
     };
     let mut text: Vec<String> = COMMANDS.iter().map(line).collect();

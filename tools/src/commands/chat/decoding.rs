@@ -4,6 +4,9 @@ use clap::{ArgAction, Args};
 use gpt2::generate::GenerationOptions;
 use gpt2::sampling::SamplingOptions;
 
+use crate::arguments::GREEDY;
+use crate::stream::note;
+
 /// The defaults are those of llama.cpp's conversations: always the likeliest token makes small
 /// models repeat themselves.
 #[derive(Debug, Args)]
@@ -18,7 +21,7 @@ pub(super) struct Decoding {
     )]
     #[arg(num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
     do_sample: bool,
-    /// Below 1 prefers likely tokens more, above 1 less
+    /// Below 1 prefers likely tokens more, above 1 less; 0 takes the most likely one every time
     #[arg(long, value_name = "T", default_value_t = 0.8)]
     temperature: f64,
     /// Draw from the K most likely tokens; 0 for all
@@ -37,10 +40,14 @@ pub(super) struct Decoding {
 
 impl Decoding {
     pub(super) fn options(&self) -> GenerationOptions {
+        let greedy = self.temperature == 0.0;
+        if greedy {
+            note!("{GREEDY}");
+        }
         GenerationOptions {
             sampling: SamplingOptions {
-                do_sample: self.do_sample,
-                temperature: self.temperature,
+                do_sample: self.do_sample && !greedy,
+                temperature: if greedy { 1.0 } else { self.temperature },
                 top_k: self.top_k,
                 top_p: self.top_p,
                 repetition_penalty: self.repetition_penalty,

@@ -15,7 +15,8 @@ use super::{commands, lines, parameters};
 use crate::failure::Failure;
 use crate::stream::note;
 
-const PROMPT: &str = "> ";
+/// What stands before the line that is typed.
+pub(super) const PROMPT: &str = "> ";
 /// Lines that the history keeps.
 const KEPT_LINES: usize = 1000;
 
@@ -59,6 +60,8 @@ impl Editor {
         loop {
             match self.editor.readline(PROMPT) {
                 Ok(typed) => {
+                    // A text that was pasted may have them.
+                    let typed = typed.replace("\r\n", "\n");
                     self.remember(&typed);
                     return Ok(Some(lines::turn(&typed)));
                 }
@@ -133,7 +136,10 @@ fn complete(typed: &str) -> (usize, Vec<String>) {
             "/set ".len(),
             parameters::names().map(|name| format!("{name}=")).collect(),
         ),
-        None if typed.starts_with('/') => (0, commands::names().map(str::to_owned).collect()),
+        None if typed.starts_with('/') => (
+            0,
+            commands::names_and_aliases().map(str::to_owned).collect(),
+        ),
         None => return (typed.len(), Vec::new()),
     };
     let word = &typed[start..];
@@ -149,7 +155,8 @@ mod tests {
     fn commands_and_parameters_are_completed() {
         assert_eq!(complete("/st"), (0, vec!["/stats".to_owned()]));
         assert_eq!(complete("/set tem"), (5, vec!["temperature=".to_owned()]));
-        assert_eq!(complete("/").1.len(), commands::names().count());
+        assert_eq!(complete("/").1.len(), commands::names_and_aliases().count());
+        assert_eq!(complete("/q"), (0, vec!["/quit".to_owned()]));
         assert_eq!(complete("hello /s"), (8, Vec::new()));
     }
 }

@@ -20,14 +20,16 @@ use gpt2::session::Model;
 
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
-use crate::stream::{note, results_are_on_terminal};
-use crate::{interrupt, texts};
-use source::{Lines, Source};
+use crate::interrupt;
+use crate::stream::{escapes_are_understood, note, results_are_on_terminal};
+use crate::texts::{self, Reading, TextSource};
+use source::{Lines, Source, Turns};
 use talk::{Flow, Talk};
 
 /// Talk with a model.
 ///
-/// Each line of stdin is a turn, and replies go to stdout as they come. In a terminal lines can be
+/// Texts that are given are the first turns. Then each line of stdin is a turn, and replies go to
+/// stdout as they come. In a terminal lines can be
 /// edited and those of earlier conversations come back with the up arrow; a line that ends with \
 /// goes on in the next, and lines between """ and """ are one turn. Ctrl-C stops the reply, Ctrl-D
 /// ends. /help lists commands.
@@ -40,8 +42,11 @@ use talk::{Flow, Talk};
         0.7 --seed 1"
 )]
 pub(super) struct Arguments {
+    #[command(flatten)]
+    texts: TextSource,
     /// What the model is told before the conversation
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    #[arg(value_parser = texts::prompt_parser())]
     system: Option<String>,
     /// How turns are joined: auto (as the model says), dialogpt (each turn ends with the end of
     /// text), transcript, or a file with a Jinja template
@@ -68,6 +73,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     options
         .validate()
         .map_err(|error| Failure::Usage(error.to_string()))?;
+    let first = if arguments.texts.is_given() {
+        arguments.texts.read(Reading::default())?
+    } else {
+        Vec::new()
+    };
     let conversation = match &arguments.load {
         Some(path) => Conversation::load(path)?,
         None => Conversation::new(arguments.system.clone()),
@@ -87,20 +97,27 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let session = arguments.run.start(Arc::clone(&model), None)?;
     // With --json stdout has nothing but documents, so no prompt either.
     let terminal = !arguments.run.json && io::stdin().is_terminal() && results_are_on_terminal();
-    if terminal {
-        interrupt::stop_each_time(session.stop_flag());
-    } else {
-        interrupt::stop_on_interrupt(session.stop_flag());
-    }
     let lines = if terminal {
+        interrupt::stop_each_time(&session.stop_flag());
         note!(
             "turns are joined by: {}; /help lists commands, Ctrl-C stops a reply, Ctrl-D ends",
             format.name()
         );
-        let path = history::path().filter(|_| !arguments.no_history);
-        Lines::Terminal(Box::new(editor::Editor::new(path)?))
+        if escapes_are_understood() {
+            let path = history::path().filter(|_| !arguments.no_history);
+            Lines::Terminal(Box::new(editor::Editor::new(path)?))
+        } else {
+            Lines::Bare
+        }
     } else {
-        Lines::Plain
+        let waiting = Arc::default();
+        interrupt::end_while(&waiting);
+        interrupt::stop_on_interrupt(&session.stop_flag());
+        Lines::Plain { waiting }
+    };
+    let lines = Turns {
+        first: first.into(),
+        lines,
     };
     let talk =
         Talk::new(session, format, conversation, options)?.showing(arguments.run.json, terminal);

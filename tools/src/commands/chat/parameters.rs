@@ -2,7 +2,9 @@
 
 use gpt2::generate::{GenerationOptions, Parameter, ParameterGroup, ParameterKind, parameters};
 
+use crate::arguments::{GREEDY, new_seed};
 use crate::failure::Failure;
+use crate::stream::note;
 
 /// What a conversation has no use for: a reply is one text, and its prompt is not the user's to
 /// count.
@@ -41,6 +43,15 @@ const NONE: &str = "none";
 
 /// Sets a parameter to what was typed.
 fn set(parameter: Parameter, options: &mut GenerationOptions, value: &str) -> Result<(), Failure> {
+    if parameter.name() == "temperature" && value.parse() == Ok(0.0) {
+        note!("{GREEDY}: do_sample=false");
+        options.sampling.do_sample = false;
+        return Ok(());
+    }
+    if parameter.name() == "seed" && value == "-1" {
+        options.seed = new_seed();
+        return Ok(());
+    }
     if parameter.name() == "max_time" && value == NONE {
         options.max_time = None;
         return Ok(());
@@ -147,7 +158,7 @@ mod tests {
         assert_eq!(line(&mut options, "max_time=none"), "max_time=none");
         let before = options.clone();
         for (argument, said) in [
-            ("temperature=0", "temperature must be above 0"),
+            ("temperature=-1", "temperature must be a number above 0"),
             ("temperature=warm", "expected a number, found \"warm\""),
             ("top_k=-1", "expected a whole number"),
             ("do_sample=1", "expected true or false"),
@@ -159,5 +170,15 @@ mod tests {
             assert!(message.contains(said), "{message}");
         }
         assert_eq!(options, before);
+    }
+
+    #[test]
+    fn habits_of_other_programs() {
+        let mut options = GenerationOptions::default();
+        options.sampling.do_sample = true;
+        line(&mut options, "temperature=0");
+        assert!(!options.sampling.do_sample && options.sampling.temperature > 0.0);
+        line(&mut options, "seed=-1");
+        assert!(u32::try_from(options.seed).is_ok());
     }
 }

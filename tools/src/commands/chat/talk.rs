@@ -266,7 +266,7 @@ impl<'a> Stream<'a> {
 }
 
 /// A text that cannot take the terminal over: a model may write any byte.
-fn harmless(text: &str) -> String {
+pub(super) fn harmless(text: &str) -> String {
     let shown = |character: char| match character {
         '\n' | '\t' => character,
         other if other.is_control() => char::REPLACEMENT_CHARACTER,

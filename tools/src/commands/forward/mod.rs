@@ -13,7 +13,7 @@ use gpt2::spec::ModelClass;
 use serde_json::{Map, Value, json};
 
 use crate::arguments::RunArguments;
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::tensors::TensorFile;
 use crate::{interrupt, report};
 use outputs::{Outputs, Wanted};
@@ -69,16 +69,16 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         None => None,
     };
     let mut session = arguments.run.start(model, None)?;
-    interrupt::stop_on_interrupt(session.stop_flag());
+    interrupt::stop_on_interrupt(&session.stop_flag());
     let outputs = outputs::compute(&mut session, &rows, wanted, file.as_mut())?;
-    if let Some(file) = file {
-        outputs.finish(file)?;
-    }
+    let written = file.map_or(Ok(()), |file| outputs.finish(file));
     let best: Vec<Vec<Best>> = outputs.last.iter().map(|logits| largest(logits)).collect();
-    if arguments.run.json {
-        return report::print_json(&document(&rows, &best, &outputs, &session));
-    }
-    report::print(&table(&best, &outputs, &session))
+    let reported = if arguments.run.json {
+        report::print_json(&document(&rows, &best, &outputs, &session))
+    } else {
+        report::print(&table(&best, &outputs, &session))
+    };
+    failure::all([written, reported])
 }
 
 /// A token and its logit.

@@ -97,6 +97,13 @@ impl Source {
                     None => (0..length).map(|index| index < own).collect(),
                 };
                 let position_ids = list("--position-ids", positions, 0)?;
+                let limit = hyperparameters.n_positions;
+                let beyond = |position: &&u32| **position as usize >= limit;
+                if let Some(found) = position_ids.iter().flatten().find(beyond) {
+                    return Err(Failure::Usage(format!(
+                        "--position-ids: expected positions below the model's {limit}, found {found}"
+                    )));
+                }
                 ids.resize(length, pad);
                 Ok(Row {
                     ids,

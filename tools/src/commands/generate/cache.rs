@@ -1,12 +1,13 @@
 //! The prompt's cache in a file, so that the next run need not compute it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use gpt2::TokenId;
 use gpt2::session::Session;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, one_line};
+use crate::report::check_place;
 use crate::stream::note;
 
 /// Where a cache is kept.
@@ -27,6 +28,21 @@ pub(super) struct PromptCache {
 }
 
 impl PromptCache {
+    /// Where the cache is written to, if it is.
+    fn target(&self) -> Option<&Path> {
+        self.file.as_deref().filter(|_| !self.read_only)
+    }
+
+    /// Whether the cache is written.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.target().is_some()
+    }
+
+    /// Finds now and not at the end what is in the way of the file.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        self.target().map_or(Ok(()), |path| check_place(path, true))
+    }
+
     /// Brings the file's cache into the session, when there is a file.
     pub(super) fn restore(&self, session: &mut Session) -> Result<(), Failure> {
         let Some(path) = self.file.as_deref().filter(|path| path.exists()) else {
@@ -40,7 +56,13 @@ impl PromptCache {
                     path.display()
                 );
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                return Err(Failure::Work(format!(
+                    "{}; name another file for this model, or delete {}",
+                    one_line(&error),
+                    path.display()
+                )));
+            }
         }
         Ok(())
     }
@@ -48,7 +70,7 @@ impl PromptCache {
     /// Writes what the session holds of the prompt, or all of it. A file that is there was
     /// restored, so it is a cache of this model and may be replaced.
     pub(super) fn save(&self, session: &mut Session, prompt: &[TokenId]) -> Result<(), Failure> {
-        let Some(path) = self.file.as_deref().filter(|_| !self.read_only) else {
+        let Some(path) = self.target() else {
             return Ok(());
         };
         let computed = &prompt[..prompt.len().saturating_sub(1)];

@@ -4,8 +4,10 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
 use gpt2::generate::{GenerationOptions, Parameter, ParameterGroup, ParameterKind, parameters};
 use serde_json::{Value, json};
 
+use crate::arguments::GREEDY;
 use crate::failure::Failure;
 use crate::prompt::{Ids, parse_ids};
+use crate::stream::note;
 
 /// Whether the flag may be given several times, each an item of the parameter's list.
 fn is_repeated(kind: ParameterKind) -> bool {
@@ -78,17 +80,35 @@ impl Parameters {
         options.sampling.do_sample = false;
         // In the order of the table.
         for (name, value) in &self.0 {
+            if is_greedy(name, value) {
+                continue;
+            }
             options
                 .set(name, &value.to_string())
                 .map_err(|error| Failure::Usage(error.to_string()))?;
         }
+        if self.are_greedy() {
+            note!("{GREEDY}");
+            options.sampling.do_sample = false;
+        }
         Ok(())
+    }
+
+    /// Whether a temperature of 0 asks for greedy decoding.
+    pub(super) fn are_greedy(&self) -> bool {
+        let mut given = self.0.iter();
+        given.any(|(name, value)| is_greedy(name, value))
     }
 
     /// Whether the parameter was given.
     pub(super) fn has(&self, name: &str) -> bool {
         self.0.iter().any(|(given, _)| *given == name)
     }
+}
+
+/// Whether a parameter is a temperature of 0, which other programs take for greedy decoding.
+fn is_greedy(name: &str, value: &Value) -> bool {
+    name == "temperature" && value.as_f64() == Some(0.0)
 }
 
 /// A line of help: what the parameter does, and its default where it has one.
@@ -113,6 +133,9 @@ fn argument(heading: &'static str, parameter: Parameter) -> Arg {
     let (name, kind) = (parameter.name(), parameter.kind());
     let parse = move |text: &str| -> Result<Value, String> {
         let json = json(kind, text)?;
+        if is_greedy(name, &json) {
+            return Ok(json);
+        }
         match GenerationOptions::default().set(name, &json.to_string()) {
             Ok(()) => Ok(json),
             // The flag's name is in clap's line already.
@@ -138,7 +161,7 @@ fn argument(heading: &'static str, parameter: Parameter) -> Arg {
         _ => argument,
     };
     match kind {
-        ParameterKind::Switch => argument
+        ParameterKind::Switch | ParameterKind::EarlyStopping => argument
             .num_args(0..=1)
             .require_equals(true)
             .default_missing_value("true"),
@@ -228,8 +251,7 @@ mod tests {
             "0.5",
             "--length-penalty",
             "-1.5",
-            "--early-stopping",
-            "never",
+            "--early-stopping=never",
             "--dola-layers",
             "2,4",
             "--bad-words-ids",
@@ -275,7 +297,7 @@ mod tests {
         for (arguments, part) in [
             (["--top-k", "-3"], "a whole number of at least 0, found -3"),
             (["--temperature", "warm"], "a number, found \"warm\""),
-            (["--early-stopping", "soon"], "never"),
+            (["--do-sample", "--early-stopping=soon"], "never"),
             (["--sequence-bias", "5"], "such as 1,2=-0.5"),
             (["--sequence-bias", "5=x"], "[[ids], bias]"),
             (["--bad-words-ids", "x"], "token ids such as 1,2,3"),

@@ -20,7 +20,7 @@ use gpt2::generate::{
 use gpt2::session::{Model, Session};
 
 use crate::arguments::RunArguments;
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::interrupt;
 use crate::stream::note;
 use cache::PromptCache;
@@ -72,18 +72,22 @@ fn parse_keep(text: &str) -> Result<usize, String> {
 }
 
 pub(super) fn run(arguments: &Arguments, start: Instant) -> Result<(), Failure> {
+    arguments.scores.check()?;
+    arguments.cache.check()?;
     let texts = arguments.source.texts()?;
     let model = arguments.run.open_model()?;
     let options = arguments.options(&model)?;
     let prompts = arguments.source.prompts(&model, &texts)?;
     arguments.check_single(&prompts)?;
     let mut session = arguments.start(&model, &options, &prompts)?;
-    interrupt::stop_on_interrupt(session.stop_flag());
+    check_lengths(&session, &options, &prompts)?;
+    interrupt::stop_on_interrupt(&session.stop_flag());
     arguments.cache.restore(&mut session)?;
     let mut assistant = arguments.start_assistant()?;
     let load = start.elapsed();
 
-    let mut stream = Stream::new(!arguments.run.json);
+    let others = arguments.scores.are_wanted() || arguments.cache.is_wanted();
+    let mut stream = Stream::new(!arguments.run.json, others);
     let result = continue_all(
         &mut session,
         assistant.as_mut(),
@@ -91,23 +95,52 @@ pub(super) fn run(arguments: &Arguments, start: Instant) -> Result<(), Failure> 
         &options,
         &mut stream,
     );
-    if let Some(error) = stream.error {
-        return Err(error.into());
+    if stream.error.is_some() && !others {
+        return stream.finish(&[]);
     }
-    let generation = result?;
+    // What the options and the prompt ask for together is found out before the first token.
+    let generation = result.map_err(Failure::of_request)?;
     let all: Vec<&Continuation> = generation.requests.iter().flatten().collect();
-    let vocabulary = model.hyperparameters().vocab_size;
-    arguments.scores.write(&all, vocabulary)?;
-    if let [prompt] = &prompts[..] {
-        arguments.cache.save(&mut session, &prompt.own)?;
-    }
-    if arguments.run.json {
+    let shown = if arguments.run.json {
         let document = output::document(&prompts, &generation, load, &session);
-        return crate::report::print_json(&document);
+        crate::report::print_json(&document)
+    } else {
+        stream.finish(&all)
+    };
+    let scores = arguments
+        .scores
+        .write(&all, model.hyperparameters().vocab_size);
+    let kept = match &prompts[..] {
+        [prompt] => arguments.cache.save(&mut session, &prompt.own),
+        _ => Ok(()),
+    };
+    if !arguments.run.json && shown.is_ok() {
+        output::note_full_context(&all, &options, &session);
+        output::summarize(&generation, load, &session);
     }
-    stream.finish(&all)?;
-    output::summarize(&generation, load, &session);
-    Ok(())
+    failure::all([shown, scores, kept])
+}
+
+/// Refuses a prompt that does not fit before the others are continued.
+fn check_lengths(
+    session: &Session,
+    options: &GenerationOptions,
+    prompts: &[Prompt],
+) -> Result<(), Failure> {
+    let model_limit = session.model().hyperparameters().n_positions;
+    let available = session.context_size().min(model_limit);
+    let longest = prompts.iter().map(|prompt| prompt.own.len()).max();
+    match longest {
+        Some(needed) if needed > available && options.on_overflow.is_none() => {
+            Err(gpt2::Error::ContextFull {
+                needed,
+                available,
+                model_limit,
+            }
+            .into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Continues the prompts, handing the text on as it comes.
@@ -150,7 +183,7 @@ impl Arguments {
             self.warn_of_unused(&mut options, wants_sampling);
         }
         self.words.apply(model, &mut options)?;
-        self.scores.apply(&mut options)?;
+        self.scores.apply(&mut options);
         options.ignore_eos = self.ignore_eos;
         options.on_overflow = self.on_overflow;
         options
@@ -190,11 +223,12 @@ impl Arguments {
             .into_iter()
             .chain(top_k)
             .filter(|name| self.parameters.has(name))
+            .filter(|&name| name != "temperature" || !self.parameters.are_greedy())
             .map(|name| format!("--{}", name.replace('_', "-")))
             .collect();
         if !unused.is_empty() {
             note!(
-                "warning: without --do-sample there is no effect of {}",
+                "warning: without sampling (--do-sample) there is no effect of {}",
                 unused.join(", ")
             );
         }
@@ -247,7 +281,7 @@ impl Arguments {
         let mut options = self.run.session_options(None);
         options.context = options.context.map(|context| context.min(positions));
         let session = Session::new(model, options)?;
-        interrupt::stop_on_interrupt(session.stop_flag());
+        interrupt::stop_on_interrupt(&session.stop_flag());
         Ok(Some(session))
     }
 }

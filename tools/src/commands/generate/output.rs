@@ -4,20 +4,23 @@ use std::io;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use gpt2::GenerationOptions;
 use gpt2::Tokenizer;
-use gpt2::generate::{BatchGeneration, Continuation, PrintableText, Step};
+use gpt2::generate::{BatchGeneration, Continuation, FinishReason, PrintableText, Step};
 use gpt2::session::Session;
 use serde_json::{Value, json};
 
 use super::source::Prompt;
 use crate::failure::Failure;
 use crate::stream::{note, write_result};
-use crate::{memory, report};
+use crate::{interrupt, memory, report};
 
 /// The text on its way to stdout, whole words at a time.
 pub(super) struct Stream {
     /// Whether it goes there at all.
     shown: bool,
+    /// Whether the generation goes on when it cannot: there are other results.
+    others: bool,
     text: PrintableText,
     /// Bytes of the first continuation that were written; the others are written when all are done.
     written: usize,
@@ -26,9 +29,10 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(shown: bool) -> Self {
+    pub(super) fn new(shown: bool, others: bool) -> Self {
         Self {
             shown,
+            others,
             text: PrintableText::default(),
             written: 0,
             error: None,
@@ -36,7 +40,7 @@ impl Stream {
     }
 
     pub(super) fn step(&mut self, step: &Step) -> ControlFlow<()> {
-        if !self.shown || step.sequence > 0 || step.request > 0 {
+        if !self.shown || self.error.is_some() || step.sequence > 0 || step.request > 0 {
             return ControlFlow::Continue(());
         }
         let text = self.text.push(&step.text);
@@ -45,13 +49,20 @@ impl Stream {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 self.error = Some(error);
-                ControlFlow::Break(())
+                if self.others {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
             }
         }
     }
 
     /// Writes what the steps did not.
-    pub(super) fn finish(&self, all: &[&Continuation]) -> Result<(), Failure> {
+    pub(super) fn finish(self, all: &[&Continuation]) -> Result<(), Failure> {
+        if let Some(error) = self.error {
+            return Err(error.into());
+        }
         for (index, sequence) in all.iter().enumerate() {
             if index > 0 {
                 write_result("---\n")?;
@@ -76,7 +87,13 @@ pub(super) fn document(
     let tokenizer = session.model().tokenizer().ok();
     let row = |prompt: &Prompt, sequences: &[Continuation]| {
         let sequences = sequences.iter().map(|found| sequence(found, tokenizer));
-        let sequences: Vec<Value> = sequences.collect();
+        let mut sequences: Vec<Value> = sequences.collect();
+        if sequences.is_empty() && interrupt::happened() {
+            let finish_reason = FinishReason::Stopped.name();
+            sequences.push(json!({
+                "ids": [], "text": "", "finish_reason": finish_reason, "score": null,
+            }));
+        }
         json!({ "prompt_ids": prompt.ids, "sequences": sequences })
     };
     let none = Vec::new();
@@ -151,4 +168,44 @@ pub(super) fn summarize(generation: &BatchGeneration, load: Duration, session: &
         report::bytes(memory.kv as u64),
         report::bytes(memory.compute as u64),
     );
+}
+
+/// Says that texts ended because the context was full, and what would have let them go on.
+pub(super) fn note_full_context(
+    all: &[&Continuation],
+    options: &GenerationOptions,
+    session: &Session,
+) {
+    let ended = all
+        .iter()
+        .filter(|one| one.finish_reason == FinishReason::ContextFull)
+        .count();
+    if ended == 0 {
+        return;
+    }
+    let model = session.model().hyperparameters().n_positions;
+    let size = session.context_size().min(model);
+    let mut ways = Vec::new();
+    if size < model {
+        ways.push(format!("-c up to {model} allows more"));
+    }
+    let probe = GenerationOptions {
+        on_overflow: Some(0),
+        ..options.clone()
+    };
+    // Not every decoding method can go on so.
+    if options.on_overflow.is_none() && probe.validate().is_ok() {
+        ways.push("--on-overflow keep=N goes on with the newest half of it".to_owned());
+    }
+    let whose = match all.len() {
+        1 => "the text".to_owned(),
+        count => format!("{ended} of {count} texts"),
+    };
+    let ways = ways.join(", ");
+    let ways = if ways.is_empty() {
+        ways
+    } else {
+        format!("; {ways}")
+    };
+    eprintln!("{whose} ended because the context of {size} positions is full{ways}");
 }

@@ -6,6 +6,7 @@ use clap::Args;
 use gpt2::generate::{Continuation, GenerationOptions};
 
 use crate::failure::Failure;
+use crate::report::check_place;
 use crate::tensors::{Described, TensorFile};
 
 /// Which values are written, and where.
@@ -32,21 +33,27 @@ pub(super) struct Scores {
 }
 
 impl Scores {
-    /// Asks for the values. A file that is in the way is found now and not at the end.
-    pub(super) fn apply(&self, options: &mut GenerationOptions) -> Result<(), Failure> {
+    /// Asks for the values.
+    pub(super) fn apply(&self, options: &mut GenerationOptions) {
         options.output_scores = self.of_choice;
         options.output_logits = self.of_model;
         options.logprobs = self.logprobs;
+    }
+
+    /// Finds now and not at the end what is in the way of the file.
+    pub(super) fn check(&self) -> Result<(), Failure> {
         match &self.output {
             Some(_) if !self.of_choice && !self.of_model => Err(Failure::Usage(
                 "--output: expected --output-scores or --output-logits, or both".to_owned(),
             )),
-            Some(path) if path.exists() && !self.force => Err(Failure::Work(format!(
-                "{}: the file exists; --force replaces it",
-                path.display()
-            ))),
-            _ => Ok(()),
+            Some(path) => check_place(path, self.force),
+            None => Ok(()),
         }
+    }
+
+    /// Whether there is a file to write.
+    pub(super) fn are_wanted(&self) -> bool {
+        self.output.is_some()
     }
 
     /// Writes the values of all continuations.
@@ -73,7 +80,7 @@ impl Scores {
         }
         let mut file = TensorFile::create(path, self.force, &tensors)?;
         for step in rows.into_iter().flatten() {
-            file.write(step)?;
+            file.write(step);
         }
         file.finish()
     }

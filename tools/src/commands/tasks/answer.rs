@@ -1,13 +1,14 @@
 //! `gpt2 answer`: where in a text the answer to a question is.
 
 use std::fmt::Write;
+use std::num::NonZeroUsize;
 
 use clap::Args;
 use gpt2::spec::ModelClass;
 use gpt2::tasks::{AnswerOptions, answer};
 use serde_json::{Value, json};
 
-use super::rows::{Rows, start};
+use super::rows::{self, start};
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
 use crate::texts::{self, Reading, TextSource};
@@ -31,11 +32,11 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     texts: TextSource,
     /// How many answers to give
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    top_k: usize,
+    #[arg(long, value_name = "N", default_value = "1")]
+    top_k: NonZeroUsize,
     /// Most tokens of an answer
-    #[arg(long, value_name = "N", default_value_t = 15)]
-    max_answer_length: usize,
+    #[arg(long, value_name = "N", default_value = "15")]
+    max_answer_length: NonZeroUsize,
     /// Let answers begin and end within words, where the best tokens do
     #[arg(long)]
     no_align_to_words: bool,
@@ -48,17 +49,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let model = arguments.run.open_model()?;
     model.expect_class(ModelClass::QuestionAnswering)?;
     let options = AnswerOptions {
-        max_length: arguments.max_answer_length.max(1),
-        count: arguments.top_k.max(1),
+        max_length: arguments.max_answer_length.get(),
+        count: arguments.top_k.get(),
         align_to_words: !arguments.no_align_to_words,
     };
     let mut session = start(&arguments.run, model)?;
-    let mut rows = Rows::new(arguments.run.json);
     let asked = texts.iter().flat_map(|text| {
         let questions = arguments.question.iter();
         questions.map(move |question| (text, question))
     });
-    for (text, question) in asked {
+    rows::write(arguments.run.json, asked, |(text, question)| {
         let answers = answer(&mut session, question, text, options)?;
         let mut table = String::new();
         let list: Vec<Value> = answers
@@ -79,7 +79,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         if texts.len() > 1 {
             row["context"] = json!(text);
         }
-        rows.add(row, &table)?;
-    }
-    rows.finish()
+        Ok((row, table))
+    })
 }

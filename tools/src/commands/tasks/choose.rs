@@ -120,7 +120,7 @@ fn by_likelihood(arguments: &Arguments, prompt: &str, model: Arc<Model>) -> Resu
         ..arguments.run.session_options(Some(context))
     };
     let mut session = crate::arguments::start(model, options)?;
-    crate::interrupt::stop_on_interrupt(session.stop_flag());
+    crate::interrupt::stop_on_interrupt(&session.stop_flag());
     let likelihoods = choice_likelihoods(&mut session, prompt, choices)?;
     let rows: Vec<Row> = likelihoods
         .iter()

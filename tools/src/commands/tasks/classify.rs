@@ -5,7 +5,7 @@ use gpt2::spec::ModelClass;
 use gpt2::tasks::{ScoreFunction, label_scores};
 use serde_json::{Value, json};
 
-use super::rows::{Rows, start};
+use super::rows::{self, start};
 use super::texts::InputSource;
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
@@ -41,8 +41,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let head = model.hyperparameters().head.clone();
     let function = arguments.function.unwrap_or(ScoreFunction::of(&head));
     let mut session = start(&arguments.run, model)?;
-    let mut rows = Rows::new(arguments.run.json);
-    for input in inputs {
+    rows::write(arguments.run.json, inputs, |input| {
         let logits = session.classify(&input.ids)?;
         let scores = label_scores(&head, &logits, function);
         let (label, score) = scores
@@ -58,7 +57,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             "scores": list, "logits": logits,
         });
         let text = input.text.unwrap_or_default();
-        rows.add(row, &format!("{label}\t{score:.4}\t{text}\n"))?;
-    }
-    rows.finish()
+        Ok((row, format!("{label}\t{score:.4}\t{text}\n")))
+    })
 }

@@ -4,7 +4,7 @@ use clap::Args;
 use gpt2::tasks::Pooling;
 use serde_json::json;
 
-use super::rows::{Rows, start};
+use super::rows::{self, start};
 use super::texts::InputSource;
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
@@ -42,12 +42,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let model = arguments.run.open_model()?;
     let inputs = arguments.inputs.read(&model)?;
     let mut session = start(&arguments.run, model)?;
-    let mut rows = Rows::new(arguments.run.json);
-    for input in inputs {
+    rows::write(arguments.run.json, inputs, |input| {
         let vector = session.embed(&input.ids, arguments.pooling, arguments.normalize)?;
         let values: Vec<String> = vector.iter().map(f32::to_string).collect();
         let row = json!({ "text": input.text, "tokens": input.ids.len(), "embedding": vector });
-        rows.add(row, &format!("{}\n", values.join(" ")))?;
-    }
-    rows.finish()
+        Ok((row, format!("{}\n", values.join(" "))))
+    })
 }

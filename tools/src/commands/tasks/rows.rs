@@ -6,35 +6,33 @@ use serde_json::{Value, json};
 use crate::failure::Failure;
 use crate::report;
 
-/// Results of rows: printed as they come, or as one JSON document at the end.
-pub(super) struct Rows {
+/// Writes a row for each input, as `row` makes it of one: its JSON, and the text that people read.
+/// Texts are written as they come, JSON as one document at the end. Rows that are done when Ctrl-C
+/// comes are written, and the document says that it has not all.
+pub(super) fn write<T>(
     json: bool,
-    rows: Vec<Value>,
-}
-
-impl Rows {
-    pub(super) fn new(json: bool) -> Self {
-        Self {
-            json,
-            rows: Vec::new(),
-        }
-    }
-
-    /// Takes the next result, `text` being what people read.
-    pub(super) fn add(&mut self, row: Value, text: &str) -> Result<(), Failure> {
-        if self.json {
-            self.rows.push(row);
+    inputs: impl IntoIterator<Item = T>,
+    mut row: impl FnMut(T) -> Result<(Value, String), Failure>,
+) -> Result<(), Failure> {
+    let mut rows = Vec::new();
+    let done = inputs.into_iter().try_for_each(|input| {
+        let (document, text) = row(input)?;
+        if json {
+            rows.push(document);
             return Ok(());
         }
-        report::print(text)
+        report::print(&text)
+    });
+    if !json {
+        return done;
     }
-
-    pub(super) fn finish(self) -> Result<(), Failure> {
-        if self.json {
-            report::print_json(&json!({ "rows": self.rows }))
-        } else {
-            Ok(())
+    match done {
+        Ok(()) => report::print_json(&json!({ "rows": rows })),
+        Err(Failure::Interrupted(line)) => {
+            report::print_json(&json!({ "rows": rows, "interrupted": true }))?;
+            Err(Failure::Interrupted(line))
         }
+        Err(failure) => Err(failure),
     }
 }
 
@@ -44,6 +42,6 @@ pub(super) fn start(
     model: std::sync::Arc<gpt2::session::Model>,
 ) -> Result<Session, Failure> {
     let session = arguments.start(model, None)?;
-    crate::interrupt::stop_on_interrupt(session.stop_flag());
+    crate::interrupt::stop_on_interrupt(&session.stop_flag());
     Ok(session)
 }

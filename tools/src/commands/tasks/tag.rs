@@ -7,7 +7,7 @@ use gpt2::spec::ModelClass;
 use gpt2::tasks::{Aggregation, entities, tag, words};
 use serde_json::{Value, json};
 
-use super::rows::{Rows, start};
+use super::rows::{self, start};
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
 use crate::texts::{Reading, TextSource};
@@ -47,8 +47,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let model = session.model().clone();
     let tokenizer = model.tokenizer()?;
     let head = &model.hyperparameters().head;
-    let mut rows = Rows::new(arguments.run.json);
-    for text in texts {
+    rows::write(arguments.run.json, texts, |text| {
         let tags = tag(&mut session, &text)?;
         let words = words(head, &text, &tags, arguments.aggregation);
         let mut table = String::new();
@@ -87,7 +86,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             })
             .collect();
         let row = json!({ "text": text, "tokens": tokens, "words": words, "entities": entities });
-        rows.add(row, &table)?;
-    }
-    rows.finish()
+        Ok((row, table))
+    })
 }

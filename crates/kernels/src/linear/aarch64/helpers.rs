@@ -2,7 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use super::super::layout::{F16Bytes, Lanes, PANEL};
+use super::super::layout::{F16Bytes, IQ4_VALUES, Lanes, PANEL};
 use crate::simd::neon::{f16_to_f32_high, f16_to_f32_low};
 
 /// An integer for each of eight rows.
@@ -14,6 +14,30 @@ pub(super) unsafe fn load_f16x8(source: &[F16Bytes; PANEL]) -> [float32x4_t; 2] 
     // SAFETY: eight f16 are 16 bytes.
     let f16 = unsafe { vld1q_u16(source.as_ptr().cast()) };
     [f16_to_f32_low(f16), f16_to_f32_high(f16)]
+}
+
+/// An f16, converted, in every lane.
+#[inline(always)]
+pub(super) unsafe fn splat_f16(x: F16Bytes) -> float32x4_t {
+    // SAFETY: NEON.
+    f16_to_f32_low(unsafe { vdupq_n_u16(x.to_bits()) })
+}
+
+/// The values of `iq4_nl` that bytes below 16 choose.
+#[inline(always)]
+pub(super) unsafe fn iq4_values(indices: uint8x16_t) -> int8x16_t {
+    // SAFETY: 16 values.
+    unsafe { vqtbl1q_s8(vld1q_s8(IQ4_VALUES.as_ptr()), indices) }
+}
+
+/// The lower nibbles of 16 bytes, then the upper ones.
+#[inline(always)]
+pub(super) unsafe fn nibbles(bytes: &[u8; 16]) -> [uint8x16_t; 2] {
+    // SAFETY: 16 bytes.
+    unsafe {
+        let bytes = vld1q_u8(bytes.as_ptr());
+        [vandq_u8(bytes, vdupq_n_u8(15)), vshrq_n_u8::<4>(bytes)]
+    }
 }
 
 /// A vector of weights.

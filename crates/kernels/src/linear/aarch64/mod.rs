@@ -1,11 +1,12 @@
 //! The microkernels for 64-bit ARM: with dot products of bytes (8.2's `dotprod`) and arithmetic on
 //! f16 (8.2's `fp16`), with the first of these, and with what every such processor has.
 //!
-//! Matrices other than f16 are packed so that a vector holds four bytes of each of four rows
+//! The types used most are packed so that a vector holds four bytes of each of four rows
 //! (`../packing.rs`): sums of rows need no step across a vector. A row's block (of 32 or 256
-//! elements) becomes one integer, which is exact; it is scaled and added. Of `q4_0` and `q8_0`
-//! this is ggml's order where there are dot products; of K-quants ggml adds every 64 elements, and
-//! without dot products it goes row by row, with four accumulators.
+//! elements) becomes one integer, which is exact; it is scaled and added. Of `q4_0`, `iq4_nl` and
+//! `q8_0` this is ggml's order where there are dot products; of K-quants ggml adds every 64
+//! elements, and without dot products it goes row by row, with four accumulators. The other types
+//! are read row by row; every fourth of a vector is accumulated by itself.
 
 #![allow(
     clippy::wildcard_imports,
@@ -15,19 +16,21 @@
               are numbered"
 )]
 
-mod f16;
+mod blocks;
 mod f16_accumulation;
-mod f16_gemm;
+mod float;
+mod float_gemm;
 mod helpers;
 mod q4_0;
 mod q4_k_q5_k;
 mod q6_k;
 mod q8_0;
+mod super_blocks;
 mod unroll;
 mod vectors;
 
 use super::format::Format;
-use super::microkernel::{BatchSize, F16Gemm, Job, KernelSet, Microkernel};
+use super::microkernel::{BatchSize, FloatGemm, Job, KernelSet, Microkernel};
 use crate::simd::{Baseline, Neon, NeonDotprod, NeonFp16, Task, Token};
 
 /// Sets of instructions with kernels, the best first.
@@ -69,13 +72,28 @@ impl KernelSet for InstructionSet {
             // Larger tiles add in another order.
             (_, Format::F16) if batch == BatchSize::One => &[4, 2, 1],
             (_, Format::F16) => &[12, 4, 2, 1],
-            (Self::Fp16(_) | Self::Dotprod(_), Format::Q4_0 | Format::Q8_0) => &[4, 2, 1],
+            (_, Format::F32 | Format::Bf16) if batch != BatchSize::One => &[12, 4, 1],
+            // Decoded for a few tokens at once; two or three are as quick one by one.
+            (
+                _,
+                Format::F32
+                | Format::Bf16
+                | Format::Q4_1
+                | Format::Q5_0
+                | Format::Q5_1
+                | Format::Q2K
+                | Format::Q3K
+                | Format::Iq4Xs,
+            ) => &[4, 1],
+            (Self::Fp16(_) | Self::Dotprod(_), Format::Q4_0 | Format::Iq4Nl | Format::Q8_0) => {
+                &[4, 2, 1]
+            }
             _ => &[2, 1],
         }
     }
 
-    fn f16_gemm(self) -> F16Gemm {
-        f16_gemm::NEON
+    fn float_gemm(self, format: Format) -> Option<FloatGemm> {
+        float_gemm::neon(format)
     }
 
     /// The order of accumulation does not depend on the size of the batch.
@@ -126,27 +144,54 @@ macro_rules! microkernels {
 }
 
 microkernels!(fp16, NeonFp16, NeonDotprod, [
+    F32 => float::gemv_f32: 1 4;
+    Bf16 => float::gemv_bf16: 1 4;
+    Q4_1 => blocks::gemv_q4_1: 1 4;
+    Q5_0 => blocks::gemv_q5_0: 1 4;
+    Q5_1 => blocks::gemv_q5_1: 1 4;
+    Q2K => super_blocks::gemv_q2_k: 1 4;
+    Q3K => super_blocks::gemv_q3_k: 1 4;
+    Iq4Xs => super_blocks::gemv_iq4_xs: 1 4;
     F16 => f16_accumulation::gemv: 1 2 4;
     Q4_0 => q4_0::gemm: 1 2 4;
     Q8_0 => q8_0::gemm: 1 2 4;
+    Iq4Nl => q8_0::gemm_iq4_nl: 1 2 4;
     Q4K => q4_k_q5_k::gemm_q4_k: 1 2;
     Q5K => q4_k_q5_k::gemm_q5_k: 1 2;
     Q6K => q6_k::gemm: 1 2;
 ]);
 
 microkernels!(dotprod, NeonDotprod, NeonDotprod, [
-    F16 => f16::gemv: 1 2 4;
+    F32 => float::gemv_f32: 1 4;
+    Bf16 => float::gemv_bf16: 1 4;
+    Q4_1 => blocks::gemv_q4_1: 1 4;
+    Q5_0 => blocks::gemv_q5_0: 1 4;
+    Q5_1 => blocks::gemv_q5_1: 1 4;
+    Q2K => super_blocks::gemv_q2_k: 1 4;
+    Q3K => super_blocks::gemv_q3_k: 1 4;
+    Iq4Xs => super_blocks::gemv_iq4_xs: 1 4;
+    F16 => float::gemv_f16: 1 2 4;
     Q4_0 => q4_0::gemm: 1 2 4;
     Q8_0 => q8_0::gemm: 1 2 4;
+    Iq4Nl => q8_0::gemm_iq4_nl: 1 2 4;
     Q4K => q4_k_q5_k::gemm_q4_k: 1 2;
     Q5K => q4_k_q5_k::gemm_q5_k: 1 2;
     Q6K => q6_k::gemm: 1 2;
 ]);
 
 microkernels!(neon, Neon, Neon, [
-    F16 => f16::gemv: 1 2 4;
+    F32 => float::gemv_f32: 1 4;
+    Bf16 => float::gemv_bf16: 1 4;
+    Q4_1 => blocks::gemv_q4_1: 1 4;
+    Q5_0 => blocks::gemv_q5_0: 1 4;
+    Q5_1 => blocks::gemv_q5_1: 1 4;
+    Q2K => super_blocks::gemv_q2_k: 1 4;
+    Q3K => super_blocks::gemv_q3_k: 1 4;
+    Iq4Xs => super_blocks::gemv_iq4_xs: 1 4;
+    F16 => float::gemv_f16: 1 2 4;
     Q4_0 => q4_0::gemm: 1 2;
     Q8_0 => q8_0::gemm: 1 2;
+    Iq4Nl => q8_0::gemm_iq4_nl: 1 2;
     Q4K => q4_k_q5_k::gemm_q4_k: 1 2;
     Q5K => q4_k_q5_k::gemm_q5_k: 1 2;
     Q6K => q6_k::gemm: 1 2;

@@ -2,8 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use super::super::layout::Lanes;
-use super::helpers::{Rows, load_i8};
+use super::helpers::Rows;
 use super::unroll::each_vector;
 use crate::simd::{Neon, NeonDotprod};
 
@@ -30,12 +29,24 @@ pub(super) trait PanelVectors {
     /// The dot products.
     unsafe fn end(dots: Self::Dots) -> Rows;
 
+    /// `sum` + the dot products of four bytes of one row and of `x` in each lane.
+    unsafe fn dot_16(sum: int32x4_t, weights: int8x16_t, x: int8x16_t) -> int32x4_t;
+
     /// For each token the dot products of 32 bytes (`x`) with those of eight rows, which may be
     /// any.
-    unsafe fn dot_i8<const TOKENS: usize>(
-        weights: &[Lanes<i8>; 8],
+    unsafe fn dot_i8<P: BytePanel, const TOKENS: usize>(
+        panel: &P,
         x: &[[int8x16_t; 2]; TOKENS],
     ) -> [Rows; TOKENS];
+}
+
+/// Packed blocks of 32 signed weights.
+///
+/// # Safety
+/// The method is only called where NEON is.
+pub(super) trait BytePanel {
+    /// Four weights of each row.
+    unsafe fn weights(&self, vector: usize) -> [int8x16_t; 2];
 }
 
 /// `sum` + in each lane the dot product of its four weights with the four bytes of `x` that `LANE`
@@ -81,15 +92,27 @@ impl PanelVectors for NeonDotprod {
     }
 
     #[inline(always)]
-    unsafe fn dot_i8<const TOKENS: usize>(
-        weights: &[Lanes<i8>; 8],
+    unsafe fn dot_16(sum: int32x4_t, weights: int8x16_t, x: int8x16_t) -> int32x4_t {
+        let mut sum = sum;
+        // SAFETY: the instruction reads and writes registers and nothing else; it is there.
+        unsafe {
+            std::arch::asm!("sdot {0:v}.4s, {1:v}.16b, {2:v}.16b",
+                inout(vreg) sum, in(vreg) weights, in(vreg) x,
+                options(pure, nomem, nostack, preserves_flags));
+        }
+        sum
+    }
+
+    #[inline(always)]
+    unsafe fn dot_i8<P: BytePanel, const TOKENS: usize>(
+        panel: &P,
         x: &[[int8x16_t; 2]; TOKENS],
     ) -> [Rows; TOKENS] {
         // SAFETY: the trait's condition.
         unsafe {
             let mut dots = [Self::start(vdupq_n_s32(0)); TOKENS];
             each_vector!(|VECTOR, HALF, LANE| {
-                let weights = load_i8(&weights[VECTOR]);
+                let weights = panel.weights(VECTOR);
                 for (dots, x) in dots.iter_mut().zip(x) {
                     *dots = Self::dot::<LANE>(*dots, weights, x[HALF]);
                 }
@@ -162,8 +185,18 @@ impl PanelVectors for Neon {
     }
 
     #[inline(always)]
-    unsafe fn dot_i8<const TOKENS: usize>(
-        weights: &[Lanes<i8>; 8],
+    unsafe fn dot_16(sum: int32x4_t, weights: int8x16_t, x: int8x16_t) -> int32x4_t {
+        // SAFETY: NEON.
+        unsafe {
+            let first = vpaddlq_s16(vmull_s8(vget_low_s8(weights), vget_low_s8(x)));
+            let last = vpaddlq_s16(vmull_high_s8(weights, x));
+            vaddq_s32(sum, vpaddq_s32(first, last))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_i8<P: BytePanel, const TOKENS: usize>(
+        panel: &P,
         x: &[[int8x16_t; 2]; TOKENS],
     ) -> [Rows; TOKENS] {
         // SAFETY: the trait's condition. Two products of at most 128 · 127 fit 16 bits, so every
@@ -173,7 +206,7 @@ impl PanelVectors for Neon {
             let mut pairs = [none; TOKENS];
             let mut sums = [[vdupq_n_s32(0); 4]; TOKENS];
             each_vector!(|VECTOR, HALF, LANE| {
-                let weights = load_i8(&weights[VECTOR]);
+                let weights = panel.weights(VECTOR);
                 for token in 0..TOKENS {
                     pairs[token] = add_products::<LANE>(pairs[token], weights, x[token][HALF]);
                     if VECTOR % 2 == 1 {

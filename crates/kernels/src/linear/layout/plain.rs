@@ -11,6 +11,8 @@ unsafe impl Layout for F16Bytes {}
 // SAFETY: see above.
 unsafe impl Layout for half::f16 {}
 // SAFETY: see above.
+unsafe impl Layout for half::bf16 {}
+// SAFETY: see above.
 unsafe impl Layout for i8 {}
 // SAFETY: see above.
 unsafe impl Layout for u8 {}
@@ -24,7 +26,7 @@ unsafe impl Layout for f32 {}
 unsafe impl<T: Layout, const N: usize> Layout for [T; N] {}
 
 /// An f16 at any address, little-endian as GGUF files hold it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub(in super::super) struct F16Bytes([u8; 2]);
 
@@ -34,7 +36,6 @@ impl F16Bytes {
     pub(in super::super) const ZERO: Self = Self([0; 2]);
 
     /// The bits of the value.
-    #[cfg(any(target_arch = "x86_64", test))]
     #[inline(always)]
     pub(in super::super) fn to_bits(self) -> u16 {
         u16::from_le_bytes(self.0)

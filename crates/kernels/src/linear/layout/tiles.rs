@@ -81,6 +81,16 @@ tile! {
 }
 
 tile! {
+    /// 32 elements beside rows of blocks of 32 that are not packed.
+    Q8_1Tile, Q8_1Step: 40 bytes per token {
+        qs: [[i8; 4]; 8],
+        d: f32,
+        /// The sum of the values, rounded to f16: what minimums are multiplied with.
+        s: f32,
+    }
+}
+
+tile! {
     /// 256 elements beside K-quants.
     Q8KTile, Q8KStep: 308 bytes per token {
         /// For each group of 32.

@@ -51,6 +51,13 @@ pub(super) unsafe fn splat_f16(x: F16Bytes) -> __m256 {
     unsafe { _mm256_cvtph_ps(_mm_set1_epi16(x.to_bits() as i16)) }
 }
 
+/// Products of signed bytes, none of the weights −128: two neighbours to 16 bits.
+#[inline(always)]
+pub(super) unsafe fn signed_products(weights: __m256i, x: __m256i) -> __m256i {
+    // SAFETY: the caller has AVX2.
+    unsafe { _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(x, weights)) }
+}
+
 /// The sum of eight lanes, in ggml's order.
 #[inline(always)]
 pub(super) unsafe fn reduce_add(lanes: __m256) -> f32 {

@@ -2,8 +2,8 @@
 //! panels at once, has twice the registers, and multiplies and adds bytes in one instruction.
 //!
 //! Integer sums are exact, so only the order of the floating-point ones matters. It is ggml's: of
-//! `q4_0` and `q4_k` a row's block becomes one integer, which is scaled and added (with four
-//! tokens or more, every 64 elements of a `q4_k` block); of the others every fourth of a vector
+//! `q4_0`, `iq4_nl` and `q4_k` a row's block becomes one integer, which is scaled and added (with
+//! four tokens or more, every 64 elements of a `q4_k` block); of the others every fourth of a vector
 //! goes its own way, and the eight accumulators are added at the end, except that in a large batch
 //! a block is one integer here as well: of `q5_k` and `q6_k` as ggml has it, of `q8_0` because it
 //! is faster.
@@ -20,8 +20,9 @@
               are numbered"
 )]
 
-mod f16;
-mod f16_gemm;
+mod blocks;
+mod float;
+mod float_gemm;
 mod helpers;
 mod k_quants;
 mod prefetch;
@@ -30,12 +31,13 @@ mod q4_k;
 mod q5_k;
 mod q6_k;
 mod q8_0;
+mod super_blocks;
 mod unpacked;
 mod unroll;
 mod vectors;
 
 use super::format::Format;
-use super::microkernel::{BatchSize, F16Gemm, Job, KernelSet, Microkernel, Unpacking};
+use super::microkernel::{BatchSize, FloatGemm, Job, KernelSet, Microkernel, Unpacking};
 use crate::simd::{Avx2, Avx512Vnni, Task, Token};
 use vectors::{PanelVectors, Two};
 
@@ -70,7 +72,7 @@ impl KernelSet for InstructionSet {
             // takes half as long again. Short prompts, and texts as they are continued, have its
             // bits.
             Format::Q8_0 | Format::Q4K => 32,
-            Format::F16 | Format::Q4_0 => usize::MAX,
+            _ => usize::MAX,
         }
     }
 
@@ -79,11 +81,25 @@ impl KernelSet for InstructionSet {
             // Larger tiles of these two add in another order; of the third the registers hold no
             // more.
             (_, Format::F16, BatchSize::One) => &[4, 2, 1],
+            (_, Format::F32 | Format::Bf16, BatchSize::One)
+            // Decoded for a few tokens at once; two or three are as quick one by one.
+            | (
+                _,
+                Format::Q4_1
+                | Format::Q5_0
+                | Format::Q5_1
+                | Format::Q2K
+                | Format::Q3K
+                | Format::Iq4Xs,
+                _,
+            ) => &[4, 1],
             (_, Format::Q4K, BatchSize::One)
             | (Self::Avx2(_), Format::Q8_0, BatchSize::One | BatchSize::Small) => &[2, 1],
             (Self::Avx2(_), Format::F16, _) => &[6, 4, 2, 1],
+            (Self::Avx2(_), Format::F32 | Format::Bf16, _) => &[6, 4, 1],
+            (Self::Vnni(_), Format::F32 | Format::Bf16, _) => &[12, 8, 4, 1],
             (Self::Vnni(_), Format::Q4K, BatchSize::Small) => &[8, 4, 2, 1],
-            (Self::Vnni(_), Format::F16 | Format::Q4_0, _)
+            (Self::Vnni(_), Format::F16 | Format::Q4_0 | Format::Iq4Nl, _)
             | (Self::Vnni(_), _, BatchSize::Large) => &[12, 8, 4, 2, 1],
             _ => &[4, 2, 1],
         }
@@ -101,18 +117,21 @@ impl KernelSet for InstructionSet {
         unpacked::unpacking(format)
     }
 
-    fn f16_gemm(self) -> F16Gemm {
+    fn float_gemm(self, format: Format) -> Option<FloatGemm> {
         match self {
-            Self::Vnni(_) => f16_gemm::AVX512,
-            Self::Avx2(_) => f16_gemm::AVX2,
+            Self::Vnni(_) => float_gemm::avx512(format),
+            Self::Avx2(_) => float_gemm::avx2(format),
         }
     }
 
     fn microkernel(self, format: Format, tokens: usize, batch: BatchSize) -> Microkernel {
         let is_large = batch == BatchSize::Large;
         match self {
-            Self::Vnni(_) => vnni::microkernel(format, tokens, is_large),
-            Self::Avx2(_) => avx2::microkernel(format, tokens, is_large),
+            Self::Vnni(_) if vnni::FORMATS.contains(&format) => {
+                vnni::microkernel(format, tokens, is_large)
+            }
+            // The others are read row by row, which longer vectors make no faster.
+            _ => avx2::microkernel(format, tokens, is_large),
         }
     }
 }
@@ -125,6 +144,10 @@ macro_rules! microkernels {
         $module:ident::$body:ident::<$vectors:ty>: $($tokens:literal)*;)*]) => {
         mod $name {
             use super::*;
+
+            /// Those that have microkernels here.
+            #[allow(dead_code, reason = "AVX2 has all")]
+            pub(super) const FORMATS: &[Format] = &[$(Format::$format),*];
 
             /// The microkernel for a format and tiles of `tokens`, of a large batch or not.
             pub(super) fn microkernel(
@@ -171,8 +194,9 @@ macro_rules! microkernels {
 }
 
 microkernels!(vnni, Avx512Vnni, [
-    (F16, _) => f16::gemv::<Avx2>: 1 2 4;
+    (F16, _) => float::gemv_f16::<Avx2>: 1 2 4;
     (Q4_0, _) => q4_0::gemm::<Avx512Vnni>: 1 2 4 8 12;
+    (Iq4Nl, _) => q8_0::gemm_iq4_nl::<Avx512Vnni>: 1 2 4 8 12;
     (Q8_0, false) => q8_0::gemm_in_lanes::<Avx512Vnni>: 1 2 4;
     (Q8_0, true) => q8_0::gemm::<Avx512Vnni>: 1 2 4 8 12;
     (Q4K, false) => q4_k::gemv::<Avx512Vnni>: 1 2 4 8;
@@ -184,8 +208,17 @@ microkernels!(vnni, Avx512Vnni, [
 ]);
 
 microkernels!(avx2, Avx2, [
-    (F16, _) => f16::gemv::<Avx2>: 1 2 4;
+    (F32, _) => float::gemv_f32::<Avx2>: 1 4;
+    (Bf16, _) => float::gemv_bf16::<Avx2>: 1 4;
+    (F16, _) => float::gemv_f16::<Avx2>: 1 2 4;
+    (Q4_1, _) => blocks::gemv_q4_1::<Avx2>: 1 4;
+    (Q5_0, _) => blocks::gemv_q5_0::<Avx2>: 1 4;
+    (Q5_1, _) => blocks::gemv_q5_1::<Avx2>: 1 4;
+    (Q2K, _) => super_blocks::gemv_q2_k::<Avx2>: 1 4;
+    (Q3K, _) => super_blocks::gemv_q3_k::<Avx2>: 1 4;
+    (Iq4Xs, _) => super_blocks::gemv_iq4_xs::<Avx2>: 1 4;
     (Q4_0, _) => q4_0::gemm::<Two<Avx2>>: 1 2 4;
+    (Iq4Nl, _) => q8_0::gemm_iq4_nl::<Two<Avx2>>: 1 2 4;
     (Q8_0, false) => q8_0::gemm_in_lanes::<Avx2>: 1 2;
     (Q8_0, true) => q8_0::gemm::<Two<Avx2>>: 1 2 4;
     (Q4K, false) => q4_k::gemv::<Avx2>: 1 2;

@@ -1,6 +1,8 @@
-//! `q8_0`, packed.
+//! `q8_0` and `iq4_nl`, packed.
 
-use super::super::layout::{Q8_0LanesTile, Q8_0Panel, Q8_0Tile};
+use super::super::layout::{
+    F16Bytes, Layout, PANEL, Q4_0Panel, Q8_0LanesTile, Q8_0Panel, Q8_0Tile,
+};
 use super::super::microkernel::Job;
 use super::prefetch::prefetch;
 use super::vectors::PanelVectors;
@@ -80,28 +82,109 @@ unsafe fn some_fourths<V: PanelVectors, const TOKENS: usize, const PARTS: usize>
     }
 }
 
+/// Packed blocks of 32 signed weights.
+///
+/// # Safety
+/// The method is only called with the vectors' instructions, and a block that is there in every
+/// panel.
+trait BytePanel: Layout {
+    /// Whether single tokens are multiplied with it as well, for which memory is prefetched.
+    const DECODES: bool;
+
+    /// The scales.
+    unsafe fn scales(block: *const Self) -> *const [F16Bytes; PANEL];
+
+    /// Four weights of each row.
+    unsafe fn weights<V: PanelVectors>(block: *const Self, stride: usize, fourth: usize)
+    -> V::Ints;
+}
+
+impl BytePanel for Q8_0Panel {
+    const DECODES: bool = false;
+
+    #[inline(always)]
+    unsafe fn scales(block: *const Self) -> *const [F16Bytes; PANEL] {
+        // SAFETY: the trait's condition.
+        unsafe { &raw const (*block).d }
+    }
+
+    #[inline(always)]
+    unsafe fn weights<V: PanelVectors>(
+        block: *const Self,
+        stride: usize,
+        fourth: usize,
+    ) -> V::Ints {
+        // SAFETY: the trait's condition.
+        unsafe { V::load(&raw const (*block).qs[fourth], stride) }
+    }
+}
+
+/// `iq4_nl`.
+impl BytePanel for Q4_0Panel {
+    const DECODES: bool = true;
+
+    #[inline(always)]
+    unsafe fn scales(block: *const Self) -> *const [F16Bytes; PANEL] {
+        // SAFETY: the trait's condition.
+        unsafe { &raw const (*block).d }
+    }
+
+    #[inline(always)]
+    unsafe fn weights<V: PanelVectors>(
+        block: *const Self,
+        stride: usize,
+        fourth: usize,
+    ) -> V::Ints {
+        // SAFETY: the trait's condition.
+        unsafe {
+            let both = V::load(&raw const (*block).qs[fourth % 4], stride);
+            V::iq4_values(if fourth < 4 {
+                V::low_nibbles(both)
+            } else {
+                V::high_nibbles(both)
+            })
+        }
+    }
+}
+
 /// [`gemm_in_lanes`] for a large batch: a block becomes one integer, which takes a third of the
 /// work away.
 #[inline(always)]
 pub(super) unsafe fn gemm<V: PanelVectors, const TOKENS: usize>(job: &Job<'_>) {
     // SAFETY: the caller's condition.
+    unsafe { gemm_by_block::<V, Q8_0Panel, TOKENS>(job) }
+}
+
+/// The product with `iq4_nl`, see [`Microkernel`](super::Microkernel).
+#[inline(always)]
+pub(super) unsafe fn gemm_iq4_nl<V: PanelVectors, const TOKENS: usize>(job: &Job<'_>) {
+    // SAFETY: the caller's condition.
+    unsafe { gemm_by_block::<V, Q4_0Panel, TOKENS>(job) }
+}
+
+#[inline(always)]
+unsafe fn gemm_by_block<V: PanelVectors, P: BytePanel, const TOKENS: usize>(job: &Job<'_>) {
+    // SAFETY: the caller's condition.
     unsafe {
-        let (panel, stride) = (job.packed::<Q8_0Panel>(), job.panel_stride);
+        let (panel, stride) = (job.packed::<P>(), job.panel_stride);
+        let end = panel.wrapping_add(job.blocks);
         let mut accumulators = [V::zero_f32(); TOKENS];
         let mut block = panel;
         for step in job.steps::<Q8_0Tile<TOKENS>>() {
+            if P::DECODES && TOKENS <= 4 {
+                prefetch::<V>(block.cast(), end.cast(), stride, AHEAD, 3);
+            }
             let mut dots = [V::zero_i32(); TOKENS];
             for (token, dot) in dots.iter_mut().enumerate() {
                 *dot = V::dot_i8_start(step.correction[token]);
             }
             for fourth in 0..8 {
-                let weights = V::load(&raw const (*block).qs[fourth], stride);
-                let weights = V::dot_i8_weights(weights);
+                let weights = V::dot_i8_weights(P::weights::<V>(block, stride, fourth));
                 for (token, dot) in dots.iter_mut().enumerate() {
                     *dot = V::dot_i8(*dot, weights, step.qs[token][fourth]);
                 }
             }
-            let row_scales = V::load_f16(&raw const (*block).d, stride);
+            let row_scales = V::load_f16(P::scales(block), stride);
             for (token, sum) in accumulators.iter_mut().enumerate() {
                 let scales = V::mul(row_scales, V::splat(step.d[token]));
                 *sum = V::fma(V::to_f32(dots[token]), scales, *sum);

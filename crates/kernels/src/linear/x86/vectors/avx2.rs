@@ -3,7 +3,7 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-use super::super::super::layout::{F16Bytes, PANEL};
+use super::super::super::layout::{F16Bytes, IQ4_VALUES, PANEL};
 use super::operations::{LARGEST_BYTE, PanelVectors, SignedWeights, operations};
 use crate::simd::Avx2;
 
@@ -59,6 +59,10 @@ impl PanelVectors for Avx2 {
         fn low_nibbles(both: __m256i) -> __m256i = _mm256_and_si256(both, _mm256_set1_epi8(15));
         fn high_nibbles(both: __m256i) -> __m256i =
             _mm256_and_si256(_mm256_srli_epi16::<4>(both), _mm256_set1_epi8(15));
+        fn iq4_values(indices: __m256i) -> __m256i = _mm256_shuffle_epi8(
+            _mm256_broadcastsi128_si256(_mm_loadu_si128(IQ4_VALUES.as_ptr().cast())),
+            indices
+        );
         fn sub_i32(a: __m256i, b: __m256i) -> __m256i = _mm256_sub_epi32(a, b);
 
         fn dot_u8_first(weights: __m256i, x: [i8; 4]) -> __m256i =

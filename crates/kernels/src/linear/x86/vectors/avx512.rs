@@ -3,7 +3,7 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-use super::super::super::layout::{F16Bytes, PANEL};
+use super::super::super::layout::{F16Bytes, IQ4_VALUES, PANEL};
 use super::operations::{LARGEST_BYTE, PanelVectors, SignedWeights, operations};
 use crate::simd::Avx512Vnni;
 
@@ -73,6 +73,10 @@ impl PanelVectors for Avx512Vnni {
         fn low_nibbles(both: __m512i) -> __m512i = _mm512_and_si512(both, _mm512_set1_epi8(15));
         fn high_nibbles(both: __m512i) -> __m512i =
             _mm512_and_si512(_mm512_srli_epi16::<4>(both), _mm512_set1_epi8(15));
+        fn iq4_values(indices: __m512i) -> __m512i = _mm512_shuffle_epi8(
+            _mm512_broadcast_i32x4(_mm_loadu_si128(IQ4_VALUES.as_ptr().cast())),
+            indices
+        );
         fn sub_i32(a: __m512i, b: __m512i) -> __m512i = _mm512_sub_epi32(a, b);
 
         fn dot_u8_first(weights: __m512i, x: [i8; 4]) -> __m512i =

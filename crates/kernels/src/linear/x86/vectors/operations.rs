@@ -34,6 +34,8 @@ pub(in super::super) trait PanelVectors {
     unsafe fn low_nibbles(both: Self::Ints) -> Self::Ints;
     /// The upper four bits of every byte.
     unsafe fn high_nibbles(both: Self::Ints) -> Self::Ints;
+    /// The values of `iq4_nl` that bytes below 16 choose.
+    unsafe fn iq4_values(indices: Self::Ints) -> Self::Ints;
     /// a − b, of 32 bits.
     unsafe fn sub_i32(a: Self::Ints, b: Self::Ints) -> Self::Ints;
 

@@ -55,6 +55,7 @@ impl<V: PanelVectors> PanelVectors for Two<V> {
         fn zero_i32[]() -> Self::Ints;
         fn low_nibbles[both: Self::Ints]() -> Self::Ints;
         fn high_nibbles[both: Self::Ints]() -> Self::Ints;
+        fn iq4_values[indices: Self::Ints]() -> Self::Ints;
         fn sub_i32[a: Self::Ints, b: Self::Ints]() -> Self::Ints;
         fn dot_u8_first[weights: Self::Ints](x: [i8; 4]) -> Self::Ints;
         fn dot_u8_start[weights: Self::Ints](correction: i32, x: [i8; 4]) -> Self::Ints;

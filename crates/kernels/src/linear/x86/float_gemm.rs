@@ -1,68 +1,97 @@
-//! f16 with a batch, see [`F16Gemm`].
+//! Floating-point matrices with a batch, see [`FloatGemm`].
 
 use std::arch::x86_64::*;
 
+use half::bf16;
+
+use super::super::format::Format;
 use super::super::layout::{F16Bytes, PANEL, cast};
-use super::super::microkernel::{F16Gemm, Job};
-use super::helpers::{load_f16x8, transpose};
+use super::super::microkernel::{FloatGemm, FloatUnpack, Job};
+use super::float::Element;
+use super::helpers::transpose;
 use crate::simd::{Avx2, Avx512, MAX_LANES, Simd, Task, Token};
 
-pub(super) const AVX2: F16Gemm = F16Gemm {
-    rows: 2 * Avx2::LANES,
-    unpack: unpack::<{ 2 * Avx2::LANES }>,
-    tiles: &[(6, gemm::<Avx2, 6>)],
-};
-pub(super) const AVX512: F16Gemm = F16Gemm {
-    rows: 2 * Avx512::LANES,
-    unpack: unpack::<{ 2 * Avx512::LANES }>,
-    tiles: &[(12, gemm::<Avx512, 12>), (8, gemm::<Avx512, 8>)],
-};
+/// The product with a batch for AVX2.
+pub(super) fn avx2(format: Format) -> Option<FloatGemm> {
+    Some(FloatGemm {
+        rows: 2 * Avx2::LANES,
+        unpack: unpack_of(format)?,
+        tiles: &[(6, gemm::<Avx2, 6>)],
+    })
+}
 
-/// See [`F16Gemm::unpack`].
-unsafe fn unpack<const ROWS: usize>(f16: &[u8], columns: usize, unpacked: &mut [f32]) {
-    let task = Unpack::<ROWS> {
-        weights: cast(f16),
+/// The product with a batch for AVX-512.
+pub(super) fn avx512(format: Format) -> Option<FloatGemm> {
+    Some(FloatGemm {
+        rows: 2 * Avx512::LANES,
+        unpack: unpack_of(format)?,
+        tiles: &[(12, gemm::<Avx512, 12>), (8, gemm::<Avx512, 8>)],
+    })
+}
+
+fn unpack_of(format: Format) -> Option<FloatUnpack> {
+    Some(match format {
+        Format::F32 => unpack::<f32>,
+        Format::Bf16 => unpack::<bf16>,
+        Format::F16 => unpack::<F16Bytes>,
+        _ => return None,
+    })
+}
+
+unsafe fn unpack<E: Element>(weights: &[u8], columns: usize, rows: usize, unpacked: &mut [f32]) {
+    let task = Unpack::<E> {
+        weights: cast(weights),
         columns,
-        unpacked: &mut unpacked.as_chunks_mut().0[..columns],
+        rows,
+        unpacked: &mut unpacked[..columns * rows],
     };
     // SAFETY: the caller's condition: every set here has AVX2 and F16C.
     unsafe { Avx2::assume() }.vectorize(task);
 }
 
-struct Unpack<'a, const ROWS: usize> {
-    weights: &'a [F16Bytes],
+struct Unpack<'a, E> {
+    weights: &'a [E],
     columns: usize,
-    unpacked: &'a mut [[f32; ROWS]],
+    rows: usize,
+    unpacked: &'a mut [f32],
 }
 
-impl<const ROWS: usize> Task<Avx2> for Unpack<'_, ROWS> {
+impl<E: Element> Task<Avx2> for Unpack<'_, E> {
     type Output = ();
 
     #[inline(always)]
     fn run(self, _: Avx2) {
-        for first in (0..ROWS).step_by(PANEL) {
+        let whole = self.columns / PANEL * PANEL;
+        for first in (0..self.rows).step_by(PANEL) {
             // Rows that are missing are empty, and become 0.
             let mut rows = [[].as_slice(); PANEL];
             let sources = self.weights.chunks_exact(self.columns).skip(first);
             for (row, source) in rows.iter_mut().zip(sources) {
-                *row = source.as_chunks::<PANEL>().0;
+                *row = source;
             }
-            let outputs = self.unpacked.as_chunks_mut::<PANEL>().0;
-            for (index, output) in outputs.iter_mut().enumerate() {
+            let (outputs, last) = self.unpacked.split_at_mut(whole * self.rows);
+            for (index, output) in outputs.chunks_exact_mut(PANEL * self.rows).enumerate() {
                 // SAFETY: the token proves the instructions.
                 let mut vectors = [unsafe { _mm256_setzero_ps() }; PANEL];
                 for (vector, row) in vectors.iter_mut().zip(rows) {
-                    if let Some(eight) = row.get(index) {
-                        // SAFETY: eight f16; the token proves the instructions.
-                        *vector = unsafe { load_f16x8(eight.as_ptr()) };
+                    if let Some(eight) = row.as_chunks::<PANEL>().0.get(index) {
+                        // SAFETY: eight elements; the token proves the instructions.
+                        *vector = unsafe { E::load(eight.as_ptr()) };
                     }
                 }
                 // SAFETY: the token proves the instructions.
                 let transposed = unsafe { transpose(vectors) };
-                for (output, values) in output.iter_mut().zip(transposed) {
+                for (output, values) in output.chunks_exact_mut(self.rows).zip(transposed) {
                     let output = &mut output[first..][..PANEL];
                     // SAFETY: eight elements; the token proves the instructions.
                     unsafe { _mm256_storeu_ps(output.as_mut_ptr(), values) };
+                }
+            }
+            for (column, output) in (whole..).zip(last.chunks_exact_mut(self.rows)) {
+                for (output, row) in output[first..].iter_mut().zip(rows) {
+                    let weight = row.get(column).copied();
+                    // SAFETY: the token proves the instructions.
+                    *output = weight.map_or(0.0, |weight| unsafe { weight.to_f32() });
                 }
             }
         }

@@ -1,39 +1,54 @@
-//! f16 with a batch, see [`F16Gemm`].
+//! Floating-point matrices with a batch, see [`FloatGemm`].
 
 use std::arch::aarch64::*;
 
+use half::bf16;
+
+use super::super::format::Format;
 use super::super::layout::{F16Bytes, PANEL, cast};
-use super::super::microkernel::{F16Gemm, Job};
-use super::helpers::{load_f16x8, store_rows};
+use super::super::microkernel::{FloatGemm, Job};
+use super::float::Element;
+use super::helpers::store_rows;
 
 /// Rows that are unpacked together: two vectors.
 const ROWS: usize = PANEL;
 /// Tokens of a tile: three vectors of them, and their accumulators, fill the registers.
 const TOKENS: usize = 12;
 
-pub(super) const NEON: F16Gemm = F16Gemm {
-    rows: ROWS,
-    unpack,
-    tiles: &[(TOKENS, gemm)],
-};
+/// The product with a batch.
+pub(super) fn neon(format: Format) -> Option<FloatGemm> {
+    Some(FloatGemm {
+        rows: ROWS,
+        unpack: match format {
+            Format::F32 => unpack::<f32>,
+            Format::Bf16 => unpack::<bf16>,
+            Format::F16 => unpack::<F16Bytes>,
+            _ => return None,
+        },
+        tiles: &[(TOKENS, gemm)],
+    })
+}
 
-/// See [`F16Gemm::unpack`].
-unsafe fn unpack(f16: &[u8], columns: usize, unpacked: &mut [f32]) {
-    let weights = cast::<F16Bytes>(f16);
+unsafe fn unpack<E: Element>(weights: &[u8], columns: usize, _rows: usize, unpacked: &mut [f32]) {
     let unpacked = &mut unpacked.as_chunks_mut::<ROWS>().0[..columns];
     // Rows that are missing are empty, and become 0.
     let mut rows = [[].as_slice(); ROWS];
-    for (row, source) in rows.iter_mut().zip(weights.chunks_exact(columns)) {
-        *row = source.as_chunks::<8>().0;
+    let sources = cast::<E>(weights).chunks_exact(columns);
+    for (row, source) in rows.iter_mut().zip(sources) {
+        *row = source;
     }
-    for (index, output) in unpacked.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+    let (outputs, last) = unpacked.as_chunks_mut::<8>();
+    for (index, output) in outputs.iter_mut().enumerate() {
         for first in [0, 4] {
             let mut vectors = [[0.0f32; 8]; 4];
             for (vector, row) in vectors.iter_mut().zip(&rows[first..]) {
-                let Some(eight) = row.get(index) else { break };
-                // SAFETY: every such processor has NEON; a vector has places for eight values.
+                let Some(eight) = row.as_chunks::<8>().0.get(index) else {
+                    break;
+                };
+                // SAFETY: every such processor has NEON; eight elements, and a vector has places
+                // for as many.
                 unsafe {
-                    let [low, high] = load_f16x8(eight);
+                    let [low, high] = E::load(eight.as_ptr());
                     vst1q_f32(vector.as_mut_ptr(), low);
                     vst1q_f32(vector.as_mut_ptr().add(4), high);
                 }
@@ -43,6 +58,12 @@ unsafe fn unpack(f16: &[u8], columns: usize, unpacked: &mut [f32]) {
                     *output = vector[offset];
                 }
             }
+        }
+    }
+    for (column, output) in (columns / 8 * 8..).zip(last) {
+        for (output, row) in output.iter_mut().zip(rows) {
+            // SAFETY: every such processor has NEON.
+            *output = (row.get(column)).map_or(0.0, |weight| unsafe { weight.to_f32() });
         }
     }
 }
