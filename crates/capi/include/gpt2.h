@@ -663,8 +663,9 @@ gpt2_status gpt2_embed(gpt2_session *session, const char *text, size_t text_byte
 /* ------------------------------------------------------------------ scores of texts
  * How likely a model holds texts, by its own softmax; logarithms are natural. The cache of the
  * session is emptied. Logits are computed in pieces and never kept as a whole. A text longer than
- * the context is scored in windows, each token once. Errors of all of these: GPT2_ERROR_UNSUPPORTED for a model without a
- * language-model head, GPT2_ERROR_STOPPED; otherwise as gpt2_tokenize and gpt2_prefill. */
+ * the context is scored in windows, each token once. Errors of all of these: GPT2_ERROR_UNSUPPORTED
+ * for a model without a language-model head, GPT2_ERROR_STOPPED; otherwise as gpt2_tokenize and
+ * gpt2_prefill. */
 
 /* Texts computed together are faster; their sums are in another order, which moves a
  * log-probability by some 1e-5 with f32 matrices, and by some 1e-2 with quantized ones. A context
