@@ -6,7 +6,7 @@ use gpt2::chat::{ChatFormat, Conversation, Room};
 use gpt2::sampling::ScoreDetails;
 use gpt2::spec::HeadSettings;
 use gpt2::tasks::{
-    Aggregation, AnswerOptions, PerplexityOptions, Pooling, ScoreFunction, ScoreOptions,
+    Aggregation, AnswerOptions, Batching, PerplexityOptions, Pooling, ScoreFunction, ScoreOptions,
     ScoreRequest, TextScores, TokenTag, best_spans, entities, label_scores, perplexity, score,
     scoring_needs, words,
 };
@@ -64,7 +64,11 @@ fn scores_of_any_details_and_stride() {
                         top,
                     },
                     stride,
-                    batch_invariant: top % 2 == 1,
+                    batching: match top % 3 {
+                        0 => Batching::Auto,
+                        1 => Batching::Together,
+                        _ => Batching::Alone,
+                    },
                 };
                 let what = format!("{options:?}, {context} and {tokens} tokens");
                 let mut proceed = |_, _: TextScores| ControlFlow::Continue(());
