@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use gpt2::convert::{ConvertOptions, FileType, convert, plan};
-use hostile::bundle::{block_of, hparams, seal, variables};
+use hostile::bundle::{block_of, seal, variables};
 use hostile::hdf5::VALID as HDF5;
 use hostile::random::{EXTREMES, Random, changes, overwrite};
 use hostile::tiny::config;
@@ -32,7 +32,7 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// A file to be broken, with its configuration.
 struct Base {
     name: &'static str,
-    config: (&'static str, Vec<u8>),
+    config: Vec<u8>,
     bytes: Vec<u8>,
     /// What is put around the bytes to make the file.
     seal: fn(&[u8]) -> Vec<u8>,
@@ -66,7 +66,7 @@ fn written() -> Vec<Base> {
         let structure = (0..bytes.len()).filter(|place| !repeats(*place)).collect();
         Base {
             name,
-            config: ("config.json", config().to_string().into_bytes()),
+            config: config().to_string().into_bytes(),
             bytes,
             seal: <[u8]>::to_vec,
             data: None,
@@ -92,10 +92,7 @@ fn keras() -> Base {
     let structure = outside_numbers(HDF5);
     Base {
         name: "tf_model.h5",
-        config: (
-            "config.json",
-            include_bytes!("data/heads/lm_tf/config.json").to_vec(),
-        ),
+        config: include_bytes!("data/heads/lm_tf/config.json").to_vec(),
         bytes: HDF5.to_vec(),
         seal: <[u8]>::to_vec,
         data: None,
@@ -110,7 +107,7 @@ fn tensorflow() -> Base {
     let bytes = block_of(1, &variables);
     Base {
         name: "model.ckpt.index",
-        config: ("hparams.json", hparams().into_bytes()),
+        config: config().to_string().into_bytes(),
         structure: (0..bytes.len()).collect(),
         bytes,
         seal,
@@ -122,7 +119,7 @@ fn tensorflow() -> Base {
 fn trained() -> Vec<Base> {
     let base = |bytes: &[u8], structure: Vec<usize>| Base {
         name: "pytorch_model.bin",
-        config: ("config.json", br#"{"model_type": "another"}"#.to_vec()),
+        config: br#"{"model_type": "another"}"#.to_vec(),
         bytes: bytes.to_vec(),
         seal: <[u8]>::to_vec,
         data: None,
@@ -137,7 +134,7 @@ fn trained() -> Vec<Base> {
         // Of the header's 256 integers eight are used.
         base(llm_c, (0..64).collect()),
         Base {
-            config: ("config.json", config.to_vec()),
+            config: config.to_vec(),
             ..base(plain, outside_numbers(plain))
         },
     ]
@@ -225,7 +222,7 @@ fn no_mutation_breaks_a_reader() {
         .chain(trained())
     {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join(base.config.0), &base.config.1).unwrap();
+        fs::write(folder.path().join("config.json"), &base.config).unwrap();
         let file = folder.path().join(base.name);
         let mut size = base.bytes.len();
         if let Some((name, data)) = &base.data {

@@ -7,6 +7,7 @@ use serde_json::{Map, Value as Json};
 use super::class::Claim;
 use super::config::{Config, outside_vocabulary, token_ids};
 use super::json::{read_json, read_json_if_present};
+use super::missing::no_weights;
 use super::options::ConvertOptions;
 use super::source::Source;
 use crate::error::{Error, Result};
@@ -191,6 +192,9 @@ fn fields(source: &Source, notes: &mut Vec<String>) -> Result<(String, Map<Strin
     let place = path.display().to_string();
     let Some(own) = source.reader.config() else {
         if !is_there(&path)? {
+            if source.folder.join("adapter_config.json").is_file() {
+                return Err(no_weights(&source.folder));
+            }
             return Err(Error::format(
                 source.folder.display().to_string(),
                 "no config.json beside the weights, which alone do not say how many attention \
@@ -203,6 +207,10 @@ fn fields(source: &Source, notes: &mut Vec<String>) -> Result<(String, Map<Strin
     let beside = read_json_if_present::<Json>(&path, notes).ok().flatten();
     match beside {
         Some(Json::Object(fields)) if fields.get("model_type") == Some(&"gpt2".into()) => {
+            notes.push(format!(
+                "the model is described by {place}, which goes before {}",
+                own.place
+            ));
             Ok((place, fields))
         }
         _ => Ok((own.place.to_owned(), own.fields.clone())),

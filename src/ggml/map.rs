@@ -35,8 +35,9 @@ impl MappedFile {
     /// or not a regular file.
     pub(crate) fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let file = File::open(path).map_err(|source| Error::io(path, source))?;
-        let metadata = file.metadata().map_err(|source| Error::io(path, source))?;
+        let failed = |source| Error::io(path, source);
+        // Opening a pipe would wait for its other end.
+        let metadata = std::fs::metadata(path).map_err(failed)?;
         let place = || path.display().to_string();
         if !metadata.is_file() {
             let found = if metadata.is_dir() {
@@ -49,6 +50,8 @@ impl MappedFile {
                 format!("expected a file, found {found}"),
             ));
         }
+        let file = File::open(path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
         if metadata.len() == 0 {
             return Err(Error::format(
                 place(),

@@ -19,7 +19,7 @@ pub use likelihood::{ChoiceLikelihood, Normalization, choice_likelihoods};
 pub use perplexity::{Comparison, Perplexity, PerplexityOptions, perplexity};
 pub use scores::{LabelScore, ScoreFunction, label_scores};
 pub use scoring::{
-    ScoreOptions, ScoreRequest, ScoredText, TextScores, WordScore, score, scoring_needs,
+    Batching, ScoreOptions, ScoreRequest, ScoredText, TextScores, WordScore, score, scoring_needs,
     word_scores,
 };
 pub use tag::{Aggregation, Entity, TokenTag, WordTag, entities, tag, words};

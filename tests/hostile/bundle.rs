@@ -1,9 +1,7 @@
 //! Checkpoints of TensorFlow 1, put together byte by byte: the reader's opponent. It shares no code
 //! with the library's reader.
 
-use serde_json::json;
-
-use super::tiny::{Files, checkpoint, hyperparameters, vocabulary_json};
+use super::tiny::{Files, checkpoint, vocabulary_json};
 use super::writers::weights;
 use super::{FolderCase, HostileFolder, folders};
 
@@ -176,26 +174,15 @@ pub(crate) fn block_of(shards: u64, variables: &[(String, Variable)]) -> Vec<u8>
     block(&std::iter::once(header).chain(entries).collect::<Vec<_>>())
 }
 
-/// `hparams.json` of the tiny model.
-pub(crate) fn hparams() -> String {
-    let model = hyperparameters();
-    json!({
-        "n_vocab": model.vocab_size, "n_ctx": model.n_positions, "n_embd": model.n_embd,
-        "n_head": model.n_head, "n_layer": model.n_layer,
-    })
-    .to_string()
-}
-
 fn folder(index: Vec<u8>, data: Vec<u8>) -> Files {
     let mut files = checkpoint();
-    files.retain(|name, _| name == "merges.txt");
+    files.retain(|name, _| ["config.json", "merges.txt"].contains(&name.as_str()));
     let merges = files.remove("merges.txt").unwrap_or_default();
     files.insert("vocab.bpe".to_owned(), merges);
     files.insert(
         "encoder.json".to_owned(),
         vocabulary_json().to_string().into_bytes(),
     );
-    files.insert("hparams.json".to_owned(), hparams().into_bytes());
     files.insert(INDEX.to_owned(), index);
     files.insert(DATA.to_owned(), data);
     files
@@ -226,6 +213,7 @@ pub(crate) fn bundle_cases() -> Vec<HostileFolder> {
         with(bytes)
     };
     let end = whole.len();
+    let unordered = [("", header(1)), ("b", vec![]), ("a", vec![])];
     let entries = |entries: &[(&str, Vec<u8>)]| {
         let owned = entries
             .iter()
@@ -235,7 +223,7 @@ pub(crate) fn bundle_cases() -> Vec<HostileFolder> {
     let mut missing = with(whole.clone());
     missing.remove(DATA);
     let mut without_sizes = with(whole.clone());
-    without_sizes.remove("hparams.json");
+    without_sizes.remove("config.json");
     let mut damaged = data.clone();
     damaged[8] ^= 1;
     let cases: Vec<FolderCase> = vec![
@@ -265,11 +253,7 @@ pub(crate) fn bundle_cases() -> Vec<HostileFolder> {
             "0 data files",
         ),
         ("big-endian", entries(&[("", number(2, 1))]), "big-endian"),
-        (
-            "descending names",
-            entries(&[("", header(1)), ("b", vec![]), ("a", vec![])]),
-            "ascending",
-        ),
+        ("descending names", entries(&unordered), "ascending"),
         (
             "entry that is no message",
             entries(&[("", header(1)), ("a", vec![7])]),
@@ -291,7 +275,7 @@ pub(crate) fn bundle_cases() -> Vec<HostileFolder> {
             "at most 256 bytes",
         ),
         ("missing data file", missing, "is missing"),
-        ("missing hparams.json", without_sizes, "hparams.json"),
+        ("no configuration", without_sizes, "hparams.json"),
         ("damaged data", folder(whole.clone(), damaged), "checksum"),
         (
             "truncated data",

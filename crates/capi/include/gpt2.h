@@ -662,10 +662,19 @@ gpt2_status gpt2_embed(gpt2_session *session, const char *text, size_t text_byte
 
 /* ------------------------------------------------------------------ scores of texts
  * How likely a model holds texts, by its own softmax; logarithms are natural. The cache of the
- * session is emptied. Texts are computed together, as many as the session has sequences; logits are
- * computed in pieces and never kept as a whole. A text longer than the context is scored in
- * windows, each token once. Errors of all of these: GPT2_ERROR_UNSUPPORTED for a model without a
- * language-model head, GPT2_ERROR_STOPPED; otherwise as gpt2_tokenize and gpt2_prefill. */
+ * session is emptied. Logits are computed in pieces and never kept as a whole. A text longer than
+ * the context is scored in windows, each token once. Errors of all of these: GPT2_ERROR_UNSUPPORTED
+ * for a model without a language-model head, GPT2_ERROR_STOPPED; otherwise as gpt2_tokenize and
+ * gpt2_prefill. */
+
+/* Texts computed together are faster; their sums are in another order, which moves a
+ * log-probability by some 1e-5 with f32 matrices, and by some 1e-2 with quantized ones. A context
+ * that texts share is computed once in any case. */
+enum {
+    GPT2_BATCHING_AUTO = 0,     /* together for f32 matrices, else alone */
+    GPT2_BATCHING_TOGETHER = 1, /* as many at a time as the session has sequences */
+    GPT2_BATCHING_ALONE = 2     /* one at a time: the same bits in any company */
+};
 
 typedef struct gpt2_score_options {
     size_t size;
@@ -677,7 +686,7 @@ typedef struct gpt2_score_options {
     int32_t bos;             /* not 0: begin with the model's beginning of text */
     int32_t ranks;           /* not 0: keep ranks */
     int32_t entropies;       /* not 0: keep entropies */
-    int32_t batch_invariant; /* not 0: each text has the bits that it has alone; slower */
+    int32_t batching;        /* GPT2_BATCHING_... */
 } gpt2_score_options;
 
 /* Sets the fields that `size` bytes have room for to their defaults.

@@ -6,15 +6,22 @@ use std::ptr;
 
 use super::buffers::{list, optional_text, target_of, text as text_of, texts};
 use super::handles::{find, free, handle, open};
-use super::session::{gpt2_session, with_session};
+use super::session::{choice, gpt2_session, with_session};
 use super::status::{Failure, Outcome, gpt2_status, guard};
 use super::structs::{read, structure, write};
 use gpt2::sampling::{Alternative, ScoreDetails, TokenScore};
 use gpt2::session::Session;
 use gpt2::tasks::{
-    PerplexityOptions, ScoreOptions, ScoreRequest, ScoredText, TextScores, WordScore, perplexity,
-    score, word_scores,
+    Batching, PerplexityOptions, ScoreOptions, ScoreRequest, ScoredText, TextScores, WordScore,
+    perplexity, score, word_scores,
 };
+
+/// Together for f32 matrices, else alone.
+pub const GPT2_BATCHING_AUTO: i32 = 0;
+/// As many texts at a time as there is room for.
+pub const GPT2_BATCHING_TOGETHER: i32 = 1;
+/// One text at a time.
+pub const GPT2_BATCHING_ALONE: i32 = 2;
 
 structure! {
     /// How texts are scored.
@@ -31,8 +38,8 @@ structure! {
         ranks: i32 = 0,
         /// Not 0: keep entropies.
         entropies: i32 = 0,
-        /// Not 0: the bits of each text are those that it has alone.
-        batch_invariant: i32 = 0,
+        /// How texts are computed.
+        batching: i32 = GPT2_BATCHING_AUTO,
     }
 }
 
@@ -124,16 +131,21 @@ handle!(
 );
 
 impl gpt2_score_options {
-    fn resolve(&self) -> ScoreOptions {
-        ScoreOptions {
+    fn resolve(&self) -> Outcome<ScoreOptions> {
+        let batchings = [
+            (GPT2_BATCHING_AUTO, Batching::Auto),
+            (GPT2_BATCHING_TOGETHER, Batching::Together),
+            (GPT2_BATCHING_ALONE, Batching::Alone),
+        ];
+        Ok(ScoreOptions {
             details: ScoreDetails {
                 rank: self.ranks != 0,
                 entropy: self.entropies != 0,
                 top: self.top,
             },
             stride: (self.stride > 0).then_some(self.stride),
-            batch_invariant: self.batch_invariant != 0,
-        }
+            batching: choice("batching", &batchings, self.batching)?,
+        })
     }
 }
 
@@ -147,12 +159,13 @@ fn report(
     let target = target_of("scores", scores)?;
     // SAFETY: the caller's pointer is as the header asks.
     unsafe { target.write(ptr::null_mut()) };
+    let options = options.resolve()?;
     let found = with_session(session, |session| {
         let texts = prepare(session)?;
         let requests: Vec<ScoreRequest> =
             texts.iter().map(|(_, text)| text.request.clone()).collect();
         let mut found = Vec::with_capacity(requests.len());
-        score(session, &requests, &options.resolve(), &mut |_, scores| {
+        score(session, &requests, &options, &mut |_, scores| {
             found.push(scores);
             ControlFlow::Continue(())
         })?;

@@ -61,8 +61,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed> {
 /// The members by name. Only the directory and each member's own header are read.
 fn members(bytes: &[u8]) -> Result<HashMap<String, Packed>> {
     let broken = |message: String| Error::format("zip archive", message);
-    let mut archive =
-        ZipArchive::new(Cursor::new(bytes)).map_err(|error| broken(error.to_string()))?;
+    let mut archive = ZipArchive::new(Cursor::new(bytes))
+        .map_err(|error| broken(format!("{error}; the file is truncated or broken")))?;
     if archive.has_duplicate_names() || archive.len() > 2 * MAX_TENSORS {
         return Err(broken(format!(
             "expected at most {} members of different names",

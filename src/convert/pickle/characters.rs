@@ -1,6 +1,7 @@
 //! The characters that nanoGPT's first example takes for tokens: its `meta.pkl`.
 
-use super::machine::{Machine, Value};
+use super::machine::Machine;
+use super::value::Value;
 use crate::TokenId;
 use crate::error::{Error, Result};
 

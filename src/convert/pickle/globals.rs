@@ -47,6 +47,8 @@ const GLOBALS: &[(&str, &str, Global)] = &[
     ("collections", "deque", Global::Beside),
     ("argparse", "Namespace", Global::Beside),
     ("torch", "device", Global::Beside),
+    ("torch.torch_version", "TorchVersion", Global::Beside),
+    ("torch", "int64", Global::Beside),
     ("torch", "Size", Global::Beside),
     ("torch", "float32", Global::Beside),
     ("torch", "float16", Global::Beside),
@@ -78,14 +80,19 @@ const BUILTINS: &[&str] = &[
 const BESIDE: &[&str] = &[
     "__main__",
     "accelerate",
+    "config",
     "datetime",
+    "deepspeed",
+    "gpt",
     "lightning",
     "lightning_fabric",
+    "megatron",
     "model",
     "numpy",
     "omegaconf",
     "pathlib",
     "pytorch_lightning",
+    "train",
     "transformers",
 ];
 

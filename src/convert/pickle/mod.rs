@@ -16,6 +16,7 @@ mod globals;
 mod machine;
 mod state_dict;
 mod stream;
+mod value;
 mod view;
 
 pub(super) use self::characters::characters;

@@ -1,6 +1,7 @@
 //! The tensors of a pickle: its root must be a dictionary of tensors by name.
 
-use super::machine::{Machine, Value};
+use super::machine::Machine;
+use super::value::Value;
 use super::view::{Packed, location};
 use crate::convert::stored_tensor::{MAX_NAME_BYTES, MAX_TENSORS, StoredTensor};
 use crate::error::{Error, Result};

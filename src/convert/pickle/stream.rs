@@ -6,7 +6,8 @@ use std::collections::HashMap;
 
 use super::STREAM;
 use super::checkpoint::contents;
-use super::machine::{Machine, Storage, Value};
+use super::machine::Machine;
+use super::value::{Storage, Value};
 use super::view::Packed;
 use crate::convert::element_type::ElementType;
 use crate::convert::stored_tensor::Parsed;

@@ -1,9 +1,9 @@
 //! How likely a model holds texts, and continuations of a context, token by token.
 //!
-//! Texts are computed together, as many as the session has sequences; a context that follows itself
-//! in the list is computed once. Logits are never there as a whole ([`pieces`]). A text longer than
-//! the context is scored in windows ([`windows`]). Texts become tokens in [`text`], tokens words in
-//! [`words`]; all else here knows ids alone.
+//! Texts are computed together, as many as the session has sequences, where that does not change
+//! their scores; a context that follows itself in the list is computed once. Logits are never there
+//! as a whole ([`pieces`]). A text longer than the context is scored in windows ([`windows`]).
+//! Texts become tokens in [`text`], tokens words in [`words`]; all else here knows ids alone.
 
 mod pieces;
 mod rounds;
@@ -15,6 +15,7 @@ use std::ops::ControlFlow;
 
 use rayon::prelude::*;
 
+use crate::gguf::TensorType;
 use crate::machine::parallel;
 use crate::sampling::{ScoreDetails, TokenScore, score_token};
 use crate::session::{Batch, MAX_SEQUENCES, Model, Session};
@@ -48,10 +49,52 @@ pub struct ScoreOptions {
     /// fewer, the more tokens are before each. By default as many as the context has positions,
     /// which is how lm-evaluation-harness rolls its windows.
     pub stride: Option<usize>,
-    /// Give every text the bits that it has alone ([`Batch::batch_invariant`]), slower. Without it
-    /// the texts computed together can change the last digits of each other, and with quantized
-    /// matrices the third.
-    pub batch_invariant: bool,
+    /// Whether texts are computed together.
+    pub batching: Batching,
+}
+
+/// Whether texts are computed together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Batching {
+    /// [`Together`](Self::Together) where the model's matrices are f32, else
+    /// [`Alone`](Self::Alone).
+    #[default]
+    Auto,
+    /// As many as there is room for, which is faster. Sums are then in another order: with f32
+    /// matrices a log-probability moves by some 10⁻⁵, with quantized ones, whose activations are
+    /// rounded, by some 10⁻².
+    Together,
+    /// One at a time, so that a text has the same bits in any company. A context that texts share
+    /// is computed once nevertheless.
+    Alone,
+}
+
+const BATCHINGS: &[(&str, Batching)] = &[
+    ("auto", Batching::Auto),
+    ("together", Batching::Together),
+    ("alone", Batching::Alone),
+];
+
+impl Batching {
+    /// The way called `name`: `auto`, `together` or `alone`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        let found = BATCHINGS.iter().find(|(known, _)| *known == name);
+        found.map(|(_, batching)| *batching)
+    }
+
+    /// Every name.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        BATCHINGS.iter().map(|(name, _)| *name)
+    }
+
+    /// Whether texts of `model` are computed one at a time.
+    fn is_alone(self, model: &Model) -> Result<bool> {
+        Ok(match self {
+            Self::Auto => model.matrix_type()? != TensorType::F32,
+            Self::Together => false,
+            Self::Alone => true,
+        })
+    }
 }
 
 /// A text's scores.
@@ -128,13 +171,14 @@ pub fn score(
         model.check_tokens(&request.context)?;
         model.check_tokens(&request.tokens)?;
     }
+    let alone = options.batching.is_alone(&model)?;
     let mut pending = Pending::new(requests, most, stride);
     session.clear();
     let result = (|| {
         if pending.hand_over(on_scored).is_break() {
             return Ok(());
         }
-        for round in Rounds::new(requests, most, stride, session) {
+        for round in Rounds::new(requests, most, stride, alone, session) {
             for (job, scores) in round
                 .jobs
                 .iter()
@@ -161,7 +205,6 @@ fn compute(
 ) -> Result<Vec<Vec<TokenScore>>> {
     let batch = |tokens| Batch {
         tokens,
-        batch_invariant: options.batch_invariant,
         ..Batch::default()
     };
     round.keep_prefix(session)?;

@@ -114,7 +114,9 @@ pub(super) struct Rounds<'a> {
     /// Most inputs of a window, and how many tokens a later one scores.
     most: usize,
     stride: usize,
-    /// The session's sequences and cells.
+    /// Whether the work for a window must not depend on its neighbours.
+    alone: bool,
+    /// Windows of a round at most, and the session's cells.
     sequences: usize,
     cells: usize,
     next_request: usize,
@@ -127,13 +129,15 @@ impl<'a> Rounds<'a> {
         requests: &'a [ScoreRequest],
         most: usize,
         stride: usize,
+        alone: bool,
         session: &Session,
     ) -> Self {
         Self {
             requests,
             most,
             stride,
-            sequences: session.sequences(),
+            alone,
+            sequences: if alone { 1 } else { session.sequences() },
             cells: session.context_size(),
             next_request: 0,
             jobs: Vec::new().into_iter().peekable(),
@@ -157,8 +161,9 @@ impl<'a> Rounds<'a> {
         let request = &self.requests[number];
         let context = request.context.len();
         let whole = context + request.tokens.len() <= self.most + 1;
-        let shared = if whole && self.has_neighbour(number) {
-            context - 1
+        // What is computed for a window must depend on it alone: then the context is always apart.
+        let shared = if whole && (self.alone || self.has_neighbour(number)) {
+            context.saturating_sub(1)
         } else {
             0
         };
@@ -218,6 +223,7 @@ mod tests {
             requests,
             most: 8,
             stride: 8,
+            alone: false,
             sequences,
             cells,
             next_request: 0,
@@ -264,6 +270,18 @@ mod tests {
             shape(rounds(&requests, 4, 4))[..2],
             [(2, vec![0]), (2, vec![1])]
         );
+    }
+
+    #[test]
+    fn what_is_computed_alone_does_not_depend_on_the_neighbours() {
+        let requests = [request(&[1, 2, 3], &[6]), request(&[1, 2, 3], &[6, 7])];
+        let alone = |requests| Rounds {
+            alone: true,
+            ..rounds(requests, 1, 16)
+        };
+        assert_eq!(shape(alone(&requests)), [(2, vec![0]), (2, vec![1])]);
+        assert_eq!(shape(alone(&requests[..1])), [(2, vec![0])]);
+        assert_eq!(shape(alone(&[request(&[], &[1, 2])])), [(0, vec![0])]);
     }
 
     #[test]

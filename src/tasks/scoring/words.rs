@@ -29,6 +29,8 @@ pub fn word_scores(text: &str, characters: &[Range<usize>], scores: &TextScores)
         if range.is_empty() {
             continue;
         }
+        // Not beyond the text, wherever a caller says that the token is.
+        let range = range.start..range.end.min(visible.len());
         let seen = range.clone().find(|&at| visible.get(at) == Some(&true));
         let Some(first) = seen else {
             space.get_or_insert(token);
@@ -133,6 +135,8 @@ mod tests {
         let tokens: Vec<_> = found.iter().map(|(_, tokens, _)| tokens.clone()).collect();
         assert_eq!(tokens, [1..2, 2..3]);
         assert_eq!(found[0].0, "N Y");
+        let beyond = of("a b", &[0..1, 1..usize::MAX, 9..usize::MAX]);
+        assert_eq!(beyond[1].1, 1..3);
         let found = of(" \n", &[0..1, 1..2]);
         assert_eq!(found, [(String::new(), 0..2, None)]);
         assert!(of("", &[]).is_empty());

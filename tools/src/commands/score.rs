@@ -9,7 +9,7 @@ use gpt2::generate::unpadded;
 use gpt2::sampling::{ScoreDetails, TokenScore};
 use gpt2::session::{Model, SessionOptions};
 use gpt2::tasks::{
-    ScoreOptions, ScoreRequest, ScoredText, TextScores, score, scoring_needs, word_scores,
+    Batching, ScoreOptions, ScoreRequest, ScoredText, TextScores, score, scoring_needs, word_scores,
 };
 use serde_json::{Value, json};
 
@@ -58,14 +58,22 @@ pub(super) struct Arguments {
     /// as many as the context has]
     #[arg(long, value_name = "N")]
     stride: Option<usize>,
-    /// Compute every text as if it were alone: the same bits in any company, slower
-    #[arg(long)]
-    batch_invariant: bool,
+    /// Compute texts together, which moves their scores a little, alone, or as suits the model's
+    /// type (auto: together for f32)
+    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = parse_batching)]
+    batching: Batching,
     /// A line for each text: sum, mean, perplexity, tokens scored, the text
     #[arg(long, conflicts_with = "json")]
     summary: bool,
     #[command(flatten)]
     run: RunArguments,
+}
+
+fn parse_batching(name: &str) -> Result<Batching, String> {
+    Batching::from_name(name).ok_or_else(|| {
+        let known: Vec<&str> = Batching::names().collect();
+        format!("expected one of {}", known.join(", "))
+    })
 }
 
 /// A text, or ids that stand for one.
@@ -160,7 +168,7 @@ impl Arguments {
                 top: self.top,
             },
             stride: self.stride,
-            batch_invariant: self.batch_invariant,
+            batching: self.batching,
         }
     }
 

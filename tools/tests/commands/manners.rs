@@ -127,6 +127,7 @@ fn files_that_are_missing_are_named_in_one_line() {
         "generate -p a",
         "forward -p a",
         "perplexity -p a",
+        "score a",
         "bench",
         "tokenize a",
         "detokenize 1",

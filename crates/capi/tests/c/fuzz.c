@@ -123,9 +123,9 @@ static uint32_t *tokens(size_t *n) {
 
 /* A text in memory of exactly its size, with or without a NUL. */
 static char *text(size_t *bytes) {
-    static const char *const parts[] = {"It is ",      "a truth",        "<|endoftext|>", "\xc3\xa9",
-                                        "\xff",        "\xf0\x9f\x8c\x8d", "\n",           " the",
-                                        "\xe2\x80\xa8", "1234567890",     "",              "  "};
+    static const char *const parts[] = {
+        "It is ", "a truth", "<|endoftext|>", "\xc3\xa9",    "\xff",       "\xf0\x9f\x8c\x8d",
+        "\n",     " the",    "\xe2\x80\xa8",  "1234567890", "",           "  "};
     char joined[512] = "";
     for (size_t i = below(8); i > 0; i--)
         strcat(joined, parts[one_in(12) ? 4 : below(sizeof parts / sizeof parts[0])]);
@@ -268,7 +268,8 @@ static void models(void) {
     switch (below(9)) {
     case 0: /* rarely: it takes the longest */
         if (!one_in(3)) return;
-        MADE(MODEL, new_model, gpt2_model_load(one_in(6) ? path(room) : file, any_size(&padded), &new_model));
+        MADE(MODEL, new_model,
+             gpt2_model_load(one_in(6) ? path(room) : file, any_size(&padded), &new_model));
         return;
     case 1:
         if (!one_in(4)) return;
@@ -346,7 +347,8 @@ static void sessions(void) {
         if (one_in(10)) options->memory_limit = number();
         options->cache_type = (int32_t)below(6);
         options->flash_attention = (int32_t)below(4);
-        MADE(SESSION, new_session, gpt2_session_new(handle(MODEL), any_size(&padded), &new_session));
+        MADE(SESSION, new_session,
+             gpt2_session_new(handle(MODEL), any_size(&padded), &new_session));
         return;
     case 1:
         ended(gpt2_session_stop(handle(SESSION), one_in(4)));
@@ -513,7 +515,9 @@ static void samplers(void) {
     case 0: {
         size_t n_list;
         list = tokens(&n_list);
-        MADE(SAMPLER, new_sampler, gpt2_sampler_new(handle(MODEL), generating(&padded, chosen), list, n_list, &new_sampler));
+        MADE(SAMPLER, new_sampler,
+             gpt2_sampler_new(handle(MODEL), generating(&padded, chosen), list, n_list,
+                              &new_sampler));
         free(list);
         break;
     }
@@ -542,16 +546,21 @@ static void tasks(void) {
     float *vector;
     switch (below(6)) {
     case 0:
-        MADE(RESULTS, new_results, gpt2_classify(handle(SESSION), given, bytes, (int32_t)below(6), &new_results));
+        MADE(RESULTS, new_results,
+             gpt2_classify(handle(SESSION), given, bytes, (int32_t)below(6), &new_results));
         break;
     case 1:
-        MADE(RESULTS, new_results, gpt2_tag(handle(SESSION), given, bytes, (int32_t)below(6), &new_results));
+        MADE(RESULTS, new_results,
+             gpt2_tag(handle(SESSION), given, bytes, (int32_t)below(6), &new_results));
         break;
     case 2:
-        MADE(RESULTS, new_results, gpt2_answer(handle(SESSION), given, bytes, other, others, number(), number(), &new_results));
+        MADE(RESULTS, new_results,
+             gpt2_answer(handle(SESSION), given, bytes, other, others, number(), number(),
+                         &new_results));
         break;
     case 3:
-        MADE(RESULTS, new_results, gpt2_choose(handle(SESSION), one_in(3) ? NULL : "a", choices, below(3), &new_results));
+        MADE(RESULTS, new_results,
+             gpt2_choose(handle(SESSION), one_in(3) ? NULL : "a", choices, below(3), &new_results));
         break;
     case 4:
         padded.of.result.size = sizeof padded.of.result;
@@ -596,9 +605,16 @@ static void about(void) {
     CHECK(gpt2_last_error() != NULL);
 }
 
+/* The sanitizers' own locks may be held by another thread when the process forks. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { FORKS = 0 };
+#else
+enum { FORKS = 1 };
+#endif
+
 /* A child uses what it has for a moment, and frees it. */
 static void forking(void) {
-    if (depth > 0 || !one_in(60)) return;
+    if (!FORKS || depth > 0 || !one_in(60)) return;
     pid_t child = fork();
     CHECK(child >= 0);
     if (child == 0) {

@@ -1,7 +1,8 @@
 /* Every function, given what it must refuse: misuse MODEL.gguf FOLDER [invariant]
- * With a word more where the model's matrices are computed by the library's own kernels. Handles that are none, were freed or are of another kind; NULL where something is needed; sizes
- * of structures that no version has, fields that no version knows, reserved fields; no tokens. What
- * is refused changes nothing. */
+ * With a word more where the model's matrices are computed by the library's own kernels. Handles
+ * that are none, were freed or are of another kind; NULL where something is needed; sizes of
+ * structures that no version has, fields that no version knows, reserved fields; no tokens. What is
+ * refused changes nothing. */
 #include "check.h"
 
 static const char *file;
@@ -162,7 +163,8 @@ static void nulls(void) {
         CALL(gpt2_convert_options_init(NULL, 8)), CALL(gpt2_batch_init(NULL, 8)),
         CALL(gpt2_model_load(NULL, NULL, &new_model)), CALL(gpt2_model_load(file, NULL, NULL)),
         CALL(gpt2_model_load_memory(NULL, 8, NULL, NULL, NULL, &new_model)),
-        CALL(gpt2_model_get_info(model, NULL)), CALL(gpt2_tokenize(model, NULL, 1, 0, ids, 8, NULL)),
+        CALL(gpt2_model_get_info(model, NULL)),
+        CALL(gpt2_tokenize(model, NULL, 1, 0, ids, 8, NULL)),
         CALL(gpt2_tokenize(model, "a", 1, 0, NULL, 8, NULL)),
         CALL(gpt2_detokenize(model, NULL, 1, 0, text, 8, NULL)),
         CALL(gpt2_token_is_end(model, 5, NULL)), CALL(gpt2_find_token(model, NULL, ids)),
@@ -173,7 +175,8 @@ static void nulls(void) {
         CALL(gpt2_run(session, NULL, &new_output)), CALL(gpt2_run(session, &batch, &new_output)),
         CALL(gpt2_run(session, &batch, NULL)), CALL(gpt2_output_rows(output, NULL)),
         CALL(gpt2_cache_length(session, 0, NULL)), CALL(gpt2_cache_keep(session, 0, NULL, 1, NULL)),
-        CALL(gpt2_cache_save(session, 0, NULL, 1)), CALL(gpt2_cache_restore(session, 0, NULL, NULL)),
+        CALL(gpt2_cache_save(session, 0, NULL, 1)),
+        CALL(gpt2_cache_restore(session, 0, NULL, NULL)),
         CALL(gpt2_generate(session, NULL, 1, NULL, NULL, NULL, NULL)),
         CALL(gpt2_generate(session, tokens, 1, &options, NULL, NULL, NULL)),
         CALL(gpt2_generation_get(generation, 0, NULL)),

@@ -207,5 +207,5 @@ pub(super) fn note_full_context(
     } else {
         format!("; {ways}")
     };
-    eprintln!("{whose} ended because the context of {size} positions is full{ways}");
+    note!("{whose} ended because the context of {size} positions is full{ways}");
 }

@@ -62,19 +62,19 @@ impl<E: Element> Task<Avx2> for Unpack<'_, E> {
     #[inline(always)]
     fn run(self, _: Avx2) {
         let whole = self.columns / PANEL * PANEL;
+        let (outputs, last) = self.unpacked.split_at_mut(whole * self.rows);
         for first in (0..self.rows).step_by(PANEL) {
             // Rows that are missing are empty, and become 0.
             let mut rows = [[].as_slice(); PANEL];
             let sources = self.weights.chunks_exact(self.columns).skip(first);
             for (row, source) in rows.iter_mut().zip(sources) {
-                *row = source;
+                *row = source.as_chunks::<PANEL>().0;
             }
-            let (outputs, last) = self.unpacked.split_at_mut(whole * self.rows);
             for (index, output) in outputs.chunks_exact_mut(PANEL * self.rows).enumerate() {
                 // SAFETY: the token proves the instructions.
                 let mut vectors = [unsafe { _mm256_setzero_ps() }; PANEL];
                 for (vector, row) in vectors.iter_mut().zip(rows) {
-                    if let Some(eight) = row.as_chunks::<PANEL>().0.get(index) {
+                    if let Some(eight) = row.get(index) {
                         // SAFETY: eight elements; the token proves the instructions.
                         *vector = unsafe { E::load(eight.as_ptr()) };
                     }
@@ -87,12 +87,13 @@ impl<E: Element> Task<Avx2> for Unpack<'_, E> {
                     unsafe { _mm256_storeu_ps(output.as_mut_ptr(), values) };
                 }
             }
-            for (column, output) in (whole..).zip(last.chunks_exact_mut(self.rows)) {
-                for (output, row) in output[first..].iter_mut().zip(rows) {
-                    let weight = row.get(column).copied();
-                    // SAFETY: the token proves the instructions.
-                    *output = weight.map_or(0.0, |weight| unsafe { weight.to_f32() });
-                }
+        }
+        last.fill(0.0);
+        for (row, source) in self.weights.chunks_exact(self.columns).enumerate() {
+            let outputs = last.chunks_exact_mut(self.rows);
+            for (output, &weight) in outputs.zip(&source[whole..]) {
+                // SAFETY: the token proves the instructions.
+                output[row] = unsafe { weight.to_f32() };
             }
         }
     }

@@ -2,11 +2,11 @@
 //! panels at once, has twice the registers, and multiplies and adds bytes in one instruction.
 //!
 //! Integer sums are exact, so only the order of the floating-point ones matters. It is ggml's: of
-//! `q4_0` and `q4_k` a row's block becomes one integer, which is scaled and added (with four
-//! tokens or more, every 64 elements of a `q4_k` block); of the others every fourth of a vector
+//! `q4_0`, `iq4_nl` and `q4_k` a row's block becomes one integer, which is scaled and added (with
+//! four tokens or more, every 64 elements of a `q4_k` block); of the others every fourth of a vector
 //! goes its own way, and the eight accumulators are added at the end, except that in a large batch
-//! a block is one integer here as well: of `q5_k` and `q6_k` as ggml has it, of `q8_0` because it
-//! is faster.
+//! a block is one integer here as well: of `q5_k` and `q6_k` as ggml has it, of `q8_0` and
+//! `q5_0` because it is faster.
 //!
 //! Intrinsics stand in loops and in functions that are always inlined, never in closures given to
 //! functions of the standard library: what the compiler does not inline there is compiled without
@@ -71,7 +71,7 @@ impl KernelSet for InstructionSet {
             // ggml keeps eight accumulators for each result, or adds four times as often, which
             // takes half as long again. Short prompts, and texts as they are continued, have its
             // bits.
-            Format::Q8_0 | Format::Q4K => 32,
+            Format::Q5_0 | Format::Q8_0 | Format::Q4K => 32,
             _ => usize::MAX,
         }
     }
@@ -80,7 +80,9 @@ impl KernelSet for InstructionSet {
         match (self, format, batch) {
             // Larger tiles of these two add in another order; of the third the registers hold no
             // more.
-            (_, Format::F16, BatchSize::One) => &[4, 2, 1],
+            (_, Format::F16, BatchSize::One)
+            | (Self::Avx2(_), Format::Q5_0, BatchSize::Large) => &[4, 2, 1],
+            (Self::Vnni(_), Format::Q5_0, BatchSize::Large) => &[12, 8, 4, 2, 1],
             (_, Format::F32 | Format::Bf16, BatchSize::One)
             // Decoded for a few tokens at once; two or three are as quick one by one.
             | (
@@ -107,6 +109,7 @@ impl KernelSet for InstructionSet {
 
     fn panels_together(self, format: Format, tokens: usize, batch: BatchSize) -> usize {
         let is_large = batch == BatchSize::Large;
+        let format = unpacked::format(format, is_large);
         match self {
             Self::Vnni(_) => vnni::panels(format, tokens, is_large),
             Self::Avx2(_) => avx2::panels(format, tokens, is_large),
@@ -126,6 +129,7 @@ impl KernelSet for InstructionSet {
 
     fn microkernel(self, format: Format, tokens: usize, batch: BatchSize) -> Microkernel {
         let is_large = batch == BatchSize::Large;
+        let format = unpacked::format(format, is_large);
         match self {
             Self::Vnni(_) if vnni::FORMATS.contains(&format) => {
                 vnni::microkernel(format, tokens, is_large)
