@@ -3,13 +3,14 @@
 # them instead of all. Inputs that found something new are kept in the build folder, so that the
 # next run goes on from there; findings are kept in fuzz/findings.
 #
-# The fuzzer is a package of its own, and libFuzzer comes with the crate libfuzzer-sys. RUSTC_BOOTSTRAP
-# lets a stable compiler instrument it. ggml is compiled as always: its accesses are not checked,
-# its allocations are.
+# The fuzzer is a package of its own, and libFuzzer comes with the crate libfuzzer-sys.
+# RUSTC_BOOTSTRAP lets a stable compiler instrument it. ggml is compiled as always: its accesses are
+# not checked, its allocations are.
 
 FUZZ_SECONDS=${GPT2_FUZZ_SECONDS:-30}
 # Megabytes; an input is below one.
 FUZZ_MEMORY=${GPT2_FUZZ_MEMORY:-1024}
+FUZZ_FOLDER=$CHECKS/fuzz
 # Seconds for one input.
 FUZZ_TIMEOUT=${GPT2_FUZZ_TIMEOUT:-20}
 
@@ -17,27 +18,26 @@ fuzz_build() {
     local host
     host=$(rustc -vV | sed -n 's/^host: //p')
     # The commands, as users have them.
-    CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target} \
-        cargo build --locked --release --package gpt2-edge-tools
+    cargo build --locked --release --package gpt2-edge-tools
     GPT2_FUZZ_PROGRAMS=$(realpath "${CARGO_TARGET_DIR:-target}/release")
-    export GPT2_FUZZ_PROGRAMS CARGO_TARGET_DIR=$CHECKS/fuzz
+    export GPT2_FUZZ_PROGRAMS
     # With a target named, build scripts and macros are not instrumented.
     RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 -Cllvm-args=-sanitizer-coverage-trace-compares -Zsanitizer=address -Cforce-frame-pointers=yes \
 --cfg fuzzing" \
-        cargo build --locked --release --manifest-path fuzz/Cargo.toml --target "$host" --bin fuzz
-    cargo build --locked --release --manifest-path fuzz/Cargo.toml --bin seeds
-    FUZZER=$CARGO_TARGET_DIR/$host/release/fuzz
-    "$CARGO_TARGET_DIR/release/seeds" "$CARGO_TARGET_DIR/seeds"
+        cargo build --locked --release --manifest-path fuzz/Cargo.toml \
+        --target-dir "$FUZZ_FOLDER" --target "$host"
+    FUZZER=$FUZZ_FOLDER/$host/release/fuzz
+    GPT2_FUZZ_SEEDS=$FUZZ_FOLDER/seeds "$FUZZER" -runs=1 >/dev/null 2>&1 </dev/null
 }
 
 # One target; a line of figures.
 fuzz_target() {
-    local name=$1 log=$CARGO_TARGET_DIR/$1.log corpus=$CARGO_TARGET_DIR/corpus/$1
+    local name=$1 log=$FUZZ_FOLDER/$1.log corpus=$FUZZ_FOLDER/corpus/$1
     local status=0 runs coverage findings
     mkdir -p "$corpus" fuzz/findings
-    GPT2_FUZZ_TARGET=$name "$FUZZER" "$corpus" "$CARGO_TARGET_DIR/seeds/$name" \
+    GPT2_FUZZ_TARGET=$name "$FUZZER" "$corpus" "$FUZZ_FOLDER/seeds/$name" \
         -max_total_time="$FUZZ_SECONDS" -timeout="$FUZZ_TIMEOUT" -rss_limit_mb="$FUZZ_MEMORY" \
         -max_len=262144 -print_final_stats=1 -artifact_prefix="fuzz/findings/$name-" \
         >"$log" 2>&1 </dev/null || status=$?
@@ -52,13 +52,29 @@ fuzz_target() {
     fi
 }
 
+# The C interface: every function in random order with random arguments, from several threads.
+fuzz_c() {
+    local log=$FUZZ_FOLDER/c_calls.log status=0 calls
+    GPT2_SANITIZE=address GPT2_SANITIZE_PROGRAMS=fuzz \
+        GPT2_FUZZ_SECONDS=$FUZZ_SECONDS .ci/run sanitize >"$log" 2>&1 || status=$?
+    calls=$(grep -h ' calls, ' "$log" | tr '\n' ';' || true)
+    note "fuzz c_calls: ${calls:-no figures}"
+    tail -n1 "$NOTES"
+    [ $status = 0 ] || { tail -n 60 "$log"; return 1; }
+}
+
 fuzz_all() {
     local targets failed=0 name
     fuzz_build
-    read -ra targets <<<"${GPT2_FUZZ_TARGETS:-gguf model safetensors pickle nanogpt llm_c hdf5 msgpack \
-tensorflow config lora tokenizer chat generate_command convert_command}"
+    targets=(gguf model safetensors pickle nanogpt llm_c hdf5 msgpack tensorflow config lora
+        tokenizer chat generate_command convert_command c_calls)
+    [ -z "${GPT2_FUZZ_TARGETS:-}" ] || read -ra targets <<<"$GPT2_FUZZ_TARGETS"
     for name in "${targets[@]}"; do
-        fuzz_target "$name" || failed=1
+        if [ "$name" = c_calls ]; then
+            fuzz_c || failed=1
+        else
+            fuzz_target "$name" || failed=1
+        fi
     done
     return $failed
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use gpt2::convert::{ConvertOptions, FileType, convert, plan};
-use hostile::bundle::{block_of, hparams, seal, variables};
+use hostile::bundle::{block_of, seal, variables};
 use hostile::hdf5::VALID as HDF5;
 use hostile::random::{EXTREMES, Random, changes, overwrite};
 use hostile::tiny::config;
@@ -32,7 +32,7 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// A file to be broken, with its configuration.
 struct Base {
     name: &'static str,
-    config: (&'static str, Vec<u8>),
+    config: Vec<u8>,
     bytes: Vec<u8>,
     /// What is put around the bytes to make the file.
     seal: fn(&[u8]) -> Vec<u8>,
@@ -66,7 +66,7 @@ fn written() -> Vec<Base> {
         let structure = (0..bytes.len()).filter(|place| !repeats(*place)).collect();
         Base {
             name,
-            config: ("config.json", config().to_string().into_bytes()),
+            config: config().to_string().into_bytes(),
             bytes,
             seal: <[u8]>::to_vec,
             data: None,
@@ -76,21 +76,23 @@ fn written() -> Vec<Base> {
     .collect()
 }
 
-/// A file that Keras wrote; its numbers are weights of usual size.
-fn keras() -> Base {
+/// Places that are not inside numbers, which are weights of usual size.
+fn outside_numbers(bytes: &[u8]) -> Vec<usize> {
     let number = |place: usize| {
-        let four = HDF5.get(place & !3..(place & !3) + 4).unwrap_or(&[0; 4]);
+        let four = bytes.get(place & !3..(place & !3) + 4).unwrap_or(&[0; 4]);
         f32::from_le_bytes(four.try_into().unwrap()).abs()
     };
-    let structure = (0..HDF5.len())
+    (0..bytes.len())
         .filter(|place| !(1e-5..10.0).contains(&number(*place)))
-        .collect();
+        .collect()
+}
+
+/// A file that Keras wrote.
+fn keras() -> Base {
+    let structure = outside_numbers(HDF5);
     Base {
         name: "tf_model.h5",
-        config: (
-            "config.json",
-            include_bytes!("data/heads/lm_tf/config.json").to_vec(),
-        ),
+        config: include_bytes!("data/heads/lm_tf/config.json").to_vec(),
         bytes: HDF5.to_vec(),
         seal: <[u8]>::to_vec,
         data: None,
@@ -105,12 +107,37 @@ fn tensorflow() -> Base {
     let bytes = block_of(1, &variables);
     Base {
         name: "model.ckpt.index",
-        config: ("hparams.json", hparams().into_bytes()),
+        config: config().to_string().into_bytes(),
         structure: (0..bytes.len()).collect(),
         bytes,
         seal,
         data: Some(("model.ckpt.data-00000-of-00001", data)),
     }
+}
+
+/// What other training programs write: the sizes are in the file, not in `config.json`.
+fn trained() -> Vec<Base> {
+    let base = |bytes: &[u8], structure: Vec<usize>| Base {
+        name: "pytorch_model.bin",
+        config: br#"{"model_type": "another"}"#.to_vec(),
+        bytes: bytes.to_vec(),
+        seal: <[u8]>::to_vec,
+        data: None,
+        structure,
+    };
+    let nanogpt = include_bytes!("data/checkpoints/nanogpt/ckpt.pt");
+    let llm_c = include_bytes!("data/checkpoints/llm_c/f32.bin");
+    let plain = include_bytes!("data/checkpoints/lightning/state.pkl");
+    let config = include_bytes!("data/checkpoints/lightning/config.json");
+    vec![
+        base(nanogpt, outside_numbers(nanogpt)),
+        // Of the header's 256 integers eight are used.
+        base(llm_c, (0..64).collect()),
+        Base {
+            config: config.to_vec(),
+            ..base(plain, outside_numbers(plain))
+        },
+    ]
 }
 
 /// Converts the folder; whether it could be.
@@ -189,9 +216,13 @@ fn mutate(bytes: &mut Vec<u8>, structure: &[usize], random: &mut Random) {
 #[test]
 fn no_mutation_breaks_a_reader() {
     let mut random = Random(3);
-    for base in written().into_iter().chain([keras(), tensorflow()]) {
+    for base in written()
+        .into_iter()
+        .chain([keras(), tensorflow()])
+        .chain(trained())
+    {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join(base.config.0), &base.config.1).unwrap();
+        fs::write(folder.path().join("config.json"), &base.config).unwrap();
         let file = folder.path().join(base.name);
         let mut size = base.bytes.len();
         if let Some((name, data)) = &base.data {

@@ -63,7 +63,7 @@ pub fn tensorflow(data: &[u8]) {
     let Some((kind, rest)) = data.split_first() else {
         return;
     };
-    write_once("source/hparams.json", bundle::hparams().as_bytes());
+    write_once("source/config.json", tiny::config().to_string().as_bytes());
     write_once(
         "source/model.ckpt.data-00000-of-00001",
         &bundle::variables().1,

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use crate::files::{path, write_once};
+use crate::files::{path, write, write_once};
 use crate::hostile::tiny::{TinyModel, checkpoint};
 
 /// Far longer than any of these commands takes.
@@ -21,12 +21,64 @@ const MOST_WORDS: usize = 12;
 
 /// Values that flags and commands might take, valid, at their edges and neither.
 const VALUES: &[&str] = &[
-    "", "0", "1", "2", "5", "-1", "16", "17", "512", "1e-40", "0.5", "1.5", "nan", "inf", "-inf",
-    "1e400", "65535", "65536", "4294967295", "4294967296", "18446744073709551615",
-    "18446744073709551616", "9223372036854775807", "1,2,3", "0,999999", ",", "true", "false", "on",
-    "off", "auto", "cpu", "f32", "f16", "q8_0", "q4_0", "q4_k_m", "bf16", "the", "the the\r\n the",
-    "é\u{301}\u{200d}🙂", "stop", "keep=1", "keep=512", "shift", "=", "a=b", ".=q8_0", "(=f16",
-    "4K", "1G", "99999999T", "-", "--", "/dev/null", "/dev/full", "/nonexistent/x", "../..",
+    "",
+    "0",
+    "1",
+    "2",
+    "5",
+    "-1",
+    "16",
+    "17",
+    "512",
+    "1e-40",
+    "0.5",
+    "1.5",
+    "nan",
+    "inf",
+    "-inf",
+    "1e400",
+    "65535",
+    "65536",
+    "4294967295",
+    "4294967296",
+    "18446744073709551615",
+    "18446744073709551616",
+    "9223372036854775807",
+    "1,2,3",
+    "0,999999",
+    ",",
+    "true",
+    "false",
+    "on",
+    "off",
+    "auto",
+    "cpu",
+    "f32",
+    "f16",
+    "q8_0",
+    "q4_0",
+    "q4_k_m",
+    "bf16",
+    "the",
+    "the the\r\n the",
+    "é\u{301}\u{200d}🙂",
+    "stop",
+    "keep=1",
+    "keep=512",
+    "shift",
+    "=",
+    "a=b",
+    ".=q8_0",
+    "(=f16",
+    "4K",
+    "1G",
+    "99999999T",
+    "-",
+    "--",
+    "/dev/null",
+    "/dev/full",
+    "/nonexistent/x",
+    "../..",
 ];
 
 /// The words of a program: its commands, the flags of its help texts, values, files.
@@ -35,13 +87,15 @@ struct Words {
     commands: Vec<String>,
     flags: Vec<String>,
     values: Vec<String>,
+    model: Vec<u8>,
 }
 
 impl Words {
     fn of(name: &str) -> Self {
         let folder = std::env::var_os("GPT2_FUZZ_PROGRAMS").expect("GPT2_FUZZ_PROGRAMS");
         let program = PathBuf::from(folder).join(name);
-        write_once("model.gguf", &TinyModel::tiny().bytes());
+        let model = TinyModel::tiny().bytes();
+        write("model.gguf", &model);
         write_once("broken.gguf", b"GGUF\x03\0\0\0");
         write_once("text.txt", b"the the the\nthe");
         for (name, bytes) in &checkpoint() {
@@ -85,6 +139,7 @@ impl Words {
             commands,
             flags,
             values,
+            model,
         }
     }
 
@@ -103,7 +158,11 @@ impl Words {
             line.truncate(1);
         }
         while let (true, Some(number)) = (line.len() < MOST_WORDS, next()) {
-            let words = if number % 3 == 0 { &self.values } else { &self.flags };
+            let words = if number % 3 == 0 {
+                &self.values
+            } else {
+                &self.flags
+            };
             line.push(of(words, number / 3));
             if let (1, Some(number)) = (number % 3, next()) {
                 line.push(of(&self.values, number));
@@ -114,11 +173,14 @@ impl Words {
 
     /// Runs the program; anything but an orderly end is a finding.
     fn run(&self, data: &[u8]) {
+        // A line before may have written over it.
+        write("model.gguf", &self.model);
         let line = self.line(data);
         let mut child = Command::new(&self.program)
             .args(&line)
             .current_dir(path("."))
             .env("HOME", path("home"))
+            .env("XDG_DATA_HOME", path("home"))
             .env("TERM", "dumb")
             .stdin(Stdio::null())
             .stdout(Stdio::null())

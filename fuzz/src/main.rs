@@ -1,5 +1,6 @@
 //! Fuzz targets: one program, in which `GPT2_FUZZ_TARGET` names the target. `.ci/fuzz.sh` builds it
-//! with coverage and AddressSanitizer, and runs each.
+//! with coverage and AddressSanitizer, and runs each. With `GPT2_FUZZ_SEEDS` it only writes the
+//! inputs to start from into that folder.
 //!
 //! A target takes any bytes. A panic, an abort, a hang, a leak or too much memory is a finding;
 //! an error that is returned is none.
@@ -12,8 +13,10 @@ mod files;
 #[path = "../../tests/hostile/mod.rs"]
 mod hostile;
 mod models;
+mod seeds;
 mod texts;
 
+use std::path::Path;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
@@ -41,6 +44,10 @@ const TARGETS: &[(&str, Target)] = &[
 ];
 
 static TARGET: LazyLock<Target> = LazyLock::new(|| {
+    if let Some(folder) = std::env::var_os("GPT2_FUZZ_SEEDS") {
+        seeds::write(Path::new(&folder));
+        std::process::exit(0);
+    }
     let name = std::env::var("GPT2_FUZZ_TARGET").unwrap_or_default();
     let known = TARGETS.iter().find(|(known, _)| *known == name);
     let names: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();

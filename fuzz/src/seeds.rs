@@ -1,14 +1,13 @@
-//! Writes the inputs that fuzzing starts from: `seeds FOLDER` makes a folder for each target. They
-//! are the small valid files that the tests make, and the broken ones.
-
-#[path = "../../tests/hostile/mod.rs"]
-mod hostile;
+//! Writes the inputs that fuzzing starts from, a folder for each target. They are the small valid
+//! files that the tests make, and the broken ones.
 
 use std::fs;
 use std::path::Path;
 
-use hostile::{HostileFolder, bundle, config, gguf, hdf5, msgpack, pickle, raw, safetensors, tiny};
-use hostile::{tokenizer, writers};
+use crate::hostile::{
+    HostileFolder, bundle, config, gguf, hdf5, msgpack, pickle, raw, safetensors, tiny,
+};
+use crate::hostile::{tokenizer, writers};
 
 /// Inputs larger than this make fuzzing slow; the files they are of are mostly weights.
 const LARGEST: usize = 256 << 10;
@@ -21,7 +20,9 @@ fn joined(parts: &[&[u8]]) -> Vec<u8> {
 /// The file `name` of each folder.
 fn files(folders: Vec<HostileFolder>, name: &str) -> Vec<Vec<u8>> {
     let folders = folders.into_iter();
-    let mut files: Vec<_> = folders.filter_map(|mut one| one.files.remove(name)).collect();
+    let mut files: Vec<_> = folders
+        .filter_map(|mut one| one.files.remove(name))
+        .collect();
     files.sort_unstable();
     files.dedup();
     files
@@ -29,15 +30,21 @@ fn files(folders: Vec<HostileFolder>, name: &str) -> Vec<Vec<u8>> {
 
 /// A safetensors file without its weights: its header.
 fn header(bytes: &[u8]) -> Vec<u8> {
-    let length = bytes.first_chunk().map_or(0, |first| u64::from_le_bytes(*first) as usize);
+    let length = bytes
+        .first_chunk()
+        .map_or(0, |first| u64::from_le_bytes(*first) as usize);
     bytes.get(..8 + length).unwrap_or(bytes).to_vec()
 }
 
 fn tokenizers() -> Vec<Vec<u8>> {
     let text = "Ġthe, It's 42\n <|endoftext|>é".as_bytes();
+    let json = tiny::tokenizer_json().to_string();
     let mut seeds = vec![
-        [&[0], &joined(&[tiny::tokenizer_json().to_string().as_bytes(), b"", b"{}", b"{}", text])[..]]
-            .concat(),
+        [
+            &[0],
+            &joined(&[json.as_bytes(), b"", b"{}", b"{}", text])[..],
+        ]
+        .concat(),
     ];
     for case in tokenizer::tokenizer_cases() {
         let file = |name: &str| case.files.get(name).map_or(&b""[..], Vec::as_slice);
@@ -61,7 +68,7 @@ fn tokenizers() -> Vec<Vec<u8>> {
 
 fn configs() -> Vec<Vec<u8>> {
     let valid = tiny::config().to_string();
-    let generation = r#"{"eos_token_id": [259], "do_sample": true, "top_k": 50, "temperature": 0.7}"#;
+    let generation = r#"{"eos_token_id": [259], "do_sample": true, "top_k": 50, "top_p": 0.7}"#;
     let tokens = r#"{"bos_token": "<|endoftext|>", "add_bos_token": true}"#;
     let mut seeds = vec![joined(&[
         valid.as_bytes(),
@@ -80,7 +87,8 @@ fn adapters() -> Vec<Vec<u8>> {
         "alpha_pattern": {"h\\.0\\..*": 3}, "rank_pattern": {"h.1.attn.c_attn": 1}}"#;
     let entry = |name: &str, shape: &str, start: usize, end: usize| {
         format!(
-            r#""base_model.model.transformer.{name}": {{"dtype": "F32", "shape": {shape}, "data_offsets": [{start}, {end}]}}"#
+            "\"base_model.model.transformer.{name}\": {{\"dtype\": \"F32\", \
+             \"shape\": {shape}, \"data_offsets\": [{start}, {end}]}}"
         )
     };
     let linear = [
@@ -115,13 +123,15 @@ fn tensorflow() -> Vec<Vec<u8>> {
 
 fn chats() -> Vec<Vec<u8>> {
     [
-        "{% for message in messages %}<|{{ message.role }}|>{{ message['content'] | trim }}{% endfor %}",
+        "{% for message in messages %}<|{{ message.role }}|>\
+         {{ message['content'] | trim }}{% endfor %}",
         "{%- if messages[0].role == 'system' %}{% set loop_messages = messages[1:] %}{% endif %}\
          {{ bos_token }}{% for m in loop_messages %}{{ m.content ~ eos_token }}{% endfor %}\
          {% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}",
         "{% macro x(a) %}{{ a.split(' ')[::-1] | join('-') }}{% endmacro %}\
          {{ x(messages[-1].content) }}{{ raise_exception('no') }}{{ strftime_now('%Y') }}\
-         {% for i in range(3) %}{% if i == 1 %}{% continue %}{% endif %}{{ i | tojson }}{% endfor %}",
+         {% for i in range(3) %}{% if i == 1 %}{% continue %}{% endif %}\
+         {{ i | tojson }}{% endfor %}",
     ]
     .map(|template| joined(&[template.as_bytes(), b"be kind", b"hello you", b"hi"]))
     .to_vec()
@@ -129,14 +139,23 @@ fn chats() -> Vec<Vec<u8>> {
 
 /// Training checkpoints as other programs write them, from the tests' data where it has some.
 fn committed(folder: &str, endings: &[&str]) -> Vec<Vec<u8>> {
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data").join(folder);
+    let data = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/data")
+        .join(folder);
     let entries = fs::read_dir(data).into_iter().flatten().flatten();
     let paths = entries.map(|entry| entry.path());
     let mut paths: Vec<_> = paths
-        .filter(|path| endings.iter().any(|end| path.to_string_lossy().ends_with(end)))
+        .filter(|path| {
+            endings
+                .iter()
+                .any(|end| path.to_string_lossy().ends_with(end))
+        })
         .collect();
     paths.sort_unstable();
-    paths.into_iter().filter_map(|path| fs::read(path).ok()).collect()
+    paths
+        .into_iter()
+        .filter_map(|path| fs::read(path).ok())
+        .collect()
 }
 
 fn lines() -> Vec<Vec<u8>> {
@@ -146,8 +165,8 @@ fn lines() -> Vec<Vec<u8>> {
         .collect()
 }
 
-fn main() {
-    let folder = std::env::args_os().nth(1).expect("the folder to write to");
+/// Writes all of them into `folder`.
+pub fn write(folder: &Path) {
     let model = tiny::TinyModel::tiny().bytes();
     let ggufs: Vec<_> = gguf::gguf_cases()
         .into_iter()
@@ -169,12 +188,15 @@ fn main() {
     hdf5s.push(hdf5::VALID.to_vec());
     let mut msgpacks = files(msgpack::msgpack_cases(), "flax_model.msgpack");
     msgpacks.push(writers::msgpack(&weights, floats, 8192));
-    let mut nanogpts = committed("nanogpt", &[".pt"]);
+    let mut nanogpts = committed("checkpoints/nanogpt", &[".pt"]);
     nanogpts.extend(pickles.iter().take(20).cloned());
-    let mut llm_c = committed("llm_c", &[".bin"]);
+    let mut llm_c = committed("checkpoints/llm_c", &[".bin"]);
     for version in [3_u32, 5] {
         let fields = [20_240_326, version, 16, 260, 2, 2, 32, 260];
-        let mut bytes: Vec<u8> = fields.iter().flat_map(|field| field.to_le_bytes()).collect();
+        let mut bytes: Vec<u8> = fields
+            .iter()
+            .flat_map(|field| field.to_le_bytes())
+            .collect();
         bytes.resize(1024, 0);
         llm_c.push(bytes);
     }
@@ -195,7 +217,7 @@ fn main() {
         ("generate_command", lines()),
         ("convert_command", lines()),
     ] {
-        let folder = Path::new(&folder).join(target);
+        let folder = folder.join(target);
         fs::create_dir_all(&folder).expect("a folder for the seeds");
         let seeds = seeds.iter().filter(|seed| seed.len() <= LARGEST);
         for (number, seed) in seeds.enumerate() {

@@ -1,9 +1,7 @@
 //! Checkpoints of TensorFlow 1, put together byte by byte: the reader's opponent. It shares no code
 //! with the library's reader.
 
-use serde_json::json;
-
-use super::tiny::{Files, checkpoint, hyperparameters, vocabulary_json};
+use super::tiny::{Files, checkpoint, vocabulary_json};
 use super::writers::weights;
 use super::{FolderCase, HostileFolder, folders};
 
@@ -41,7 +39,12 @@ fn number(field: u8, value: u64) -> Vec<u8> {
 
 /// A field that is a message.
 fn message(field: u8, bytes: &[u8]) -> Vec<u8> {
-    [vec![field << 3 | 2], varint(bytes.len() as u64), bytes.to_vec()].concat()
+    [
+        vec![field << 3 | 2],
+        varint(bytes.len() as u64),
+        bytes.to_vec(),
+    ]
+    .concat()
 }
 
 /// An index's header.
@@ -117,8 +120,11 @@ pub(crate) fn seal(block_bytes: &[u8]) -> Vec<u8> {
     file
 }
 
+/// Variables by name, in the order of the index.
+type Variables = Vec<(String, Variable)>;
+
 /// The tiny model's variables, sorted by name, and their elements.
-pub(crate) fn variables() -> (Vec<(String, Variable)>, Vec<u8>) {
+pub(crate) fn variables() -> (Variables, Vec<u8>) {
     let mut all: Vec<_> = weights()
         .into_iter()
         .map(|weight| {
@@ -136,7 +142,11 @@ pub(crate) fn variables() -> (Vec<(String, Variable)>, Vec<u8>) {
     all.sort_by(|a, b| a.0.cmp(&b.0));
     let mut data = Vec::new();
     let variables = all.into_iter().map(|(name, weight)| {
-        let bytes: Vec<u8> = weight.numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let bytes: Vec<u8> = weight
+            .numbers
+            .iter()
+            .flat_map(|x| x.to_le_bytes())
+            .collect();
         let mut shape = weight.shape.clone();
         if name.ends_with("/w") {
             shape.insert(0, 1);
@@ -164,26 +174,15 @@ pub(crate) fn block_of(shards: u64, variables: &[(String, Variable)]) -> Vec<u8>
     block(&std::iter::once(header).chain(entries).collect::<Vec<_>>())
 }
 
-/// `hparams.json` of the tiny model.
-pub(crate) fn hparams() -> String {
-    let model = hyperparameters();
-    json!({
-        "n_vocab": model.vocab_size, "n_ctx": model.n_positions, "n_embd": model.n_embd,
-        "n_head": model.n_head, "n_layer": model.n_layer,
-    })
-    .to_string()
-}
-
 fn folder(index: Vec<u8>, data: Vec<u8>) -> Files {
     let mut files = checkpoint();
-    files.retain(|name, _| name == "merges.txt");
+    files.retain(|name, _| ["config.json", "merges.txt"].contains(&name.as_str()));
     let merges = files.remove("merges.txt").unwrap_or_default();
     files.insert("vocab.bpe".to_owned(), merges);
     files.insert(
         "encoder.json".to_owned(),
         vocabulary_json().to_string().into_bytes(),
     );
-    files.insert("hparams.json".to_owned(), hparams().into_bytes());
     files.insert(INDEX.to_owned(), index);
     files.insert(DATA.to_owned(), data);
     files
@@ -200,13 +199,13 @@ pub(crate) fn bundle_cases() -> Vec<HostileFolder> {
     let (variables, data) = variables();
     let whole = seal(&block_of(1, &variables));
     let with = |index: Vec<u8>| folder(index, data.clone());
-    let changed = |change: &dyn Fn(&mut Vec<(String, Variable)>)| {
+    let changed = |change: &dyn Fn(&mut Variables)| {
         let mut variables = variables.clone();
         change(&mut variables);
         with(seal(&block_of(1, &variables)))
     };
     let first = |change: fn(&mut Variable)| {
-        changed(&move |variables: &mut Vec<(String, Variable)>| change(&mut variables[0].1))
+        changed(&move |variables: &mut Variables| change(&mut variables[0].1))
     };
     let spoiled = |place: usize| {
         let mut bytes = whole.clone();
@@ -214,29 +213,52 @@ pub(crate) fn bundle_cases() -> Vec<HostileFolder> {
         with(bytes)
     };
     let end = whole.len();
+    let unordered = [("", header(1)), ("b", vec![]), ("a", vec![])];
     let entries = |entries: &[(&str, Vec<u8>)]| {
-        let owned = entries.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
+        let owned = entries
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), value.clone()));
         with(seal(&block(&owned.collect::<Vec<_>>())))
     };
     let mut missing = with(whole.clone());
     missing.remove(DATA);
     let mut without_sizes = with(whole.clone());
-    without_sizes.remove("hparams.json");
+    without_sizes.remove("config.json");
     let mut damaged = data.clone();
     damaged[8] ^= 1;
     let cases: Vec<FolderCase> = vec![
         ("empty index", with(vec![]), "expected 48 bytes or more"),
-        ("index without its end", with(whole[..end - 1].to_vec()), "magic number"),
+        (
+            "index without its end",
+            with(whole[..end - 1].to_vec()),
+            "magic number",
+        ),
         ("index of another kind", spoiled(end - 1), "magic number"),
         ("changed block", spoiled(20), "checksum"),
-        ("place of a block beyond the file", spoiled(end - 47), "checksum"),
+        (
+            "place of a block beyond the file",
+            spoiled(end - 47),
+            "checksum",
+        ),
         ("no entries", entries(&[]), "no header"),
         ("no header", entries(&[("a", vec![])]), "no header"),
-        ("several headers", entries(&[("", header(1)), ("", header(1))]), "twice"),
-        ("no data files", entries(&[("", number(1, 0))]), "0 data files"),
+        (
+            "several headers",
+            entries(&[("", header(1)), ("", header(1))]),
+            "twice",
+        ),
+        (
+            "no data files",
+            entries(&[("", number(1, 0))]),
+            "0 data files",
+        ),
         ("big-endian", entries(&[("", number(2, 1))]), "big-endian"),
-        ("descending names", entries(&[("", header(1)), ("b", vec![]), ("a", vec![])]), "ascending"),
-        ("entry that is no message", entries(&[("", header(1)), ("a", vec![7])]), "protobuf"),
+        ("descending names", entries(&unordered), "ascending"),
+        (
+            "entry that is no message",
+            entries(&[("", header(1)), ("a", vec![7])]),
+            "protobuf",
+        ),
         (
             "objects of TensorFlow 2",
             entries(&[("", header(1)), ("_CHECKPOINTABLE_OBJECT_GRAPH", vec![])]),
@@ -253,20 +275,40 @@ pub(crate) fn bundle_cases() -> Vec<HostileFolder> {
             "at most 256 bytes",
         ),
         ("missing data file", missing, "is missing"),
-        ("missing hparams.json", without_sizes, "hparams.json"),
+        ("no configuration", without_sizes, "hparams.json"),
         ("damaged data", folder(whole.clone(), damaged), "checksum"),
-        ("truncated data", folder(whole.clone(), data[..100].to_vec()), "outside the file"),
-        ("data file that is not there", first(|one| one.shard = 1), "data file 1 of 1"),
-        ("offset beyond the file", first(|one| one.offset = 1 << 40), "outside the file"),
-        ("offset that overflows", first(|one| one.offset = u64::MAX), "no file has"),
+        (
+            "truncated data",
+            folder(whole.clone(), data[..100].to_vec()),
+            "outside the file",
+        ),
+        (
+            "data file that is not there",
+            first(|one| one.shard = 1),
+            "data file 1 of 1",
+        ),
+        (
+            "offset beyond the file",
+            first(|one| one.offset = 1 << 40),
+            "outside the file",
+        ),
+        (
+            "offset that overflows",
+            first(|one| one.offset = u64::MAX),
+            "no file has",
+        ),
         ("another size", first(|one| one.size += 4), "needs"),
-        ("shape that overflows", first(|one| one.shape = vec![1 << 63; 3]), "too large"),
+        (
+            "shape that overflows",
+            first(|one| one.shape = vec![1 << 63; 3]),
+            "too large",
+        ),
         ("many axes", first(|one| one.shape = vec![1; 9]), "axes"),
         ("integers", first(|one| one.data_type = 3), "I32"),
         ("strings", first(|one| one.data_type = 7), "missing"),
         (
             "missing variable",
-            changed(&|variables: &mut Vec<(String, Variable)>| drop(variables.remove(3))),
+            changed(&|variables: &mut Variables| drop(variables.remove(3))),
             "missing",
         ),
     ];

@@ -11,11 +11,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hostile::HostileFolder;
+use hostile::bundle::{bundle_cases, valid_bundle};
 use hostile::config::config_cases;
 use hostile::gguf::{gguf_cases, gguf_value_cases};
 use hostile::hdf5::{hdf5_cases, valid_hdf5};
 use hostile::model::{Refuser, model_cases};
-use hostile::bundle::{bundle_cases, valid_bundle};
 use hostile::msgpack::{msgpack_cases, valid_msgpack};
 use hostile::pickle::{pickle_cases, valid_archive, valid_stream};
 use hostile::safetensors::{safetensors_cases, valid_shards};

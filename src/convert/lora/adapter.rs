@@ -77,12 +77,19 @@ impl Adapter {
                 )));
             }
             let (path, part) = parse(&tensor.name);
-            let before = if part == AdapterPart::Whole {
-                self.whole.insert(path, index)
-            } else {
-                self.modules.entry(path).or_default().insert(part, index)
+            let before = match part {
+                AdapterPart::Original => None,
+                AdapterPart::Whole => self.whole.insert(path, index),
+                _ => self.modules.entry(path).or_default().insert(part, index),
             };
-            if before.is_some() {
+            // A bias that is trained by itself, and with a module that is saved whole.
+            let is_other = |before: usize| -> Result<bool> {
+                let same = self.reader.tensors().get(before).is_some_and(|before| {
+                    (before.tensor_type, &before.shape) == (tensor.tensor_type, &tensor.shape)
+                });
+                Ok(!same || self.reader.data(before)? != self.reader.data(index)?)
+            };
+            if before.map(is_other).transpose()? == Some(true) {
                 return Err(Error::format(
                     format!("tensor '{}'", tensor.name),
                     "appears twice, under names that mean the same",

@@ -19,6 +19,8 @@ pub(super) enum AdapterPart {
     Magnitude,
     /// A tensor of the model, in place of the base's.
     Whole,
+    /// A tensor of the base that the adapter keeps beside its own, and that is not used.
+    Original,
 }
 
 /// The last levels of names, without the adapter's own name.
@@ -36,6 +38,8 @@ const ENDS: &[(&str, AdapterPart)] = &[
 const PREFIXES: &[&str] = &["base_model.model.", "base_model.", CHECKPOINT_PREFIX];
 /// Levels that PEFT puts into names of tensors that it wraps.
 const WRAPPERS: &[&str] = &["base_layer", "modules_to_save"];
+/// The level of a module that another one stands for.
+const ORIGINAL: &str = "original_module";
 /// The name that an adapter has unless it is given another; in files only when they were saved by
 /// other means than PEFT's.
 const DEFAULT: &str = "default";
@@ -52,6 +56,9 @@ pub(super) fn parse(name: &str) -> (String, AdapterPart) {
         .filter(|level| !WRAPPERS.contains(level) && *level != DEFAULT)
         .collect();
     let path = levels.join(".");
+    if levels.contains(&ORIGINAL) {
+        return (path, AdapterPart::Original);
+    }
     for (end, part) in ENDS {
         if let Some(module) = path.strip_suffix(end) {
             return (module.to_owned(), *part);
@@ -91,6 +98,11 @@ mod tests {
                 "base_model.model.score.modules_to_save.default.weight",
                 "score.weight",
                 AdapterPart::Whole,
+            ),
+            (
+                "base_model.model.transformer.ln_f.original_module.bias",
+                "ln_f.original_module.bias",
+                AdapterPart::Original,
             ),
             (
                 "base_model.model.lm_head.lora_magnitude_vector",

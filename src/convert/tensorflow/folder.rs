@@ -13,8 +13,8 @@ use crate::input::{is_there, read_small};
 
 /// The ending of an index's name.
 const INDEX: &str = ".index";
-/// What `OpenAI`'s code has for a field that `hparams.json` leaves out; the vocabulary's size is that
-/// of the embedding.
+/// What `OpenAI`'s code has for a field that `hparams.json` leaves out; the vocabulary's size is
+/// that of the embedding.
 const HPARAMS: &[(&str, &str, u64)] = &[
     ("n_vocab", "vocab_size", 50257),
     ("n_ctx", "n_positions", 1024),

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Adapters written by PEFT over `tests/data/heads/lm_sharded`, and what the model with them computes.
+"""Adapters written by PEFT over `tests/data/heads/lm_sharded`, and what the model then computes.
 
     pip install torch transformers peft && tests/data/lora/make.py
 

@@ -5,8 +5,8 @@
 
 `release` is one shard of f32 under the prefix `model.ckpt`. `finetuned` is what a fine-tuning run
 leaves: two shards, an optimizer's slots, a step counter, some variables as f16 and bf16, and a
-prefix that the file `checkpoint` names. Each folder's `expected.json` has transformers' logits of the
-last four positions on the same weights.
+prefix that the file `checkpoint` names. Each folder's `expected.json` has transformers' logits of
+the last four positions on the same weights.
 """
 
 import concurrent.futures

@@ -18,7 +18,7 @@ use gpt2::convert::{
 )]
 pub(super) struct Arguments {
     /// A Hugging Face folder, a weights file (.safetensors, .bin, .pt, .ckpt, .h5, .msgpack,
-    /// .index.json; nanoGPT's ckpt.pt, llm.c's .bin), or a .gguf to requantize
+    /// .index.json; nanoGPT's ckpt.pt, llm.c's .bin, TensorFlow's .index), or a .gguf to requantize
     #[arg(required_unless_present = "version")]
     pub source: Option<PathBuf>,
 
@@ -48,8 +48,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "TYPE")]
     pub embedding_type: Option<String>,
 
-    /// Another tokenizer than the source's, or one for a source without: a folder with its files, or
-    /// one of them
+    /// Another tokenizer than the source's, or one for a source without: a folder with its files,
+    /// or one of them
     #[arg(long, value_name = "DIR|FILE")]
     pub tokenizer: Option<PathBuf>,
 
