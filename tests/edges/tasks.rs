@@ -64,7 +64,7 @@ fn scores_of_any_details_and_stride() {
                         top,
                     },
                     stride,
-                    batch_invariant: top % 2 == 1,
+                    ..ScoreOptions::default()
                 };
                 let what = format!("{options:?}, {context} and {tokens} tokens");
                 let mut proceed = |_, _: TextScores| ControlFlow::Continue(());
