@@ -66,8 +66,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed> {
     ))
 }
 
-/// The tensors of a pickle that is no file of `PyTorch`'s: `pickle.dump` puts each storage into it as
-/// a stream.
+/// The tensors of a pickle that is no file of `PyTorch`'s: `pickle.dump` puts each storage into it
+/// as a stream.
 fn plain(bytes: &[u8]) -> Result<Parsed> {
     let mut machine = Machine::new();
     let (value, _) = machine.run(bytes)?;

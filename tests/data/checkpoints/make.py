@@ -255,8 +255,8 @@ def nanogpt():
 
 
 def llm_c():
-    """The layout of llm.c: a header of 256 integers, the embedding padded to a multiple of 128, each
-    module of all layers at once."""
+    """The layout of llm.c: a header of 256 integers, the embedding padded to a multiple of 128,
+    each module of all layers at once."""
     folder = HERE / "llm_c"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
