@@ -404,11 +404,11 @@ class session {
         return results(made);
     }
     scores score(const std::vector<std::string> &texts,
-                 const gpt2_score_options &opts = options<gpt2_score_options>()) {
+                 const settings<gpt2_score_options> &opts = {}) {
         std::vector<const char *> pointers;
         for (const std::string &text : texts) pointers.push_back(text.c_str());
         gpt2_scores *made = nullptr;
-        check(gpt2_score(get(), pointers.data(), pointers.size(), &opts, &made));
+        check(gpt2_score(get(), pointers.data(), pointers.size(), opts.get(), &made));
         return scores(made);
     }
     gpt2_perplexity_result perplexity(std::string_view text, std::size_t window = 0,

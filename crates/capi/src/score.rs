@@ -4,7 +4,7 @@ use std::ffi::c_char;
 use std::ops::ControlFlow;
 use std::ptr;
 
-use super::buffers::{list, optional_text, target_of, text as text_of, texts};
+use super::buffers::{list, optional_text, place_of, target_of, text as text_of, texts};
 use super::handles::{find, free, handle, open};
 use super::session::{choice, gpt2_session, with_session};
 use super::status::{Failure, Outcome, gpt2_status, guard};
@@ -153,12 +153,9 @@ impl gpt2_score_options {
 fn report(
     session: *const gpt2_session,
     options: &gpt2_score_options,
-    scores: *mut *mut gpt2_scores,
+    target: *mut *mut gpt2_scores,
     prepare: impl FnOnce(&Session) -> Outcome<Vec<(String, ScoredText)>>,
 ) -> Outcome {
-    let target = target_of("scores", scores)?;
-    // SAFETY: the caller's pointer is as the header asks.
-    unsafe { target.write(ptr::null_mut()) };
     let options = options.resolve()?;
     let found = with_session(session, |session| {
         let texts = prepare(session)?;
@@ -177,7 +174,7 @@ fn report(
         });
         Ok(scored.collect())
     })?;
-    // SAFETY: as above.
+    // SAFETY: a place that `place_of` has written to.
     unsafe { target.write(open(Scores(found))) };
     Ok(())
 }
@@ -192,11 +189,13 @@ pub unsafe extern "C" fn gpt2_score(
     scores: *mut *mut gpt2_scores,
 ) -> gpt2_status {
     guard(|| {
+        // SAFETY: the caller's pointer is as the header asks.
+        let target = unsafe { place_of("scores", scores)? };
         // SAFETY: the caller's pointers are as the header asks.
         let (given, texts) = unsafe { (read(options)?, texts("texts", texts_, n_texts)?) };
         // SAFETY: as above.
         let context = unsafe { optional_text("context", given.context)? };
-        report(session, &given, scores, |session| {
+        report(session, &given, target, |session| {
             let encode = |text: &&str| {
                 let scored = ScoredText::new(session.model(), context, given.bos != 0, text)?;
                 Ok(((*text).to_owned(), scored))
@@ -217,6 +216,8 @@ pub unsafe extern "C" fn gpt2_score_tokens(
     scores: *mut *mut gpt2_scores,
 ) -> gpt2_status {
     guard(|| {
+        // SAFETY: the caller's pointer is as the header asks.
+        let target = unsafe { place_of("scores", scores)? };
         // SAFETY: the caller's pointers are as the header asks.
         let (given, tokens) = unsafe { (read(options)?, list("tokens", tokens, n_tokens)?) };
         if !given.context.is_null() || given.bos != 0 {
@@ -229,7 +230,7 @@ pub unsafe extern "C" fn gpt2_score_tokens(
                 "n_context: expected at most n_tokens, {n_tokens}, found {n_context}"
             )));
         };
-        report(session, &given, scores, |_| {
+        report(session, &given, target, |_| {
             let request = ScoreRequest {
                 context: context.to_vec(),
                 tokens: tokens.to_vec(),

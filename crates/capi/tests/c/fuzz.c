@@ -26,7 +26,7 @@ static time_t end;
 
 
 /* Handles of each kind, and numbers that are none. */
-enum kind { MODEL, SESSION, OUTPUT, GENERATION, SAMPLER, RESULTS, KINDS };
+enum kind { MODEL, SESSION, OUTPUT, GENERATION, SAMPLER, RESULTS, SCORES, KINDS };
 static _Atomic(void *) handles[KINDS][SLOTS];
 
 /* A thread's chance, and how deep in callbacks it is. */
@@ -73,7 +73,8 @@ static gpt2_status free_of(enum kind kind, void *old) {
     case OUTPUT: return gpt2_output_free(old);
     case GENERATION: return gpt2_generation_free(old);
     case SAMPLER: return gpt2_sampler_free(old);
-    default: return gpt2_results_free(old);
+    case RESULTS: return gpt2_results_free(old);
+    default: return gpt2_scores_free(old);
     }
 }
 
@@ -162,6 +163,11 @@ struct padded {
         gpt2_continuation continuation;
         gpt2_timings timings;
         gpt2_result result;
+        gpt2_score_options score;
+        gpt2_text_score of_text;
+        gpt2_token_score of_token;
+        gpt2_word_score of_word;
+        gpt2_perplexity_result perplexity;
     } of;
     unsigned char beyond[64];
 };
@@ -578,6 +584,59 @@ static void tasks(void) {
     free(other);
 }
 
+static void scoring(void) {
+    struct padded padded = {.beyond = {0}};
+    size_t bytes, n;
+    char *given = text(&bytes);
+    uint32_t *list = tokens(&n);
+    const char *texts[2] = {"It is", one_in(20) ? NULL : " a truth that"};
+    gpt2_scores *new_scores = (gpt2_scores *)folder;
+    OK(gpt2_score_options_init(&padded.of.score, sizeof padded.of.score));
+    gpt2_score_options *options = &padded.of.score;
+    if (one_in(3)) options->context = "a";
+    options->top = one_in(10) ? number() : below(4);
+    options->stride = one_in(4) ? number() : 0;
+    options->ranks = (int32_t)below(2);
+    options->entropies = (int32_t)below(2);
+    options->batching = (int32_t)below(4);
+    switch (below(5)) {
+    case 0:
+        MADE(SCORES, new_scores,
+             gpt2_score(handle(SESSION), texts, below(3), any_size(&padded), &new_scores));
+        break;
+    case 1:
+        MADE(SCORES, new_scores,
+             gpt2_score_tokens(handle(SESSION), list, n, number(), any_size(&padded),
+                               &new_scores));
+        break;
+    case 2:
+        padded.of.perplexity.size = sizeof padded.of.perplexity;
+        ended(gpt2_perplexity(handle(SESSION), given, bytes, number(), number(),
+                              any_size(&padded)));
+        break;
+    case 3:
+        padded.of.of_token.size = sizeof padded.of.of_token;
+        ended(gpt2_scores_token(handle(SCORES), below(3), below(5), any_size(&padded)));
+        padded.of.of_token.size = sizeof padded.of.of_token;
+        ended(gpt2_scores_top(handle(SCORES), below(3), below(5), below(5), any_size(&padded)));
+        padded.of.of_token.size = sizeof padded.of.of_token;
+        ended(gpt2_generation_logprob(handle(GENERATION), below(2), below(5), any_size(&padded)));
+        padded.of.of_token.size = sizeof padded.of.of_token;
+        ended(gpt2_generation_top(handle(GENERATION), below(2), below(5), below(3),
+                                  any_size(&padded)));
+        break;
+    default:
+        padded.of.of_text.size = sizeof padded.of.of_text;
+        ended(gpt2_scores_get(handle(SCORES), below(3), any_size(&padded)));
+        padded.of.of_word.size = sizeof padded.of.of_word;
+        ended(gpt2_scores_word(handle(SCORES), below(3), below(3), any_size(&padded)));
+        CHECK(gpt2_scores_count(handle(SCORES)) < 10000);
+        if (one_in(4)) ended(gpt2_scores_free(handle(SCORES)));
+    }
+    free(given);
+    free(list);
+}
+
 static void converting(void) {
     struct padded padded = {.beyond = {0}};
     static const char *const types[] = {"q8_0", "q4_0", "q4_k", "none", "", NULL};
@@ -632,7 +691,9 @@ static void forking(void) {
 }
 
 static void any_call(void) {
-    switch (below(16)) {
+    switch (below(18)) {
+    case 16:
+    case 17: scoring(); return;
     case 0: models(); return;
     case 1:
     case 2: sessions(); return;

@@ -13,6 +13,7 @@ static gpt2_sampler *sampler;
 static gpt2_generation *generation;
 static gpt2_output *output;
 static gpt2_results *results;
+static gpt2_scores *scores;
 static const uint32_t tokens[] = {5, 6, 7};
 static uint32_t ids[8];
 static float values[8];
@@ -76,6 +77,8 @@ static void of_session(gpt2_session *bad) {
     gpt2_output *new_output = output;
     gpt2_generation *new_generation = generation;
     gpt2_results *made = results;
+    gpt2_scores *scored = (gpt2_scores *)path;
+    gpt2_perplexity_result perplexity = {.size = sizeof perplexity};
     const char *choices[] = {"a", "b"};
     OK(gpt2_batch_init(&batch, sizeof batch));
     batch.tokens = tokens;
@@ -93,8 +96,12 @@ static void of_session(gpt2_session *bad) {
         CALL(gpt2_tag(bad, "a", 1, GPT2_TAG_TOKENS, &made)),
         CALL(gpt2_answer(bad, "a", 1, "b", 1, 0, 0, &made)),
         CALL(gpt2_choose(bad, NULL, choices, 2, &made)),
+        CALL(gpt2_perplexity(bad, "a", 1, 0, 0, &perplexity)),
+        CALL(gpt2_score(bad, choices, 2, NULL, &scored)),
+        CALL(gpt2_score_tokens(bad, tokens, 3, 0, NULL, &scored)),
         CALL(gpt2_embed(bad, "a", 1, GPT2_POOLING_MEAN, 1, values, 8, &length)));
     CHECK(new_output == NULL && new_generation == NULL && made == NULL);
+    CHECK(scored == NULL);
     if (bad != NULL) ALL(GPT2_ERROR_HANDLE, CALL(gpt2_session_free(bad)));
 }
 
@@ -103,6 +110,17 @@ static void of_others(void *bad) {
     gpt2_continuation continuation = {.size = sizeof continuation};
     gpt2_timings timings = {.size = sizeof timings};
     gpt2_result result = {.size = sizeof result};
+    gpt2_text_score of_text = {.size = sizeof of_text};
+    gpt2_token_score of_token = {.size = sizeof of_token};
+    gpt2_word_score of_word = {.size = sizeof of_word};
+    ALL(GPT2_ERROR_HANDLE, CALL(gpt2_scores_get(bad, 0, &of_text)),
+        CALL(gpt2_scores_token(bad, 0, 0, &of_token)),
+        CALL(gpt2_scores_top(bad, 0, 0, 0, &of_token)),
+        CALL(gpt2_scores_word(bad, 0, 0, &of_word)),
+        CALL(gpt2_generation_logprob(bad, 0, 0, &of_token)),
+        CALL(gpt2_generation_top(bad, 0, 0, 0, &of_token)));
+    CHECK(gpt2_scores_count(bad) == 0);
+    if (bad != NULL) ALL(GPT2_ERROR_HANDLE, CALL(gpt2_scores_free(bad)));
     ALL(GPT2_ERROR_HANDLE, CALL(gpt2_output_rows(bad, &length)),
         CALL(gpt2_output_shape(bad, GPT2_LOGITS, shape, 3, &length)),
         CALL(gpt2_output_read(bad, GPT2_LOGITS, 0, values, 8, &length)),
@@ -141,6 +159,7 @@ static void handles(void) {
     OK(gpt2_generation_free(NULL));
     OK(gpt2_sampler_free(NULL));
     OK(gpt2_results_free(NULL));
+    OK(gpt2_scores_free(NULL));
 }
 
 /* NULL where something is read or written. */
@@ -161,6 +180,9 @@ static void nulls(void) {
     ALL(GPT2_ERROR_ARGUMENT, CALL(gpt2_model_options_init(NULL, 8)),
         CALL(gpt2_session_options_init(NULL, 8)), CALL(gpt2_generate_options_init(NULL, 8)),
         CALL(gpt2_convert_options_init(NULL, 8)), CALL(gpt2_batch_init(NULL, 8)),
+        CALL(gpt2_score_options_init(NULL, 8)), CALL(gpt2_score(session, NULL, 1, NULL, &scores)),
+        CALL(gpt2_score_tokens(session, NULL, 1, 0, NULL, &scores)),
+        CALL(gpt2_score_tokens(session, tokens, 3, 0, NULL, NULL)),
         CALL(gpt2_model_load(NULL, NULL, &new_model)), CALL(gpt2_model_load(file, NULL, NULL)),
         CALL(gpt2_model_load_memory(NULL, 8, NULL, NULL, NULL, &new_model)),
         CALL(gpt2_model_get_info(model, NULL)),
