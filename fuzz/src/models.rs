@@ -32,7 +32,7 @@ pub fn gguf(data: &[u8]) {
 
 /// A file that is loaded and computes.
 pub fn model(data: &[u8]) {
-    let Ok(model) = Model::from_bytes(with_zeros(data), &ModelOptions::default()) else {
+    let Ok(model) = Model::from_bytes(Arc::new(with_zeros(data)), &ModelOptions::default()) else {
         return;
     };
     let options = SessionOptions {
