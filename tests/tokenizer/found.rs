@@ -69,7 +69,11 @@ impl Folders {
     }
 
     fn tokenizer_json(&self, vocabulary: &Value, part: &Value) -> Value {
-        let byte_level = |prefix: &Value| json!({"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": true});
+        let byte_level = |prefix: &Value| {
+            let mut part = json!({"type": "ByteLevel", "trim_offsets": true});
+            part["add_prefix_space"] = prefix.clone();
+            part
+        };
         json!({
             "version": "1.0",
             "added_tokens": part["added_tokens"],

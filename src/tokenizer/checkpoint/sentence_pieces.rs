@@ -81,13 +81,17 @@ pub(super) fn to_tokenizer_json(
     let metaspace = json!({
         "type": "Metaspace", "replacement": SPACE, "prepend_scheme": "never", "split": true,
     });
+    let around = match class {
+        Class::T5 => t5_template(&config, &vocabulary_ids)?,
+        Class::Plain => Json::Null,
+    };
     let tokenizer = json!({
         "version": "1.0",
         "added_tokens": added,
         "normalizer": normalizer(&pieces),
         // Words are looked up one by one where no piece reaches beyond one.
         "pre_tokenizer": if is_cut { metaspace } else { Json::Null },
-        "post_processor": if class == Class::T5 { t5_template(&config, &vocabulary_ids)? } else { Json::Null },
+        "post_processor": around,
         "decoder": decoder(&pieces),
         "model": model,
     });
@@ -256,7 +260,10 @@ fn t5_template(config: &Map<String, Json>, ids: &HashMap<&str, TokenId>) -> Resu
 
 /// What happens to a text before it is cut.
 fn normalizer(pieces: &Pieces) -> Json {
-    let replace = |regex: &str, content: &str| json!({"type": "Replace", "pattern": {"Regex": regex}, "content": content});
+    let replace = |regex: &str, content: &str| {
+        let pattern = json!({"Regex": regex});
+        json!({"type": "Replace", "pattern": pattern, "content": content})
+    };
     let mut steps = Vec::new();
     if !pieces.characters.is_empty() {
         let characters = base64(&pieces.characters);

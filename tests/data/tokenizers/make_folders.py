@@ -21,7 +21,9 @@ MARKER = "<|endoftext|>"
 MERGES = [
     "h e", "l l", "he ll", "hell o", "Ġ w", "o r", "Ġw or", "l d", "Ġwor ld", "Ġ t", "Ġt he", "# #",
 ]
-NAMES = [MARKER, "<s>", "</s>", "<pad>", "[SEP]", "<x>", "<xy>", "hello", "<|im_start|>", "a b", "ü"]
+NAMES = [MARKER, "<s>", "</s>", "<pad>", "[SEP]", "<x>", "<xy>", "hello", "<|im_start|>", "a b"]
+NAMES.append("ü")
+CLASSES = ["GPT2Tokenizer", "GPT2TokenizerFast", "PreTrainedTokenizerFast"]
 ROLES = ["bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"]
 TEXTS = [
     "hello world",
@@ -91,14 +93,16 @@ def whole(rng, tokens):
             "special_tokens": defined,
         }
     elif rng.random() < 0.7:
-        processor = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False, "use_regex": True}
-    return {"added_tokens": added, "post_processor": processor, "add_prefix_space": rng.random() < 0.3}
+        processor = {"type": "ByteLevel", "trim_offsets": False, "use_regex": True}
+        processor["add_prefix_space"] = True
+    made = {"added_tokens": added, "post_processor": processor}
+    return {**made, "add_prefix_space": rng.random() < 0.3}
 
 
 def config(rng, tokens):
     made = {}
     if rng.random() < 0.6:
-        made["tokenizer_class"] = rng.choice(["GPT2Tokenizer", "GPT2TokenizerFast", "PreTrainedTokenizerFast"])
+        made["tokenizer_class"] = rng.choice(CLASSES)
     for flag in ("add_bos_token", "add_eos_token", "add_prefix_space", "split_special_tokens"):
         if rng.random() < 0.25:
             made[flag] = rng.random() < 0.7
@@ -156,7 +160,8 @@ def make(rng):
         files["special_tokens_map.json"] = special_map(rng)
     if rng.random() < 0.3:
         chosen = [name for name in rng.sample(NAMES, 3) if name not in tokens]
-        files["added_tokens.json"] = {name: len(tokens) + place for place, name in enumerate(chosen)}
+        numbered = enumerate(chosen, start=len(tokens))
+        files["added_tokens.json"] = {name: place for place, name in numbered}
     case = {"without": without, "files": files}
     if is_whole:
         case["whole"] = whole(rng, tokens)
@@ -170,11 +175,13 @@ def make(rng):
             configured["added_tokens_decoder"] = described
             case["whole"]["added_tokens"] = list(added.values())
         if "added_tokens.json" in files:
-            start = max([len(tokens)] + [token["id"] + 1 for token in case["whole"]["added_tokens"]])
+            last = [token["id"] for token in case["whole"]["added_tokens"]]
+            start = max([len(tokens) - 1, *last]) + 1
             names = list(files["added_tokens.json"])
             files["added_tokens.json"] = {name: start + place for place, name in enumerate(names)}
     lists = ("additional_special_tokens", "extra_special_tokens")
-    if "added_tokens.json" in files or any(name in files.get("tokenizer_config.json", {}) for name in lists):
+    configured = files.get("tokenizer_config.json", {})
+    if "added_tokens.json" in files or any(name in configured for name in lists):
         files.get("special_tokens_map.json", {}).pop(lists[0], None)
     if not is_whole or rng.random() < 0.3:
         case["merges"] = merges(rng)
@@ -223,7 +230,8 @@ def write(case, tokens, folder):
 
 def results(folder):
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
-    ids = lambda name: getattr(tokenizer, name + "_id") if getattr(tokenizer, name) is not None else None
+    has = lambda name: getattr(tokenizer, name) is not None
+    ids = lambda name: getattr(tokenizer, name + "_id") if has(name) else None
     texts = []
     for text in TEXTS:
         found = tokenizer(text)["input_ids"]

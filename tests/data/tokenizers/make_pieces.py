@@ -21,7 +21,8 @@ entering a neighbourhood, this truth is so well fixed in the minds of the surrou
 he is considered as the rightful property of some one or other of their daughters.
 "My dear Mr. Bennet," said his lady to him one day, "have you heard that Netherfield Park is let at
 last?" Mr. Bennet replied that he had not. "But it is," returned she; "for Mrs. Long has just been
-here, and she told me all about it." 1813 <sep> [X] a < b > c < d > e 0123456789 ABCDEF aaaa aaa aa ---- ...... <0x41>
+here, and she told me all about it." 1813 <sep> [X] a < b > c < d > e 0123456789 ABCDEF
+aaaa aaa aa ---- ...... <0x41>
 我輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。über Straße naïve café
 """
 # Grapheme clusters: of longer texts the tokenizers library does not see the whole.
@@ -57,7 +58,8 @@ MODELS = {
 
 def texts():
     rng = random.Random(19)
-    made = ["", " ", "It is a truth", "  two  spaces  ", "line\nline", "▁a ▁", "a<sep>b", "<s>a</s>"]
+    made = ["", " ", "It is a truth", "  two  spaces  ", "line\nline", "▁a ▁", "a<sep>b"]
+    made.append("<s>a</s>")
     for _ in range(60):
         parts = [rng.choice(WORDS) + rng.choice(["", "", " "]) for _ in range(rng.randrange(1, 9))]
         made.append("".join(parts))
@@ -97,7 +99,8 @@ def main():
                 "rows": processor.get_piece_size(),
                 "texts": [[text, processor.encode(text)] for text in texts()],
             }
-    lines = [f"{json.dumps(name)}: {json.dumps(case, ensure_ascii=False)}" for name, case in results.items()]
+    text = lambda value: json.dumps(value, ensure_ascii=False)
+    lines = [f"{text(name)}: {text(case)}" for name, case in results.items()]
     (output / "pieces.json").write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
