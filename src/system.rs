@@ -26,8 +26,8 @@ pub fn devices() -> Vec<DeviceDescription> {
 
 /// Has a bus error in a mapped file write one line to stderr that names the file, and end the
 /// process with status 1: a file that is cut while it is mapped would end it without a word. For
-/// programs, at their start: it sets a handler for SIGBUS, which passes on what comes from
-/// elsewhere. Does nothing where the system is not Linux.
+/// programs, at their start: it sets a handler for SIGBUS, which passes on other
+/// causes. Does nothing where the system is not Linux.
 pub fn explain_cut_files() {
     #[cfg(target_os = "linux")]
     crate::ggml::cut_file::explain();

@@ -65,7 +65,7 @@ impl Conversation {
                 document.version
             )));
         }
-        // Written by hand elsewhere: what is typed has no others.
+        // Written by hand or another program: what is typed has no others.
         for message in &mut document.messages {
             message.content = message.content.replace("\r\n", "\n");
         }

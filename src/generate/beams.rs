@@ -430,8 +430,8 @@ fn ends(
     (step + 1 == request.max_new_tokens).then_some(FinishReason::Length)
 }
 
-/// Σ log p / length^`length_penalty`; of a penalty so large that this is no number, the largest or
-/// smallest there is.
+/// Σ log p / length^`length_penalty`; of a penalty so large that this is NaN or infinite, the
+/// largest or smallest finite number.
 fn normalized(score: f32, length: usize, options: &GenerationOptions) -> f32 {
     let divisor = libm::pow(length.max(1) as f64, options.length_penalty) as f32;
     let divisor = divisor.clamp(f32::MIN_POSITIVE, f32::MAX);

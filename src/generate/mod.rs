@@ -64,8 +64,8 @@ use request::Request;
 /// ```
 ///
 /// [`Generate::finish`] gives the texts as a whole. The session's stop flag ends the generation
-/// with what there is, and so does [`Generate::cancel_flag`]: before the first token, a text without
-/// tokens that ended for [`FinishReason::Stopped`].
+/// with what there is, and so does [`Generate::cancel_flag`]: before the first token, a text
+/// without tokens that ended for [`FinishReason::Stopped`].
 ///
 /// The beginning of the prompt that sequence 0 has in the cache is not computed again, nor timed.
 /// Searches use sequences 0 to `num_beams`, contrastive search as many as `top_k`, guidance
@@ -79,9 +79,9 @@ use request::Request;
 ///
 /// # Errors
 /// As [`GenerationOptions::validate`]; [`crate::Error::Argument`] for an empty prompt or an id
-/// outside the vocabulary; [`crate::Error::TooFewSequences`]; [`crate::Error::ContextFull`] when the prompt does
-/// not fit; [`crate::Error::Format`] when stop strings need a tokenizer that the model does not
-/// have, and, as an item, when the model's logits are NaN.
+/// outside the vocabulary; [`crate::Error::TooFewSequences`]; [`crate::Error::ContextFull`] when
+/// the prompt does not fit; [`crate::Error::Format`] when stop strings need a tokenizer that the
+/// model does not have, and, as an item, when the model's logits are NaN.
 pub fn generate<'a>(
     session: &'a mut Session,
     prompt: &[TokenId],

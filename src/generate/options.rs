@@ -21,8 +21,8 @@ pub struct GenerationOptions {
     /// Most tokens of prompt and continuation together; of this and `max_new_tokens` the shorter
     /// counts. Default: no limit.
     pub max_length: Option<usize>,
-    /// Continuations of the same prompt: with sampling up to 65536, from a search at most its beams.
-    /// Default: 1.
+    /// Continuations of the same prompt: with sampling up to 65536, from a search at most its
+    /// beams. Default: 1.
     pub num_return_sequences: usize,
     /// Texts that a beam search keeps at a time; 1 is no search. Default: 1.
     pub num_beams: usize,

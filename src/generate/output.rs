@@ -71,7 +71,7 @@ pub struct Continuation {
     pub scores: Vec<Vec<f32>>,
     /// On request, the model's logits for each token, `[tokens][vocabulary]`.
     pub logits: Vec<Vec<f32>>,
-    /// On request, how likely the model held each token, by its logits before any processor.
+    /// On request, each token's likelihood by the model's logits before any processor.
     pub logprobs: Vec<TokenScore>,
 }
 

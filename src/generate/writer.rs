@@ -24,7 +24,7 @@ pub(super) struct Chosen {
     pub(super) scores: Option<Vec<f32>>,
     /// The model's logits, `[vocabulary]`.
     pub(super) logits: Option<Vec<f32>>,
-    /// How likely the model held it.
+    /// Its likelihood by the model's logits.
     pub(super) logprob: Option<TokenScore>,
 }
 

@@ -1,8 +1,8 @@
 //! How well a model predicts texts, and how far it is from another model.
 //!
 //! As the transformers documentation has it for models of fixed length: perplexity = exp(Σ −ln
-//! p(token
-//! | earlier tokens of its window) / tokens scored), over windows that follow each other or overlap.
+//! p(token | earlier tokens of its window) / tokens scored), over windows that follow each other or
+//! overlap.
 
 use std::ops::{ControlFlow, Range};
 

@@ -92,7 +92,11 @@ fn options() -> impl Strategy<Value = SamplingOptions> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 4000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        cases: 4000,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn numbers_stay_numbers(
@@ -162,7 +166,7 @@ proptest! {
     }
 }
 
-/// What is no number in the logits is the model's fault, and is said whatever the parameters are.
+/// A NaN in the logits is the model's fault, and is said whatever the parameters are.
 #[test]
 fn broken_logits_are_still_found() {
     for change in [

@@ -6,6 +6,7 @@
 //! Texts become tokens in [`text`], tokens words in [`words`]; all else here knows ids alone.
 
 mod pieces;
+mod request;
 mod rounds;
 mod text;
 mod windows;
@@ -22,23 +23,11 @@ use crate::session::{Batch, MAX_SEQUENCES, Model, Session};
 use crate::{Error, Result, TokenId};
 
 pub(super) use pieces::{pieces, rows_at_once};
-use rounds::{Job, Round, Rounds};
+pub use request::{ScoreRequest, TextScores};
+use rounds::{Job, ROUND_TOKENS, Round, Rounds};
 pub use text::ScoredText;
 use windows::windows;
 pub use words::{WordScore, word_scores};
-
-/// Most tokens that are computed together, beside a context that they share.
-const ROUND_TOKENS: usize = 512;
-
-/// Tokens to score, and what stands before them.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ScoreRequest {
-    /// Tokens before those that are scored; they are not scored themselves. Without any, the first
-    /// token has no score.
-    pub context: Vec<TokenId>,
-    /// The tokens to score.
-    pub tokens: Vec<TokenId>,
-}
 
 /// How texts are scored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -94,41 +83,6 @@ impl Batching {
             Self::Together => false,
             Self::Alone => true,
         })
-    }
-}
-
-/// A text's scores.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct TextScores {
-    /// Each token's; none for a first token with nothing before it.
-    pub tokens: Vec<Option<TokenScore>>,
-    /// In how many windows the text was computed: 1 unless it is longer than the context, 0 when
-    /// nothing was to be scored.
-    pub windows: usize,
-}
-
-impl TextScores {
-    /// How many tokens have a score.
-    pub fn scored(&self) -> usize {
-        self.tokens.iter().flatten().count()
-    }
-
-    /// Σ ln p, in nats.
-    pub fn sum(&self) -> f64 {
-        let scores = self.tokens.iter().flatten();
-        // An empty sum would be −0.
-        scores.fold(0.0, |sum, score| sum + score.log_probability)
-    }
-
-    /// The sum by the number of tokens scored; none when that is 0.
-    pub fn mean(&self) -> Option<f64> {
-        let count = self.scored();
-        (count > 0).then(|| self.sum() / count as f64)
-    }
-
-    /// exp(−mean); none when no token was scored.
-    pub fn perplexity(&self) -> Option<f64> {
-        self.mean().map(|mean| libm::exp(-mean))
     }
 }
 

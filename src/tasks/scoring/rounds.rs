@@ -7,11 +7,13 @@
 use std::iter::Peekable;
 use std::vec::IntoIter;
 
-use super::ROUND_TOKENS;
-use super::ScoreRequest;
+use super::request::ScoreRequest;
 use super::windows::windows;
 use crate::session::{BatchToken, SequenceSet, Session};
 use crate::{Result, TokenId};
+
+/// Most tokens that are computed together, beside a context that they share.
+pub(super) const ROUND_TOKENS: usize = 512;
 
 /// A window to compute.
 pub(super) struct Job {

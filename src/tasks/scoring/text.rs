@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::ScoreRequest;
+use super::request::ScoreRequest;
 use crate::session::Model;
 use crate::tokenizer::EncodeOptions;
 use crate::{Error, Result};

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::ScoreRequest;
+use super::request::ScoreRequest;
 
 /// A part of the sequence of context and tokens that is computed by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::TextScores;
+use super::request::TextScores;
 
 /// A word's score.
 #[derive(Debug, Clone, PartialEq)]

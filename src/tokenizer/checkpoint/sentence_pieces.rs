@@ -1,6 +1,6 @@
 //! `SentencePiece`'s `spiece.model` as a tokenizer.json that gives the same ids.
 //!
-//! The `tokenizers` library knows the algorithms, and most of what goes before them. Where it would
+//! The `tokenizers` library knows the algorithms, and most of what precedes them. Where it would
 //! give other ids than `SentencePiece` the file is refused. It cuts texts into characters as
 //! readers see them (grapheme clusters) before it looks up what they become, and `SentencePiece`
 //! does not: that is the one difference left, in rare texts.
@@ -18,7 +18,7 @@ const SPACE: char = '▁';
 /// Below what any piece of text scores, for pieces that no text is to become.
 const NEVER: f64 = -1e5;
 
-/// T5's tokenizer has so many further tokens where its configuration says nothing.
+/// The number of further tokens that T5's tokenizer has where its configuration says nothing.
 const EXTRA_IDS: u64 = 100;
 
 /// The class that the file is read for.

@@ -1,8 +1,8 @@
 //! Added and special tokens, collected from the files that name them.
 //!
 //! Which file counts is as in transformers: a `tokenizer_config.json` with an
-//! `added_tokens_decoder` (4.34 and later) says everything; beside an older one
-//! `special_tokens_map.json` goes before it and `added_tokens.json` adds to it. What ids the tokens
+//! `added_tokens_decoder` (4.34 and later) says everything; an older one is overridden by
+//! `special_tokens_map.json`, and `added_tokens.json` adds to it. What ids the tokens
 //! get is in [`numbering`](super::numbering).
 
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -84,7 +84,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     if result.left_out > 0 {
         note!(
-            "left out: {} tokens at the end that fill no window of {}; --stride {} scores them, too",
+            "left out: {} tokens at the end that fill no window of {}; --stride {} scores \
+             them, too",
             result.left_out,
             options.window,
             options.window

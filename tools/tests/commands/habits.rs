@@ -135,7 +135,7 @@ fn windows_line_ends_in_prompts_are_those_of_unix() {
     assert_eq!(of_argument("Emma\r\nwas"), of_argument("Emma\nwas"));
     // What `$(cat FILE)` leaves of a file with such lines.
     assert_eq!(of_argument("Emma\r\nwas\r"), of_argument("Emma\nwas"));
-    // A conversation that was written elsewhere.
+    // A conversation that another program wrote.
     let conversation = |newline: &str| {
         let text = format!(
             r#"{{"format": "gpt2-edge conversation", "version": 1, "messages": [

@@ -14,7 +14,7 @@ use crate::f16_convert;
 pub(super) const CHAIN: usize = 4;
 /// Elements of a step: a chain in each of eight lanes.
 pub(super) const STEP: usize = 8 * CHAIN;
-/// Rows are a multiple of so many elements: half a step may be the last.
+/// Rows have a multiple of this many elements: half a step may be the last.
 pub(super) const MULTIPLE: usize = STEP / 2;
 
 /// The exponent of a power of two above each of the f16 values in `bytes`; none when one is

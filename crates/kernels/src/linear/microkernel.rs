@@ -137,13 +137,13 @@ pub(super) struct Unpacking {
 /// The processor has the instructions of the set that has the unpacking.
 pub(super) type Unpack = unsafe fn(panel: &[u8], rows: usize, blocks: usize, unpacked: &mut [u8]);
 
-/// The product of floating-point rows with a batch: rows are converted to f32 and transposed once, so that a
-/// vector holds a column of them, and then used for tile after tile.
+/// The product of floating-point rows with a batch: rows are converted to f32 and transposed once,
+/// so that a vector contains a column of them, and then used for tile after tile.
 #[derive(Clone, Copy)]
 pub(super) struct FloatGemm {
     /// Rows that are unpacked together.
     pub(super) rows: usize,
-    /// Unpacks so many.
+    /// Unpacks that number of rows.
     pub(super) unpack: FloatUnpack,
     /// Sizes of tiles, and the microkernel that multiplies one with unpacked rows.
     pub(super) tiles: &'static [(usize, Microkernel)],

@@ -12,7 +12,7 @@ use crate::stream::note;
 /// A command: what it is called, what it takes, what it does.
 struct Command {
     name: &'static str,
-    /// What it is called elsewhere.
+    /// Its names in other programs.
     aliases: &'static [&'static str],
     argument: &'static str,
     help: &'static str,

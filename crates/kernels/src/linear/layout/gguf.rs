@@ -88,8 +88,8 @@ pub(in super::super) struct BlockQ6K {
     pub(in super::super) d: F16Bytes,
 }
 
-/// 256 elements in groups of 16: d · scale · q − dmin · min. Each half has 32 bytes, of which byte i
-/// has the bits of elements i, 32 + i, 64 + i and 96 + i.
+/// 256 elements in groups of 16: d · scale · q − dmin · min. Each half has 32 bytes, of which byte
+/// i has the bits of elements i, 32 + i, 64 + i and 96 + i.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(in super::super) struct BlockQ2K {

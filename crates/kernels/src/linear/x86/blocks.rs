@@ -43,7 +43,7 @@ pub(super) unsafe fn nibbles(bytes: &[u8; 16]) -> __m256i {
 
 /// 32 bits, each a byte that is 255 or 0.
 #[inline(always)]
-unsafe fn spread(bits: [u8; 4]) -> __m256i {
+unsafe fn bit_masks(bits: [u8; 4]) -> __m256i {
     // SAFETY: the caller has AVX2.
     unsafe {
         let byte_of_each = _mm256_setr_epi64x(
@@ -99,7 +99,7 @@ impl Block for BlockQ5_0 {
         // SAFETY: the trait's condition.
         unsafe {
             // Without its fifth bit an element is 16 less: the bits above the nibble say so.
-            let less = _mm256_andnot_si256(spread(self.qh), _mm256_set1_epi8(-16));
+            let less = _mm256_andnot_si256(bit_masks(self.qh), _mm256_set1_epi8(-16));
             _mm256_or_si256(nibbles(&self.qs), less)
         }
     }
@@ -126,7 +126,7 @@ impl Block for BlockQ5_1 {
     unsafe fn weights(&self) -> __m256i {
         // SAFETY: the trait's condition.
         unsafe {
-            let fifth = _mm256_and_si256(spread(self.qh), _mm256_set1_epi8(16));
+            let fifth = _mm256_and_si256(bit_masks(self.qh), _mm256_set1_epi8(16));
             _mm256_or_si256(nibbles(&self.qs), fifth)
         }
     }

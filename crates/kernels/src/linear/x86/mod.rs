@@ -3,9 +3,9 @@
 //!
 //! Integer sums are exact, so only the order of the floating-point ones matters. It is ggml's: of
 //! `q4_0`, `iq4_nl` and `q4_k` a row's block becomes one integer, which is scaled and added (with
-//! four tokens or more, every 64 elements of a `q4_k` block); of the others every fourth of a vector
-//! goes its own way, and the eight accumulators are added at the end, except that in a large batch
-//! a block is one integer here as well: of `q5_k` and `q6_k` as ggml has it, of `q8_0` and
+//! four tokens or more, every 64 elements of a `q4_k` block); of the others every fourth of a
+//! vector goes its own way, and the eight accumulators are added at the end, except that in a large
+//! batch a block is one integer here as well: of `q5_k` and `q6_k` as ggml has it, of `q8_0` and
 //! `q5_0` because it is faster.
 //!
 //! Intrinsics stand in loops and in functions that are always inlined, never in closures given to
