@@ -60,7 +60,12 @@ fn openais_layout_computes_what_transformers_does() {
             folder.join(given)
         };
         let (model, plan) = model(&source, &f32());
-        assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
+        // What the tokenizer's files are called there, and nothing else.
+        assert!(
+            matches!(&plan.warnings[..], [names] if names.contains("encoder.json")),
+            "{:?}",
+            plan.warnings
+        );
         check(
             &format!("{name}/{given}"),
             &model,

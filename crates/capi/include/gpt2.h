@@ -744,14 +744,23 @@ typedef struct gpt2_word_score {
     double logprob; /* the sum of its tokens'; NaN when one has no score */
 } gpt2_word_score;
 
-/* Give a text, one of its tokens, of that the likely token at `place` (id, rank, logprob), and a
- * word of a text; set score->size before.
+/* Gives the scores of a text; set score->size before.
  * Errors: GPT2_ERROR_ARGUMENT for a number out of range, GPT2_ERROR_HANDLE. */
 gpt2_status gpt2_scores_get(const gpt2_scores *scores, size_t text, gpt2_text_score *score);
+
+/* Gives the score of a token; set score->size before.
+ * Errors: GPT2_ERROR_ARGUMENT for a number out of range, GPT2_ERROR_HANDLE. */
 gpt2_status gpt2_scores_token(const gpt2_scores *scores, size_t text, size_t token,
                               gpt2_token_score *score);
+
+/* Gives the likely token at `place`, from 0, where `token` stands: its id, rank and logprob; set
+ * score->size before.
+ * Errors: GPT2_ERROR_ARGUMENT for a number out of range, GPT2_ERROR_HANDLE. */
 gpt2_status gpt2_scores_top(const gpt2_scores *scores, size_t text, size_t token, size_t place,
                             gpt2_token_score *score);
+
+/* Gives the score of a word; set score->size before.
+ * Errors: GPT2_ERROR_ARGUMENT for a number out of range, GPT2_ERROR_HANDLE. */
 gpt2_status gpt2_scores_word(const gpt2_scores *scores, size_t text, size_t word,
                              gpt2_word_score *score);
 
@@ -759,12 +768,14 @@ gpt2_status gpt2_scores_word(const gpt2_scores *scores, size_t text, size_t word
  * Errors: GPT2_ERROR_HANDLE. */
 gpt2_status gpt2_scores_free(gpt2_scores *scores);
 
-/* How likely the model held token `token` of continuation `index` of a generation, by its logits
- * before any processor, and the likely token at `place` there: with the parameter "logprobs=N", of
- * which N is how many likely tokens are kept.
+/* Gives the log-probability of token `token` of continuation `index`, by the model's logits before
+ * any processor: with the parameter "logprobs=N".
  * Errors: as gpt2_scores_token. */
 gpt2_status gpt2_generation_logprob(const gpt2_generation *generation, size_t index, size_t token,
                                     gpt2_token_score *score);
+
+/* Gives the likely token at `place`, from 0 to below N of "logprobs=N", where that token stands.
+ * Errors: as gpt2_scores_token. */
 gpt2_status gpt2_generation_top(const gpt2_generation *generation, size_t index, size_t token,
                                 size_t place, gpt2_token_score *score);
 
