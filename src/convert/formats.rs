@@ -1,10 +1,8 @@
-//! The formats weights come in, and which file of a folder is read.
+//! The formats weights come in: the names of their files, and which parser reads one.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::missing::no_weights;
 use super::stored_tensor::Parser;
-use super::tensorflow::folder::index_in;
 use super::{llm_c, safetensors};
 use crate::error::{Error, Result};
 use crate::recognize::{FileKind, recognize};
@@ -87,18 +85,6 @@ pub(super) const WEIGHTS: &[&str] = &[
     "flax_model.msgpack",
 ];
 
-/// The file of a folder that is read.
-///
-/// # Errors
-/// [`Error::Format`] when there is none.
-pub(super) fn weights_in(folder: &Path) -> Result<PathBuf> {
-    let mut files = WEIGHTS.iter().map(|name| folder.join(name));
-    if let Some(file) = files.find(|file| file.is_file()) {
-        return Ok(file);
-    }
-    index_in(folder)?.ok_or_else(|| no_weights(folder))
-}
-
 /// Whether a folder has weights under a name that is looked for.
 pub(super) fn has_weights(folder: &Path) -> bool {
     WEIGHTS.iter().any(|name| folder.join(name).is_file())
@@ -178,17 +164,6 @@ fn is_no_checkpoint(kind: FileKind) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_order_of_preference_is_transformers() {
-        let folder = tempfile::tempdir().unwrap();
-        let message = weights_in(folder.path()).unwrap_err().to_string();
-        assert!(message.contains("flax_model.msgpack"), "{message}");
-        for name in WEIGHTS.iter().rev() {
-            std::fs::write(folder.path().join(name), "x").unwrap();
-            assert_eq!(weights_in(folder.path()).unwrap(), folder.path().join(name));
-        }
-    }
 
     #[test]
     fn a_name_of_no_format_lists_those_there_are() {

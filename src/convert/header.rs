@@ -185,7 +185,7 @@ fn tokenizer_files(path: &Path) -> Result<TokenizerFiles> {
 }
 
 /// The fields of the model's configuration, and where they are: `config.json` beside the weights,
-/// or the weights' own file. A `config.json` that says it is a GPT-2's goes before the file, so
+/// or the weights' own file. A `config.json` that says it is a GPT-2's overrides the file, so
 /// that what the file does not say can be said.
 fn fields(source: &Source, notes: &mut Vec<String>) -> Result<(String, Map<String, Json>)> {
     let path = source.folder.join("config.json");
@@ -208,7 +208,7 @@ fn fields(source: &Source, notes: &mut Vec<String>) -> Result<(String, Map<Strin
     match beside {
         Some(Json::Object(fields)) if fields.get("model_type") == Some(&"gpt2".into()) => {
             notes.push(format!(
-                "the model is described by {place}, which goes before {}",
+                "the model is described by {place}, which overrides {}",
                 own.place
             ));
             Ok((place, fields))

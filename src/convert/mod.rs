@@ -12,6 +12,7 @@ mod element_type;
 mod encode_tensor;
 mod file_types;
 mod find_tensors;
+mod find_weights;
 mod foreign;
 mod form;
 mod formats;

@@ -17,7 +17,7 @@ pub struct ConvertOptions {
     pub adapters: Vec<LoraAdapter>,
     /// An importance matrix in llama.cpp's GGUF form.
     pub importance: Option<PathBuf>,
-    /// A tokenizer for the output: a folder, or a file in one. It goes before the source's own.
+    /// A tokenizer for the output: a folder, or a file in one. It overrides the source's own.
     pub tokenizer: Option<PathBuf>,
     /// Threads that work; all processors when not given.
     pub threads: Option<usize>,

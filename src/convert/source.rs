@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::checkpoint_reader::CheckpointReader;
-use super::formats::weights_in;
+use super::find_weights::weights_in;
 use super::gguf_source::GgufSource;
 use super::mapped_checkpoint::MappedCheckpoint;
 use super::tensorflow::folder::index_of;

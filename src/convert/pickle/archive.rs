@@ -6,6 +6,7 @@ use std::io::Cursor;
 use zip::{CompressionMethod, ZipArchive};
 
 use super::checkpoint::contents;
+use super::embedded::storage_of;
 use super::machine::Machine;
 use super::view::Packed;
 use crate::convert::stored_tensor::{MAX_TENSORS, Parsed};
@@ -45,7 +46,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed> {
     let pickle = pickle
         .ok_or_else(|| broken(format!("'{PICKLE}' has more than {MAX_PICKLE_BYTES} bytes")))?
         .unpack(bytes)?;
-    let mut machine = Machine::new();
+    let mut machine = Machine::new(storage_of);
     let (value, _) = machine.run(&pickle)?;
     // Offsets inside an unpacked pickle are none of the file.
     if machine

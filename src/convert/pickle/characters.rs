@@ -1,5 +1,6 @@
 //! The characters that nanoGPT's first example takes for tokens: its `meta.pkl`.
 
+use super::embedded::storage_of;
 use super::machine::Machine;
 use super::value::Value;
 use crate::TokenId;
@@ -14,7 +15,7 @@ const CHARACTERS: &str = "itos";
 /// [`Error::Format`] for a file that is anything else.
 pub(in crate::convert) fn characters(bytes: &[u8]) -> Result<Vec<(TokenId, char)>> {
     let broken = |message: String| Error::format("nanoGPT's meta.pkl", message);
-    let mut machine = Machine::new();
+    let mut machine = Machine::new(storage_of);
     let (root, _) = machine.run(bytes)?;
     let entries = machine.dictionary(root).unwrap_or_default();
     let found = entries

@@ -8,7 +8,6 @@ use std::collections::HashMap;
 
 use super::code::{Code, signed};
 use super::globals::Global;
-use super::stream::storage_of;
 use super::value::{Storage, Tensor, Value};
 use crate::convert::element_type::ElementType;
 use crate::error::{Error, Result};
@@ -24,14 +23,19 @@ const MAX_EMBEDDED: usize = 1 << 14;
 /// The longest name of a global shown.
 const MAX_NAME_BYTES: usize = 200;
 
+/// Reads a storage inside a pickle from the bytes that hold it and the place where they begin.
+///
+/// Its stream is pickles again, which a machine runs: so it is handed to the machine.
+pub(super) type ReadStorage = for<'a> fn(&'a [u8], usize) -> Result<Storage<'a>>;
+
 /// The machine, and after a run what was made.
 pub(super) struct Machine<'a> {
     /// The pickle, for what is inside it.
     all: &'a [u8],
     /// Values that may be made.
     most: usize,
-    /// Whether the pickle may have storages inside it.
-    may_embed: bool,
+    /// What reads the storages inside the pickle; `None` where it may have none.
+    read_storage: Option<ReadStorage>,
     stack: Vec<Value<'a>>,
     /// Heights of the stack where a mark was set.
     marks: Vec<usize>,
@@ -46,21 +50,21 @@ pub(super) struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    /// A machine for the pickle of a state dict.
-    pub(super) fn new() -> Self {
-        Self::with_limits(MAX_VALUES, true)
+    /// A machine for the pickle of a state dict; `read_storage` reads the storages inside it.
+    pub(super) fn new(read_storage: ReadStorage) -> Self {
+        Self::with_limits(MAX_VALUES, Some(read_storage))
     }
 
     /// A machine for the few values that describe a storage inside another pickle.
     pub(super) fn for_storage() -> Self {
-        Self::with_limits(MAX_STORAGE_VALUES, false)
+        Self::with_limits(MAX_STORAGE_VALUES, None)
     }
 
-    fn with_limits(most: usize, may_embed: bool) -> Self {
+    fn with_limits(most: usize, read_storage: Option<ReadStorage>) -> Self {
         Self {
             all: &[],
             most,
-            may_embed,
+            read_storage,
             stack: Vec::new(),
             marks: Vec::new(),
             memo: HashMap::new(),
@@ -429,7 +433,7 @@ impl<'a> Machine<'a> {
                 "torch.storage._load_from_bytes of something that is no storage inside this pickle",
             )
         };
-        let (true, [Value::Bytes(start, length)]) = (self.may_embed, arguments) else {
+        let (Some(read), [Value::Bytes(start, length)]) = (self.read_storage, arguments) else {
             return Err(wrong());
         };
         if self.storages.len() >= MAX_EMBEDDED {
@@ -439,7 +443,7 @@ impl<'a> Machine<'a> {
         }
         let end = start.checked_add(*length);
         let bytes = end.and_then(|end| self.all.get(*start..end));
-        storage_of(bytes.ok_or_else(wrong)?, *start)
+        read(bytes.ok_or_else(wrong)?, *start)
     }
 
     fn new_sequence(&mut self, items: Vec<Value<'a>>) -> Value<'a> {

@@ -12,6 +12,7 @@ mod archive;
 mod characters;
 mod checkpoint;
 mod code;
+mod embedded;
 mod globals;
 mod machine;
 mod state_dict;
@@ -21,14 +22,13 @@ mod view;
 
 pub(super) use self::characters::characters;
 use self::checkpoint::contents;
+use self::embedded::{STREAM, storage_of};
 use self::machine::Machine;
 use super::stored_tensor::Parsed;
 use crate::error::{Error, Result};
 
 /// How a zip archive begins.
 const ZIP: &[u8] = b"PK\x03\x04";
-/// How the stream before `PyTorch` 1.6 begins: a pickle of protocol 2 with an integer of 10 bytes.
-const STREAM: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
 /// The instruction that every pickle since protocol 2 begins with.
 const PROTOCOL: u8 = 0x80;
 /// Bytes that a pickle with a tensor has at least.
@@ -69,7 +69,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed> {
 /// The tensors of a pickle that is no file of `PyTorch`'s: `pickle.dump` puts each storage into it
 /// as a stream.
 fn plain(bytes: &[u8]) -> Result<Parsed> {
-    let mut machine = Machine::new();
+    let mut machine = Machine::new(storage_of);
     let (value, _) = machine.run(bytes)?;
     contents(&machine, value, |_| None)
 }
