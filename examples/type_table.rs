@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use gpt2::convert::{ConvertOptions, FileType, convert};
 use gpt2::session::{Model, ModelOptions, Session, SessionOptions};
-use gpt2::tasks::perplexity;
+use gpt2::tasks::{PerplexityOptions, perplexity};
 
 const WINDOW: usize = 512;
 /// Tokens of a decode measurement, and how often it and the prefill are repeated.
@@ -43,12 +43,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let output = folder.path().join(format!("{name}.gguf"));
         let report = convert(&checkpoint, &output, &ConvertOptions::new(file_type), &())?;
         let model = Model::open(&output, &ModelOptions::default())?;
-        let ids = model.tokenizer()?.encode(&text)?;
+        let texts = [model.tokenizer()?.encode(&text)?];
+        let options = PerplexityOptions {
+            window: WINDOW,
+            stride: None,
+        };
         let mut session = Session::new(Arc::clone(&model), SessionOptions::default())?;
-        let score = perplexity(&mut session, None, &ids, WINDOW, &mut |_, _| {
+        let score = perplexity(&mut session, None, &texts, options, &mut |_| {
             ControlFlow::Continue(())
         })?;
-        let (prefill, decode) = speed(&mut session, &ids[..WINDOW])?;
+        let (prefill, decode) = speed(&mut session, &texts[0][..WINDOW])?;
         println!(
             "| {name} | {:.1} | {:.2} | {:.2} | {prefill:.0} | {decode:.0} |",
             std::fs::metadata(&output)?.len() as f64 / 1e6,

@@ -57,6 +57,32 @@
 //! # Ok::<(), gpt2::Error>(())
 //! ```
 //!
+//! # Scores
+//!
+//! How likely the model holds a text, token by token: [`tasks::score`].
+//!
+//! ```
+//! # use gpt2::{Model, ModelOptions, Session, SessionOptions};
+//! use std::ops::ControlFlow;
+//!
+//! use gpt2::tasks::{ScoreOptions, ScoreRequest, score};
+//!
+//! # let model = Model::open("models/austen-gpt2-q8_0.gguf", &ModelOptions::default())?;
+//! let tokenizer = model.tokenizer()?;
+//! let request = ScoreRequest {
+//!     context: tokenizer.encode("She was")?,
+//!     tokens: tokenizer.encode(" happy.")?,
+//! };
+//! let mut session = Session::new(model.clone(), SessionOptions::default())?;
+//! let mut sum = 0.0;
+//! score(&mut session, &[request], &ScoreOptions::default(), &mut |_, scores| {
+//!     sum = scores.sum(); // ln p of the continuation
+//!     ControlFlow::Continue(())
+//! })?;
+//! assert!(sum < 0.0);
+//! # Ok::<(), gpt2::Error>(())
+//! ```
+//!
 //! # Embeddings and task heads
 //!
 //! ```
@@ -178,6 +204,7 @@ pub mod tokenizer;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 #[doc = include_str!("../docs/sampling.md")]
+#[doc = include_str!("../docs/scores.md")]
 mod documents {}
 
 /// A token of the vocabulary, as the checkpoint numbers them.

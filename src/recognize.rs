@@ -62,6 +62,10 @@ const BEGINNINGS: &[(&[u8], FileKind)] = &[
     (b"Rar!\x1a\x07", FileKind::Packed("unrar x")),
     (&20_240_326_u32.to_le_bytes(), FileKind::LlmC),
     (
+        &20_240_327_u32.to_le_bytes(),
+        FileKind::LlmCOther("a state for testing llm.c"),
+    ),
+    (
         &20_240_328_u32.to_le_bytes(),
         FileKind::LlmCOther("the tokenizer of llm.c, which only decodes"),
     ),

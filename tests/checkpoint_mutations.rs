@@ -76,15 +76,20 @@ fn written() -> Vec<Base> {
     .collect()
 }
 
-/// A file that Keras wrote; its numbers are weights of usual size.
-fn keras() -> Base {
+/// Places that are not inside numbers, which are weights of usual size.
+fn outside_numbers(bytes: &[u8]) -> Vec<usize> {
     let number = |place: usize| {
-        let four = HDF5.get(place & !3..(place & !3) + 4).unwrap_or(&[0; 4]);
+        let four = bytes.get(place & !3..(place & !3) + 4).unwrap_or(&[0; 4]);
         f32::from_le_bytes(four.try_into().unwrap()).abs()
     };
-    let structure = (0..HDF5.len())
+    (0..bytes.len())
         .filter(|place| !(1e-5..10.0).contains(&number(*place)))
-        .collect();
+        .collect()
+}
+
+/// A file that Keras wrote.
+fn keras() -> Base {
+    let structure = outside_numbers(HDF5);
     Base {
         name: "tf_model.h5",
         config: include_bytes!("data/heads/lm_tf/config.json").to_vec(),
@@ -108,6 +113,31 @@ fn tensorflow() -> Base {
         seal,
         data: Some(("model.ckpt.data-00000-of-00001", data)),
     }
+}
+
+/// What other training programs write: the sizes are in the file, not in `config.json`.
+fn trained() -> Vec<Base> {
+    let base = |bytes: &[u8], structure: Vec<usize>| Base {
+        name: "pytorch_model.bin",
+        config: br#"{"model_type": "another"}"#.to_vec(),
+        bytes: bytes.to_vec(),
+        seal: <[u8]>::to_vec,
+        data: None,
+        structure,
+    };
+    let nanogpt = include_bytes!("data/checkpoints/nanogpt/ckpt.pt");
+    let llm_c = include_bytes!("data/checkpoints/llm_c/f32.bin");
+    let plain = include_bytes!("data/checkpoints/lightning/state.pkl");
+    let config = include_bytes!("data/checkpoints/lightning/config.json");
+    vec![
+        base(nanogpt, outside_numbers(nanogpt)),
+        // Of the header's 256 integers eight are used.
+        base(llm_c, (0..64).collect()),
+        Base {
+            config: config.to_vec(),
+            ..base(plain, outside_numbers(plain))
+        },
+    ]
 }
 
 /// Converts the folder; whether it could be.
@@ -186,7 +216,11 @@ fn mutate(bytes: &mut Vec<u8>, structure: &[usize], random: &mut Random) {
 #[test]
 fn no_mutation_breaks_a_reader() {
     let mut random = Random(3);
-    for base in written().into_iter().chain([keras(), tensorflow()]) {
+    for base in written()
+        .into_iter()
+        .chain([keras(), tensorflow()])
+        .chain(trained())
+    {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("config.json"), &base.config).unwrap();
         let file = folder.path().join(base.name);

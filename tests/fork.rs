@@ -1,5 +1,5 @@
-//! Sessions in children made by `fork()`: they go on with threads of the child's, and can be dropped
-//! there.
+//! Sessions in children made by `fork()`: they go on with threads of the child's, and can be
+//! dropped there.
 #![cfg(unix)]
 
 mod common;
@@ -52,15 +52,54 @@ fn sessions_go_on_in_a_forked_child() {
             assert_eq!(child, 0, "{kind}, {threads} threads, dropped");
             assert_eq!(logits(&mut used), expected);
         }
-        // Another device may have been the parent's: its driver's state is not copied.
+    }
+    other_devices_are_refused();
+}
+
+/// A driver's state or a connection is the parent's.
+fn other_devices_are_refused() {
+    let open = |device: &str| {
+        let options = ModelOptions {
+            devices: vec![device.to_owned()],
+            ..ModelOptions::default()
+        };
+        Model::open(austen("q8_0"), &options)
+    };
+    let refused = |error: Error| {
+        let message = error.to_string();
+        assert!(
+            matches!(error, Error::Unsupported(_)) && message.contains("fork"),
+            "{message}"
+        );
+    };
+    for device in ["cuda0", "rpc://127.0.0.1:1"] {
+        assert_eq!(in_child(|| refused(open(device).unwrap_err())), 0);
+    }
+    #[cfg(feature = "rpc")]
+    {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        std::thread::spawn(move || gpt2::worker::serve(address, "cpu", 1));
+        while std::net::TcpStream::connect(address).is_err() {
+            std::thread::yield_now();
+        }
+        let model = open(&format!("rpc://{address}")).unwrap();
+        let mut used = Some(session(&model, 1));
+        let expected = logits(used.as_mut().unwrap());
+        let mut model = Some(model);
         let child = in_child(|| {
-            let options = ModelOptions {
-                devices: vec!["cuda0".to_owned()],
-                ..ModelOptions::default()
-            };
-            let refused = Model::open(austen(kind), &options).unwrap_err();
-            assert!(matches!(refused, Error::Unsupported(_)), "{refused}");
+            let session = used.as_mut().unwrap();
+            refused(session.prefill(&TOKENS).unwrap_err());
+            refused(session.project(&[0.0; 256]).unwrap_err());
+            let file = std::env::temp_dir().join("gpt2-edge-forked.cache");
+            refused(session.save(0, &file, true).unwrap_err());
+            let options = SessionOptions::default();
+            let other = Session::new(Arc::clone(model.as_ref().unwrap()), options);
+            refused(other.unwrap_err());
+            drop((used.take(), model.take()));
         });
         assert_eq!(child, 0);
+        assert_eq!(logits(used.as_mut().unwrap()), expected);
     }
 }

@@ -74,6 +74,9 @@ pub(crate) const BASE: &[Unit] = &[
     },
 ];
 
+/// The file with the threads of the CPU backend.
+pub(crate) const THREADS: &str = "ggml-cpu/ggml-cpu.c";
+
 /// Weights rearranged for wide loads, and the matrix products of llamafile.
 const CPU_FLAGS: &[&str] = &["-DGGML_USE_CPU_REPACK", "-DGGML_USE_LLAMAFILE"];
 
@@ -92,7 +95,7 @@ pub(crate) const BACKENDS: &[Backend] = &[
                 tuned: true,
                 flags: CPU_FLAGS,
                 files: &[
-                    "ggml-cpu/ggml-cpu.c",
+                    THREADS,
                     "ggml-cpu/quants.c",
                     "ggml-cpu/arch/{arch}/quants.c",
                 ],

@@ -220,6 +220,11 @@ impl Compiler<'_> {
         for (name, value) in DEFINES {
             build.define(name, value);
         }
+        if unit.files.contains(&backends::THREADS) {
+            build
+                .flag("-include")
+                .flag(self.environment.package.join("vendor/yield.h"));
+        }
         // The rest of ggml is the same whichever backends are beside it.
         if unit.files.contains(&backends::REGISTRY) {
             for backend in self.enabled().filter(|backend| !is_cpu(backend)) {

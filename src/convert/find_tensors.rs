@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use super::checkpoint_reader::{CheckpointReader, CheckpointTensor};
 use super::class::Claim;
+use super::foreign::{check_leftovers, refuse_other_forms};
+use super::form::Form;
 use super::names::Paths;
 use super::source_rows::SourceTensor;
 use crate::error::{Error, Result};
@@ -11,8 +13,7 @@ use crate::gguf::TensorType;
 use crate::quant::can_dequantize;
 use crate::spec::Hyperparameters;
 use crate::spec::tensor_table::{
-    Module, Orientation, Part, Presence, TensorId, TensorSpec, checkpoint_paths_of, class_of_head,
-    is_buffer, tensors,
+    Module, Orientation, Presence, TensorId, TensorSpec, checkpoint_paths_of, is_buffer, tensors,
 };
 
 /// Where a tensor of the model comes from.
@@ -25,44 +26,6 @@ pub(super) struct Found {
     /// Whether the checkpoint's matrix must be transposed.
     pub transposed: bool,
 }
-
-/// Parts of a layer that only models with cross-attention have.
-const CROSS_ATTENTION: &[&str] = &[".crossattention.", ".ln_cross_attn."];
-
-/// Heads for training alone, by which reinforcement learning estimates values.
-const TRAINING_HEADS: &[&str] = &["v_head", "value_head", "critic_head"];
-
-/// Models that are GPT-2 but for some tensor, by a part of its name.
-const OTHER_MODELS: &[(&str, &str)] = &[
-    (
-        "emb_norm",
-        "a normalization after the embedding (GROVER, gpt2-ml, the first AraGPT2)",
-    ),
-    ("inv_freq", "a model with rotary positions"),
-    ("rotary", "a model with rotary positions"),
-    ("lm_head.bias", "a head with a bias"),
-    ("prefix_encoder", "a model with a learned prefix"),
-];
-
-/// Levels of names that say that the weights are in another form.
-const OTHER_FORMS: &[(&str, &str)] = &[
-    (".qweight.", GPTQ),
-    (".qzeros.", GPTQ),
-    (".g_idx.", GPTQ),
-    (".SCB.", BITSANDBYTES),
-    (".absmax.", BITSANDBYTES),
-    (".quant_map.", BITSANDBYTES),
-    (".lora_A.", ADAPTER),
-    (".lora_B.", ADAPTER),
-    (".lora_embedding_A.", ADAPTER),
-    (".base_layer.", ADAPTER),
-];
-const GPTQ: &str = "weights quantized by GPTQ or AWQ; convert the model that they were made from";
-const BITSANDBYTES: &str =
-    "weights quantized by bitsandbytes; convert the model that they were made from";
-const ADAPTER: &str = "an adapter of PEFT beside the model's weights; merge it \
-                       (merge_and_unload) and save the result, or name the model as the source \
-                       and the adapter's folder as an adapter";
 
 /// Elements compared at a time.
 const ELEMENTS_COMPARED: usize = 1 << 16;
@@ -87,7 +50,9 @@ pub(super) fn find_tensors(
     let gguf_names = reader.gguf().is_some();
     let mut warnings = Vec::new();
     let mut names = Names::new(reader.tensors(), gguf_names, &mut warnings)?;
-    names.refuse_other_forms()?;
+    if !gguf_names {
+        refuse_other_forms(&names.paths())?;
+    }
     hyperparameters.vocab_size = names.vocabulary(hyperparameters)?;
     if let Some(claim) = claim {
         names.resolve_class(claim, hyperparameters, &mut warnings)?;
@@ -98,7 +63,7 @@ pub(super) fn find_tensors(
     if separate_head {
         names.separate_head(hyperparameters);
     }
-    let form = Form::of(&names, hyperparameters);
+    let form = Form::of(hyperparameters, gguf_names, |spec| names.find(spec));
     warnings.extend(form.notes());
     let mut all = Vec::new();
     for spec in tensors(hyperparameters) {
@@ -124,80 +89,6 @@ pub(super) fn find_tensors(
     }
     warnings.extend(names.leftovers()?);
     Ok((all, warnings))
-}
-
-/// How a checkpoint that is not transformers' own differs from one that is.
-struct Form {
-    /// Whether its matrices are those of linear layers, `[out, in]`, instead of `Conv1D`'s.
-    linear: bool,
-    /// Whether its normalizations have no biases, in any layer.
-    plain_norms: bool,
-    /// Whether its matrices have no biases, in any layer.
-    plain_matrices: bool,
-}
-
-impl Form {
-    /// The matrix whose shape alone tells the orientation decides for all; biases are missing in
-    /// every layer or in none.
-    fn of(names: &Names, hyperparameters: &Hyperparameters) -> Self {
-        let mut form = Self {
-            linear: false,
-            plain_norms: !names.from_gguf,
-            plain_matrices: !names.from_gguf,
-        };
-        for spec in tensors(hyperparameters) {
-            let tensor = names.find(&spec);
-            match (spec.id.part, spec.id.module) {
-                (Part::Bias, _) if tensor.is_none() => {}
-                (Part::Bias, Module::AttnNorm | Module::FfnNorm | Module::OutputNorm) => {
-                    form.plain_norms = false;
-                }
-                (Part::Bias, _) => form.plain_matrices = false,
-                (Part::Weight, Module::AttnQkv) if spec.id.layer == Some(0) => {
-                    let shape = tensor.map(CheckpointTensor::torch_shape);
-                    let [columns, rows] = [0, 1].map(|axis| spec.shape.get(axis).copied());
-                    form.linear = !names.from_gguf
-                        && shape.is_some_and(|shape| {
-                            shape.first().copied() == rows && shape.get(1).copied() == columns
-                        });
-                }
-                (Part::Weight, _) => {}
-            }
-        }
-        form
-    }
-
-    /// Whether a tensor is a bias that the checkpoint has nowhere.
-    fn is_zero(&self, spec: &TensorSpec) -> bool {
-        spec.id.part == Part::Bias
-            && match spec.id.module {
-                Module::AttnNorm | Module::FfnNorm | Module::OutputNorm => self.plain_norms,
-                Module::TaskHead => false,
-                _ => self.plain_matrices,
-            }
-    }
-
-    /// What the user should know of it.
-    fn notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
-        if self.linear {
-            notes.push(
-                "the matrices are those of linear layers, [out, in] where GPT-2's Conv1D has \
-                 [in, out], and were read as such"
-                    .to_owned(),
-            );
-        }
-        let lacking = match (self.plain_norms, self.plain_matrices) {
-            (true, true) => "normalizations and matrices have",
-            (true, false) => "normalizations have",
-            (false, true) => "matrices have",
-            (false, false) => return notes,
-        };
-        notes.push(format!(
-            "the {lacking} no biases, which were written as zeros"
-        ));
-        notes
-    }
 }
 
 /// A checkpoint's tensors by name, without the prefix.
@@ -292,8 +183,7 @@ impl<'a> Names<'a> {
         hyperparameters: &mut Hyperparameters,
         warnings: &mut Vec<String>,
     ) -> Result<()> {
-        let mut paths: Vec<&str> = self.by_path.keys().map(String::as_str).collect();
-        paths.sort_unstable();
+        let paths = self.paths();
         let shape_of = |path: &str| {
             let tensor = self.tensors.get(*self.by_path.get(path)?)?;
             Some(tensor.torch_shape())
@@ -355,77 +245,19 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// Refuses weights that another library quantized, and adapters beside a model's weights: their
-    /// names tell more than a missing tensor would.
-    fn refuse_other_forms(&self) -> Result<()> {
-        let mut paths: Vec<&String> = self.by_path.keys().collect();
+    /// The paths that are left, in order.
+    fn paths(&self) -> Vec<&str> {
+        let mut paths: Vec<&str> = self.by_path.keys().map(String::as_str).collect();
         paths.sort_unstable();
-        for path in paths {
-            let known = OTHER_FORMS.iter().find(|(part, _)| {
-                let levels = [".", path.as_str(), "."].concat();
-                levels.contains(part)
-            });
-            if let (false, Some((_, what))) = (self.from_gguf, known) {
-                return Err(Error::Unsupported(format!("tensor '{path}': {what}")));
-            }
-        }
-        Ok(())
+        paths
     }
 
-    /// Checks the tensors that are left: buffers are ignored, heads that are not this class's are
-    /// reported in warnings. The rest is refused: what a model does with a tensor that is not
-    /// GPT-2's is not known, and a file without it could be another function.
+    /// Checks the tensors that are left, but for buffers; returns what the user should know.
     fn leftovers(&self) -> Result<Vec<String>> {
-        let mut left: Vec<&str> = self
-            .by_path
-            .keys()
-            .map(String::as_str)
-            .filter(|path| self.from_gguf || !is_buffer(path))
-            .collect();
-        left.sort_unstable();
-        for path in &left {
-            if CROSS_ATTENTION.iter().any(|part| path.contains(part)) {
-                return Err(Error::Unsupported(format!(
-                    "tensor '{path}': cross-attention, which this GPT-2 is without"
-                )));
-            }
-            if path.starts_with("h.") || path.starts_with("blk.") {
-                return Err(Error::Unsupported(format!(
-                    "tensor '{path}': a GPT-2 of this configuration has no such tensor"
-                )));
-            }
-            if !is_other_head(path) {
-                let what = OTHER_MODELS.iter().find(|(part, _)| path.contains(part));
-                let what = what.map_or("a model of another kind", |(_, what)| what);
-                return Err(Error::Unsupported(format!(
-                    "tensor '{path}': no GPT-2 has it, and without it the results could be others; \
-                     {what} is not converted. If it changes no result, remove it from the \
-                     checkpoint"
-                )));
-            }
-        }
-        Ok(left
-            .iter()
-            .map(|path| {
-                format!(
-                    "tensor '{path}' is of a head that this model does not use, and was left out"
-                )
-            })
-            .collect())
+        let is_left = |path: &&str| self.from_gguf || !is_buffer(path);
+        let left: Vec<&str> = self.paths().into_iter().filter(is_left).collect();
+        check_leftovers(&left)
     }
-}
-
-/// Whether a tensor is of a head beside the one in use, or of one of training alone: without it the
-/// model computes the same.
-fn is_other_head(path: &str) -> bool {
-    let is = |module: &str| {
-        let parameter = path.strip_prefix(module);
-        parameter.is_some_and(|rest| rest.starts_with('.'))
-    };
-    class_of_head(path).is_some()
-        || path == "lm_head.weight"
-        || path == "output.weight"
-        || TRAINING_HEADS.iter().any(|head| is(head))
 }
 
 /// Determines from the configuration and the weights whether the head is the token embedding.
@@ -548,11 +380,9 @@ fn check(
     };
     if trimmed(&tensor.shape) != trimmed(&expected) {
         let reversed: Vec<u64> = tensor.shape.iter().rev().copied().collect();
-        let hint = if reversed == expected
-            && spec.entry.orientation == Orientation::Transposed
-            && !swapped
-        {
-            "; it is stored as a linear layer's [out, in], the other matrices as Conv1D's [in, out]"
+        let hint = if reversed == expected && spec.entry.orientation == Orientation::Transposed {
+            "; it is stored the other way round than the first layer's c_attn (Conv1D has [in, \
+             out], a linear layer [out, in])"
         } else {
             "; does config.json belong to these weights?"
         };

@@ -7,11 +7,14 @@ use serde_json::{Map, Value as Json};
 use super::class::Claim;
 use super::config::{Config, outside_vocabulary, token_ids};
 use super::json::{read_json, read_json_if_present};
+use super::missing::no_weights;
 use super::options::ConvertOptions;
 use super::source::Source;
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, GgufHeader};
 use crate::input::is_there;
+#[cfg(feature = "pickle")]
+use crate::input::read_small;
 use crate::spec::Hyperparameters;
 use crate::tokenizer::checkpoint::{ConfigTokens, TokenizerFiles};
 
@@ -130,7 +133,7 @@ impl Description {
         header: &mut GgufHeader,
     ) -> Result<Vec<String>> {
         let place = given.unwrap_or(&source.folder);
-        let files = TokenizerFiles::read(place)?;
+        let files = tokenizer_files(place)?;
         if files.is_empty() {
             if given.is_some() {
                 return Err(Error::format(
@@ -169,6 +172,18 @@ impl Description {
     }
 }
 
+/// The tokenizer at a path: nanoGPT's characters, else what the tokenizer's own room reads.
+fn tokenizer_files(path: &Path) -> Result<TokenizerFiles> {
+    #[cfg(feature = "pickle")]
+    if path.extension().is_some_and(|extension| extension == "pkl") {
+        let place = path.display().to_string();
+        let characters =
+            super::pickle::characters(&read_small(path)?).map_err(|error| error.within(&place))?;
+        return TokenizerFiles::of_characters(&characters).map_err(|error| error.within(place));
+    }
+    TokenizerFiles::read(path)
+}
+
 /// The fields of the model's configuration, and where they are: `config.json` beside the weights,
 /// or the weights' own file. A `config.json` that says it is a GPT-2's goes before the file, so
 /// that what the file does not say can be said.
@@ -177,6 +192,9 @@ fn fields(source: &Source, notes: &mut Vec<String>) -> Result<(String, Map<Strin
     let place = path.display().to_string();
     let Some(own) = source.reader.config() else {
         if !is_there(&path)? {
+            if source.folder.join("adapter_config.json").is_file() {
+                return Err(no_weights(&source.folder));
+            }
             return Err(Error::format(
                 source.folder.display().to_string(),
                 "no config.json beside the weights, which alone do not say how many attention \
@@ -189,6 +207,10 @@ fn fields(source: &Source, notes: &mut Vec<String>) -> Result<(String, Map<Strin
     let beside = read_json_if_present::<Json>(&path, notes).ok().flatten();
     match beside {
         Some(Json::Object(fields)) if fields.get("model_type") == Some(&"gpt2".into()) => {
+            notes.push(format!(
+                "the model is described by {place}, which goes before {}",
+                own.place
+            ));
             Ok((place, fields))
         }
         _ => Ok((own.place.to_owned(), own.fields.clone())),

@@ -46,6 +46,9 @@ fn reason(folder: &Path) -> String {
                 target.display()
             );
         }
+        if folder.join(name).is_dir() {
+            return format!("{name} is a folder; expected a file");
+        }
     }
     let entries = Entries::of(folder);
     let with_ending = |endings: &[&str]| entries.files_that(|name| has_ending(name, endings));
@@ -221,6 +224,10 @@ mod tests {
                 &["pytorch_model.bin.index.json"],
             ),
             (&["model.safetensors.part"], &["unfinished download"]),
+            (
+                &["model.safetensors/data"],
+                &["model.safetensors is a folder; expected a file"],
+            ),
             (
                 &["gpt2-q8_0.gguf", "optimizer.pt"],
                 &["found gpt2-q8_0.gguf: name the file itself"],

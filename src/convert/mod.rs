@@ -12,6 +12,8 @@ mod element_type;
 mod encode_tensor;
 mod file_types;
 mod find_tensors;
+mod foreign;
+mod form;
 mod formats;
 mod framework_names;
 mod gguf_source;

@@ -22,11 +22,15 @@ pub(super) fn write(
         requests: requests.iter().map(|_| Vec::new()).collect(),
         timings: GenerationTimings::default(),
     };
-    let numbered = requests.iter().enumerate().flat_map(|(place, request)| {
+    // As they are needed: a request may ask for any number of texts.
+    let mut numbered = requests.iter().enumerate().flat_map(|(place, request)| {
         (0..request.options.num_return_sequences).map(move |number| (place, number))
     });
-    let numbered: Vec<(usize, usize)> = numbered.collect();
-    for wanted in numbered.chunks(session.sequences()) {
+    loop {
+        let wanted: Vec<(usize, usize)> = numbered.by_ref().take(session.sequences()).collect();
+        if wanted.is_empty() {
+            break;
+        }
         let texts: Vec<Wanted<'_>> = wanted
             .iter()
             .map(|&(place, number)| Wanted {

@@ -162,7 +162,8 @@ impl Beams {
         chosen: &[TokenId],
     ) -> Result<(Vec<Candidate>, Vec<Rc<StepScores>>)> {
         let options = &request.options;
-        let recorded = options.output_scores || options.output_logits;
+        let keeps_logits = options.output_logits || options.logprobs.is_some();
+        let recorded = options.output_scores || keeps_logits;
         let mut steps = Vec::new();
         let width = rows.len();
         let count = width * (1 + request.eos.len()).max(2);
@@ -185,7 +186,7 @@ impl Beams {
                 };
                 steps.push(Rc::new(StepScores {
                     scores: on_request(options.output_scores, scores),
-                    logits: on_request(options.output_logits, logits),
+                    logits: on_request(keeps_logits, logits),
                 }));
             }
             let scores = scores.iter().map(|score| score + beam.score);
@@ -214,7 +215,7 @@ impl Beams {
 
     /// The best texts, best first; those still in progress, where no other was found, end for the
     /// reason `unfinished`.
-    fn results(&mut self, request: &Request, unfinished: FinishReason) -> Vec<Found> {
+    fn results(&mut self, request: &Request, unfinished: FinishReason) -> Result<Vec<Found>> {
         let options = &request.options;
         let skipped = request.prompt.len();
         let mut texts: Vec<Finished> = Vec::new();
@@ -290,11 +291,11 @@ impl Decoding for Beams {
         };
         self.steps = Some(step + 1);
         if request.max_new_tokens == 0 {
-            return Ok(Outcome::Texts(self.results(request, FinishReason::Length)));
+            return Ok(Outcome::Texts(self.results(request, FinishReason::Length)?));
         }
         let parents = self.step(request, &rows, step)?;
         if self.groups.iter().all(|group| group.done) || step + 1 == request.max_new_tokens {
-            return Ok(Outcome::Texts(self.results(request, FinishReason::Length)));
+            return Ok(Outcome::Texts(self.results(request, FinishReason::Length)?));
         }
         self.edits.push(Edit::Reorder {
             first: self.first,
@@ -307,7 +308,7 @@ impl Decoding for Beams {
         self.steps.is_none()
     }
 
-    fn interrupt(&mut self, request: &Request, reason: FinishReason) -> Option<Vec<Found>> {
+    fn interrupt(&mut self, request: &Request, reason: FinishReason) -> Option<Result<Vec<Found>>> {
         Some(self.results(request, reason))
     }
 
@@ -318,22 +319,18 @@ impl Decoding for Beams {
 
 impl Finished {
     /// As the decoder emits it.
-    fn found(self, options: &GenerationOptions) -> Found {
-        let on_request = |wanted: bool, values: &[f32]| wanted.then(|| values.to_vec());
+    fn found(self, options: &GenerationOptions) -> Result<Found> {
         let mut steps = self.steps.iter();
-        let tokens = self.ids.into_iter().map(|id| {
-            let step = steps.next();
-            Chosen {
-                id,
-                scores: step.and_then(|step| on_request(options.output_scores, &step.scores)),
-                logits: step.and_then(|step| on_request(options.output_logits, &step.logits)),
-            }
+        let tokens = self.ids.into_iter().map(|id| match steps.next() {
+            Some(step) => Chosen::new(options, id, &step.scores, &step.logits),
+            // Nothing was recorded.
+            None => Ok(Chosen::plain(id)),
         });
-        Found {
-            tokens: tokens.collect(),
+        Ok(Found {
+            tokens: tokens.collect::<Result<_>>()?,
             score: f64::from(self.score),
             reason: self.reason,
-        }
+        })
     }
 }
 

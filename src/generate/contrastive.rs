@@ -152,17 +152,15 @@ impl Decoding for Contrastive {
                     self.n_embd,
                     request.options.penalty_alpha as f32,
                 );
-                let raw = request.options.output_logits.then(|| self.logits.clone());
+                let scores = self.scores.take().unwrap_or_default();
+                let id = self.candidates[chosen].token;
+                let token = Chosen::new(&request.options, id, &scores, &self.logits)?;
                 let row = chosen * self.n_embd;
                 self.directions
                     .extend_from_slice(&directions[row..row + self.n_embd]);
                 rows.logits(chosen).clone_into(&mut self.logits);
                 self.parent = chosen;
-                Ok(Outcome::Tokens(vec![Chosen {
-                    id: self.candidates[chosen].token,
-                    scores: self.scores.take(),
-                    logits: raw,
-                }]))
+                Ok(Outcome::Tokens(vec![token]))
             }
         }
     }

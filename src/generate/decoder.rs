@@ -484,7 +484,7 @@ impl<'a> Decoder<'a> {
         if self.stage == Stage::Choosing
             && let Some(found) = self.method.interrupt(&self.request, reason)
         {
-            self.emit(found)?;
+            self.emit(found?)?;
             return self.next_event();
         }
         let Some(writer) = self.writer.take() else {

@@ -32,7 +32,11 @@ pub(super) trait Decoding {
     }
 
     /// What a search has found when it is ended from outside; nothing for who is not a search.
-    fn interrupt(&mut self, _request: &Request, _reason: FinishReason) -> Option<Vec<Found>> {
+    fn interrupt(
+        &mut self,
+        _request: &Request,
+        _reason: FinishReason,
+    ) -> Option<Result<Vec<Found>>> {
         None
     }
 

@@ -6,6 +6,9 @@ use super::stop::StopStrings;
 use crate::sampling::SamplingOptions;
 use crate::{Error, Result, TokenId};
 
+/// Continuations that one prompt may have: all are kept until the last is done.
+const MAX_RETURNED: usize = 1 << 16;
+
 /// What to generate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerationOptions {
@@ -18,7 +21,7 @@ pub struct GenerationOptions {
     /// Most tokens of prompt and continuation together; of this and `max_new_tokens` the shorter
     /// counts. Default: no limit.
     pub max_length: Option<usize>,
-    /// Continuations of the same prompt: with sampling any number, from a search at most its beams.
+    /// Continuations of the same prompt: with sampling up to 65536, from a search at most its beams.
     /// Default: 1.
     pub num_return_sequences: usize,
     /// Texts that a beam search keeps at a time; 1 is no search. Default: 1.
@@ -55,6 +58,9 @@ pub struct GenerationOptions {
     pub output_scores: bool,
     /// Keep the model's logits of every step.
     pub output_logits: bool,
+    /// Keep the log-probability of every token chosen, by the model's logits before any processor,
+    /// and of as many of the likeliest tokens; none by default.
+    pub logprobs: Option<usize>,
     /// The tokens that end a text; by default those the model names.
     pub eos: Option<Vec<TokenId>>,
     /// Never choose a token that ends the text. Default: false.
@@ -85,6 +91,7 @@ impl Default for GenerationOptions {
             on_overflow: None,
             output_scores: false,
             output_logits: false,
+            logprobs: None,
             eos: None,
             ignore_eos: false,
             stop: Vec::new(),
@@ -106,6 +113,13 @@ impl GenerationOptions {
         if self.num_beam_groups > 1 && self.sampling.do_sample {
             return Err(Error::Argument(
                 "num_beam_groups above 1 does not go with sampling (do_sample)".to_owned(),
+            ));
+        }
+        if self.num_return_sequences > MAX_RETURNED {
+            return Err(Error::out_of_range(
+                "num_return_sequences",
+                format!("at most {MAX_RETURNED}"),
+                &self.num_return_sequences,
             ));
         }
         let several = self.num_return_sequences > 1;

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use crate::TokenId;
+use crate::sampling::TokenScore;
 
 /// Takes every token; a break ends the text.
 pub(super) type OnToken<'a> = dyn FnMut(&Step) -> ControlFlow<()> + 'a;
@@ -70,6 +71,8 @@ pub struct Continuation {
     pub scores: Vec<Vec<f32>>,
     /// On request, the model's logits for each token, `[tokens][vocabulary]`.
     pub logits: Vec<Vec<f32>>,
+    /// On request, how likely the model held each token, by its logits before any processor.
+    pub logprobs: Vec<TokenScore>,
 }
 
 impl Continuation {

@@ -202,6 +202,13 @@ static GENERATION: &[Row<GenerationOptions>] = &[
         Value::Switch(field!(output_logits)),
         "Keep the model's logits of every step",
     ),
+    Row::new(
+        "logprobs",
+        Request,
+        "N",
+        Value::Limit(field!(logprobs), 0),
+        "Keep the log-probability of every token, and of the N likeliest",
+    ),
 ];
 
 /// A parameter of a generation: what it is called, what it may be, what it does.

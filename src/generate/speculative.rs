@@ -238,11 +238,7 @@ impl<'a> Speculative<'a> {
             Some(draft) => verify(scores, draft, options, generator)?,
             None => generator.choose(scores, options.sampling.do_sample)?,
         };
-        Ok(Chosen {
-            id,
-            scores: options.output_scores.then(|| scores.to_vec()),
-            logits: options.output_logits.then(|| logits.to_vec()),
-        })
+        Chosen::new(options, id, scores, logits)
     }
 }
 

@@ -213,11 +213,8 @@ impl TokenByToken {
         };
         let scores = self.chain.process_step(logits, &inputs)?;
         let id = self.generator.choose(scores, options.sampling.do_sample)?;
-        Ok(Outcome::Tokens(vec![Chosen {
-            id,
-            scores: options.output_scores.then(|| scores.to_vec()),
-            logits: options.output_logits.then(|| raw.to_vec()),
-        }]))
+        let chosen = Chosen::new(options, id, scores, raw)?;
+        Ok(Outcome::Tokens(vec![chosen]))
     }
 
     /// Takes the logits of the text.

@@ -1,8 +1,10 @@
 //! Ids become a continuation: text without special tokens and stop strings, and a reason to end.
 
+use super::options::GenerationOptions;
 use super::output::{Continuation, FinishReason, Step};
 use super::request::Request;
 use super::stop::StopStrings;
+use crate::sampling::{ScoreDetails, TokenScore, score_token};
 use crate::tokenizer::{DecodeOptions, TokenStream};
 use crate::{Result, TokenId};
 
@@ -22,6 +24,47 @@ pub(super) struct Chosen {
     pub(super) scores: Option<Vec<f32>>,
     /// The model's logits, `[vocabulary]`.
     pub(super) logits: Option<Vec<f32>>,
+    /// How likely the model held it.
+    pub(super) logprob: Option<TokenScore>,
+}
+
+impl Chosen {
+    /// Token `id` alone.
+    pub(super) fn plain(id: TokenId) -> Self {
+        Self {
+            id,
+            scores: None,
+            logits: None,
+            logprob: None,
+        }
+    }
+
+    /// Token `id`, chosen by `scores` and, before all processors, `logits`, each `[vocabulary]`;
+    /// keeps what the options ask for.
+    ///
+    /// # Errors
+    /// [`Error::Format`](crate::Error::Format) when log-probabilities are asked for and the logits
+    /// have none.
+    pub(super) fn new(
+        options: &GenerationOptions,
+        id: TokenId,
+        scores: &[f32],
+        logits: &[f32],
+    ) -> Result<Self> {
+        let score = |top| {
+            let details = ScoreDetails {
+                top,
+                ..ScoreDetails::default()
+            };
+            score_token(logits, id, details)
+        };
+        Ok(Self {
+            id,
+            scores: options.output_scores.then(|| scores.to_vec()),
+            logits: options.output_logits.then(|| logits.to_vec()),
+            logprob: options.logprobs.map(score).transpose()?,
+        })
+    }
 }
 
 impl Writer {
@@ -43,6 +86,7 @@ impl Writer {
                 score: None,
                 scores: Vec::new(),
                 logits: Vec::new(),
+                logprobs: Vec::new(),
             },
         })
     }
@@ -57,6 +101,7 @@ impl Writer {
         self.written.ids.push(id);
         self.written.scores.extend(chosen.scores);
         self.written.logits.extend(chosen.logits);
+        self.written.logprobs.extend(chosen.logprob);
         let is_eos = request.eos.contains(&id);
         let piece = match (&mut self.stream, &request.tokenizer) {
             (Some(stream), Some(tokenizer)) if !is_eos => stream.push(tokenizer, id),

@@ -61,7 +61,8 @@ unsafe fn constant_text(text: *const c_char) -> String {
         .into_owned()
 }
 
-/// Whether an ancestor of this process loaded the registry, and its devices' drivers with it.
+/// Whether an ancestor of this process loaded the registry, and its devices' drivers with it. To be
+/// called before anything that loads it.
 pub(super) fn registry_is_inherited() -> bool {
     /// One more than [`forks`] said when the registry was loaded; 0 before.
     static LOADED: AtomicU32 = AtomicU32::new(0);
@@ -81,6 +82,7 @@ pub(super) fn inherited(name: &str) -> Error {
 impl Device {
     /// Every device of the linked backends; without the CPU when [`Device::cpu`] fails.
     pub(crate) fn all() -> Vec<Self> {
+        let inherited = registry_is_inherited();
         log::forward();
         let _ = variant::register();
         // SAFETY: indices below the count are valid.
@@ -88,7 +90,7 @@ impl Device {
             .map(|index| unsafe { sys::ggml_backend_dev_get(index) });
         raw.filter_map(NonNull::new)
             .map(|raw| Self { raw })
-            .filter(|device| device.kind() == Kind::Cpu || !registry_is_inherited())
+            .filter(|device| device.kind() == Kind::Cpu || !inherited)
             .collect()
     }
 
@@ -108,6 +110,8 @@ impl Device {
     /// # Errors
     /// When no variant of the CPU backend runs on this processor, or not the requested one.
     pub(crate) fn cpu() -> Result<Self> {
+        // Said of every process that comes to load the registry.
+        let _ = registry_is_inherited();
         log::forward();
         variant::register()?;
         // SAFETY: a look-up in the registry.

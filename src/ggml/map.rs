@@ -35,8 +35,9 @@ impl MappedFile {
     /// or not a regular file.
     pub(crate) fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let file = File::open(path).map_err(|source| Error::io(path, source))?;
-        let metadata = file.metadata().map_err(|source| Error::io(path, source))?;
+        let failed = |source| Error::io(path, source);
+        // Opening a pipe would wait for its other end.
+        let metadata = std::fs::metadata(path).map_err(failed)?;
         let place = || path.display().to_string();
         if !metadata.is_file() {
             let found = if metadata.is_dir() {
@@ -49,6 +50,8 @@ impl MappedFile {
                 format!("expected a file, found {found}"),
             ));
         }
+        let file = File::open(path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
         if metadata.len() == 0 {
             return Err(Error::format(
                 place(),
@@ -145,10 +148,7 @@ pub(crate) fn open_model_file(path: &Path) -> Result<MappedFile> {
         return MappedFile::open(path);
     }
     let entries = std::fs::read_dir(path).map_err(|source| Error::io(path, source))?;
-    let is_model = |name: &String| {
-        let extension = Path::new(name).extension();
-        extension.is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
-    };
+    let is_model = |name: &String| name.rsplit_once('.').is_some_and(|(_, end)| end == "gguf");
     let names = entries.flatten().map(|entry| entry.file_name());
     let names = names.filter_map(|name| name.into_string().ok());
     let mut models: Vec<String> = names.filter(is_model).take(MOST_NAMED).collect();

@@ -3,6 +3,8 @@
 
 use std::cmp::Ordering;
 
+use crate::{Error, Result};
+
 /// A token that has not been ruled out.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Candidate {
@@ -32,14 +34,33 @@ pub(super) fn maximum(values: &[f32]) -> f32 {
 /// ln Σ exp(logit), as the largest logit and what the others add to it: of very large logits their
 /// sum would keep nothing of the second.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct LogSum {
+pub(crate) struct LogSum {
     largest: f64,
     added: f64,
 }
 
 impl LogSum {
+    /// That of `logits`, in f64.
+    ///
+    /// # Errors
+    /// [`Error::Format`] when NaN or +∞ is among them, or nothing above −∞.
+    pub(crate) fn of(logits: &[f32]) -> Result<Self> {
+        let largest = f64::from(maximum(logits));
+        let weights = logits
+            .iter()
+            .map(|&logit| libm::exp(f64::from(logit) - largest));
+        let added = libm::log(weights.sum());
+        if added.is_finite() {
+            return Ok(Self { largest, added });
+        }
+        Err(Error::format(
+            "logits",
+            "expected finite numbers; the model's weights are broken",
+        ))
+    }
+
     /// −ln p of a token with this logit.
-    pub(super) fn information(self, logit: f32) -> f64 {
+    pub(crate) fn information(self, logit: f32) -> f64 {
         (self.largest - f64::from(logit)) + self.added
     }
 }

@@ -48,6 +48,7 @@ mod penalties;
 mod suppress;
 #[cfg(test)]
 mod testing;
+mod token_score;
 mod token_set;
 mod top;
 mod values;
@@ -55,6 +56,7 @@ mod values;
 pub use bias::{BadWords, SequenceBias};
 pub use chain::{Chain, StepInputs};
 pub use cutoff::{EpsilonCutoff, EtaCutoff, MinP};
+pub(crate) use distribution::LogSum;
 pub use distribution::{log_softmax, softmax};
 pub use draw::{Generator, greedy};
 pub use forced::{ForcedBos, ForcedEos, PrefixAllowedTokens};
@@ -69,6 +71,7 @@ pub use penalties::{
     RepetitionPenalty,
 };
 pub use suppress::{SuppressTokens, SuppressTokensAtBegin};
+pub use token_score::{Alternative, ScoreDetails, TokenScore, score_token};
 pub use top::{TopK, TopP};
 pub use values::{RemoveInvalidValues, RenormalizeLogits, Temperature};
 

@@ -222,7 +222,7 @@ impl Model {
     }
 
     /// The type that most of the model's work is done in: that of its first layer's projection.
-    pub(super) fn matrix_type(&self) -> Result<TensorType> {
+    pub(crate) fn matrix_type(&self) -> Result<TensorType> {
         let layer = self.weights.layers.first();
         layer.map_or(Ok(TensorType::F32), |layer| {
             layer.attn_qkv.weight.tensor_type()

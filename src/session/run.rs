@@ -292,8 +292,9 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Argument`] when a token or sequence is out of range, or a position of a sequence is
-    /// given twice or is in the cache already; [`Error::ContextFull`] when positions or cells run out, [`Error::Stopped`] when the stop
-    /// flag is set. After an error the cache is as it was before the call.
+    /// given twice or is in the cache already; [`Error::ContextFull`] when positions or cells run
+    /// out, [`Error::Stopped`] when the stop flag is set. After an error the cache is as it was
+    /// before the call.
     pub fn run(&mut self, batch: &Batch) -> Result<&Output> {
         self.check(batch)?;
         self.backends.prepare()?;

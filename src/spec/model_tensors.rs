@@ -1,5 +1,7 @@
 //! The tensors of a model in a GGUF file, found once and checked against the table.
 
+use std::collections::HashSet;
+
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, TensorInfo};
 use crate::spec::Hyperparameters;
@@ -21,13 +23,15 @@ pub struct ModelTensors<'file> {
 }
 
 impl<'file> ModelTensors<'file> {
-    /// Finds the tensors and checks their shapes. Tensors of the file that no GPT-2 has are
-    /// ignored.
+    /// Finds the tensors and checks their shapes. Of the others, those of a head that the model's
+    /// class does not use are ignored.
     ///
     /// # Errors
-    /// [`Error::Format`] naming the first tensor that is missing or has another shape.
+    /// [`Error::Format`] naming the first tensor that is missing or has another shape;
+    /// [`Error::Unsupported`] for one that no GPT-2 has: without it the model would be another
+    /// function.
     pub fn find(gguf: &'file Gguf, hyperparameters: &Hyperparameters) -> Result<Self> {
-        let all = tensors(hyperparameters)
+        let all: Vec<ModelTensor<'file>> = tensors(hyperparameters)
             .map(|spec| {
                 let info = gguf
                     .tensor(&spec.name)
@@ -41,6 +45,16 @@ impl<'file> ModelTensors<'file> {
                 Ok(ModelTensor { spec, info })
             })
             .collect::<Result<_>>()?;
+        if all.len() < gguf.tensors().len() {
+            let known: HashSet<&str> = all.iter().map(|one| one.spec.name.as_str()).collect();
+            let is_head = |name: &str| name == "output.weight" || name.starts_with("cls.");
+            let mut names = gguf.tensors().iter().map(|info| info.name.as_str());
+            if let Some(other) = names.find(|name| !known.contains(name) && !is_head(name)) {
+                return Err(Error::Unsupported(format!(
+                    "tensor {other}: no GPT-2 has it, and without it the results would be others"
+                )));
+            }
+        }
         Ok(Self { all })
     }
 
@@ -116,6 +130,30 @@ mod tests {
         };
         let message = ModelTensors::find(&file(), &wider).unwrap_err().to_string();
         assert!(message.contains("blk.0.ffn_up.weight"), "{message}");
+    }
+
+    #[test]
+    fn a_tensor_that_no_gpt2_has_is_refused_and_another_head_is_not() {
+        for (name, taken) in [
+            ("cls.output.weight", true),
+            ("token_embd_norm.weight", false),
+        ] {
+            let mut header = GgufHeader::new();
+            for spec in tensors(&small()) {
+                header
+                    .tensor(spec.name, &spec.shape, TensorType::F32)
+                    .unwrap();
+            }
+            header.tensor(name, &[6], TensorType::F32).unwrap();
+            let mut bytes = header.encode();
+            bytes.resize(header.total_bytes() as usize, 0);
+            let gguf = Gguf::parse(Arc::new(bytes)).unwrap();
+            let found = ModelTensors::find(&gguf, &small());
+            assert_eq!(found.is_ok(), taken, "{name}");
+            if let Err(error) = found {
+                assert!(error.to_string().contains(name), "{error}");
+            }
+        }
     }
 
     #[test]

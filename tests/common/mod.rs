@@ -62,7 +62,7 @@ pub(crate) fn austen_f32() -> Arc<Model> {
 }
 
 /// Held by a test while it computes: sessions of several tests at once would want more cores than
-/// there are, and threads that wait for each other by spinning then take a hundred times as long.
+/// there are, and threads that wait for each other then take many times as long.
 pub(crate) fn cores() -> MutexGuard<'static, ()> {
     static CORES: Mutex<()> = Mutex::new(());
     CORES.lock().unwrap_or_else(PoisonError::into_inner)

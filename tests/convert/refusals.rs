@@ -126,6 +126,171 @@ fn what_another_model_has_is_refused_by_name() {
 }
 
 #[test]
+fn a_tensor_that_could_change_the_results_is_refused() {
+    for (name, word) in [
+        ("transformer.emb_norm.weight", "GROVER"),
+        ("emb_norm.bias", "GROVER"),
+        ("transformer.rotary_emb.inv_freq", "rotary"),
+        ("lm_head.bias", "a head with a bias"),
+        ("prefix_encoder.embedding.weight", "prefix"),
+        ("something.new", "another kind"),
+    ] {
+        let mut other = Checkpoint::new(64, 2, true);
+        other
+            .tensors
+            .insert(name.to_owned(), (vec![64], vec![0.5; 64]));
+        let message = refusal(&other);
+        let path = name.strip_prefix("transformer.").unwrap_or(name);
+        assert!(
+            message.contains(path) && message.contains(word) && message.contains("remove it"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn weights_in_another_librarys_form_are_named() {
+    for (name, word) in [
+        ("transformer.h.0.attn.c_attn.qweight", "GPTQ or AWQ"),
+        ("transformer.h.0.attn.c_attn.weight.absmax", "bitsandbytes"),
+        (
+            "base_model.model.transformer.h.0.attn.c_attn.lora_A.weight",
+            "adapter",
+        ),
+    ] {
+        let mut other = Checkpoint::new(64, 2, true);
+        other
+            .tensors
+            .insert(name.to_owned(), (vec![64], vec![0.5; 64]));
+        let message = refusal(&other);
+        assert!(message.contains(word), "{message}");
+    }
+    let mut other = Checkpoint::new(64, 2, true);
+    other.config["quantization_config"] = serde_json::json!({"quant_method": "gptq", "bits": 4});
+    let message = refusal(&other);
+    assert!(
+        message.contains("'gptq'") && message.contains("made from"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_tensor_with_a_wrappers_prefix_and_without_is_refused() {
+    let name = "transformer.h.1.mlp.c_proj.weight";
+    let mut doubled = Checkpoint::new(64, 2, true);
+    let again = doubled.tensors[name].clone();
+    doubled.tensors = std::mem::take(&mut doubled.tensors)
+        .into_iter()
+        .map(|(name, tensor)| (format!("module.{name}"), tensor))
+        .collect();
+    doubled.tensors.insert(name.to_owned(), again.clone());
+    let message = refusal(&doubled);
+    assert!(message.contains("with and without the prefix"), "{message}");
+
+    // Two models side by side.
+    let mut two = Checkpoint::new(64, 2, true);
+    let embedding = two.tensors["transformer.wte.weight"].clone();
+    two.tensors.insert("ema.wte.weight".to_owned(), embedding);
+    let message = refusal(&two);
+    assert!(message.contains("'ema.'"), "{message}");
+}
+
+#[test]
+fn a_file_that_stands_in_for_weights_is_named() {
+    let lfs = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n";
+    let page = b"<!DOCTYPE html>\n<html><head></head></html>";
+    let ggml = [&0x6767_6a74_u32.to_le_bytes()[..], &[3; 64]].concat();
+    for name in [
+        "model.safetensors",
+        "pytorch_model.bin",
+        "tf_model.h5",
+        "flax_model.msgpack",
+        "model.safetensors.index.json",
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+    ] {
+        for (bytes, word) in [
+            (&lfs[..], "git lfs pull"),
+            (&page[..], "web page"),
+            (b"", "empty"),
+            (&ggml, "before GGUF"),
+            (b"{\"error\": \"Repository not found\"}", "JSON"),
+        ] {
+            let is_weights = !name.contains(".json");
+            if !is_weights && ["before GGUF", "JSON"].contains(&word) {
+                continue;
+            }
+            let folder = TempDir::new().unwrap();
+            Checkpoint::new(64, 2, true).write(folder.path());
+            if is_weights || name.contains("index") {
+                fs::remove_file(folder.path().join("model.safetensors")).unwrap();
+            }
+            fs::write(folder.path().join(name), bytes).unwrap();
+            let message = refused(folder.path(), folder.path(), &options("q8_0"));
+            assert!(
+                message.contains(word) && message.contains(name),
+                "{name}: {message}"
+            );
+        }
+    }
+}
+
+#[test]
+fn weights_under_another_formats_name_are_read() {
+    let folder = TempDir::new().unwrap();
+    Checkpoint::new(64, 2, true).write(folder.path());
+    let named = folder.path().join("model.safetensors");
+    let (_, expected) = converted(
+        folder.path(),
+        &folder.path().join("expected.gguf"),
+        &options("f32"),
+    );
+    for name in ["weights.bin", "weights.gguf", "weights"] {
+        let other = folder.path().join(name);
+        fs::copy(&named, &other).unwrap();
+        let output = folder.path().join(format!("{name}.out.gguf"));
+        let (_, found) = converted(&other, &output, &options("f32"));
+        for info in expected.tensors() {
+            assert_eq!(data(&expected, &info.name), data(&found, &info.name));
+        }
+    }
+    let file = folder.path().join("config.json");
+    let message = refused(&file, folder.path(), &options("f32"));
+    assert!(message.contains("name the folder"), "{message}");
+}
+
+#[test]
+fn a_checkpoint_without_a_configuration_says_so() {
+    let folder = TempDir::new().unwrap();
+    Checkpoint::new(64, 2, true).write(folder.path());
+    fs::remove_file(folder.path().join("config.json")).unwrap();
+    let message = refused(folder.path(), folder.path(), &options("f32"));
+    assert!(message.contains("no config.json beside"), "{message}");
+}
+
+#[test]
+fn a_part_of_a_split_model_is_refused_by_name() {
+    let folder = TempDir::new().unwrap();
+    let mut header = GgufHeader::new();
+    header.set("split.count", 2_u32).unwrap();
+    header.set("split.no", 1_u32).unwrap();
+    let part = folder.path().join("big-00002-of-00002.gguf");
+    GgufWriter::create(&part, &header, true)
+        .unwrap()
+        .finish()
+        .unwrap();
+    let message = refused(&part, folder.path(), &options("f32"));
+    let model = gpt2::Model::open(&part, &gpt2::ModelOptions::default());
+    for message in [message, model.unwrap_err().to_string()] {
+        assert!(
+            message.contains("big-00001-of-00002.gguf") && message.contains("llama-gguf-split"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
 fn broken_shards_are_named() {
     let checkpoint = Checkpoint::new(64, 2, true);
     let folder = TempDir::new().unwrap();

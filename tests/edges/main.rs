@@ -10,6 +10,7 @@ mod random;
 #[path = "../hostile/tiny.rs"]
 mod tiny;
 
+mod conversion;
 mod options;
 mod scores;
 mod sessions;

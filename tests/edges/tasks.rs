@@ -3,10 +3,12 @@
 use std::ops::ControlFlow;
 
 use gpt2::chat::{ChatFormat, Conversation, Room};
+use gpt2::sampling::ScoreDetails;
 use gpt2::spec::HeadSettings;
 use gpt2::tasks::{
-    Aggregation, AnswerOptions, Pooling, ScoreFunction, TokenTag, best_spans, entities,
-    label_scores, perplexity, words,
+    Aggregation, AnswerOptions, Batching, PerplexityOptions, Pooling, ScoreFunction, ScoreOptions,
+    ScoreRequest, TextScores, TokenTag, best_spans, entities, label_scores, perplexity, score,
+    scoring_needs, words,
 };
 use gpt2::tokenizer::{
     EncodeOptions, Padding, PaddingLength, Side, Truncation, TruncationStrategy,
@@ -20,25 +22,60 @@ fn a_small_window_has_a_perplexity() {
         let model = model(|sizes| sizes.n_positions = positions);
         let mut session = session(&model, 1);
         let mut reference = crate::session(&model, 1);
-        for window in (0..=positions + 1).chain([usize::MAX - 1, usize::MAX]) {
-            for length in [0, 1, window.min(60), 41] {
-                let ids: Vec<u32> = (0..length as u32).collect();
-                let what = format!("{positions} positions, window {window}, {length} ids");
-                let mut proceed = |_: &_, _| ControlFlow::Continue(());
+        let windows = (0..=positions + 1).chain([usize::MAX - 1, usize::MAX]);
+        for (window, length) in windows.flat_map(|window| [0, 1, 2, 41].map(|n| (window, n))) {
+            let strides = [0, 1, 2, window, usize::MAX].map(Some);
+            for stride in strides.into_iter().chain([None]) {
+                let texts = [(0..length).collect::<Vec<u32>>(), vec![1]];
+                let options = PerplexityOptions { window, stride };
+                let what = format!("{positions} positions, {options:?}, {length} ids");
+                let mut proceed = |_: &_| ControlFlow::Continue(());
                 let found = check(&what, || {
-                    perplexity(
-                        &mut session,
-                        Some(&mut reference),
-                        &ids,
-                        window,
-                        &mut proceed,
-                    )
+                    let reference = Some(&mut reference);
+                    perplexity(&mut session, reference, &texts, options, &mut proceed)
                 });
-                let possible = (2..=positions).contains(&window) && length >= window;
-                assert!(!possible || found.is_some(), "{what}");
+                let holds = stride.is_none_or(|stride| (1..=window).contains(&stride));
+                let possible = (2..=positions).contains(&window) && holds && length > 1;
+                assert_eq!(found.is_some(), possible, "{what}");
                 if let Some(found) = found {
-                    assert!(found.perplexity() > 1.0, "{what}");
+                    assert!(found.perplexity() > 1.0 && found.is_complete(), "{what}");
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn scores_of_any_details_and_stride() {
+    let model = model(|_| ());
+    let (sequences, _) = scoring_needs(&model);
+    let mut session = session(&model, sequences);
+    let request = |context: usize, tokens: usize| ScoreRequest {
+        context: vec![7; context],
+        tokens: vec![9; tokens],
+    };
+    for &top in COUNTS {
+        for stride in COUNTS.iter().map(|&count| Some(count)).chain([None]) {
+            for (context, tokens) in [(0, 0), (0, 1), (1, 0), (15, 15), (40, 3), (3, 40)] {
+                let options = ScoreOptions {
+                    details: ScoreDetails {
+                        rank: true,
+                        entropy: true,
+                        top,
+                    },
+                    stride,
+                    batching: match top % 3 {
+                        0 => Batching::Auto,
+                        1 => Batching::Together,
+                        _ => Batching::Alone,
+                    },
+                };
+                let what = format!("{options:?}, {context} and {tokens} tokens");
+                let mut proceed = |_, _: TextScores| ControlFlow::Continue(());
+                let requests = [request(context, tokens), request(0, 2)];
+                check(&what, || {
+                    score(&mut session, &requests, &options, &mut proceed)
+                });
             }
         }
     }

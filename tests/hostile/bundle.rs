@@ -120,8 +120,11 @@ pub(crate) fn seal(block_bytes: &[u8]) -> Vec<u8> {
     file
 }
 
+/// Variables by name, in the order of the index.
+type Variables = Vec<(String, Variable)>;
+
 /// The tiny model's variables, sorted by name, and their elements.
-pub(crate) fn variables() -> (Vec<(String, Variable)>, Vec<u8>) {
+pub(crate) fn variables() -> (Variables, Vec<u8>) {
     let mut all: Vec<_> = weights()
         .into_iter()
         .map(|weight| {
@@ -196,13 +199,13 @@ pub(crate) fn bundle_cases() -> Vec<HostileFolder> {
     let (variables, data) = variables();
     let whole = seal(&block_of(1, &variables));
     let with = |index: Vec<u8>| folder(index, data.clone());
-    let changed = |change: &dyn Fn(&mut Vec<(String, Variable)>)| {
+    let changed = |change: &dyn Fn(&mut Variables)| {
         let mut variables = variables.clone();
         change(&mut variables);
         with(seal(&block_of(1, &variables)))
     };
     let first = |change: fn(&mut Variable)| {
-        changed(&move |variables: &mut Vec<(String, Variable)>| change(&mut variables[0].1))
+        changed(&move |variables: &mut Variables| change(&mut variables[0].1))
     };
     let spoiled = |place: usize| {
         let mut bytes = whole.clone();
@@ -305,7 +308,7 @@ pub(crate) fn bundle_cases() -> Vec<HostileFolder> {
         ("strings", first(|one| one.data_type = 7), "missing"),
         (
             "missing variable",
-            changed(&|variables: &mut Vec<(String, Variable)>| drop(variables.remove(3))),
+            changed(&|variables: &mut Variables| drop(variables.remove(3))),
             "missing",
         ),
     ];

@@ -38,10 +38,18 @@ fn files() -> Vec<FolderCase> {
         (
             "no configuration",
             lacking(CONFIG),
-            "config.json: No such file",
+            "no config.json beside the weights",
         ),
-        ("empty configuration", file(""), "config.json: EOF"),
-        ("configuration of spaces", file(" \n "), "config.json: EOF"),
+        (
+            "empty configuration",
+            file(""),
+            "config.json: the file is empty",
+        ),
+        (
+            "configuration of spaces",
+            file(" \n "),
+            "config.json: the file is empty",
+        ),
         (
             "configuration that is no JSON",
             file("n_embd = 32"),
@@ -80,7 +88,7 @@ fn files() -> Vec<FolderCase> {
         (
             "configuration in UTF-16",
             file(*b"\xFF\xFE{\0}\0"),
-            "config.json: expected value",
+            "byte order mark of UTF-16",
         ),
         (
             "configuration nested 100000 times",

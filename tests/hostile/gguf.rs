@@ -101,12 +101,12 @@ fn beginnings() -> Vec<Case> {
         (
             "zip archive",
             begins(b"PK\x03\x04 and so on and so on"),
-            "not a GGUF file",
+            "zip archive",
         ),
         (
             "older ggml format",
             begins(b"tjgg\x01\x00\x00\x00 and so on"),
-            "not a GGUF file",
+            "a ggml file from before GGUF",
         ),
         (
             "magic alone",

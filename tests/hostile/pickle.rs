@@ -261,9 +261,39 @@ fn state_dicts() -> Vec<FolderCase> {
             "is this a GPT-2 checkpoint?",
         ),
         (
-            "a training checkpoint",
+            "a training checkpoint without a model",
             under("state_dict", b"}"),
-            "under 'state_dict', found a dictionary",
+            "dictionary of state_dict; none of it is the state dict of a GPT-2",
+        ),
+        (
+            "a dictionary in itself",
+            raw(b"}\x94\x8c\x01ah\0s."),
+            "dictionary of a; none of it is",
+        ),
+        (
+            "dictionaries in dictionaries",
+            pickled(
+                Pickle::new().raw(
+                    &[
+                        b"}\x8c\x01a".repeat(90_000),
+                        b"N".to_vec(),
+                        b"s".repeat(90_000),
+                        b".".to_vec(),
+                    ]
+                    .concat(),
+                ),
+            ),
+            "none of it is the state dict",
+        ),
+        (
+            "a storage inside an archive's pickle",
+            raw(b"ctorch.storage\n_load_from_bytes\n(C\x03abctR."),
+            "expected PyTorch's stream",
+        ),
+        (
+            "an object of the script",
+            raw(b"c__main__\nGPT\n)\x81}b."),
+            "the pickle is an object",
         ),
         (
             "an epoch among tensors",

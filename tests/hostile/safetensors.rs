@@ -119,7 +119,7 @@ fn headers() -> Vec<FolderCase> {
         (
             "zip archive",
             file(*b"PK\x03\x04 and so on and so on"),
-            "announces",
+            "invalid Zip archive",
         ),
     ]
 }
@@ -386,7 +386,7 @@ fn tensors() -> Vec<FolderCase> {
         (
             "a matrix stored as a linear layer's",
             reshaped("h.0.attn.c_attn.weight", json!([96, 32])),
-            "stored as a linear layer's [out, in]",
+            "stored the other way round than the first layer's c_attn",
         ),
         (
             "a vector with two axes",
@@ -506,7 +506,7 @@ fn shards() -> Vec<FolderCase> {
         (
             "a shard that is the index itself",
             home(INDEX),
-            "the name ends in none of",
+            "found a JSON text",
         ),
         (
             "a shard name with control characters",

@@ -67,7 +67,11 @@ fn without(mut files: Files, name: &str) -> Files {
 fn files() -> Vec<FolderCase> {
     let nested = "[".repeat(100_000);
     vec![
-        ("empty tokenizer", file(""), "tokenizer.json: EOF"),
+        (
+            "empty tokenizer",
+            file(""),
+            "tokenizer.json: the file is empty",
+        ),
         (
             "tokenizer that is no JSON",
             file("!\"#$%"),
@@ -102,7 +106,7 @@ fn files() -> Vec<FolderCase> {
         (
             "tokenizer of zeros",
             file([0; 4096]),
-            "tokenizer.json: expected value",
+            "tokenizer.json: found nothing but zeros",
         ),
     ]
 }
@@ -412,7 +416,7 @@ fn vocabulary_files() -> Vec<FolderCase> {
         (
             "vocabulary file that is empty",
             one_of_two(VOCABULARY, ""),
-            "vocab.json: EOF",
+            "vocab.json: the file is empty",
         ),
         (
             "vocabulary file that is a list",

@@ -13,5 +13,6 @@ mod golden;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod resident;
 mod saved_cache;
+mod scores;
 mod sessions;
 mod sources;

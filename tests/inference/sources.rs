@@ -1,7 +1,7 @@
 //! Models converted from other sources than a Hugging Face folder compute what transformers does
 //! with the same weights.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::common::{cores, ids, project};
@@ -141,4 +141,120 @@ fn an_adapter_of_a_classifier_makes_one() {
         .fold(0.0, f64::max);
     println!("classifier: largest difference of the scores {worst:.2e}");
     assert!(worst < 1e-4, "{worst:e}");
+}
+
+/// The checkpoints that other training programs than transformers write.
+fn checkpoints(file: &str) -> PathBuf {
+    project("tests/data/checkpoints").join(file)
+}
+
+#[cfg(feature = "pickle")]
+#[test]
+fn nanogpts_checkpoints_compute_what_transformers_does() {
+    for (name, words) in [
+        (
+            "nanogpt/ckpt.pt",
+            &[
+                "'model' was read",
+                "_orig_mod.",
+                "no biases",
+                "linear layers",
+            ][..],
+        ),
+        ("nanogpt/older.pt", &["'model' was read", "linear layers"]),
+        ("nanogpt/object.pt", &["left aside: config, step, val_loss"]),
+        (
+            "lightning/last.ckpt",
+            &["'state_dict' was read", "model.module."],
+        ),
+        ("lightning/state.pkl", &["linear layers"]),
+    ] {
+        let source = checkpoints(name);
+        let (model, plan) = model(&source, &f32());
+        let warnings = plan.warnings.join("\n");
+        for word in words {
+            assert!(warnings.contains(word), "{name}: {word}: {warnings}");
+        }
+        check(name, &model, &source.with_extension("json"));
+    }
+}
+
+#[test]
+fn llm_cs_files_compute_what_transformers_does() {
+    for name in ["llm_c/f32.bin", "llm_c/bf16.bin"] {
+        let source = checkpoints(name);
+        let (model, plan) = model(&source, &f32());
+        let warnings = plan.warnings.join("\n");
+        assert!(
+            warnings.contains("84 rows of the embedding are llm.c's padding"),
+            "{warnings}"
+        );
+        check(name, &model, &source.with_extension("json"));
+    }
+}
+
+#[test]
+fn a_tokenizer_that_is_given_goes_before_the_sources_own() {
+    let given = project("tests/data/tokenizers/tok_slow_only");
+    let options = ConvertOptions {
+        tokenizer: Some(given.clone()),
+        ..f32()
+    };
+    // A source without a tokenizer, one with, and a GGUF file with another.
+    let (plain, plan) = model(&checkpoints("llm_c/f32.bin"), &options);
+    assert!(
+        !plan.warnings.join("\n").contains("not the source's own"),
+        "{:?}",
+        plan.warnings
+    );
+    let text = "It is a truth";
+    let ids = |model: &Model| model.tokenizer().unwrap().encode(text).unwrap();
+    let expected = ids(&plain);
+    let folder = tempfile::tempdir().unwrap();
+    let first = folder.path().join("first.gguf");
+    let heads = project("tests/data/heads/lm_bf16");
+    convert(&heads, &first, &f32(), &()).unwrap();
+    for source in [&heads, &first] {
+        let (other, plan) = model(source, &options);
+        assert_eq!(ids(&other), expected, "{}", source.display());
+        let warnings = plan.warnings.join("\n");
+        assert!(warnings.contains("not the source's own"), "{warnings}");
+    }
+    // The file's settings of another tokenizer went with it.
+    let by_file = ConvertOptions {
+        tokenizer: Some(given.join("vocab.json")),
+        ..f32()
+    };
+    assert_eq!(ids(&model(&first, &by_file).0), expected);
+    let missing = ConvertOptions {
+        tokenizer: Some(folder.path().to_path_buf()),
+        ..f32()
+    };
+    let output = folder.path().join("second.gguf");
+    let error = convert(&heads, &output, &missing, &()).unwrap_err();
+    assert!(error.to_string().contains("no tokenizer"), "{error}");
+}
+
+#[cfg(feature = "pickle")]
+#[test]
+fn nanogpts_characters_are_a_tokenizer() {
+    let options = ConvertOptions {
+        tokenizer: Some(checkpoints("nanogpt/meta.pkl")),
+        ..f32()
+    };
+    let (model, plan) = model(&checkpoints("nanogpt/ckpt.pt"), &options);
+    let tokenizer = model.tokenizer().unwrap();
+    let text = "What's here?\n\nNothing, sir - no 'don't' at all; go!";
+    let ids = tokenizer.encode(text).unwrap();
+    let mut sorted: Vec<char> = ('a'..='z').chain('A'..='Z').collect();
+    sorted.extend("\n !,.:;?'-".chars());
+    sorted.sort_unstable();
+    let expected: Vec<u32> = text
+        .chars()
+        .map(|character| sorted.iter().position(|known| *known == character).unwrap() as u32)
+        .collect();
+    assert_eq!(ids, expected);
+    assert_eq!(tokenizer.decode(&ids), text);
+    let warnings = plan.warnings.join("\n");
+    assert!(warnings.contains("bytes have no token"), "{warnings}");
 }

@@ -404,7 +404,7 @@ fn what_is_wrong_in_tokenizer_json_is_named_with_its_place() {
         (
             r#""id": 305"#,
             r#""id": 304"#,
-            r#"the id 304 is "<|user" here and "New York City" among the added tokens"#,
+            r#"(the first: "New York City" with 304, which has 305)"#,
         ),
         (
             r##""#": 2,"##,

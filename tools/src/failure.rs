@@ -41,16 +41,6 @@ impl Failure {
     }
 }
 
-impl Failure {
-    /// What the library says of options that the command line gave: what cannot be is wrong usage.
-    pub(crate) fn of_request(error: gpt2::Error) -> Self {
-        match (error.kind(), error.into()) {
-            (gpt2::ErrorKind::Argument, Self::Work(line)) => Self::Usage(line),
-            (_, failure) => failure,
-        }
-    }
-}
-
 /// What the library says, and which flags help: it knows none.
 impl From<gpt2::Error> for Failure {
     fn from(error: gpt2::Error) -> Self {
@@ -218,7 +208,8 @@ pub(crate) fn parse<A: Parser>() -> Result<Option<A>, Failure> {
     Ok(None)
 }
 
-/// Tells how a command ended and gives its exit status: 0 done, 1 failed, 2 asked wrongly, 130 ended
+/// Tells how a command ended and gives its exit status: 0 done, 1 failed, 2 asked wrongly, 130
+/// ended
 /// by Ctrl-C and 143 by SIGTERM, with what there was.
 pub(crate) fn exit_code(result: Result<(), Failure>) -> ExitCode {
     let (line, status) = match result {

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use gpt2::AtomicFile;
-use serde_json::Value;
+use gpt2::sampling::Alternative;
+use gpt2::{AtomicFile, Tokenizer};
+use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::stream;
@@ -24,6 +25,15 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 pub(crate) fn check_place(path: &Path, overwrite: bool) -> Result<(), Failure> {
     drop(AtomicFile::create(path, overwrite)?);
     Ok(())
+}
+
+/// Likely tokens as JSON.
+pub(crate) fn alternatives(top: &[Alternative], tokenizer: Option<&Tokenizer>) -> Value {
+    let list = top.iter().map(|other| {
+        let token = tokenizer.and_then(|tokenizer| tokenizer.token_text(other.id));
+        json!({ "id": other.id, "token": token, "logprob": other.log_probability })
+    });
+    list.collect::<Vec<_>>().into()
 }
 
 /// Bytes as people read them, in powers of 1024 as memory limits count: `6.3 MiB`.

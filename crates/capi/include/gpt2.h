@@ -641,9 +641,11 @@ gpt2_status gpt2_answer(gpt2_session *session, const char *question, size_t ques
                         const char *context, size_t context_bytes, size_t max_answers,
                         size_t max_tokens, gpt2_results **results);
 
-/* Double heads: a row for each choice (text, id, score, logit), in their order, scored at its last
- * token after `prompt` (NULL for none). The texts end in NUL. *results is to be freed with
- * gpt2_results_free. */
+/* A row for each choice (text, id, score, logit), in their order, scores being probabilities among
+ * them. A double heads model scores the last token of each choice read after `prompt` (NULL for
+ * none); of a language model `logit` is the sum of the log-probabilities of the choice's tokens,
+ * which are encoded apart from the prompt: begin choices with the space before their first word.
+ * The texts end in NUL. *results is to be freed with gpt2_results_free. */
 gpt2_status gpt2_choose(gpt2_session *session, const char *prompt, const char *const *choices,
                         size_t n_choices, gpt2_results **results);
 
@@ -657,6 +659,132 @@ enum {
  * Errors: GPT2_ERROR_BUFFER as well, before anything is computed. */
 gpt2_status gpt2_embed(gpt2_session *session, const char *text, size_t text_bytes, int32_t pooling,
                        int32_t normalize, float *vector, size_t capacity, size_t *length);
+
+/* ------------------------------------------------------------------ scores of texts
+ * How likely a model holds texts, by its own softmax; logarithms are natural. The cache of the
+ * session is emptied. Logits are computed in pieces and never kept as a whole. A text longer than
+ * the context is scored in windows, each token once. Errors of all of these: GPT2_ERROR_UNSUPPORTED
+ * for a model without a language-model head, GPT2_ERROR_STOPPED; otherwise as gpt2_tokenize and
+ * gpt2_prefill. */
+
+/* Texts computed together are faster; their sums are in another order, which moves a
+ * log-probability by some 1e-5 with f32 matrices, and by some 1e-2 with quantized ones. A context
+ * that texts share is computed once in any case. */
+enum {
+    GPT2_BATCHING_AUTO = 0,     /* together for f32 matrices, else alone */
+    GPT2_BATCHING_TOGETHER = 1, /* as many at a time as the session has sequences */
+    GPT2_BATCHING_ALONE = 2     /* one at a time: the same bits in any company */
+};
+
+typedef struct gpt2_score_options {
+    size_t size;
+    const char *context; /* comes before every text and is not scored; NULL: nothing */
+    size_t top;          /* how many of the likeliest tokens are kept at each place */
+    /* of a text longer than the context, how many tokens each window after the first scores; 0: as
+     * many as the context has */
+    size_t stride;
+    int32_t bos;             /* not 0: begin with the model's beginning of text */
+    int32_t ranks;           /* not 0: keep ranks */
+    int32_t entropies;       /* not 0: keep entropies */
+    int32_t batching;        /* GPT2_BATCHING_... */
+} gpt2_score_options;
+
+/* Sets the fields that `size` bytes have room for to their defaults.
+ * Errors: GPT2_ERROR_ARGUMENT for a size that ends within a field. */
+gpt2_status gpt2_score_options_init(gpt2_score_options *options, size_t size);
+
+typedef struct gpt2_scores gpt2_scores;
+
+/* Scores texts that end in NUL. A text is encoded apart from the context: begin it with the space
+ * before its first word. Without a context the first token has no score. *scores is to be freed
+ * with gpt2_scores_free.
+ * Errors: GPT2_ERROR_ARGUMENT as well, for a stride beyond the context. */
+gpt2_status gpt2_score(gpt2_session *session, const char *const *texts, size_t n_texts,
+                       const gpt2_score_options *options, gpt2_scores **scores);
+
+/* Scores tokens as one text, the first n_context of which are context. Options without context and
+ * bos. *scores is to be freed with gpt2_scores_free.
+ * Errors: as gpt2_score; GPT2_ERROR_ARGUMENT for a token outside the vocabulary. */
+gpt2_status gpt2_score_tokens(gpt2_session *session, const uint32_t *tokens, size_t n_tokens,
+                              size_t n_context, const gpt2_score_options *options,
+                              gpt2_scores **scores);
+
+/* How many texts there are; 0 for a handle that is not alive. */
+size_t gpt2_scores_count(const gpt2_scores *scores);
+
+typedef struct gpt2_text_score {
+    size_t size;
+    size_t n_tokens;
+    size_t n_scored;   /* tokens that have a score */
+    size_t n_words;
+    size_t n_windows;  /* 1 unless the text is longer than the context; 0 for nothing to score */
+    double sum;        /* of the log-probabilities */
+    double mean;       /* the sum by n_scored; NaN for none */
+    double perplexity; /* exp(-mean); NaN for none */
+} gpt2_text_score;
+
+typedef struct gpt2_token_score {
+    size_t size;
+    uint64_t id;
+    size_t start;   /* characters (code points) of the text, from 0; 0 for tokens given as such */
+    size_t end;     /* one more than the last */
+    size_t rank;    /* among all tokens, from 1, of equals the smaller id first; 0: not kept */
+    size_t n_top;   /* how many likely tokens are kept for its place */
+    double logprob; /* NaN for a first token with nothing before it */
+    double entropy; /* of the distribution at its place; NaN: not kept */
+} gpt2_token_score;
+
+/* A word is what stands between white space. Each token of the text is of one word. */
+typedef struct gpt2_word_score {
+    size_t size;
+    size_t start; /* characters of the text, without white space */
+    size_t end;
+    size_t first_token;
+    size_t n_tokens;
+    double logprob; /* the sum of its tokens'; NaN when one has no score */
+} gpt2_word_score;
+
+/* Give a text, one of its tokens, of that the likely token at `place` (id, rank, logprob), and a
+ * word of a text; set score->size before.
+ * Errors: GPT2_ERROR_ARGUMENT for a number out of range, GPT2_ERROR_HANDLE. */
+gpt2_status gpt2_scores_get(const gpt2_scores *scores, size_t text, gpt2_text_score *score);
+gpt2_status gpt2_scores_token(const gpt2_scores *scores, size_t text, size_t token,
+                              gpt2_token_score *score);
+gpt2_status gpt2_scores_top(const gpt2_scores *scores, size_t text, size_t token, size_t place,
+                            gpt2_token_score *score);
+gpt2_status gpt2_scores_word(const gpt2_scores *scores, size_t text, size_t word,
+                             gpt2_word_score *score);
+
+/* Frees scores.
+ * Errors: GPT2_ERROR_HANDLE. */
+gpt2_status gpt2_scores_free(gpt2_scores *scores);
+
+/* How likely the model held token `token` of continuation `index` of a generation, by its logits
+ * before any processor, and the likely token at `place` there: with the parameter "logprobs=N", of
+ * which N is how many likely tokens are kept.
+ * Errors: as gpt2_scores_token. */
+gpt2_status gpt2_generation_logprob(const gpt2_generation *generation, size_t index, size_t token,
+                                    gpt2_token_score *score);
+gpt2_status gpt2_generation_top(const gpt2_generation *generation, size_t index, size_t token,
+                                size_t place, gpt2_token_score *score);
+
+typedef struct gpt2_perplexity_result {
+    size_t size;
+    double nll_sum;    /* the sum of -ln p */
+    double perplexity; /* exp(nll_sum / tokens) */
+    size_t tokens;     /* tokens scored */
+    size_t windows;
+    size_t left_out;   /* tokens at the end that fill no window */
+} gpt2_perplexity_result;
+
+/* How well the model predicts a text, in windows of `window` tokens (0: 512, or the context). With
+ * a stride of 0 windows do not overlap, each is scored on its tokens after the first, and what
+ * fills no window at the end is left out, unless it is the whole text. Otherwise a window begins
+ * every `stride` tokens, as in transformers' guide to perplexity. Set result->size before.
+ * Errors: GPT2_ERROR_ARGUMENT as well, for a window below 2 or beyond the context, a stride beyond
+ * the window, a text of less than two tokens. */
+gpt2_status gpt2_perplexity(gpt2_session *session, const char *text, size_t text_bytes,
+                            size_t window, size_t stride, gpt2_perplexity_result *result);
 
 /* ------------------------------------------------------------------ converting and quantizing */
 

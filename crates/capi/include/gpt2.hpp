@@ -60,6 +60,7 @@ template <class T> T options();
         check(type##_init(&value, sizeof value));                                                  \
         return value;                                                                              \
     }
+GPT2_OPTIONS(gpt2_score_options)
 GPT2_OPTIONS(gpt2_model_options)
 GPT2_OPTIONS(gpt2_session_options)
 GPT2_OPTIONS(gpt2_batch)
@@ -239,6 +240,41 @@ class results {
     detail::handle<gpt2_results, gpt2_results_free> handle_;
 };
 
+// Scores of texts.
+class scores {
+  public:
+    explicit scores(gpt2_scores *made) : handle_(made) {}
+    std::size_t size() const noexcept { return gpt2_scores_count(get()); }
+    gpt2_text_score operator[](std::size_t text) const {
+        gpt2_text_score found{};
+        found.size = sizeof found;
+        check(gpt2_scores_get(get(), text, &found));
+        return found;
+    }
+    gpt2_token_score token(std::size_t text, std::size_t token) const {
+        gpt2_token_score found{};
+        found.size = sizeof found;
+        check(gpt2_scores_token(get(), text, token, &found));
+        return found;
+    }
+    gpt2_token_score top(std::size_t text, std::size_t token, std::size_t place) const {
+        gpt2_token_score found{};
+        found.size = sizeof found;
+        check(gpt2_scores_top(get(), text, token, place, &found));
+        return found;
+    }
+    gpt2_word_score word(std::size_t text, std::size_t word) const {
+        gpt2_word_score found{};
+        found.size = sizeof found;
+        check(gpt2_scores_word(get(), text, word, &found));
+        return found;
+    }
+    gpt2_scores *get() const noexcept { return handle_.get(); }
+
+  private:
+    detail::handle<gpt2_scores, gpt2_scores_free> handle_;
+};
+
 // What came out of a batch.
 class output {
   public:
@@ -366,6 +402,21 @@ class session {
         gpt2_results *made = nullptr;
         check(gpt2_choose(get(), prompt.c_str(), pointers.data(), pointers.size(), &made));
         return results(made);
+    }
+    scores score(const std::vector<std::string> &texts,
+                 const settings<gpt2_score_options> &opts = {}) {
+        std::vector<const char *> pointers;
+        for (const std::string &text : texts) pointers.push_back(text.c_str());
+        gpt2_scores *made = nullptr;
+        check(gpt2_score(get(), pointers.data(), pointers.size(), opts.get(), &made));
+        return scores(made);
+    }
+    gpt2_perplexity_result perplexity(std::string_view text, std::size_t window = 0,
+                                      std::size_t stride = 0) {
+        gpt2_perplexity_result found{};
+        found.size = sizeof found;
+        check(gpt2_perplexity(get(), text.data(), text.size(), window, stride, &found));
+        return found;
     }
     std::vector<float> embed(std::string_view text, std::int32_t pooling = GPT2_POOLING_LAST,
                              bool normalize = false) {

@@ -6,11 +6,15 @@ use std::ptr;
 
 use super::buffers::{Buffer, list, place_of, texts};
 use super::handles::{find, free, handle, open};
+use super::score::{gpt2_token_score, likely_token, token_score};
 use super::session::{gpt2_session, with_session};
 use super::status::{Failure, Outcome, gpt2_status, guard};
 use super::structs::{read, structure, write};
 use gpt2::TokenId;
-use gpt2::generate::{FinishReason, Generation, GenerationOptions, Step, generate_with};
+use gpt2::generate::{
+    Continuation, FinishReason, Generation, GenerationOptions, Step, generate_with,
+};
+use gpt2::sampling::TokenScore;
 use gpt2::session::Model;
 
 /// The model ended the text.
@@ -395,6 +399,53 @@ pub unsafe extern "C" fn gpt2_generation_scores(
             ))
         })?;
         buffer.fill(row)
+    })
+}
+
+/// How likely the model held a token that was chosen (`logprobs`).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gpt2_generation_logprob(
+    generation: *const gpt2_generation,
+    index: usize,
+    token: usize,
+    score: *mut gpt2_token_score,
+) -> gpt2_status {
+    guard(|| {
+        let handle = find::<GenerationHandle>(generation)?;
+        let (found, _) = numbered(&handle, index)?;
+        let (id, kept) = logprob(found, token)?;
+        // SAFETY: the caller's structure is as the header asks.
+        unsafe { write(score, token_score(id, Some(kept))) }
+    })
+}
+
+/// A token that was likely in the place of one that was chosen (`logprobs`).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gpt2_generation_top(
+    generation: *const gpt2_generation,
+    index: usize,
+    token: usize,
+    place: usize,
+    score: *mut gpt2_token_score,
+) -> gpt2_status {
+    guard(|| {
+        let handle = find::<GenerationHandle>(generation)?;
+        let (found, _) = numbered(&handle, index)?;
+        let (_, kept) = logprob(found, token)?;
+        // SAFETY: the caller's structure is as the header asks.
+        unsafe { write(score, likely_token(&kept.top, place)?) }
+    })
+}
+
+/// A token of a continuation, and what was kept of it.
+fn logprob(found: &Continuation, token: usize) -> Outcome<(u32, &TokenScore)> {
+    let kept = found.ids.iter().copied().zip(&found.logprobs).nth(token);
+    kept.ok_or_else(|| {
+        Failure::argument(format!(
+            "token: expected a number below {}, found {token} (as many are kept as logprobs=N asks \
+             for)",
+            found.logprobs.len()
+        ))
     })
 }
 

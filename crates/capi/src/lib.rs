@@ -4,8 +4,8 @@
 //! may be called and what can go wrong. Here each function is three steps: look handles up, check
 //! what pointers give, call Rust. Shared by all: [`status`] turns errors and panics into codes,
 //! `handles` knows which handles are alive, `exclusive` lets one call at a time use a session or
-//! sampler, `fork` knows what is left of it all in a child process, `buffers` reads and fills the caller's memory,
-//! `structs` reads options of any age.
+//! sampler, `fork` knows what is left of it all in a child process, `buffers` reads and fills the
+//! caller's memory, `structs` reads options of any age.
 //!
 //! This room knows of C and of the public interface, and of nothing behind that.
 #![allow(
@@ -33,6 +33,7 @@ mod model;
 mod results;
 mod run;
 mod sampler;
+mod score;
 mod session;
 mod status;
 mod structs;
@@ -49,6 +50,7 @@ pub use model::*;
 pub use results::*;
 pub use run::*;
 pub use sampler::*;
+pub use score::*;
 pub use session::*;
 pub use status::*;
 pub use tasks::*;

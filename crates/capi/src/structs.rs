@@ -69,6 +69,11 @@ pub(crate) fn layouts() -> Vec<Layout> {
         layout::<super::gpt2_continuation>(),
         layout::<super::gpt2_timings>(),
         layout::<super::gpt2_result>(),
+        layout::<super::gpt2_score_options>(),
+        layout::<super::gpt2_text_score>(),
+        layout::<super::gpt2_token_score>(),
+        layout::<super::gpt2_word_score>(),
+        layout::<super::gpt2_perplexity_result>(),
         layout::<super::gpt2_convert_options>(),
     ]
 }

@@ -10,7 +10,8 @@ use gpt2::sampling::softmax;
 use gpt2::session::Session;
 use gpt2::spec::ModelClass;
 use gpt2::tasks::{
-    Aggregation, AnswerOptions, Pooling, ScoreFunction, answer, entities, label_scores, tag, words,
+    Aggregation, AnswerOptions, Pooling, ScoreFunction, answer, choice_likelihoods, entities,
+    label_scores, tag, words,
 };
 
 /// Scores as the model's problem asks.
@@ -225,6 +226,9 @@ pub unsafe extern "C" fn gpt2_choose(
         }
         report(session, target, |session| {
             let model = session.model().clone();
+            if model.hyperparameters().class == ModelClass::LanguageModel {
+                return by_likelihood(session, prompt, &choices);
+            }
             model.expect_class(ModelClass::DoubleHeads)?;
             let tokenizer = model.tokenizer()?;
             let encode = |choice: &&str| tokenizer.encode(&format!("{prompt}{choice}"));
@@ -242,17 +246,31 @@ pub unsafe extern "C" fn gpt2_choose(
                     ),
                 ));
             }
-            let scores = softmax(&found.scores).into_iter().zip(found.scores);
-            let row = |(index, ((score, logit), text)): (usize, ((f32, f32), &&str))| Row {
-                text: (*text).to_owned(),
-                id: index as u64,
-                score,
-                logit,
-                ..Row::default()
-            };
-            Ok(scores.zip(&choices).enumerate().map(row).collect())
+            Ok(choice_rows(&choices, &found.scores))
         })
     })
+}
+
+/// The likelihoods of choices, for a model without a head for them.
+fn by_likelihood(session: &mut Session, prompt: &str, choices: &[&str]) -> Outcome<Vec<Row>> {
+    let likelihoods = choice_likelihoods(session, prompt, choices)?;
+    let sums = likelihoods
+        .iter()
+        .map(|choice| choice.log_probability as f32);
+    Ok(choice_rows(choices, &sums.collect::<Vec<_>>()))
+}
+
+/// A row for each choice, scores being probabilities among them.
+fn choice_rows(choices: &[&str], logits: &[f32]) -> Vec<Row> {
+    let scores = softmax(logits).into_iter().zip(logits);
+    let row = |(index, ((score, &logit), text)): (usize, ((f32, &f32), &&str))| Row {
+        text: (*text).to_owned(),
+        id: index as u64,
+        score,
+        logit,
+        ..Row::default()
+    };
+    scores.zip(choices).enumerate().map(row).collect()
 }
 
 /// One vector for a text.

@@ -32,6 +32,15 @@ const FORMATS: &[(&str, Format, usize, usize)] = &[
     ("q5_k", Format::Q5K, 256, 176),
     ("q6_k", Format::Q6K, 256, 210),
     ("f16", Format::F16, 1, 2),
+    ("bf16", Format::Bf16, 1, 2),
+    ("f32", Format::F32, 1, 4),
+    ("q4_1", Format::Q4_1, 32, 20),
+    ("q5_0", Format::Q5_0, 32, 22),
+    ("q5_1", Format::Q5_1, 32, 24),
+    ("q2_k", Format::Q2K, 256, 84),
+    ("q3_k", Format::Q3K, 256, 110),
+    ("iq4_nl", Format::Iq4Nl, 32, 18),
+    ("iq4_xs", Format::Iq4Xs, 256, 136),
 ];
 
 /// Pseudorandom values between −1 and 1.

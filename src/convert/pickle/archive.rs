@@ -45,16 +45,24 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed> {
     let pickle = pickle
         .ok_or_else(|| broken(format!("'{PICKLE}' has more than {MAX_PICKLE_BYTES} bytes")))?
         .unpack(bytes)?;
-    let mut machine = Machine::default();
+    let mut machine = Machine::new();
     let (value, _) = machine.run(&pickle)?;
+    // Offsets inside an unpacked pickle are none of the file.
+    if machine
+        .storages()
+        .iter()
+        .any(|storage| storage.inside.is_some())
+    {
+        return Err(broken(format!("'{PICKLE}' has storages inside it")));
+    }
     contents(&machine, value, |key| member(&format!("data/{key}")))
 }
 
 /// The members by name. Only the directory and each member's own header are read.
 fn members(bytes: &[u8]) -> Result<HashMap<String, Packed>> {
     let broken = |message: String| Error::format("zip archive", message);
-    let mut archive =
-        ZipArchive::new(Cursor::new(bytes)).map_err(|error| broken(error.to_string()))?;
+    let mut archive = ZipArchive::new(Cursor::new(bytes))
+        .map_err(|error| broken(format!("{error}; the file is truncated or broken")))?;
     if archive.has_duplicate_names() || archive.len() > 2 * MAX_TENSORS {
         return Err(broken(format!(
             "expected at most {} members of different names",

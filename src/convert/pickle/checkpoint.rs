@@ -5,8 +5,9 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value as Json};
 
-use super::machine::{Machine, Value};
+use super::machine::Machine;
 use super::state_dict::{kind, tensors};
+use super::value::Value;
 use super::view::Packed;
 use crate::convert::stored_tensor::{FileConfig, Parsed};
 use crate::error::{Error, Result};

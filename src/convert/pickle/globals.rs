@@ -12,6 +12,8 @@ pub(super) enum Global {
     Parameter,
     /// The class of a storage, by its element type.
     Storage(&'static str),
+    /// A storage with its elements, as a stream inside the pickle.
+    Embedded,
     /// Something beside the state dict: settings, counters, devices. What it would make is kept as
     /// an object with attributes, of which nothing is known.
     Beside,
@@ -39,11 +41,14 @@ const GLOBALS: &[(&str, &str, Global)] = &[
     ("torch", "CharStorage", Global::Storage("I8")),
     ("torch", "ByteStorage", Global::Storage("U8")),
     ("torch", "BoolStorage", Global::Storage("BOOL")),
+    ("torch.storage", "_load_from_bytes", Global::Embedded),
     ("collections", "defaultdict", Global::Dictionary),
     ("collections", "Counter", Global::Beside),
     ("collections", "deque", Global::Beside),
     ("argparse", "Namespace", Global::Beside),
     ("torch", "device", Global::Beside),
+    ("torch.torch_version", "TorchVersion", Global::Beside),
+    ("torch", "int64", Global::Beside),
     ("torch", "Size", Global::Beside),
     ("torch", "float32", Global::Beside),
     ("torch", "float16", Global::Beside),
@@ -75,14 +80,19 @@ const BUILTINS: &[&str] = &[
 const BESIDE: &[&str] = &[
     "__main__",
     "accelerate",
+    "config",
     "datetime",
+    "deepspeed",
+    "gpt",
     "lightning",
     "lightning_fabric",
+    "megatron",
     "model",
     "numpy",
     "omegaconf",
     "pathlib",
     "pytorch_lightning",
+    "train",
     "transformers",
 ];
 

@@ -8,66 +8,30 @@ use std::collections::HashMap;
 
 use super::code::{Code, signed};
 use super::globals::Global;
+use super::stream::storage_of;
+use super::value::{Storage, Tensor, Value};
 use crate::convert::element_type::ElementType;
 use crate::error::{Error, Result};
 
 /// Values made and remembered in one pickle; GPT-2 of 48 layers needs about 20,000.
 const MAX_VALUES: usize = 1 << 19;
+/// The same for the description of one storage, which has about 20.
+const MAX_STORAGE_VALUES: usize = 256;
 /// Axes of a tensor accepted.
 const MAX_AXES: usize = 8;
+/// Storages inside a pickle accepted; GPT-2 of 48 layers has 600.
+const MAX_EMBEDDED: usize = 1 << 14;
 /// The longest name of a global shown.
 const MAX_NAME_BYTES: usize = 200;
 
-/// A value; the indices refer to the [`Machine`]'s arenas.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Value<'a> {
-    None,
-    Bool(bool),
-    Integer(i64),
-    /// A number that is not used here: a fraction, or one of more than 64 bits.
-    Number,
-    /// Bytes, which are not used here.
-    Bytes,
-    Text(&'a str),
-    /// A tuple or list.
-    Sequence(usize),
-    Dictionary(usize),
-    Global(Global),
-    Storage(usize),
-    Tensor(usize),
-    /// Something beside the state dict.
-    Object(usize),
-}
-
-/// A storage as a pickle refers to it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Storage<'a> {
-    /// Its name among the file's storages.
-    pub key: &'a str,
-    /// The type of its elements.
-    pub element: &'static ElementType,
-    /// Elements in it.
-    pub elements: u64,
-    /// Its first element in the storage of that name.
-    pub first: u64,
-}
-
-/// A tensor as a pickle describes it.
-#[derive(Debug, Clone)]
-pub(super) struct Tensor {
-    /// The index of its storage.
-    pub storage: usize,
-    /// Its first element in the storage.
-    pub offset: u64,
-    /// Its sizes, slowest axis first.
-    pub shape: Vec<u64>,
-    /// For each axis, the distance of neighbours in elements of the storage.
-    pub strides: Vec<u64>,
-}
-
 /// The machine, and after a run what was made.
-#[derive(Default)]
 pub(super) struct Machine<'a> {
+    /// The pickle, for what is inside it.
+    all: &'a [u8],
+    /// Values that may be made.
+    most: usize,
+    /// Whether the pickle may have storages inside it.
+    may_embed: bool,
     stack: Vec<Value<'a>>,
     /// Heights of the stack where a mark was set.
     marks: Vec<usize>,
@@ -82,6 +46,33 @@ pub(super) struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
+    /// A machine for the pickle of a state dict.
+    pub(super) fn new() -> Self {
+        Self::with_limits(MAX_VALUES, true)
+    }
+
+    /// A machine for the few values that describe a storage inside another pickle.
+    pub(super) fn for_storage() -> Self {
+        Self::with_limits(MAX_STORAGE_VALUES, false)
+    }
+
+    fn with_limits(most: usize, may_embed: bool) -> Self {
+        Self {
+            all: &[],
+            most,
+            may_embed,
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: HashMap::new(),
+            made: 0,
+            sequences: Vec::new(),
+            dictionaries: Vec::new(),
+            storages: Vec::new(),
+            tensors: Vec::new(),
+            objects: Vec::new(),
+        }
+    }
+
     /// Runs the pickle at the start of `bytes`. Returns its value and its length in bytes.
     ///
     /// # Errors
@@ -89,6 +80,7 @@ impl<'a> Machine<'a> {
     /// [`Error::Format`] for a broken pickle.
     pub(super) fn run(&mut self, bytes: &'a [u8]) -> Result<(Value<'a>, usize)> {
         let mut code = Code::new(bytes);
+        self.all = bytes;
         loop {
             let start = code.position;
             let instruction = code.unsigned(1)? as u8;
@@ -339,7 +331,7 @@ impl<'a> Machine<'a> {
                 let pairs = arguments.first().and_then(|list| self.sequence(*list));
                 let pairs = pairs.unwrap_or_default();
                 // The list may have been used before, so its items count again.
-                if self.made + pairs.len() > MAX_VALUES {
+                if self.made + pairs.len() > self.most {
                     return Err(too_many(code));
                 }
                 let entries = pairs
@@ -362,6 +354,11 @@ impl<'a> Machine<'a> {
                 Some(tensor @ Value::Tensor(_)) => Ok(*tensor),
                 _ => Err(wrong("a parameter")),
             },
+            Value::Global(Global::Embedded) => {
+                let storage = self.embedded(arguments, code)?;
+                self.storages.push(storage);
+                Ok(Value::Storage(self.storages.len() - 1))
+            }
             Value::Global(Global::Beside) => {
                 self.objects.push(Value::None);
                 Ok(Value::Object(self.objects.len() - 1))
@@ -410,6 +407,7 @@ impl<'a> Machine<'a> {
             element: ElementType::from_name(element)?,
             elements: unsigned(*elements)?,
             first: 0,
+            inside: None,
         };
         match part {
             [] | [Value::None] => Some(whole),
@@ -422,6 +420,26 @@ impl<'a> Machine<'a> {
             },
             _ => None,
         }
+    }
+
+    /// A storage from the bytes that hold its stream.
+    fn embedded(&self, arguments: &[Value<'a>], code: &Code<'a>) -> Result<Storage<'a>> {
+        let wrong = || {
+            code.broken(
+                "torch.storage._load_from_bytes of something that is no storage inside this pickle",
+            )
+        };
+        let (true, [Value::Bytes(start, length)]) = (self.may_embed, arguments) else {
+            return Err(wrong());
+        };
+        if self.storages.len() >= MAX_EMBEDDED {
+            return Err(code.broken(format!(
+                "more than {MAX_EMBEDDED} storages inside a pickle, which no GPT-2 has"
+            )));
+        }
+        let end = start.checked_add(*length);
+        let bytes = end.and_then(|end| self.all.get(*start..end));
+        storage_of(bytes.ok_or_else(wrong)?, *start)
     }
 
     fn new_sequence(&mut self, items: Vec<Value<'a>>) -> Value<'a> {
@@ -441,7 +459,7 @@ impl<'a> Machine<'a> {
 
     fn count(&mut self, code: &Code<'a>) -> Result<()> {
         self.made += 1;
-        if self.made > MAX_VALUES {
+        if self.made > self.most {
             return Err(too_many(code));
         }
         Ok(())
@@ -532,8 +550,9 @@ impl<'a> Machine<'a> {
 /// Bytes after their length, an integer of `width` bytes.
 fn skipped<'a>(code: &mut Code<'a>, width: usize) -> Result<Value<'a>> {
     let length = code.length(width)?;
+    let start = code.position;
     code.take(length)?;
-    Ok(Value::Bytes)
+    Ok(Value::Bytes(start, length))
 }
 
 /// An integer that is not negative.

@@ -9,14 +9,19 @@
 //! Formats as in `PyTorch`'s `torch/serialization.py` and Python's `pickletools.py`.
 
 mod archive;
+mod characters;
 mod checkpoint;
 mod code;
 mod globals;
 mod machine;
 mod state_dict;
 mod stream;
+mod value;
 mod view;
 
+pub(super) use self::characters::characters;
+use self::checkpoint::contents;
+use self::machine::Machine;
 use super::stored_tensor::Parsed;
 use crate::error::{Error, Result};
 
@@ -24,6 +29,10 @@ use crate::error::{Error, Result};
 const ZIP: &[u8] = b"PK\x03\x04";
 /// How the stream before `PyTorch` 1.6 begins: a pickle of protocol 2 with an integer of 10 bytes.
 const STREAM: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
+/// The instruction that every pickle since protocol 2 begins with.
+const PROTOCOL: u8 = 0x80;
+/// Bytes that a pickle with a tensor has at least.
+const PLAIN_AT_LEAST: usize = 64;
 /// The magic bytes of a tar archive; `PyTorch` before 0.1.10 wrote those.
 const TAR: (usize, &[u8]) = (257, b"ustar");
 
@@ -37,6 +46,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed> {
     }
     if bytes.starts_with(STREAM) {
         return stream::parse(bytes);
+    }
+    if bytes.first() == Some(&PROTOCOL) && bytes.len() > PLAIN_AT_LEAST {
+        return plain(bytes);
     }
     if bytes
         .get(TAR.0..)
@@ -52,4 +64,12 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed> {
          was \
          not made by torch.save",
     ))
+}
+
+/// The tensors of a pickle that is no file of `PyTorch`'s: `pickle.dump` puts each storage into it
+/// as a stream.
+fn plain(bytes: &[u8]) -> Result<Parsed> {
+    let mut machine = Machine::new();
+    let (value, _) = machine.run(bytes)?;
+    contents(&machine, value, |_| None)
 }

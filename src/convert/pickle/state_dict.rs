@@ -1,6 +1,7 @@
 //! The tensors of a pickle: its root must be a dictionary of tensors by name.
 
-use super::machine::{Machine, Value};
+use super::machine::Machine;
+use super::value::Value;
 use super::view::{Packed, location};
 use crate::convert::stored_tensor::{MAX_NAME_BYTES, MAX_TENSORS, StoredTensor};
 use crate::error::{Error, Result};
@@ -46,7 +47,14 @@ pub(super) fn tensors<'p>(
             ))
         })?;
         let broken = |message: String| Error::format(format!("tensor '{name}'"), message);
-        let packed = packed(storage.key)
+        let inside = storage.inside.map(|(start, length)| Packed {
+            range: start..start + length,
+            deflated: false,
+            bytes: length as u64,
+        });
+        let packed = inside
+            .as_ref()
+            .or_else(|| packed(storage.key))
             .ok_or_else(|| broken(format!("its storage '{}' is missing", storage.key)))?;
         let needed = storage.element.tensor_bytes(&[storage.elements]);
         if needed != Some(packed.bytes) {
@@ -71,7 +79,7 @@ pub(super) fn kind(value: Value) -> &'static str {
     match value {
         Value::None => "nothing",
         Value::Bool(_) | Value::Integer(_) | Value::Number => "a number",
-        Value::Text(_) | Value::Bytes => "a text",
+        Value::Text(_) | Value::Bytes(..) => "a text",
         Value::Sequence(_) => "a list",
         Value::Dictionary(_) => "a dictionary",
         Value::Global(_) => "a class",

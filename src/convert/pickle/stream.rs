@@ -4,8 +4,10 @@
 
 use std::collections::HashMap;
 
+use super::STREAM;
 use super::checkpoint::contents;
-use super::machine::{Machine, Value};
+use super::machine::Machine;
+use super::value::{Storage, Value};
 use super::view::Packed;
 use crate::convert::element_type::ElementType;
 use crate::convert::stored_tensor::Parsed;
@@ -21,7 +23,7 @@ const VERSION: i64 = 1001;
 pub(super) fn parse(bytes: &[u8]) -> Result<Parsed> {
     let mut position = 0;
     let mut next = |what: &str| {
-        let mut machine = Machine::default();
+        let mut machine = Machine::new();
         let rest = bytes.get(position..).unwrap_or_default();
         let (value, length) = machine
             .run(rest)
@@ -54,12 +56,66 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed> {
         ));
     }
     let (machine, root) = next("state dict")?;
+    // Their places would be counted from the state dict's own pickle.
+    if machine
+        .storages()
+        .iter()
+        .any(|storage| storage.inside.is_some())
+    {
+        return Err(Error::format("state dict", "has storages inside it"));
+    }
     let (list, keys) = next("keys")?;
     let keys = list
         .sequence(keys)
         .ok_or_else(|| Error::format("keys", "expected a list of the storages' keys"))?;
     let storages = storages(bytes, position, &machine, keys)?;
     contents(&machine, root, |key| storages.get(key))
+}
+
+/// The one storage of a stream that is inside a pickle, `start` bytes from its beginning.
+///
+/// # Errors
+/// [`Error::Format`] when the bytes are anything else.
+pub(super) fn storage_of(bytes: &[u8], start: usize) -> Result<Storage<'_>> {
+    let broken = |message: &str| {
+        Error::format(
+            format!("storage inside the pickle, byte {start}"),
+            message.to_owned(),
+        )
+    };
+    let mut position = 0;
+    let mut next = || {
+        let mut machine = Machine::for_storage();
+        let rest = bytes.get(position..).unwrap_or_default();
+        let (value, length) = machine.run(rest)?;
+        position += length;
+        Ok((machine, value))
+    };
+    if !bytes.starts_with(STREAM) {
+        return Err(broken("expected PyTorch's stream"));
+    }
+    for _ in ["magic number", "version", "system"] {
+        next()?;
+    }
+    let (machine, root) = next()?;
+    let (list, keys) = next()?;
+    let (Value::Storage(number), Some([_])) = (root, list.sequence(keys)) else {
+        return Err(broken("expected one storage"));
+    };
+    let storage = machine.storages().get(number).copied();
+    let storage = storage.ok_or_else(|| broken("expected one storage"))?;
+    let rest = bytes.get(position..).unwrap_or_default();
+    let (count, rest) = rest
+        .split_first_chunk::<8>()
+        .ok_or_else(|| broken("the file ends before its elements; it is truncated"))?;
+    let needed = storage.element.tensor_bytes(&[storage.elements]);
+    if u64::from_le_bytes(*count) != storage.elements || needed != Some(rest.len() as u64) {
+        return Err(broken("has another number of elements than it says"));
+    }
+    Ok(Storage {
+        inside: Some((start + position + 8, rest.len())),
+        ..storage
+    })
 }
 
 /// Where each storage's elements are.

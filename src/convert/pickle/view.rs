@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use flate2::read::DeflateDecoder;
 
-use super::machine::{Storage, Tensor};
+use super::value::{Storage, Tensor};
 use crate::convert::stored_tensor::{Gather, Location, with_capacity};
 use crate::error::{Error, Result};
 

@@ -14,8 +14,11 @@ use crate::{Error, Result, TokenId};
 /// # Errors
 /// [`Error::Format`] with the file and the line and column in it.
 pub(super) fn parse<'a, T: Deserialize<'a>>(file: &str, bytes: &'a [u8]) -> Result<T> {
-    serde_json::from_slice(without_mark(bytes))
-        .map_err(|error| Error::format(file, error.to_string()))
+    let bytes = without_mark(bytes);
+    if bytes.trim_ascii().is_empty() {
+        return Err(Error::format(file, "the file is empty; download it again"));
+    }
+    serde_json::from_slice(bytes).map_err(|error| Error::format(file, error.to_string()))
 }
 
 /// The text of the file named `file`.

@@ -5,6 +5,7 @@
 //! and written under llama.cpp's keys, with [`TokenizerSettings`] for what those keys cannot say.
 //! Pure functions over bytes; the only file access is [`TokenizerFiles::read`].
 
+mod characters;
 mod class;
 mod definition;
 mod files;
@@ -282,9 +283,8 @@ impl Own<'_> {
 
     /// Enters it into `settings`, and checks the ids that are put around a text.
     fn complete(&self, settings: &mut TokenizerSettings, table: &Table) -> Result<()> {
-        let prefix = self.flag("add_prefix_space");
-        if let Some(prefix) = prefix.or((self.class == Class::Gpt2).then_some(false)) {
-            settings.add_prefix_space = prefix;
+        if self.class == Class::Gpt2 || !self.has_whole {
+            settings.add_prefix_space = self.flag("add_prefix_space").unwrap_or(false);
         }
         settings.clean_up_tokenization_spaces =
             self.flag("clean_up_tokenization_spaces").unwrap_or(false);

@@ -20,8 +20,8 @@ pub(super) struct Numbering<'a> {
     taken: HashSet<TokenId>,
     /// The highest of those.
     highest: TokenId,
-    /// How many tokens got another id than the listed one, and a word on the first of them.
-    moved: usize,
+    /// Tokens that got another id than the listed one, and a word on the first of them.
+    moved: HashSet<(String, TokenId)>,
     example: Option<String>,
     /// A token for which no id is left.
     unnumbered: Option<String>,
@@ -36,7 +36,7 @@ impl<'a> Numbering<'a> {
             ids,
             taken: ids.values().copied().collect(),
             highest: ids.values().copied().max().unwrap_or_default(),
-            moved: 0,
+            moved: HashSet::new(),
             example: None,
             unnumbered: None,
         }
@@ -64,7 +64,7 @@ impl<'a> Numbering<'a> {
                 continue;
             };
             if listed != id && listed != TokenId::MAX {
-                self.moved += 1;
+                self.moved.insert((token.content.clone(), listed));
                 let content = &token.content;
                 self.example
                     .get_or_insert_with(|| format!("{content:?} with {listed}, which has {id}"));
@@ -105,18 +105,6 @@ impl<'a> Numbering<'a> {
         }
     }
 
-    /// Whether `token` is added and matches in the same way.
-    pub(super) fn has_exactly(&self, token: &AddedToken) -> bool {
-        self.places.get(&token.content).is_some_and(|&place| {
-            let known = &self.added[place];
-            *known
-                == AddedToken {
-                    id: known.id,
-                    ..token.clone()
-                }
-        })
-    }
-
     /// The texts of the added tokens.
     pub(super) fn contents(&self) -> impl Iterator<Item = &str> {
         self.added.iter().map(|token| token.content.as_str())
@@ -131,7 +119,7 @@ impl<'a> Numbering<'a> {
             let message = format!("no id is left for {content:?}");
             return Err(Error::format("added tokens", message));
         }
-        let count = self.moved;
+        let count = self.moved.len();
         let warning = |example| {
             format!(
                 "{count} added tokens are listed with other ids than they have (the first: \

@@ -53,6 +53,12 @@ fn folder(path: &Path) -> Result<TokenizerFiles> {
         let [vocabulary, merges] = OPENAI_NAMES;
         (files.vocabulary, files.merges) = (text(vocabulary)?, text(merges)?);
         files.openai_names = !files.is_empty();
+        if files.openai_names {
+            notes.push(format!(
+                "{vocabulary} and {merges}, OpenAI's names, are read as {} and {}",
+                NAMES[0], NAMES[1]
+            ));
+        }
     }
     for name in SENTENCE_PIECES {
         let path = path.join(name);

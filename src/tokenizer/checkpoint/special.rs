@@ -29,7 +29,7 @@ const ROLES: [&str; 7] = [
     "mask_token",
 ];
 
-/// Lists of further special tokens; the first is their name since transformers 5.
+/// Lists of further special tokens; the first is their name since transformers 5, and counts alone.
 const LISTS: [&str; 2] = ["extra_special_tokens", "additional_special_tokens"];
 
 /// transformers' class for GPT-2 takes this for bos, eos and unk where nothing else is said.
@@ -39,14 +39,14 @@ const CONFIG: &str = "tokenizer_config.json";
 const MAP: &str = "special_tokens_map.json";
 
 /// A token described by name: its text alone, or with how it matches.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
 #[serde(untagged)]
 enum Named {
     Text(String),
     Described(Described),
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
 struct Described {
     content: String,
     #[serde(default)]
@@ -122,29 +122,23 @@ pub(super) fn collect(
     let listed = listed(&added, files, config, &named)?;
     let mut numbering = Numbering::new(ids);
     numbering.add(added);
+    // All that is listed is added once more: of different descriptions the last counts.
     let mut more: Vec<AddedToken> = Vec::new();
-    for (id, token) in listed {
-        let mut token = AddedToken { id, ..token };
-        // The class for GPT-2 adds all tokens anew, and special those that have a role.
-        token.special |= class == Class::Gpt2 && named.has_role(&token.content);
-        if !numbering.has_exactly(&token) {
-            token.special |= named.has_role(&token.content);
-            more.push(token);
-        }
+    for (id, mut token) in listed {
+        token.id = id;
+        token.special |= named.has_role(&token.content);
+        more.push(token);
     }
     let mut known: HashSet<String> = more.iter().map(|token| token.content.clone()).collect();
     known.extend(numbering.contents().map(str::to_owned));
-    let roles = named.roles.iter().map(|(_, token)| (token, true));
-    for (token, has_role) in roles.chain(named.extra.iter().map(|token| (token, false))) {
-        if known.insert(token.content().to_owned()) {
-            let mut token = token.clone();
-            if has_role {
-                token.make_special();
-            }
-            more.push(AddedToken {
-                id: TokenId::MAX,
-                ..token.token()
-            });
+    let mut seen = HashSet::new();
+    let roles = named.roles.iter().map(|(_, token)| token);
+    for token in roles.chain(&named.extra) {
+        if !known.contains(token.content()) && seen.insert(token) {
+            let mut token = token.token();
+            token.id = TokenId::MAX;
+            token.special |= named.has_role(&token.content);
+            more.push(token);
         }
     }
     numbering.add(more);
@@ -208,7 +202,9 @@ impl NamedTokens {
         let mut extra: Vec<Named> = Vec::new();
         for (file, source) in [(CONFIG, config), (MAP, &map)] {
             for list in LISTS {
-                match source.get(list) {
+                let newer = source.get(LISTS[0]).and_then(Value::as_array);
+                let is_replaced = list != LISTS[0] && newer.is_some_and(|list| !list.is_empty());
+                match source.get(list).filter(|_| !is_replaced) {
                     None | Some(Value::Null) => {}
                     Some(Value::Array(tokens)) => {
                         for token in tokens {

@@ -1,7 +1,7 @@
 """Writes folders.json: random tokenizer folders and what transformers makes of them.
 
 Usage: python make_folders.py [SEED] [COUNT] [OUTPUT] (needs the PyPI packages transformers and
-tokenizers; the file was made with transformers 5.24 and tokenizers 0.23.3, seed 19, 90 folders).
+tokenizers; the file was made with transformers 5.24 and tokenizers 0.23.3, seed 19, 60 folders).
 
 A case holds the files of a folder; to keep the file small, vocab.json and tokenizer.json are said
 by what they have beyond the vocabulary that stands once at its top. Folders that transformers
@@ -70,12 +70,13 @@ def whole(rng, tokens):
         place = tokens.get(content)
         if place is None:
             place, next_id = next_id, next_id + 1
-        if rng.random() < 0.1:
-            place += rng.randrange(1, 4)
         added.append({"id": place, "content": content, **flags(rng, rng.random() < 0.7)})
-    if added and rng.random() < 0.1:
-        added.append({**rng.choice(added), "id": next_id + 1})
     added.sort(key=lambda token: token["id"])
+    # Twice, or another id than it gets: at the end, where the order of all stays the same.
+    if added and rng.random() < 0.2:
+        added.append({**rng.choice(added), "id": next_id + 1})
+    elif added and rng.random() < 0.2:
+        added[-1]["id"] += rng.randrange(1, 4)
     processor = None
     if rng.random() < 0.3:
         token = rng.choice(sorted(tokens))
@@ -159,6 +160,22 @@ def make(rng):
     case = {"without": without, "files": files}
     if is_whole:
         case["whole"] = whole(rng, tokens)
+        configured = files.get("tokenizer_config.json", {})
+        # What transformers 4 and 5 take differs where these differ.
+        if "added_tokens_decoder" in configured:
+            added = {token["id"]: token for token in case["whole"]["added_tokens"]}
+            described = {str(place): dict(token) for place, token in added.items()}
+            for token in described.values():
+                del token["id"]
+            configured["added_tokens_decoder"] = described
+            case["whole"]["added_tokens"] = list(added.values())
+        if "added_tokens.json" in files:
+            start = max([len(tokens)] + [token["id"] + 1 for token in case["whole"]["added_tokens"]])
+            names = list(files["added_tokens.json"])
+            files["added_tokens.json"] = {name: start + place for place, name in enumerate(names)}
+    lists = ("additional_special_tokens", "extra_special_tokens")
+    if "added_tokens.json" in files or any(name in files.get("tokenizer_config.json", {}) for name in lists):
+        files.get("special_tokens_map.json", {}).pop(lists[0], None)
     if not is_whole or rng.random() < 0.3:
         case["merges"] = merges(rng)
     names = list(files) + (["tokenizer.json"] if is_whole else [])
@@ -227,7 +244,7 @@ def results(folder):
 
 
 def main():
-    seed, count = (int(argument) for argument in (sys.argv[1:3] or ("19", "90")))
+    seed, count = (int(argument) for argument in (sys.argv[1:3] or ("19", "60")))
     output = Path(sys.argv[3]) if len(sys.argv) > 3 else HERE / "folders.json"
     rng = random.Random(seed)
     cases = []

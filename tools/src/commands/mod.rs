@@ -8,6 +8,7 @@ mod forward;
 mod generate;
 mod info;
 mod perplexity;
+mod score;
 mod tasks;
 mod tokenize;
 mod tokenizer;
@@ -52,6 +53,7 @@ enum Command {
     Choose(choose::Arguments),
     Embed(embed::Arguments),
     Perplexity(perplexity::Arguments),
+    Score(score::Arguments),
     Bench(bench::Arguments),
     Tokenize(tokenize::Arguments),
     Detokenize(detokenize::Arguments),
@@ -87,6 +89,7 @@ fn run(arguments: &Arguments, start: Instant) -> Result<(), Failure> {
         Some(Command::Choose(arguments)) => choose::run(arguments),
         Some(Command::Embed(arguments)) => embed::run(arguments),
         Some(Command::Perplexity(arguments)) => perplexity::run(arguments),
+        Some(Command::Score(arguments)) => score::run(arguments),
         Some(Command::Bench(arguments)) => bench::run(arguments),
         Some(Command::Tokenize(arguments)) => tokenize::run(arguments),
         Some(Command::Detokenize(arguments)) => detokenize::run(arguments),

@@ -133,6 +133,12 @@ fn encode(arguments: &Arguments, tokenizer: &Tokenizer, text: &str) -> Result<En
     });
     let pair = arguments.pair.as_deref();
     let mut encoding = tokenizer.encode_pair(text, pair, options, truncation)?;
+    let size = tokenizer.vocabulary_size();
+    if let Some(id) = arguments.pad_token_id.filter(|&id| id as usize >= size) {
+        return Err(Failure::Usage(format!(
+            "--pad-token-id: expected an id below the tokenizer's {size}, found {id}"
+        )));
+    }
     if let Some(length) = arguments.pad_to {
         let padding = Padding {
             length: PaddingLength::Tokens(length),

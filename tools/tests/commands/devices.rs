@@ -18,6 +18,38 @@ fn the_devices_are_listed() {
     }
 }
 
+/// Not what the machine has in all, nor what other processes use.
+#[cfg(target_os = "linux")]
+#[test]
+fn free_memory_is_what_the_system_says() {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let bytes = |field: &str| -> u64 {
+        let line = meminfo
+            .lines()
+            .find(|line| line.starts_with(field))
+            .unwrap();
+        line.split_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+            * 1024
+    };
+    let rows = run("devices --json").json()["rows"].clone();
+    let memory = &rows.as_array().unwrap()[0]["memory"];
+    let (free, total) = (
+        memory["free"].as_u64().unwrap(),
+        memory["total"].as_u64().unwrap(),
+    );
+    // A cgroup may allow less; others may take or free some meanwhile.
+    let available = bytes("MemAvailable:");
+    assert!(
+        free <= available + available / 4 && free < total,
+        "{memory}"
+    );
+    assert!(total <= bytes("MemTotal:"), "{memory}");
+}
+
 #[test]
 fn an_unknown_device_is_refused_with_those_there_are() {
     for name in ["cuda9", "vulkan9", "gpu"] {

@@ -220,3 +220,39 @@ fn flags_of_documented_commands_exist() {
     }
     assert!(seen > 20, "{seen} flags in the documents");
 }
+
+#[test]
+fn help_names_no_command_that_does_not_exist() {
+    let commands: Vec<String> = run("--help")
+        .ok()
+        .lines()
+        .skip_while(|line| !line.starts_with("Commands:"))
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
+        .collect();
+    assert!(commands.len() > 10, "{commands:?}");
+    let of_convert = Command::new(env!("CARGO_BIN_EXE_gpt2-convert"))
+        .arg("--help")
+        .output()
+        .unwrap();
+    let mut texts = vec![String::from_utf8(of_convert.stdout).unwrap()];
+    let named = commands.iter().filter(|name| *name != "help");
+    texts.extend(named.map(|name| run(&format!("{name} --help")).ok()));
+    let mut seen = 0;
+    for text in texts {
+        for (place, _) in text.match_indices("gpt2 ") {
+            let before = text[..place].chars().next_back();
+            if before.is_some_and(|before| before.is_alphanumeric() || "-_/".contains(before)) {
+                continue;
+            }
+            let named = text[place + 5..].split(|c: char| !c.is_ascii_lowercase());
+            let named = named.take(1).next().unwrap_or_default();
+            if !named.is_empty() {
+                seen += 1;
+                assert!(commands.iter().any(|known| known == named), "gpt2 {named}");
+            }
+        }
+    }
+    assert!(seen > 10, "{seen} commands named");
+}

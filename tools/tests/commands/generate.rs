@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::run::{command, run_on, run_with};
+use crate::run::{command, run, run_on, run_with};
 
 const PROMPT: &str = "It is a truth universally acknowledged, that";
 
@@ -245,4 +245,30 @@ fn an_interrupt_ends_with_what_there_is() {
     stdout.read_to_end(&mut text).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(text.ends_with(b"\n"));
+}
+
+#[test]
+fn a_text_that_the_context_ends_says_so_and_how_it_could_go_on() {
+    let with = |arguments: &str| {
+        let all = format!("generate -c 16 --ids 5,6,7 -n 60 --ignore-eos {arguments}");
+        let done = run(&all);
+        assert_eq!(done.status, Some(0), "{}", done.stderr);
+        done.stderr
+    };
+    let plain = with("");
+    for word in [
+        "context of 16 positions is full",
+        "--on-overflow keep=N",
+        "-c up to",
+    ] {
+        assert!(plain.contains(word), "{plain}");
+    }
+    // Beams cannot go on so; what went on did not end.
+    let beams = with("--num-beams 2");
+    assert!(
+        beams.contains("is full") && !beams.contains("--on-overflow"),
+        "{beams}"
+    );
+    assert!(!with("--on-overflow keep=2").contains("is full"));
+    assert!(!run("generate --ids 5,6,7 -n 3").stderr.contains("is full"));
 }

@@ -273,7 +273,9 @@ fn a_prompts_cache_is_kept_and_used() {
         &PROMPTS[2..],
     );
     assert!(
-        refused.error(1).contains("does not fit"),
+        refused.error(1).contains("is not of this model")
+            && refused.error(1).contains("name another file")
+            && refused.error(1).matches(file).count() > 1,
         "{}",
         refused.stderr
     );

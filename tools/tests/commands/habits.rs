@@ -56,6 +56,7 @@ fn text_comes_the_same_way_in_every_command() {
         takes("embed", None, &[], "/rows"),
         takes("tokenize", None, &[], "/ids"),
         takes("perplexity --window 8", None, &[], "/nll_sum"),
+        takes("score", None, &[], "/rows"),
         takes("classify", Some(&classifier), &[], "/rows"),
         takes("tag", Some(&tagger), &[], "/rows"),
         takes("answer", Some(&answerer), &question, "/rows"),
@@ -80,11 +81,14 @@ fn text_comes_the_same_way_in_every_command() {
         }
         // A text in every line, where there may be several.
         let two = run_with(&takes.with(&["--json", "--lines", lines]));
-        if ["choose", "perplexity"].contains(&name) {
-            assert!(two.error(2).contains("one text, found 2"), "{name}");
-        } else {
-            let rows = two.json()["rows"].as_array().unwrap().len();
-            assert_eq!(rows, 2, "{name} --lines");
+        match name {
+            "choose" => assert!(two.error(2).contains("one text, found 2")),
+            // Both together.
+            "perplexity" => assert_ne!(two.json()["nll_sum"], expected),
+            _ => {
+                let rows = two.json()["rows"].as_array().unwrap().len();
+                assert_eq!(rows, 2, "{name} --lines");
+            }
         }
         // One source at a time, and a text at all.
         let mixed = [
@@ -97,7 +101,7 @@ fn text_comes_the_same_way_in_every_command() {
             let ended = (done.status, &*done.stdout);
             assert_eq!(ended, (Some(2), ""), "{name} {more:?}");
         }
-        if !["generate", "choose", "tokenize"].contains(&name) {
+        if !["generate", "choose", "tokenize", "score"].contains(&name) {
             let none = run_with(&takes.with(&[]));
             assert!(none.error(2).contains("no text"), "{name}");
         }

@@ -18,6 +18,7 @@ mod measure;
 mod reference;
 mod refusals;
 mod run;
+mod scores;
 #[cfg(unix)]
 mod signals;
 mod tasks;

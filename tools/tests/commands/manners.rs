@@ -14,6 +14,7 @@ const COMMANDS: &[&str] = &[
     "choose",
     "embed",
     "perplexity",
+    "score",
     "bench",
     "tokenize",
     "detokenize",
@@ -96,7 +97,7 @@ fn wrong_usage_has_status_2() {
 #[test]
 fn parameters_out_of_range_are_wrong_usage() {
     for (arguments, said) in [
-        ("generate -p a --do-sample --temperature -1", "greedily"),
+        ("generate -p a --do-sample --temperature -1", "above 0"),
         ("generate -p a --do-sample --top-p 1.5", "top_p"),
         ("generate -p a --num-return-sequences 2", "do_sample"),
         (
@@ -126,6 +127,7 @@ fn files_that_are_missing_are_named_in_one_line() {
         "generate -p a",
         "forward -p a",
         "perplexity -p a",
+        "score a",
         "bench",
         "tokenize a",
         "detokenize 1",

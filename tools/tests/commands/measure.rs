@@ -88,14 +88,64 @@ fn perplexity_counts_whole_windows() {
     assert!((5.0..500.0).contains(&perplexity), "{perplexity}");
     assert_eq!(document["kld_mean"], Value::Null);
 
-    let short = run_on(&["perplexity", "--window", "400"], TEXT.as_bytes());
-    assert!(
-        short.error(1).contains("at least one window of 400"),
-        "{}",
-        short.stderr
+    // A text that is shorter than one window is one.
+    let short = run_on(
+        &["perplexity", "--window", "400", "--json"],
+        TEXT.as_bytes(),
     );
+    assert_eq!(short.json()["tokens"], (ids - 1) as u64);
     let long = run_on(&["perplexity", "--window", "1000"], TEXT.as_bytes());
-    assert!(long.error(1).contains("512"), "{}", long.stderr);
+    assert!(long.error(2).contains("512"), "{}", long.stderr);
+}
+
+#[test]
+fn every_window_and_stride_is_scored_or_refused() {
+    for window in ["2", "3", "5", "15", "16", "17", "512"] {
+        let document = run_with(&["perplexity", "--window", window, "-p", TEXT, "--json"]).json();
+        assert!(document["perplexity"].as_f64().unwrap() > 1.0, "{window}");
+    }
+    for stride in ["1", "4", "5"] {
+        let arguments = ["--window", "5", "--stride", stride, "-p", TEXT, "--json"];
+        let arguments: Vec<&str> = ["perplexity"].into_iter().chain(arguments).collect();
+        assert!(run_with(&arguments).json()["nll_sum"].as_f64().unwrap() > 0.0);
+    }
+    for wrong in [
+        &["--window", "0"][..],
+        &["--window", "1"],
+        &["--window", "513"],
+        &["--window", "18446744073709551615"],
+        &["--stride", "0"],
+        &["--stride", "513"],
+        &["--window", "5", "--stride", "6"],
+    ] {
+        let arguments = ["perplexity", "-p", TEXT].iter().chain(wrong);
+        let done = run_with(&arguments.copied().collect::<Vec<_>>());
+        let flag = wrong[wrong.len() - 2];
+        assert!(done.error(2).contains(flag), "{}", done.stderr);
+    }
+    for nothing in ["", "a"] {
+        let done = run_with(&["perplexity", "-p", nothing]);
+        assert!(
+            done.error(1).contains("at least 2 tokens"),
+            "{}",
+            done.stderr
+        );
+    }
+}
+
+#[test]
+fn several_texts_have_one_perplexity() {
+    let figures = |texts: &[&str]| {
+        let texts = texts.iter().flat_map(|text| ["-p", text]);
+        let arguments = ["perplexity", "--json", "--stride", "8", "--window", "16"];
+        run_with(&arguments.into_iter().chain(texts).collect::<Vec<_>>()).json()
+    };
+    let (first, second) = (figures(&[TEXT]), figures(&["She was happy.", "a"]));
+    let both = figures(&[TEXT, "a", "She was happy."]);
+    let sum = |document: &Value| document["nll_sum"].as_f64().unwrap();
+    assert!((sum(&both) - sum(&first) - sum(&second)).abs() < 1e-6);
+    let tokens = |document: &Value| document["tokens"].as_u64().unwrap();
+    assert_eq!(tokens(&both), tokens(&first) + tokens(&second));
 }
 
 #[test]

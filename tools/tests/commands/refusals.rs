@@ -158,3 +158,84 @@ fn ids_beyond_the_vocabulary_are_refused() {
         assert!(done.stderr.contains(said), "{}", done.stderr);
     }
 }
+
+/// What a command says of a model that is none.
+fn no_model(path: &Path) -> String {
+    let path = path.to_str().unwrap();
+    let done = run_with(&["generate", "-m", path, "-p", "a", "-n", "1"]);
+    done.error(1).to_owned()
+}
+
+#[test]
+fn a_model_that_is_something_else_says_what_it_is_and_what_to_do() {
+    let checkpoint = folder("lm_bf16");
+    for source in [
+        checkpoint.clone(),
+        checkpoint.join("model.safetensors"),
+        folder("lm_bin").join("pytorch_model.bin"),
+        folder("lm_tf").join("tf_model.h5"),
+    ] {
+        let message = no_model(&source);
+        let advice = format!("gpt2-convert {} -o", source.display());
+        assert!(message.contains(&advice), "{message}");
+    }
+    let here = TempDir::new().unwrap();
+    let file = here.path().join("model.gguf");
+    for (bytes, word) in [
+        (
+            &b"version https://git-lfs.github.com/spec/v1\n"[..],
+            "git lfs pull",
+        ),
+        (b"<!doctype html><html>", "web page"),
+        (&0x6767_6a74_u32.to_le_bytes(), "before GGUF"),
+        (b"", "the file is empty"),
+        (b"GGUF\x03\0\0", "truncated"),
+        (b"{\"error\": 404}", "JSON"),
+        (b"\x1f\x8b\x08\0", "gunzip"),
+    ] {
+        fs::write(&file, bytes).unwrap();
+        let message = no_model(&file);
+        assert!(
+            message.contains(word) && message.contains("model.gguf"),
+            "{message}"
+        );
+    }
+    // A folder of models, one without any, a link that leads nowhere.
+    let message = no_model(here.path());
+    assert!(
+        message.contains("model.gguf; name one of its files"),
+        "{message}"
+    );
+    #[cfg(unix)]
+    {
+        let link = here.path().join("link.gguf");
+        std::os::unix::fs::symlink("nowhere.gguf", &link).unwrap();
+        let message = no_model(&link);
+        assert!(message.contains("a link to nowhere.gguf"), "{message}");
+        // A pipe whose other end nobody opens.
+        let pipe = here.path().join("pipe.gguf");
+        let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        for message in [no_model(&pipe), refusal(&pipe)] {
+            assert!(message.contains("expected a file"), "{message}");
+        }
+    }
+}
+
+#[test]
+fn a_folder_of_checkpoints_names_them() {
+    let here = TempDir::new().unwrap();
+    for name in ["checkpoint-500", "checkpoint-1500"] {
+        let inside = here.path().join(name);
+        fs::create_dir(&inside).unwrap();
+        let weights = folder("lm_bf16").join("model.safetensors");
+        fs::copy(weights, inside.join("model.safetensors")).unwrap();
+    }
+    let line = refusal(here.path());
+    assert!(
+        line.contains("checkpoint-500, checkpoint-1500")
+            && line.contains("such as")
+            && line.contains("/checkpoint-1500"),
+        "{line}"
+    );
+}

@@ -11,6 +11,7 @@ const COMPUTING: &[&str] = &[
     "chat",
     "forward",
     "perplexity",
+    "score",
     "bench",
     "classify",
     "tag",

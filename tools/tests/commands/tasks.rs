@@ -319,10 +319,6 @@ fn another_class_is_refused_by_both_names() {
             &["answer", "--question", "a", "-p", "b"],
             "GPT2ForQuestionAnswering",
         ),
-        (
-            &["choose", "--choice", "a", "--choice", "b"],
-            "GPT2DoubleHeadsModel",
-        ),
     ] {
         let done = run_with(arguments);
         let line = done.error(1);

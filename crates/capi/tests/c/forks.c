@@ -1,6 +1,6 @@
 /* What a child made by fork() does with the handles of its parent: forks MODEL.gguf [TOKENS]
- * TOKENS of each text may be fewer where computing is slow. With one thread a session, with two, and
- * while another thread generates. Nothing hangs: a child is killed by its alarm after a while. */
+ * TOKENS of each text may be fewer where computing is slow. With one thread a session, with two,
+ * and while another thread generates. Nothing hangs: a child is killed by its alarm. */
 #include <pthread.h>
 #include <signal.h>
 #include <sys/wait.h>

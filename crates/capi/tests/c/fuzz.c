@@ -26,7 +26,7 @@ static time_t end;
 
 
 /* Handles of each kind, and numbers that are none. */
-enum kind { MODEL, SESSION, OUTPUT, GENERATION, SAMPLER, RESULTS, KINDS };
+enum kind { MODEL, SESSION, OUTPUT, GENERATION, SAMPLER, RESULTS, SCORES, KINDS };
 static _Atomic(void *) handles[KINDS][SLOTS];
 
 /* A thread's chance, and how deep in callbacks it is. */
@@ -73,7 +73,8 @@ static gpt2_status free_of(enum kind kind, void *old) {
     case OUTPUT: return gpt2_output_free(old);
     case GENERATION: return gpt2_generation_free(old);
     case SAMPLER: return gpt2_sampler_free(old);
-    default: return gpt2_results_free(old);
+    case RESULTS: return gpt2_results_free(old);
+    default: return gpt2_scores_free(old);
     }
 }
 
@@ -123,9 +124,9 @@ static uint32_t *tokens(size_t *n) {
 
 /* A text in memory of exactly its size, with or without a NUL. */
 static char *text(size_t *bytes) {
-    static const char *const parts[] = {"It is ",      "a truth",        "<|endoftext|>", "\xc3\xa9",
-                                        "\xff",        "\xf0\x9f\x8c\x8d", "\n",           " the",
-                                        "\xe2\x80\xa8", "1234567890",     "",              "  "};
+    static const char *const parts[] = {
+        "It is ", "a truth", "<|endoftext|>", "\xc3\xa9",    "\xff",       "\xf0\x9f\x8c\x8d",
+        "\n",     " the",    "\xe2\x80\xa8",  "1234567890", "",           "  "};
     char joined[512] = "";
     for (size_t i = below(8); i > 0; i--)
         strcat(joined, parts[one_in(12) ? 4 : below(sizeof parts / sizeof parts[0])]);
@@ -162,6 +163,11 @@ struct padded {
         gpt2_continuation continuation;
         gpt2_timings timings;
         gpt2_result result;
+        gpt2_score_options score;
+        gpt2_text_score of_text;
+        gpt2_token_score of_token;
+        gpt2_word_score of_word;
+        gpt2_perplexity_result perplexity;
     } of;
     unsigned char beyond[64];
 };
@@ -268,7 +274,8 @@ static void models(void) {
     switch (below(9)) {
     case 0: /* rarely: it takes the longest */
         if (!one_in(3)) return;
-        MADE(MODEL, new_model, gpt2_model_load(one_in(6) ? path(room) : file, any_size(&padded), &new_model));
+        MADE(MODEL, new_model,
+             gpt2_model_load(one_in(6) ? path(room) : file, any_size(&padded), &new_model));
         return;
     case 1:
         if (!one_in(4)) return;
@@ -346,7 +353,8 @@ static void sessions(void) {
         if (one_in(10)) options->memory_limit = number();
         options->cache_type = (int32_t)below(6);
         options->flash_attention = (int32_t)below(4);
-        MADE(SESSION, new_session, gpt2_session_new(handle(MODEL), any_size(&padded), &new_session));
+        MADE(SESSION, new_session,
+             gpt2_session_new(handle(MODEL), any_size(&padded), &new_session));
         return;
     case 1:
         ended(gpt2_session_stop(handle(SESSION), one_in(4)));
@@ -513,7 +521,9 @@ static void samplers(void) {
     case 0: {
         size_t n_list;
         list = tokens(&n_list);
-        MADE(SAMPLER, new_sampler, gpt2_sampler_new(handle(MODEL), generating(&padded, chosen), list, n_list, &new_sampler));
+        MADE(SAMPLER, new_sampler,
+             gpt2_sampler_new(handle(MODEL), generating(&padded, chosen), list, n_list,
+                              &new_sampler));
         free(list);
         break;
     }
@@ -542,16 +552,21 @@ static void tasks(void) {
     float *vector;
     switch (below(6)) {
     case 0:
-        MADE(RESULTS, new_results, gpt2_classify(handle(SESSION), given, bytes, (int32_t)below(6), &new_results));
+        MADE(RESULTS, new_results,
+             gpt2_classify(handle(SESSION), given, bytes, (int32_t)below(6), &new_results));
         break;
     case 1:
-        MADE(RESULTS, new_results, gpt2_tag(handle(SESSION), given, bytes, (int32_t)below(6), &new_results));
+        MADE(RESULTS, new_results,
+             gpt2_tag(handle(SESSION), given, bytes, (int32_t)below(6), &new_results));
         break;
     case 2:
-        MADE(RESULTS, new_results, gpt2_answer(handle(SESSION), given, bytes, other, others, number(), number(), &new_results));
+        MADE(RESULTS, new_results,
+             gpt2_answer(handle(SESSION), given, bytes, other, others, number(), number(),
+                         &new_results));
         break;
     case 3:
-        MADE(RESULTS, new_results, gpt2_choose(handle(SESSION), one_in(3) ? NULL : "a", choices, below(3), &new_results));
+        MADE(RESULTS, new_results,
+             gpt2_choose(handle(SESSION), one_in(3) ? NULL : "a", choices, below(3), &new_results));
         break;
     case 4:
         padded.of.result.size = sizeof padded.of.result;
@@ -567,6 +582,59 @@ static void tasks(void) {
     }
     free(given);
     free(other);
+}
+
+static void scoring(void) {
+    struct padded padded = {.beyond = {0}};
+    size_t bytes, n;
+    char *given = text(&bytes);
+    uint32_t *list = tokens(&n);
+    const char *texts[2] = {"It is", one_in(20) ? NULL : " a truth that"};
+    gpt2_scores *new_scores = (gpt2_scores *)folder;
+    OK(gpt2_score_options_init(&padded.of.score, sizeof padded.of.score));
+    gpt2_score_options *options = &padded.of.score;
+    if (one_in(3)) options->context = "a";
+    options->top = one_in(10) ? number() : below(4);
+    options->stride = one_in(4) ? number() : 0;
+    options->ranks = (int32_t)below(2);
+    options->entropies = (int32_t)below(2);
+    options->batching = (int32_t)below(4);
+    switch (below(5)) {
+    case 0:
+        MADE(SCORES, new_scores,
+             gpt2_score(handle(SESSION), texts, below(3), any_size(&padded), &new_scores));
+        break;
+    case 1:
+        MADE(SCORES, new_scores,
+             gpt2_score_tokens(handle(SESSION), list, n, number(), any_size(&padded),
+                               &new_scores));
+        break;
+    case 2:
+        padded.of.perplexity.size = sizeof padded.of.perplexity;
+        ended(gpt2_perplexity(handle(SESSION), given, bytes, number(), number(),
+                              any_size(&padded)));
+        break;
+    case 3:
+        padded.of.of_token.size = sizeof padded.of.of_token;
+        ended(gpt2_scores_token(handle(SCORES), below(3), below(5), any_size(&padded)));
+        padded.of.of_token.size = sizeof padded.of.of_token;
+        ended(gpt2_scores_top(handle(SCORES), below(3), below(5), below(5), any_size(&padded)));
+        padded.of.of_token.size = sizeof padded.of.of_token;
+        ended(gpt2_generation_logprob(handle(GENERATION), below(2), below(5), any_size(&padded)));
+        padded.of.of_token.size = sizeof padded.of.of_token;
+        ended(gpt2_generation_top(handle(GENERATION), below(2), below(5), below(3),
+                                  any_size(&padded)));
+        break;
+    default:
+        padded.of.of_text.size = sizeof padded.of.of_text;
+        ended(gpt2_scores_get(handle(SCORES), below(3), any_size(&padded)));
+        padded.of.of_word.size = sizeof padded.of.of_word;
+        ended(gpt2_scores_word(handle(SCORES), below(3), below(3), any_size(&padded)));
+        CHECK(gpt2_scores_count(handle(SCORES)) < 10000);
+        if (one_in(4)) ended(gpt2_scores_free(handle(SCORES)));
+    }
+    free(given);
+    free(list);
 }
 
 static void converting(void) {
@@ -596,9 +664,16 @@ static void about(void) {
     CHECK(gpt2_last_error() != NULL);
 }
 
+/* The sanitizers' own locks may be held by another thread when the process forks. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { FORKS = 0 };
+#else
+enum { FORKS = 1 };
+#endif
+
 /* A child uses what it has for a moment, and frees it. */
 static void forking(void) {
-    if (depth > 0 || !one_in(60)) return;
+    if (!FORKS || depth > 0 || !one_in(60)) return;
     pid_t child = fork();
     CHECK(child >= 0);
     if (child == 0) {
@@ -616,7 +691,9 @@ static void forking(void) {
 }
 
 static void any_call(void) {
-    switch (below(16)) {
+    switch (below(18)) {
+    case 16:
+    case 17: scoring(); return;
     case 0: models(); return;
     case 1:
     case 2: sessions(); return;

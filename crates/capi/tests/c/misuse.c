@@ -1,7 +1,8 @@
 /* Every function, given what it must refuse: misuse MODEL.gguf FOLDER [invariant]
- * With a word more where the model's matrices are computed by the library's own kernels. Handles that are none, were freed or are of another kind; NULL where something is needed; sizes
- * of structures that no version has, fields that no version knows, reserved fields; no tokens. What
- * is refused changes nothing. */
+ * With a word more where the model's matrices are computed by the library's own kernels. Handles
+ * that are none, were freed or are of another kind; NULL where something is needed; sizes of
+ * structures that no version has, fields that no version knows, reserved fields; no tokens. What is
+ * refused changes nothing. */
 #include "check.h"
 
 static const char *file;
@@ -12,6 +13,7 @@ static gpt2_sampler *sampler;
 static gpt2_generation *generation;
 static gpt2_output *output;
 static gpt2_results *results;
+static gpt2_scores *scores;
 static const uint32_t tokens[] = {5, 6, 7};
 static uint32_t ids[8];
 static float values[8];
@@ -75,6 +77,8 @@ static void of_session(gpt2_session *bad) {
     gpt2_output *new_output = output;
     gpt2_generation *new_generation = generation;
     gpt2_results *made = results;
+    gpt2_scores *scored = (gpt2_scores *)path;
+    gpt2_perplexity_result perplexity = {.size = sizeof perplexity};
     const char *choices[] = {"a", "b"};
     OK(gpt2_batch_init(&batch, sizeof batch));
     batch.tokens = tokens;
@@ -92,8 +96,12 @@ static void of_session(gpt2_session *bad) {
         CALL(gpt2_tag(bad, "a", 1, GPT2_TAG_TOKENS, &made)),
         CALL(gpt2_answer(bad, "a", 1, "b", 1, 0, 0, &made)),
         CALL(gpt2_choose(bad, NULL, choices, 2, &made)),
+        CALL(gpt2_perplexity(bad, "a", 1, 0, 0, &perplexity)),
+        CALL(gpt2_score(bad, choices, 2, NULL, &scored)),
+        CALL(gpt2_score_tokens(bad, tokens, 3, 0, NULL, &scored)),
         CALL(gpt2_embed(bad, "a", 1, GPT2_POOLING_MEAN, 1, values, 8, &length)));
     CHECK(new_output == NULL && new_generation == NULL && made == NULL);
+    CHECK(scored == NULL);
     if (bad != NULL) ALL(GPT2_ERROR_HANDLE, CALL(gpt2_session_free(bad)));
 }
 
@@ -102,6 +110,17 @@ static void of_others(void *bad) {
     gpt2_continuation continuation = {.size = sizeof continuation};
     gpt2_timings timings = {.size = sizeof timings};
     gpt2_result result = {.size = sizeof result};
+    gpt2_text_score of_text = {.size = sizeof of_text};
+    gpt2_token_score of_token = {.size = sizeof of_token};
+    gpt2_word_score of_word = {.size = sizeof of_word};
+    ALL(GPT2_ERROR_HANDLE, CALL(gpt2_scores_get(bad, 0, &of_text)),
+        CALL(gpt2_scores_token(bad, 0, 0, &of_token)),
+        CALL(gpt2_scores_top(bad, 0, 0, 0, &of_token)),
+        CALL(gpt2_scores_word(bad, 0, 0, &of_word)),
+        CALL(gpt2_generation_logprob(bad, 0, 0, &of_token)),
+        CALL(gpt2_generation_top(bad, 0, 0, 0, &of_token)));
+    CHECK(gpt2_scores_count(bad) == 0);
+    if (bad != NULL) ALL(GPT2_ERROR_HANDLE, CALL(gpt2_scores_free(bad)));
     ALL(GPT2_ERROR_HANDLE, CALL(gpt2_output_rows(bad, &length)),
         CALL(gpt2_output_shape(bad, GPT2_LOGITS, shape, 3, &length)),
         CALL(gpt2_output_read(bad, GPT2_LOGITS, 0, values, 8, &length)),
@@ -140,6 +159,7 @@ static void handles(void) {
     OK(gpt2_generation_free(NULL));
     OK(gpt2_sampler_free(NULL));
     OK(gpt2_results_free(NULL));
+    OK(gpt2_scores_free(NULL));
 }
 
 /* NULL where something is read or written. */
@@ -160,9 +180,13 @@ static void nulls(void) {
     ALL(GPT2_ERROR_ARGUMENT, CALL(gpt2_model_options_init(NULL, 8)),
         CALL(gpt2_session_options_init(NULL, 8)), CALL(gpt2_generate_options_init(NULL, 8)),
         CALL(gpt2_convert_options_init(NULL, 8)), CALL(gpt2_batch_init(NULL, 8)),
+        CALL(gpt2_score_options_init(NULL, 8)), CALL(gpt2_score(session, NULL, 1, NULL, &scores)),
+        CALL(gpt2_score_tokens(session, NULL, 1, 0, NULL, &scores)),
+        CALL(gpt2_score_tokens(session, tokens, 3, 0, NULL, NULL)),
         CALL(gpt2_model_load(NULL, NULL, &new_model)), CALL(gpt2_model_load(file, NULL, NULL)),
         CALL(gpt2_model_load_memory(NULL, 8, NULL, NULL, NULL, &new_model)),
-        CALL(gpt2_model_get_info(model, NULL)), CALL(gpt2_tokenize(model, NULL, 1, 0, ids, 8, NULL)),
+        CALL(gpt2_model_get_info(model, NULL)),
+        CALL(gpt2_tokenize(model, NULL, 1, 0, ids, 8, NULL)),
         CALL(gpt2_tokenize(model, "a", 1, 0, NULL, 8, NULL)),
         CALL(gpt2_detokenize(model, NULL, 1, 0, text, 8, NULL)),
         CALL(gpt2_token_is_end(model, 5, NULL)), CALL(gpt2_find_token(model, NULL, ids)),
@@ -173,7 +197,8 @@ static void nulls(void) {
         CALL(gpt2_run(session, NULL, &new_output)), CALL(gpt2_run(session, &batch, &new_output)),
         CALL(gpt2_run(session, &batch, NULL)), CALL(gpt2_output_rows(output, NULL)),
         CALL(gpt2_cache_length(session, 0, NULL)), CALL(gpt2_cache_keep(session, 0, NULL, 1, NULL)),
-        CALL(gpt2_cache_save(session, 0, NULL, 1)), CALL(gpt2_cache_restore(session, 0, NULL, NULL)),
+        CALL(gpt2_cache_save(session, 0, NULL, 1)),
+        CALL(gpt2_cache_restore(session, 0, NULL, NULL)),
         CALL(gpt2_generate(session, NULL, 1, NULL, NULL, NULL, NULL)),
         CALL(gpt2_generate(session, tokens, 1, &options, NULL, NULL, NULL)),
         CALL(gpt2_generation_get(generation, 0, NULL)),

@@ -244,7 +244,7 @@ fn misuse_is_refused_by_every_function() {
     }
 }
 
-/// `GPT2_FUZZ_SECONDS` says for how long, `GPT2_FUZZ_SEED` with which calls. With AddressSanitizer:
+/// `GPT2_FUZZ_SECONDS` says for how long, `GPT2_FUZZ_SEED` with which calls. With `AddressSanitizer`:
 /// see `.ci/sanitize.sh`.
 #[test]
 fn calls_in_random_order_do_no_harm() {
@@ -317,6 +317,36 @@ fn tasks_say_what_the_command_says() {
         .sum();
     assert_eq!(found.lines().count(), 256);
     assert!((length - 1.0).abs() < 1e-5, "{length}");
+}
+
+#[test]
+fn scores_are_what_the_command_says() {
+    let library = installed_or_return!();
+    let _cores = cores();
+    let folder = tempfile::tempdir().unwrap();
+    let model = austen("f32");
+    let texts = ["She was happy.", " He was not at all.", "No one knew."];
+    let mut program = library.program("scores", Link::Shared, folder.path());
+    let found = run(program.arg(&model).args(texts));
+    let mut command = gpt2();
+    command.arg("score").arg("-m").arg(&model);
+    let expected = run(command.args(["--bos", "--summary"]).args(texts));
+    // A session of other sequences sums in another order.
+    let fields = |text: &str| -> Vec<Vec<String>> {
+        let lines = text.lines();
+        lines
+            .map(|line| line.split('\t').map(str::to_owned).collect())
+            .collect()
+    };
+    let (found, expected) = (fields(&found), fields(&expected));
+    assert_eq!(found.len(), texts.len());
+    for (found, expected) in found.iter().zip(&expected) {
+        assert_eq!(found[3..], expected[3..]);
+        for (found, expected) in found.iter().zip(expected).take(2) {
+            let number = |text: &str| text.parse::<f64>().unwrap();
+            assert!((number(found) - number(expected)).abs() < 1e-3);
+        }
+    }
 }
 
 #[test]

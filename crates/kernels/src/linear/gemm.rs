@@ -186,7 +186,9 @@ impl Product<'_> {
         {
             unpacked.resize(columns * float_gemm.rows * size_of::<f32>());
             // SAFETY: what unpacking needs every instruction set with kernels has.
-            unsafe { (float_gemm.unpack)(packed, columns, unpacked.values_mut()) };
+            unsafe {
+                (float_gemm.unpack)(packed, columns, float_gemm.rows, unpacked.values_mut());
+            }
         } else if let Some(unpacking) = self.unpacking() {
             panel_bytes = unpacking.block_bytes * blocks;
             unpacked.resize(panels * panel_bytes);

@@ -143,12 +143,18 @@ pub(super) type Unpack = unsafe fn(panel: &[u8], rows: usize, blocks: usize, unp
 pub(super) struct FloatGemm {
     /// Rows that are unpacked together.
     pub(super) rows: usize,
-    /// Writes up to [`Self::rows`] rows of `columns` columns as `[columns][rows]` f32; missing
-    /// rows become 0.
-    pub(super) unpack: unsafe fn(weights: &[u8], columns: usize, unpacked: &mut [f32]),
+    /// Unpacks so many.
+    pub(super) unpack: FloatUnpack,
     /// Sizes of tiles, and the microkernel that multiplies one with unpacked rows.
     pub(super) tiles: &'static [(usize, Microkernel)],
 }
+
+/// Writes up to `rows` rows of `columns` columns as `[columns][rows]` f32; missing rows become 0.
+///
+/// # Safety
+/// The processor has the instructions of the set that has the product.
+pub(super) type FloatUnpack =
+    unsafe fn(weights: &[u8], columns: usize, rows: usize, unpacked: &mut [f32]);
 
 impl FloatGemm {
     /// The microkernel for a tile of `tokens`, if there is one.

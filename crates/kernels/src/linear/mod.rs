@@ -1,7 +1,7 @@
 //! Products of weight matrices with activations, for the types that small models are stored in.
 //!
-//! Activations are quantized to eight bits (or, beside f16 weights, rounded to f16) as ggml does
-//! it, and every sum is accumulated in ggml's order, so that results are bit-identical wherever
+//! Activations are quantized to eight bits (or, beside f16 and bf16 weights, rounded to these) as
+//! ggml does it, and every sum is accumulated in ggml's order, so that results are bit-identical wherever
 //! that costs nothing; `x86/` and `aarch64/` say where; `f16_accumulation.rs` about f16 on ARM. A
 //! matrix is read panel by panel, eight rows at a time, and each panel is used for all tokens
 //! while it is in the cache.

@@ -47,7 +47,7 @@ impl ActivationFormat {
             Format::F16 => Self::F32(BESIDE_F16),
             Format::Q4_0 => Self::Q8_0(8),
             Format::Iq4Nl => Self::Q8_0(128),
-            Format::Q8_0 if batch == BatchSize::Large => Self::Q8_0(128),
+            Format::Q5_0 | Format::Q8_0 if batch == BatchSize::Large => Self::Q8_0(128),
             Format::Q8_0 => Self::Q8_0Lanes,
             Format::Q4_1 | Format::Q5_0 | Format::Q5_1 => Self::Q8_1,
             Format::Q2K | Format::Q3K | Format::Q4K | Format::Q5K | Format::Q6K | Format::Iq4Xs => {
@@ -220,8 +220,13 @@ impl<S: QuantizeBlock> Task<S> for Quantize<'_> {
             ActivationFormat::ScaledF16(bound) if tokens < LARGE_TILE => {
                 f16_accumulation::quantize(x, columns, tokens, bound, output);
             }
-            ActivationFormat::ScaledF16(_) => f32(x, columns, tokens, BESIDE_F16, output),
-            ActivationFormat::F32(rounding) => f32(x, columns, tokens, rounding, output),
+            ActivationFormat::F32(_) | ActivationFormat::ScaledF16(_) => {
+                let rounding = match format {
+                    ActivationFormat::F32(rounding) => rounding,
+                    _ => BESIDE_F16,
+                };
+                f32(x, columns, tokens, rounding, output);
+            }
             ActivationFormat::Q8_0(zero_point) => {
                 q8_0(simd, x, columns, tokens, zero_point, output);
             }

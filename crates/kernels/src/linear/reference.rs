@@ -146,6 +146,7 @@ pub(super) fn product(format: Format, row: &[u8], x: &[f32], order: Order) -> f3
             Rounding::Bf16,
         ),
         (Format::Q4_1, _) => blocks(cast(row).iter().map(q4_1), x),
+        (Format::Q5_0, _) if order.large && LANES == 8 => q5_0_by_block(cast(row), x),
         (Format::Q5_0, _) => blocks(cast(row).iter().map(q5_0), x),
         (Format::Q5_1, _) => blocks(cast(row).iter().map(q5_1), x),
         (Format::Iq4Nl, _) => iq4_nl(cast(row), x),
@@ -199,6 +200,15 @@ fn q5_0(block: &BlockQ5_0) -> Block {
     let weights = five_bits(nibbles(&block.qs), block.qh);
     let weights = weights.into_iter().map(|weight| weight - 16).collect();
     (weights, f32(block.d), 0.0)
+}
+
+fn q5_0_by_block(row: &[BlockQ5_0], x: &[f32]) -> f32 {
+    row.iter()
+        .zip(quantize_q8_0(x))
+        .fold(0.0, |sum, (block, (x, scale))| {
+            let (weights, d, _) = q5_0(block);
+            (dot(weights, &x) as f32).mul_add(d * scale, sum)
+        })
 }
 
 fn q5_1(block: &BlockQ5_1) -> Block {

@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(line(&mut options, "max_time=none"), "max_time=none");
         let before = options.clone();
         for (argument, said) in [
-            ("temperature=-1", "temperature must be above 0"),
+            ("temperature=-1", "temperature must be a number above 0"),
             ("temperature=warm", "expected a number, found \"warm\""),
             ("top_k=-1", "expected a whole number"),
             ("do_sample=1", "expected true or false"),

@@ -101,7 +101,8 @@ impl Source {
                 let beyond = |position: &&u32| **position as usize >= limit;
                 if let Some(found) = position_ids.iter().flatten().find(beyond) {
                     return Err(Failure::Usage(format!(
-                        "--position-ids: expected positions below the model's {limit}, found {found}"
+                        "--position-ids: expected positions below the model's {limit}, \
+                         found {found}"
                     )));
                 }
                 ids.resize(length, pad);

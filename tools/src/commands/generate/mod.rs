@@ -98,8 +98,7 @@ pub(super) fn run(arguments: &Arguments, start: Instant) -> Result<(), Failure> 
     if stream.error.is_some() && !others {
         return stream.finish(&[]);
     }
-    // What the options and the prompt ask for together is found out before the first token.
-    let generation = result.map_err(Failure::of_request)?;
+    let generation = result?;
     let all: Vec<&Continuation> = generation.requests.iter().flatten().collect();
     let shown = if arguments.run.json {
         let document = output::document(&prompts, &generation, load, &session);

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use gpt2::GenerationOptions;
+use gpt2::Tokenizer;
 use gpt2::generate::{BatchGeneration, Continuation, FinishReason, PrintableText, Step};
 use gpt2::session::Session;
 use serde_json::{Value, json};
@@ -83,8 +84,10 @@ pub(super) fn document(
     session: &Session,
 ) -> Value {
     let timings = &generation.timings;
+    let tokenizer = session.model().tokenizer().ok();
     let row = |prompt: &Prompt, sequences: &[Continuation]| {
-        let mut sequences: Vec<Value> = sequences.iter().map(sequence).collect();
+        let sequences = sequences.iter().map(|found| sequence(found, tokenizer));
+        let mut sequences: Vec<Value> = sequences.collect();
         if sequences.is_empty() && interrupt::happened() {
             let finish_reason = FinishReason::Stopped.name();
             sequences.push(json!({
@@ -113,13 +116,24 @@ pub(super) fn document(
     document
 }
 
-fn sequence(sequence: &Continuation) -> Value {
-    json!({
+fn sequence(sequence: &Continuation, tokenizer: Option<&Tokenizer>) -> Value {
+    let mut document = json!({
         "ids": sequence.ids,
         "text": sequence.text,
         "finish_reason": sequence.finish_reason.name(),
         "score": sequence.score,
-    })
+    });
+    // Only on request.
+    if !sequence.logprobs.is_empty() {
+        let scores = sequence.logprobs.iter();
+        let logprobs: Vec<f64> = scores.clone().map(|score| score.log_probability).collect();
+        document["logprobs"] = json!(logprobs);
+        if scores.clone().any(|score| !score.top.is_empty()) {
+            let lists = scores.map(|score| report::alternatives(&score.top, tokenizer));
+            document["top"] = lists.collect::<Vec<_>>().into();
+        }
+    }
+    document
 }
 
 fn milliseconds(duration: Duration) -> f64 {
@@ -193,5 +207,5 @@ pub(super) fn note_full_context(
     } else {
         format!("; {ways}")
     };
-    eprintln!("{whose} ended because the context of {size} positions is full{ways}");
+    note!("{whose} ended because the context of {size} positions is full{ways}");
 }

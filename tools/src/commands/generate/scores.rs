@@ -23,6 +23,10 @@ pub(super) struct Scores {
     /// Write logits: what the model gave for each token
     #[arg(long = "output-logits", id = "output_logits", requires = "output")]
     of_model: bool,
+    /// With --json, give the log-probability of every token by the model's own softmax, before any
+    /// processor, and of the N likeliest tokens in its place
+    #[arg(long, value_name = "N", requires = "json", num_args = 0..=1, default_missing_value = "0")]
+    logprobs: Option<usize>,
     /// Replace the file if it exists
     #[arg(long, requires = "output")]
     force: bool,
@@ -33,6 +37,7 @@ impl Scores {
     pub(super) fn apply(&self, options: &mut GenerationOptions) {
         options.output_scores = self.of_choice;
         options.output_logits = self.of_model;
+        options.logprobs = self.logprobs;
     }
 
     /// Finds now and not at the end what is in the way of the file.

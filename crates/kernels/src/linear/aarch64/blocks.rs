@@ -2,7 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use super::super::layout::{BlockQ4_1, BlockQ5_0, BlockQ5_1, F16Bytes, Layout, Lanes, Q8_1Tile};
+use super::super::layout::{BlockQ4_1, BlockQ5_0, BlockQ5_1, F16Bytes, Lanes, Layout, Q8_1Tile};
 use super::super::microkernel::Job;
 use super::helpers::{load_i8, nibbles, splat_f16};
 use super::vectors::PanelVectors;
@@ -30,9 +30,8 @@ unsafe fn five_bits(bytes: &[u8; 16], fifth: [u8; 4]) -> [uint8x16_t; 2] {
         let bits: [u8; 16] = std::array::from_fn(|index| 1 << (index % 8));
         let bits = vld1q_u8(bits.as_ptr());
         let [low, high] = nibbles(bytes);
-        let bytes = |first: usize| {
-            vcombine_u8(vdup_n_u8(fifth[first]), vdup_n_u8(fifth[first + 1]))
-        };
+        let bytes =
+            |first: usize| vcombine_u8(vdup_n_u8(fifth[first]), vdup_n_u8(fifth[first + 1]));
         let sixteen = vdupq_n_u8(16);
         [
             vorrq_u8(low, vandq_u8(vtstq_u8(bytes(0), bits), sixteen)),

@@ -6,30 +6,22 @@ use half::bf16;
 
 use super::super::layout::{F16Bytes, Layout};
 use super::super::microkernel::Job;
-use super::helpers::load_f16x8;
+use super::helpers::{load_f16x8, splat_f16};
 use super::vectors::PanelVectors;
 
 /// Elements of a row.
-pub(super) trait Element: Layout + Default {
+pub(super) trait Element: Layout {
     /// Eight, converted.
     ///
     /// # Safety
     /// There are as many.
     unsafe fn load(source: *const Self) -> [float32x4_t; 2];
 
-    /// The first `count` of eight, converted; the others are 0.
+    /// One, converted.
     ///
     /// # Safety
-    /// There are as many.
-    #[inline(always)]
-    unsafe fn load_some(source: *const Self, count: usize) -> [float32x4_t; 2] {
-        let mut eight = [Self::default(); 8];
-        // SAFETY: the caller's condition; no more than there are places.
-        unsafe {
-            std::ptr::copy_nonoverlapping(source, eight.as_mut_ptr(), count.min(8));
-            Self::load(eight.as_ptr())
-        }
-    }
+    /// The processor has NEON.
+    unsafe fn to_f32(self) -> f32;
 }
 
 impl Element for f32 {
@@ -38,6 +30,11 @@ impl Element for f32 {
         // SAFETY: the trait's condition.
         unsafe { [vld1q_f32(source), vld1q_f32(source.add(4))] }
     }
+
+    #[inline(always)]
+    unsafe fn to_f32(self) -> f32 {
+        self
+    }
 }
 
 impl Element for F16Bytes {
@@ -45,6 +42,12 @@ impl Element for F16Bytes {
     unsafe fn load(source: *const Self) -> [float32x4_t; 2] {
         // SAFETY: the trait's condition.
         unsafe { load_f16x8(&*source.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn to_f32(self) -> f32 {
+        // SAFETY: the trait's condition.
+        unsafe { vgetq_lane_f32::<0>(splat_f16(self)) }
     }
 }
 
@@ -59,6 +62,11 @@ impl Element for bf16 {
                 vreinterpretq_f32_u32(vshll_high_n_u16::<16>(upper_halves)),
             ]
         }
+    }
+
+    #[inline(always)]
+    unsafe fn to_f32(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
     }
 }
 
@@ -137,20 +145,15 @@ unsafe fn some_rows<E: Element, const TOKENS: usize, const ROWS: usize>(
             }
             column += 8;
         }
-        if column < columns {
-            let count = columns - column;
-            for (token, accumulators) in accumulators.iter_mut().enumerate() {
-                let x = f32::load_some(x.add(token * columns + column), count);
-                for (row, accumulators) in accumulators.iter_mut().enumerate() {
-                    let weights = E::load_some(weights.add(row * columns + column), count);
-                    accumulators[0] = vfmaq_f32(accumulators[0], weights[0], x[0]);
-                    accumulators[1] = vfmaq_f32(accumulators[1], weights[1], x[1]);
-                }
-            }
-        }
         for (token, accumulators) in accumulators.iter().enumerate() {
             for (row, accumulators) in accumulators.iter().enumerate() {
-                let sum = vaddvq_f32(vaddq_f32(accumulators[0], accumulators[1]));
+                let mut sum = vaddvq_f32(vaddq_f32(accumulators[0], accumulators[1]));
+                for column in column..columns {
+                    let x = *x.add(token * columns + column);
+                    sum = (*weights.add(row * columns + column))
+                        .to_f32()
+                        .mul_add(x, sum);
+                }
                 *job.output(token).add(first + row) = sum;
             }
         }

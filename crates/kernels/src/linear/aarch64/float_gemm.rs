@@ -29,32 +29,26 @@ pub(super) fn neon(format: Format) -> Option<FloatGemm> {
     })
 }
 
-/// See [`FloatGemm::unpack`].
-unsafe fn unpack<E: Element>(weights: &[u8], columns: usize, unpacked: &mut [f32]) {
+unsafe fn unpack<E: Element>(weights: &[u8], columns: usize, _rows: usize, unpacked: &mut [f32]) {
     let unpacked = &mut unpacked.as_chunks_mut::<ROWS>().0[..columns];
     // Rows that are missing are empty, and become 0.
     let mut rows = [[].as_slice(); ROWS];
-    for (row, source) in rows
-        .iter_mut()
-        .zip(cast::<E>(weights).chunks_exact(columns))
-    {
+    let sources = cast::<E>(weights).chunks_exact(columns);
+    for (row, source) in rows.iter_mut().zip(sources) {
         *row = source;
     }
-    for (index, output) in unpacked.chunks_mut(8).enumerate() {
+    let (outputs, last) = unpacked.as_chunks_mut::<8>();
+    for (index, output) in outputs.iter_mut().enumerate() {
         for first in [0, 4] {
             let mut vectors = [[0.0f32; 8]; 4];
             for (vector, row) in vectors.iter_mut().zip(&rows[first..]) {
-                let Some(weights) = row.get(8 * index..) else {
+                let Some(eight) = row.as_chunks::<8>().0.get(index) else {
                     break;
                 };
-                // SAFETY: every such processor has NEON; no more than there are, and a vector has
-                // places for eight values.
+                // SAFETY: every such processor has NEON; eight elements, and a vector has places
+                // for as many.
                 unsafe {
-                    let [low, high] = if weights.len() >= 8 {
-                        E::load(weights.as_ptr())
-                    } else {
-                        E::load_some(weights.as_ptr(), weights.len())
-                    };
+                    let [low, high] = E::load(eight.as_ptr());
                     vst1q_f32(vector.as_mut_ptr(), low);
                     vst1q_f32(vector.as_mut_ptr().add(4), high);
                 }
@@ -64,6 +58,12 @@ unsafe fn unpack<E: Element>(weights: &[u8], columns: usize, unpacked: &mut [f32
                     *output = vector[offset];
                 }
             }
+        }
+    }
+    for (column, output) in (columns / 8 * 8..).zip(last) {
+        for (output, row) in output.iter_mut().zip(rows) {
+            // SAFETY: every such processor has NEON.
+            *output = (row.get(column)).map_or(0.0, |weight| unsafe { weight.to_f32() });
         }
     }
 }

@@ -1,11 +1,12 @@
 //! The microkernels for 64-bit ARM: with dot products of bytes (8.2's `dotprod`) and arithmetic on
 //! f16 (8.2's `fp16`), with the first of these, and with what every such processor has.
 //!
-//! Matrices other than f16 are packed so that a vector holds four bytes of each of four rows
+//! The types used most are packed so that a vector holds four bytes of each of four rows
 //! (`../packing.rs`): sums of rows need no step across a vector. A row's block (of 32 or 256
-//! elements) becomes one integer, which is exact; it is scaled and added. Of `q4_0` and `q8_0`
-//! this is ggml's order where there are dot products; of K-quants ggml adds every 64 elements, and
-//! without dot products it goes row by row, with four accumulators.
+//! elements) becomes one integer, which is exact; it is scaled and added. Of `q4_0`, `iq4_nl` and
+//! `q8_0` this is ggml's order where there are dot products; of K-quants ggml adds every 64
+//! elements, and without dot products it goes row by row, with four accumulators. The other types
+//! are read row by row; every fourth of a vector is accumulated by itself.
 
 #![allow(
     clippy::wildcard_imports,
@@ -84,10 +85,9 @@ impl KernelSet for InstructionSet {
                 | Format::Q3K
                 | Format::Iq4Xs,
             ) => &[4, 1],
-            (
-                Self::Fp16(_) | Self::Dotprod(_),
-                Format::Q4_0 | Format::Iq4Nl | Format::Q8_0,
-            ) => &[4, 2, 1],
+            (Self::Fp16(_) | Self::Dotprod(_), Format::Q4_0 | Format::Iq4Nl | Format::Q8_0) => {
+                &[4, 2, 1]
+            }
             _ => &[2, 1],
         }
     }

@@ -2,9 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use super::super::layout::{
-    F16Bytes, Lanes, PANEL, Q4_0Panel, Q8_0LanesTile, Q8_0Panel, Q8_0Tile,
-};
+use super::super::layout::{F16Bytes, Lanes, PANEL, Q4_0Panel, Q8_0LanesTile, Q8_0Panel, Q8_0Tile};
 use super::super::microkernel::Job;
 use super::helpers::{add_scaled, iq4_values, load_f16x8, load_i8, load_u8, store_rows};
 use super::vectors::{BytePanel, PanelVectors};

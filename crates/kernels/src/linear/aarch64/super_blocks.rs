@@ -37,7 +37,10 @@ unsafe fn two_bits(bytes: &[u8; 64], plane: usize) -> [uint8x16_t; 2] {
         let three = vdupq_n_u8(3);
         [
             vandq_u8(vshlq_u8(vld1q_u8(sixteens[first].as_ptr()), shift), three),
-            vandq_u8(vshlq_u8(vld1q_u8(sixteens[first + 1].as_ptr()), shift), three),
+            vandq_u8(
+                vshlq_u8(vld1q_u8(sixteens[first + 1].as_ptr()), shift),
+                three,
+            ),
         ]
     }
 }

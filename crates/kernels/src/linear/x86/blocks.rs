@@ -15,7 +15,7 @@ const AHEAD: usize = 1536;
 ///
 /// # Safety
 /// The methods are only called where AVX2 and F16C are.
-trait Block: Layout {
+pub(super) trait Block: Layout {
     /// The scale.
     fn d(&self) -> F16Bytes;
 

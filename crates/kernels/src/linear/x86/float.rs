@@ -6,31 +6,23 @@ use half::bf16;
 
 use super::super::layout::{F16Bytes, Layout};
 use super::super::microkernel::Job;
-use super::helpers::{load_f16x8, reduce_add};
+use super::helpers::{load_f16x8, reduce_add, splat_f16};
 use super::prefetch::prefetch_lines;
 use super::vectors::PanelVectors;
 
 /// Elements of a row.
-pub(super) trait Element: Layout + Default {
+pub(super) trait Element: Layout {
     /// Eight, converted.
     ///
     /// # Safety
     /// There are as many, and the processor has AVX2 and F16C.
     unsafe fn load(source: *const Self) -> __m256;
 
-    /// The first `count` of eight, converted; the others are 0.
+    /// One, converted.
     ///
     /// # Safety
-    /// There are as many, and the processor has AVX2 and F16C.
-    #[inline(always)]
-    unsafe fn load_some(source: *const Self, count: usize) -> __m256 {
-        let mut eight = [Self::default(); 8];
-        // SAFETY: the caller's condition; no more than there are places.
-        unsafe {
-            std::ptr::copy_nonoverlapping(source, eight.as_mut_ptr(), count.min(8));
-            Self::load(eight.as_ptr())
-        }
-    }
+    /// The processor has F16C.
+    unsafe fn to_f32(self) -> f32;
 }
 
 impl Element for f32 {
@@ -39,6 +31,11 @@ impl Element for f32 {
         // SAFETY: the trait's condition.
         unsafe { _mm256_loadu_ps(source) }
     }
+
+    #[inline(always)]
+    unsafe fn to_f32(self) -> f32 {
+        self
+    }
 }
 
 impl Element for F16Bytes {
@@ -46,6 +43,12 @@ impl Element for F16Bytes {
     unsafe fn load(source: *const Self) -> __m256 {
         // SAFETY: the trait's condition.
         unsafe { load_f16x8(source) }
+    }
+
+    #[inline(always)]
+    unsafe fn to_f32(self) -> f32 {
+        // SAFETY: the trait's condition.
+        unsafe { _mm256_cvtss_f32(splat_f16(self)) }
     }
 }
 
@@ -57,6 +60,11 @@ impl Element for bf16 {
             let upper_halves = _mm256_cvtepu16_epi32(_mm_loadu_si128(source.cast()));
             _mm256_castsi256_ps(_mm256_slli_epi32::<16>(upper_halves))
         }
+    }
+
+    #[inline(always)]
+    unsafe fn to_f32(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
     }
 }
 
@@ -118,20 +126,10 @@ unsafe fn gemv<E: Element, const TOKENS: usize>(job: &Job<'_>) {
                 }
                 column += 8 * LANES;
             }
-            while column < columns {
-                let count = columns - column;
-                let weights = if count >= 8 {
-                    E::load(weights.add(column))
-                } else {
-                    E::load_some(weights.add(column), count)
-                };
+            while column + 8 <= columns {
+                let weights = E::load(weights.add(column));
                 for (token, accumulators) in accumulators.iter_mut().enumerate() {
-                    let x = x.add(token * columns + column);
-                    let x = if count >= 8 {
-                        _mm256_loadu_ps(x)
-                    } else {
-                        f32::load_some(x, count)
-                    };
+                    let x = _mm256_loadu_ps(x.add(token * columns + column));
                     accumulators[0] = _mm256_fmadd_ps(weights, x, accumulators[0]);
                 }
                 column += 8;
@@ -141,7 +139,12 @@ unsafe fn gemv<E: Element, const TOKENS: usize>(job: &Job<'_>) {
                     _mm256_add_ps(accumulators[0], accumulators[2]),
                     _mm256_add_ps(accumulators[1], accumulators[3]),
                 );
-                *job.output(token).add(row) = reduce_add(all);
+                let mut sum = reduce_add(all);
+                for column in column..columns {
+                    let x = *x.add(token * columns + column);
+                    sum = (*weights.add(column)).to_f32().mul_add(x, sum);
+                }
+                *job.output(token).add(row) = sum;
             }
         }
     }

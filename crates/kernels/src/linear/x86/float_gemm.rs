@@ -6,95 +6,94 @@ use half::bf16;
 
 use super::super::format::Format;
 use super::super::layout::{F16Bytes, PANEL, cast};
-use super::super::microkernel::{FloatGemm, Job, Microkernel};
+use super::super::microkernel::{FloatGemm, FloatUnpack, Job};
 use super::float::Element;
 use super::helpers::transpose;
 use crate::simd::{Avx2, Avx512, MAX_LANES, Simd, Task, Token};
 
 /// The product with a batch for AVX2.
 pub(super) fn avx2(format: Format) -> Option<FloatGemm> {
-    const TILES: &[(usize, Microkernel)] = &[(6, gemm::<Avx2, 6>)];
-    new::<{ 2 * Avx2::LANES }>(format, TILES)
+    Some(FloatGemm {
+        rows: 2 * Avx2::LANES,
+        unpack: unpack_of(format)?,
+        tiles: &[(6, gemm::<Avx2, 6>)],
+    })
 }
 
 /// The product with a batch for AVX-512.
 pub(super) fn avx512(format: Format) -> Option<FloatGemm> {
-    const TILES: &[(usize, Microkernel)] = &[(12, gemm::<Avx512, 12>), (8, gemm::<Avx512, 8>)];
-    new::<{ 2 * Avx512::LANES }>(format, TILES)
-}
-
-fn new<const ROWS: usize>(
-    format: Format,
-    tiles: &'static [(usize, Microkernel)],
-) -> Option<FloatGemm> {
     Some(FloatGemm {
-        rows: ROWS,
-        unpack: match format {
-            Format::F32 => unpack::<f32, ROWS>,
-            Format::Bf16 => unpack::<bf16, ROWS>,
-            Format::F16 => unpack::<F16Bytes, ROWS>,
-            _ => return None,
-        },
-        tiles,
+        rows: 2 * Avx512::LANES,
+        unpack: unpack_of(format)?,
+        tiles: &[(12, gemm::<Avx512, 12>), (8, gemm::<Avx512, 8>)],
     })
 }
 
-/// See [`FloatGemm::unpack`].
-unsafe fn unpack<E: Element, const ROWS: usize>(
-    weights: &[u8],
-    columns: usize,
-    unpacked: &mut [f32],
-) {
-    let task = Unpack::<E, ROWS> {
+fn unpack_of(format: Format) -> Option<FloatUnpack> {
+    Some(match format {
+        Format::F32 => unpack::<f32>,
+        Format::Bf16 => unpack::<bf16>,
+        Format::F16 => unpack::<F16Bytes>,
+        _ => return None,
+    })
+}
+
+unsafe fn unpack<E: Element>(weights: &[u8], columns: usize, rows: usize, unpacked: &mut [f32]) {
+    let task = Unpack::<E> {
         weights: cast(weights),
         columns,
-        unpacked: &mut unpacked.as_chunks_mut().0[..columns],
+        rows,
+        unpacked: &mut unpacked[..columns * rows],
     };
     // SAFETY: the caller's condition: every set here has AVX2 and F16C.
     unsafe { Avx2::assume() }.vectorize(task);
 }
 
-struct Unpack<'a, E, const ROWS: usize> {
+struct Unpack<'a, E> {
     weights: &'a [E],
     columns: usize,
-    unpacked: &'a mut [[f32; ROWS]],
+    rows: usize,
+    unpacked: &'a mut [f32],
 }
 
-impl<E: Element, const ROWS: usize> Task<Avx2> for Unpack<'_, E, ROWS> {
+impl<E: Element> Task<Avx2> for Unpack<'_, E> {
     type Output = ();
 
     #[inline(always)]
     fn run(self, _: Avx2) {
-        for first in (0..ROWS).step_by(PANEL) {
+        let whole = self.columns / PANEL * PANEL;
+        let (outputs, last) = self.unpacked.split_at_mut(whole * self.rows);
+        for first in (0..self.rows).step_by(PANEL) {
             // Rows that are missing are empty, and become 0.
             let mut rows = [[].as_slice(); PANEL];
             let sources = self.weights.chunks_exact(self.columns).skip(first);
             for (row, source) in rows.iter_mut().zip(sources) {
-                *row = source;
+                *row = source.as_chunks::<PANEL>().0;
             }
-            for (index, output) in self.unpacked.chunks_mut(PANEL).enumerate() {
+            for (index, output) in outputs.chunks_exact_mut(PANEL * self.rows).enumerate() {
                 // SAFETY: the token proves the instructions.
                 let mut vectors = [unsafe { _mm256_setzero_ps() }; PANEL];
                 for (vector, row) in vectors.iter_mut().zip(rows) {
-                    let Some(weights) = row.get(PANEL * index..) else {
-                        continue;
-                    };
-                    // SAFETY: as many as there are; the token proves the instructions.
-                    *vector = unsafe {
-                        if weights.len() >= PANEL {
-                            E::load(weights.as_ptr())
-                        } else {
-                            E::load_some(weights.as_ptr(), weights.len())
-                        }
-                    };
+                    if let Some(eight) = row.get(index) {
+                        // SAFETY: eight elements; the token proves the instructions.
+                        *vector = unsafe { E::load(eight.as_ptr()) };
+                    }
                 }
                 // SAFETY: the token proves the instructions.
                 let transposed = unsafe { transpose(vectors) };
-                for (output, values) in output.iter_mut().zip(transposed) {
+                for (output, values) in output.chunks_exact_mut(self.rows).zip(transposed) {
                     let output = &mut output[first..][..PANEL];
                     // SAFETY: eight elements; the token proves the instructions.
                     unsafe { _mm256_storeu_ps(output.as_mut_ptr(), values) };
                 }
+            }
+        }
+        last.fill(0.0);
+        for (row, source) in self.weights.chunks_exact(self.columns).enumerate() {
+            let outputs = last.chunks_exact_mut(self.rows);
+            for (output, &weight) in outputs.zip(&source[whole..]) {
+                // SAFETY: the token proves the instructions.
+                output[row] = unsafe { weight.to_f32() };
             }
         }
     }

@@ -2,11 +2,11 @@
 //! panels at once, has twice the registers, and multiplies and adds bytes in one instruction.
 //!
 //! Integer sums are exact, so only the order of the floating-point ones matters. It is ggml's: of
-//! `q4_0` and `q4_k` a row's block becomes one integer, which is scaled and added (with four
-//! tokens or more, every 64 elements of a `q4_k` block); of the others every fourth of a vector
+//! `q4_0`, `iq4_nl` and `q4_k` a row's block becomes one integer, which is scaled and added (with
+//! four tokens or more, every 64 elements of a `q4_k` block); of the others every fourth of a vector
 //! goes its own way, and the eight accumulators are added at the end, except that in a large batch
-//! a block is one integer here as well: of `q5_k` and `q6_k` as ggml has it, of `q8_0` because it
-//! is faster.
+//! a block is one integer here as well: of `q5_k` and `q6_k` as ggml has it, of `q8_0` and
+//! `q5_0` because it is faster.
 //!
 //! Intrinsics stand in loops and in functions that are always inlined, never in closures given to
 //! functions of the standard library: what the compiler does not inline there is compiled without
@@ -71,7 +71,7 @@ impl KernelSet for InstructionSet {
             // ggml keeps eight accumulators for each result, or adds four times as often, which
             // takes half as long again. Short prompts, and texts as they are continued, have its
             // bits.
-            Format::Q8_0 | Format::Q4K => 32,
+            Format::Q5_0 | Format::Q8_0 | Format::Q4K => 32,
             _ => usize::MAX,
         }
     }
@@ -80,7 +80,9 @@ impl KernelSet for InstructionSet {
         match (self, format, batch) {
             // Larger tiles of these two add in another order; of the third the registers hold no
             // more.
-            (_, Format::F16, BatchSize::One) => &[4, 2, 1],
+            (_, Format::F16, BatchSize::One)
+            | (Self::Avx2(_), Format::Q5_0, BatchSize::Large) => &[4, 2, 1],
+            (Self::Vnni(_), Format::Q5_0, BatchSize::Large) => &[12, 8, 4, 2, 1],
             (_, Format::F32 | Format::Bf16, BatchSize::One)
             // Decoded for a few tokens at once; two or three are as quick one by one.
             | (
@@ -107,6 +109,7 @@ impl KernelSet for InstructionSet {
 
     fn panels_together(self, format: Format, tokens: usize, batch: BatchSize) -> usize {
         let is_large = batch == BatchSize::Large;
+        let format = unpacked::format(format, is_large);
         match self {
             Self::Vnni(_) => vnni::panels(format, tokens, is_large),
             Self::Avx2(_) => avx2::panels(format, tokens, is_large),
@@ -126,9 +129,13 @@ impl KernelSet for InstructionSet {
 
     fn microkernel(self, format: Format, tokens: usize, batch: BatchSize) -> Microkernel {
         let is_large = batch == BatchSize::Large;
+        let format = unpacked::format(format, is_large);
         match self {
-            Self::Vnni(_) => vnni::microkernel(format, tokens, is_large),
-            Self::Avx2(_) => avx2::microkernel(format, tokens, is_large),
+            Self::Vnni(_) if vnni::FORMATS.contains(&format) => {
+                vnni::microkernel(format, tokens, is_large)
+            }
+            // The others are read row by row, which longer vectors make no faster.
+            _ => avx2::microkernel(format, tokens, is_large),
         }
     }
 }
@@ -141,6 +148,10 @@ macro_rules! microkernels {
         $module:ident::$body:ident::<$vectors:ty>: $($tokens:literal)*;)*]) => {
         mod $name {
             use super::*;
+
+            /// Those that have microkernels here.
+            #[allow(dead_code, reason = "AVX2 has all")]
+            pub(super) const FORMATS: &[Format] = &[$(Format::$format),*];
 
             /// The microkernel for a format and tiles of `tokens`, of a large batch or not.
             pub(super) fn microkernel(
@@ -187,15 +198,7 @@ macro_rules! microkernels {
 }
 
 microkernels!(vnni, Avx512Vnni, [
-    (F32, _) => float::gemv_f32::<Avx2>: 1 4;
-    (Bf16, _) => float::gemv_bf16::<Avx2>: 1 4;
     (F16, _) => float::gemv_f16::<Avx2>: 1 2 4;
-    (Q4_1, _) => blocks::gemv_q4_1::<Avx2>: 1 4;
-    (Q5_0, _) => blocks::gemv_q5_0::<Avx2>: 1 4;
-    (Q5_1, _) => blocks::gemv_q5_1::<Avx2>: 1 4;
-    (Q2K, _) => super_blocks::gemv_q2_k::<Avx2>: 1 4;
-    (Q3K, _) => super_blocks::gemv_q3_k::<Avx2>: 1 4;
-    (Iq4Xs, _) => super_blocks::gemv_iq4_xs::<Avx2>: 1 4;
     (Q4_0, _) => q4_0::gemm::<Avx512Vnni>: 1 2 4 8 12;
     (Iq4Nl, _) => q8_0::gemm_iq4_nl::<Avx512Vnni>: 1 2 4 8 12;
     (Q8_0, false) => q8_0::gemm_in_lanes::<Avx512Vnni>: 1 2 4;

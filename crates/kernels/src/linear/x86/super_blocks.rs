@@ -27,8 +27,8 @@ trait SuperBlock: Layout {
     /// The scale of minimums and those of the 16 groups, if there are any.
     unsafe fn mins(&self) -> Option<(F16Bytes, __m256i)>;
 
-    /// The weights of a plane, as [`SuperBlock::products`] takes them.
-    unsafe fn weights(&self, plane: usize) -> __m256i;
+    /// The weights of one of four planes of a half, as [`SuperBlock::products`] takes them.
+    unsafe fn weights(&self, half: usize, plane: usize) -> __m256i;
 
     /// Products with a token's bytes, two neighbours to 16 bits.
     unsafe fn products(weights: __m256i, x: __m256i) -> __m256i;
@@ -48,12 +48,12 @@ unsafe fn widened_halves(bytes: __m128i) -> [__m128i; 2] {
 
 /// Two bits of each byte of a half of a super-block, those of one plane.
 #[inline(always)]
-unsafe fn two_bits(bytes: &[u8; 64], plane: usize) -> __m256i {
-    let half = &bytes[32 * (plane / 4)..][..32];
+unsafe fn two_bits(bytes: &[u8; 64], half: usize, plane: usize) -> __m256i {
+    let half = &bytes[32 * half..][..32];
     // SAFETY: 32 bytes; the caller has AVX2.
     unsafe {
         let bytes = _mm256_loadu_si256(half.as_ptr().cast());
-        let bits = _mm256_srl_epi16(bytes, _mm_cvtsi32_si128(2 * (plane % 4) as i32));
+        let bits = _mm256_srl_epi16(bytes, _mm_cvtsi32_si128(2 * plane as i32));
         _mm256_and_si256(bits, _mm256_set1_epi8(3))
     }
 }
@@ -84,9 +84,9 @@ impl SuperBlock for BlockQ2K {
     }
 
     #[inline(always)]
-    unsafe fn weights(&self, plane: usize) -> __m256i {
+    unsafe fn weights(&self, half: usize, plane: usize) -> __m256i {
         // SAFETY: the trait's condition.
-        unsafe { two_bits(&self.qs, plane) }
+        unsafe { two_bits(&self.qs, half, plane) }
     }
 
     #[inline(always)]
@@ -119,17 +119,19 @@ impl SuperBlock for BlockQ3K {
 
     /// 4 too large.
     #[inline(always)]
-    unsafe fn weights(&self, plane: usize) -> __m256i {
+    unsafe fn weights(&self, half: usize, plane: usize) -> __m256i {
         // SAFETY: 32 bytes; the trait's condition.
         unsafe {
             let third = _mm256_loadu_si256(self.hmask.as_ptr().cast());
-            let third = if plane < 2 {
-                _mm256_sll_epi16(third, _mm_cvtsi32_si128(2 - plane as i32))
-            } else {
-                _mm256_srl_epi16(third, _mm_cvtsi32_si128(plane as i32 - 2))
+            let third = _mm256_srl_epi16(third, _mm_cvtsi32_si128(4 * half as i32));
+            let third = match plane {
+                0 => _mm256_slli_epi16::<2>(third),
+                1 => _mm256_slli_epi16::<1>(third),
+                2 => third,
+                _ => _mm256_srli_epi16::<1>(third),
             };
             let third = _mm256_and_si256(third, _mm256_set1_epi8(4));
-            _mm256_or_si256(two_bits(&self.qs, plane), third)
+            _mm256_or_si256(two_bits(&self.qs, half, plane), third)
         }
     }
 
@@ -178,14 +180,14 @@ impl SuperBlock for BlockIq4Xs {
     }
 
     #[inline(always)]
-    unsafe fn weights(&self, plane: usize) -> __m256i {
+    unsafe fn weights(&self, half: usize, plane: usize) -> __m256i {
         let (sixteen, _) = self.qs.as_chunks();
         // SAFETY: 16 values; the trait's condition.
         unsafe {
             let values = _mm_loadu_si128(IQ4_VALUES.as_ptr().cast());
             _mm256_shuffle_epi8(
                 _mm256_broadcastsi128_si256(values),
-                nibbles(&sixteen[plane]),
+                nibbles(&sixteen[4 * half + plane]),
             )
         }
     }
@@ -253,22 +255,25 @@ unsafe fn super_block<B: SuperBlock, const TOKENS: usize>(
             _mm256_broadcastsi128_si256(second),
         ];
         let mut dots = [_mm256_setzero_si256(); TOKENS];
-        unroll!(plane in 8 => {
-            let weights = block.weights(plane);
-            // One group in the lower half of the vector, one in the upper.
-            let place = 4 * (plane % 4) as i16;
-            let place = place | (place + 1) << 8;
-            let place = _mm256_inserti128_si256::<1>(
-                _mm256_set1_epi16(place),
-                _mm_set1_epi16(place + 0x0202),
-            );
-            let scales = _mm256_shuffle_epi8(halves[plane / 4], place);
-            for (token, dot) in dots.iter_mut().enumerate() {
-                let x = _mm256_loadu_si256(step.qs[plane][token].as_ptr().cast());
-                let pairs = B::products(weights, x);
-                *dot = _mm256_add_epi32(*dot, _mm256_madd_epi16(scales, pairs));
-            }
-        });
+        for half in 0..2 {
+            unroll!(plane in 4 => {
+                let weights = block.weights(half, plane);
+                // One group in the lower half of the vector, one in the upper.
+                let place = 4 * plane as i16;
+                let place = place | (place + 1) << 8;
+                let place = _mm256_inserti128_si256::<1>(
+                    _mm256_set1_epi16(place),
+                    _mm_set1_epi16(place + 0x0202),
+                );
+                let scales = _mm256_shuffle_epi8(halves[half], place);
+                for (token, dot) in dots.iter_mut().enumerate() {
+                    let x = &step.qs[4 * half + plane][token];
+                    let x = _mm256_loadu_si256(x.as_ptr().cast());
+                    let pairs = B::products(weights, x);
+                    *dot = _mm256_add_epi32(*dot, _mm256_madd_epi16(scales, pairs));
+                }
+            });
+        }
         let scale = splat_f16(block.d());
         for (token, sum) in accumulators.iter_mut().enumerate() {
             let token_scale = _mm256_set1_ps(step.d[token]);

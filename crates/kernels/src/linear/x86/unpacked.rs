@@ -1,22 +1,32 @@
-//! `q5_k` and `q6_k` in a large batch: the weights of eight rows are unpacked to bytes and
+//! `q5_0`, `q5_k` and `q6_k` in a large batch: the weights of eight rows are unpacked to bytes and
 //! interleaved once, and then used for tile after tile.
 
 use std::arch::x86_64::*;
 
 use super::super::format::Format;
 use super::super::layout::{
-    BlockQ5K, BlockQ6K, F16Bytes, Lanes, Layout, PANEL, Q8KTile, UnpackedQ5K, UnpackedQ6K, cast,
-    cast_mut, scale_and_min,
+    BlockQ5_0, BlockQ5K, BlockQ6K, F16Bytes, Lanes, Layout, PANEL, Q8_0Panel, Q8KTile, UnpackedQ5K,
+    UnpackedQ6K, cast, cast_mut, scale_and_min,
 };
 use super::super::microkernel::{Job, Unpack, Unpacking};
+use super::blocks::Block;
 use super::helpers::{load_f16x8, transpose};
 use super::k_quants::{self, KQuantPanel, sub_mins};
 use super::vectors::PanelVectors;
 use crate::simd::{Avx2, Task, Token};
 
+/// The format whose microkernels multiply unpacked rows of `format`.
+pub(super) fn format(format: Format, is_large: bool) -> Format {
+    match format {
+        Format::Q5_0 if is_large => Format::Q8_0,
+        other => other,
+    }
+}
+
 /// What the microkernels of `format` need.
 pub(super) fn unpacking(format: Format) -> Option<Unpacking> {
     let (block_bytes, unpack): (_, Unpack) = match format {
+        Format::Q5_0 => (size_of::<Q8_0Panel>(), unpack::<Q8_0Panel>),
         Format::Q5K => (size_of::<UnpackedQ5K>(), unpack::<UnpackedQ5K>),
         Format::Q6K => (size_of::<UnpackedQ6K>(), unpack::<UnpackedQ6K>),
         _ => return None,
@@ -31,6 +41,8 @@ pub(super) fn unpacking(format: Format) -> Option<Unpacking> {
 trait Unpacked: Layout {
     /// A block of one row.
     type Block: Layout;
+    /// A weight.
+    type Weight;
 
     /// Writes the scales of eight rows; of missing rows they are 0.
     ///
@@ -38,14 +50,39 @@ trait Unpacked: Layout {
     /// The processor has F16C.
     unsafe fn set_scales(&mut self, rows: &[&Self::Block]);
 
-    /// The weights of a block's 32 columns from 32 · `plane` on, unsigned.
+    /// The weights of a block's 32 columns from 32 · `plane` on.
     ///
     /// # Safety
     /// The processor has AVX2.
     unsafe fn weights(block: &Self::Block, plane: usize) -> __m256i;
 
     /// Where the weights of 32 columns go, in each vector four of every row.
-    fn planes(&mut self) -> &mut [[Lanes; 8]; 8];
+    fn planes(&mut self) -> &mut [[Lanes<Self::Weight>; 8]];
+}
+
+/// `q5_0`, which becomes `q8_0`.
+impl Unpacked for Q8_0Panel {
+    type Block = BlockQ5_0;
+    type Weight = i8;
+
+    #[inline(always)]
+    unsafe fn set_scales(&mut self, rows: &[&BlockQ5_0]) {
+        self.d = [F16Bytes::ZERO; PANEL];
+        for (d, block) in self.d.iter_mut().zip(rows) {
+            *d = block.d;
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn weights(block: &BlockQ5_0, _plane: usize) -> __m256i {
+        // SAFETY: the caller's condition.
+        unsafe { block.weights() }
+    }
+
+    #[inline(always)]
+    fn planes(&mut self) -> &mut [[Lanes<i8>; 8]] {
+        std::slice::from_mut(&mut self.qs)
+    }
 }
 
 /// The f16 of each of some rows, converted; of missing rows 0.
@@ -84,6 +121,7 @@ unsafe fn load_shifted(bytes: &[u8], bits: usize) -> __m256i {
 
 impl Unpacked for UnpackedQ5K {
     type Block = BlockQ5K;
+    type Weight = u8;
 
     #[inline(always)]
     unsafe fn set_scales(&mut self, rows: &[&BlockQ5K]) {
@@ -111,13 +149,14 @@ impl Unpacked for UnpackedQ5K {
     }
 
     #[inline(always)]
-    fn planes(&mut self) -> &mut [[Lanes; 8]; 8] {
+    fn planes(&mut self) -> &mut [[Lanes; 8]] {
         &mut self.qs
     }
 }
 
 impl Unpacked for UnpackedQ6K {
     type Block = BlockQ6K;
+    type Weight = u8;
 
     #[inline(always)]
     unsafe fn set_scales(&mut self, rows: &[&BlockQ6K]) {
@@ -143,7 +182,7 @@ impl Unpacked for UnpackedQ6K {
     }
 
     #[inline(always)]
-    fn planes(&mut self) -> &mut [[Lanes; 8]; 8] {
+    fn planes(&mut self) -> &mut [[Lanes; 8]] {
         &mut self.qs
     }
 }
