@@ -39,7 +39,7 @@ fuzz_target() {
     mkdir -p "$corpus" fuzz/findings
     GPT2_FUZZ_TARGET=$name "$FUZZER" "$corpus" "$FUZZ_FOLDER/seeds/$name" \
         -max_total_time="$FUZZ_SECONDS" -timeout="$FUZZ_TIMEOUT" -rss_limit_mb="$FUZZ_MEMORY" \
-        -max_len=262144 -print_final_stats=1 -artifact_prefix="fuzz/findings/$name-" \
+        -max_len=786432 -print_final_stats=1 -artifact_prefix="fuzz/findings/$name-" \
         >"$log" 2>&1 </dev/null || status=$?
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
     coverage=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "$log" | tail -n1)

@@ -44,10 +44,6 @@ const TARGETS: &[(&str, Target)] = &[
 ];
 
 static TARGET: LazyLock<Target> = LazyLock::new(|| {
-    if let Some(folder) = std::env::var_os("GPT2_FUZZ_SEEDS") {
-        seeds::write(Path::new(&folder));
-        std::process::exit(0);
-    }
     let name = std::env::var("GPT2_FUZZ_TARGET").unwrap_or_default();
     let known = TARGETS.iter().find(|(known, _)| *known == name);
     let names: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
@@ -56,4 +52,10 @@ static TARGET: LazyLock<Target> = LazyLock::new(|| {
         .1
 });
 
-fuzz_target!(|data: &[u8]| TARGET(data));
+fuzz_target!(
+    init: if let Some(folder) = std::env::var_os("GPT2_FUZZ_SEEDS") {
+        seeds::write(Path::new(&folder));
+        std::process::exit(0);
+    },
+    |data: &[u8]| TARGET(data)
+);

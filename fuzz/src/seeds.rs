@@ -10,7 +10,7 @@ use crate::hostile::{
 use crate::hostile::{tokenizer, writers};
 
 /// Inputs larger than this make fuzzing slow; the files they are of are mostly weights.
-const LARGEST: usize = 256 << 10;
+const LARGEST: usize = 768 << 10;
 
 /// An input made of parts.
 fn joined(parts: &[&[u8]]) -> Vec<u8> {
@@ -32,8 +32,13 @@ fn files(folders: Vec<HostileFolder>, name: &str) -> Vec<Vec<u8>> {
 fn header(bytes: &[u8]) -> Vec<u8> {
     let length = bytes
         .first_chunk()
-        .map_or(0, |first| u64::from_le_bytes(*first) as usize);
-    bytes.get(..8 + length).unwrap_or(bytes).to_vec()
+        .map_or(0, |first| u64::from_le_bytes(*first));
+    let end = usize::try_from(length)
+        .ok()
+        .and_then(|length| length.checked_add(8));
+    end.and_then(|end| bytes.get(..end))
+        .unwrap_or(bytes)
+        .to_vec()
 }
 
 fn tokenizers() -> Vec<Vec<u8>> {
