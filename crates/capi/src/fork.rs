@@ -1,7 +1,7 @@
 //! What `fork()` leaves of this library in the child.
 //!
 //! A child has its parent's memory and one of its threads: the one that forked. A lock that another
-//! thread held would stay locked there, so every lock of this room that lasts for the process is
+//! thread held would stay locked there, so the locks of `locks`, which last for the process, are
 //! taken before a fork and let go after it, on both sides. What belongs to one call, such as a
 //! session at work, cannot be waited for: its user may call back for hours. It remembers its
 //! [`Caller`] instead, of whom the child knows whether there is still such a thread.
@@ -64,9 +64,10 @@ mod handlers {
     use std::cell::UnsafeCell;
     use std::ffi::c_int;
     use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{MutexGuard, RwLockWriteGuard};
 
     use super::{FORKS, SURVIVOR, thread_number};
-    use crate::{handles, log};
+    use crate::locks::{self, Receiver, Table};
 
     type Handler = Option<unsafe extern "C" fn()>;
 
@@ -77,8 +78,9 @@ mod handlers {
 
     /// Everything that is locked during a fork.
     struct Locked {
-        _handles: handles::Locked,
-        _log: log::Locked,
+        _table: RwLockWriteGuard<'static, Table>,
+        _started: MutexGuard<'static, bool>,
+        _receiver: MutexGuard<'static, Option<Receiver>>,
         /// The thread that forks.
         thread: u32,
     }
@@ -93,8 +95,9 @@ mod handlers {
 
     unsafe extern "C" fn prepare() {
         let locked = Locked {
-            _handles: handles::lock(),
-            _log: log::lock(),
+            _table: locks::write_table(),
+            _started: locks::started(),
+            _receiver: locks::receiver(),
             thread: thread_number(),
         };
         // SAFETY: this thread has the locks, so no other is between `prepare` and `release`.

@@ -4,11 +4,10 @@
 //! only looked up: one that is null, was freed, or is of another kind is found out, whatever it
 //! points at. Numbers are not used twice, so a freed handle does not become somebody else's.
 
-use std::any::Any;
-use std::collections::BTreeMap;
 use std::ptr;
-use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::Arc;
 
+use super::locks::{read_table, write_table};
 use super::status::{Failure, GPT2_ERROR_HANDLE, Outcome};
 
 /// What a kind of handle stands for.
@@ -19,30 +18,11 @@ pub(super) trait Handle: Send + Sync + Sized + 'static {
     const NAME: &'static str;
 }
 
-/// The living handles of all kinds, and the number of the next.
-pub(super) struct Table {
-    alive: BTreeMap<usize, Arc<dyn Any + Send + Sync>>,
-    next: usize,
-}
-
-static TABLE: RwLock<Table> = RwLock::new(Table {
-    alive: BTreeMap::new(),
-    next: 1,
-});
-
-/// The table, locked: nobody opens, finds or closes a handle.
-pub(super) type Locked = RwLockWriteGuard<'static, Table>;
-
-/// Locks the table.
-pub(super) fn lock() -> Locked {
-    TABLE.write().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// A new handle for `value`.
 pub(super) fn open<T: Handle>(value: T) -> *mut T::Opaque {
     super::fork::register();
     let value = Arc::new(value);
-    let mut table = lock();
+    let mut table = write_table();
     // Not taken even where 32 bits have come round.
     let number = loop {
         let number = table.next;
@@ -57,7 +37,7 @@ pub(super) fn open<T: Handle>(value: T) -> *mut T::Opaque {
 
 /// What `handle` stands for. It stays until this is dropped, even if the handle is freed meanwhile.
 pub(super) fn find<T: Handle>(handle: *const T::Opaque) -> Outcome<Arc<T>> {
-    let table = TABLE.read().unwrap_or_else(PoisonError::into_inner);
+    let table = read_table();
     let found = table.alive.get(&handle.addr()).cloned();
     found
         .and_then(|found| found.downcast().ok())
@@ -71,7 +51,7 @@ pub(super) fn close<T: Handle>(handle: *const T::Opaque) -> Outcome<Option<Arc<T
     if number == 0 {
         return Ok(None);
     }
-    let mut table = lock();
+    let mut table = write_table();
     let found = table.alive.get(&number).cloned();
     let found = found.and_then(|found| found.downcast().ok());
     if found.is_some() {

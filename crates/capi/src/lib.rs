@@ -4,8 +4,9 @@
 //! may be called and what can go wrong. Here each function is three steps: look handles up, check
 //! what pointers give, call Rust. Shared by all: [`status`] turns errors and panics into codes,
 //! `handles` knows which handles are alive, `exclusive` lets one call at a time use a session or
-//! sampler, `fork` knows what is left of it all in a child process, `buffers` reads and fills the
-//! caller's memory, `structs` reads options of any age.
+//! sampler, `locks` has what is locked for the process, `fork` knows what is left of it all in a
+//! child process, `buffers` reads and fills the caller's memory, `structs` reads options of any
+//! age.
 //!
 //! This room knows of C and of the public interface, and of nothing behind that.
 #![allow(
@@ -28,6 +29,7 @@ mod generate;
 mod handles;
 #[cfg(test)]
 mod header_tests;
+mod locks;
 mod log;
 mod model;
 mod results;

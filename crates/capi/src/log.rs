@@ -2,12 +2,12 @@
 
 use std::ffi::{c_char, c_void};
 use std::fmt::{self, Write as _};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tracing::field::{Field, Visit};
 use tracing::span;
 use tracing::{Event, Level, Metadata, Subscriber};
 
+use super::locks::{self, Receiver};
 use super::status::{Failure, GPT2_ERROR_UNSUPPORTED, c_string, gpt2_status, guard};
 
 /// Something failed.
@@ -25,37 +25,8 @@ pub const GPT2_LOG_TRACE: i32 = 5;
 pub type gpt2_log_callback =
     Option<unsafe extern "C" fn(level: i32, message: *const c_char, user_data: *mut c_void)>;
 
-#[derive(Clone, Copy)]
-struct Receiver {
-    callback: unsafe extern "C" fn(i32, *const c_char, *mut c_void),
-    user_data: *mut c_void,
-    most: i32,
-}
-
-// SAFETY: the header asks for a function that may be called from any thread with its data.
-unsafe impl Send for Receiver {}
-
-static RECEIVER: Mutex<Option<Receiver>> = Mutex::new(None);
-
-/// Whether `tracing` sends its events here.
-static STARTED: Mutex<bool> = Mutex::new(false);
-
-/// The log, locked: nobody names or looks up a receiver.
-pub(super) struct Locked {
-    _started: MutexGuard<'static, bool>,
-    _receiver: MutexGuard<'static, Option<Receiver>>,
-}
-
-/// Locks the log, in the order of [`gpt2_set_log_callback`].
-pub(super) fn lock() -> Locked {
-    Locked {
-        _started: STARTED.lock().unwrap_or_else(PoisonError::into_inner),
-        _receiver: RECEIVER.lock().unwrap_or_else(PoisonError::into_inner),
-    }
-}
-
 fn receiver() -> Option<Receiver> {
-    *RECEIVER.lock().unwrap_or_else(PoisonError::into_inner)
+    *locks::receiver()
 }
 
 fn level_of(level: Level) -> i32 {
@@ -142,7 +113,7 @@ pub unsafe extern "C" fn gpt2_set_log_callback(
             user_data,
             most: level,
         });
-        let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut started = locks::started();
         if wanted.is_some() && !*started {
             tracing::subscriber::set_global_default(Forward).map_err(|_| {
                 Failure::new(
@@ -152,7 +123,7 @@ pub unsafe extern "C" fn gpt2_set_log_callback(
             })?;
             *started = true;
         }
-        *RECEIVER.lock().unwrap_or_else(PoisonError::into_inner) = wanted;
+        *locks::receiver() = wanted;
         Ok(())
     })
 }

@@ -244,8 +244,8 @@ fn misuse_is_refused_by_every_function() {
     }
 }
 
-/// `GPT2_FUZZ_SECONDS` says for how long, `GPT2_FUZZ_SEED` with which calls. With `AddressSanitizer`:
-/// see `.ci/sanitize.sh`.
+/// `GPT2_FUZZ_SECONDS` says for how long, `GPT2_FUZZ_SEED` with which calls. With
+/// `AddressSanitizer`: see `.ci/sanitize.sh`.
 #[test]
 fn calls_in_random_order_do_no_harm() {
     let library = installed_or_return!();
