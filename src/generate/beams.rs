@@ -126,6 +126,16 @@ impl Beams {
         })
     }
 
+    /// The beams of the groups that are not done, each with its number.
+    fn running(&self) -> impl Iterator<Item = (usize, &Beam)> {
+        let beams = self.groups.iter().flat_map(|group| {
+            let running = group.running.iter();
+            running.map(|beam| (group.done, beam))
+        });
+        let numbered = beams.enumerate();
+        numbered.filter_map(|(number, (done, beam))| (!done).then_some((number, beam)))
+    }
+
     /// Chooses the next tokens of all groups by the logits after each beam; gives the beam that
     /// each new one comes from.
     fn step(&mut self, request: &Request, rows: &[&[f32]], step: usize) -> Result<Vec<usize>> {
@@ -251,15 +261,14 @@ impl Decoding for Beams {
             ));
         }
         let mut batch = Batch::default();
-        let beams = self.groups.iter().flat_map(|group| &group.running);
-        for (sequence, beam) in (self.first..).zip(beams) {
+        for (place, beam) in self.running() {
             let Some(&token) = beam.ids.last() else {
                 continue;
             };
             batch.tokens.push(BatchToken {
                 token,
                 position: beam.ids.len() - 1,
-                sequences: SequenceSet::of(sequence)?,
+                sequences: SequenceSet::of(self.first + place)?,
                 output: true,
                 ..BatchToken::default()
             });
@@ -285,8 +294,13 @@ impl Decoding for Beams {
                 (0, vec![rows.logits(0); beams])
             }
             Some(step) => {
-                self.computed += beams;
-                (step, (0..beams).map(|beam| rows.logits(beam)).collect())
+                // Groups that are done have no row; none is looked at.
+                let mut of_beams = vec![&[][..]; beams];
+                for (row, (beam, _)) in self.running().enumerate() {
+                    of_beams[beam] = rows.logits(row);
+                }
+                self.computed += self.running().count();
+                (step, of_beams)
             }
         };
         self.steps = Some(step + 1);

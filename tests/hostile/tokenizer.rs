@@ -153,11 +153,6 @@ fn vocabularies() -> Vec<FolderCase> {
             edited("\"a\":64,", "\"b\":64,"),
             "the token \"b\" occurs twice",
         ),
-        (
-            "an added token of another's id",
-            at("/added_tokens/0/id", json!(5)),
-            "has the id 5, and 259 in the vocabulary",
-        ),
     ]
 }
 
@@ -342,11 +337,6 @@ fn added_tokens() -> Vec<FolderCase> {
             "added_tokens.json: expected",
         ),
         (
-            "list of an added token with another's id",
-            with(ADDED, r#"{"<x>": 5}"#),
-            "among the added tokens",
-        ),
-        (
             "special tokens that are a list",
             with(SPECIAL, "[]"),
             "special_tokens_map.json: invalid type",
@@ -406,7 +396,7 @@ fn vocabulary_files() -> Vec<FolderCase> {
         (
             "a word list instead of a vocabulary",
             words,
-            "vocab.txt: a WordPiece vocabulary",
+            "vocab.json: expected beside merges.txt",
         ),
         (
             "another class of tokenizer",

@@ -126,7 +126,7 @@ fn every_window_and_stride_is_scored_or_refused() {
     for nothing in ["", "a"] {
         let done = run_with(&["perplexity", "-p", nothing]);
         assert!(
-            done.error(1).contains("at least 2 tokens"),
+            done.error(2).contains("at least 2 tokens"),
             "{}",
             done.stderr
         );
