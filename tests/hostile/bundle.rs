@@ -235,11 +235,7 @@ pub(crate) fn bundle_cases() -> Vec<HostileFolder> {
         ),
         ("index of another kind", spoiled(end - 1), "magic number"),
         ("changed block", spoiled(20), "checksum"),
-        (
-            "another place of the index",
-            spoiled(end - 45),
-            "checksum",
-        ),
+        ("another place of the index", spoiled(end - 45), "checksum"),
         ("no entries", entries(&[]), "no header"),
         ("no header", entries(&[("a", vec![])]), "no header"),
         (
