@@ -236,8 +236,8 @@ pub(crate) fn bundle_cases() -> Vec<HostileFolder> {
         ("index of another kind", spoiled(end - 1), "magic number"),
         ("changed block", spoiled(20), "checksum"),
         (
-            "place of a block beyond the file",
-            spoiled(end - 47),
+            "another place of the index block",
+            spoiled(end - 45),
             "checksum",
         ),
         ("no entries", entries(&[]), "no header"),

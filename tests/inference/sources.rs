@@ -60,7 +60,10 @@ fn openais_layout_computes_what_transformers_does() {
             folder.join(given)
         };
         let (model, plan) = model(&source, &f32());
-        assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
+        // Only the tokenizer's files are told, by their names.
+        let others = |line: &&String| !line.contains("encoder.json");
+        let warnings: Vec<_> = plan.warnings.iter().filter(others).collect();
+        assert!(warnings.is_empty(), "{warnings:?}");
         check(
             &format!("{name}/{given}"),
             &model,
