@@ -4,8 +4,7 @@
 # next run goes on from there; findings are kept in fuzz/findings.
 #
 # The fuzzer is a package of its own, and libFuzzer comes with the crate libfuzzer-sys.
-# RUSTC_BOOTSTRAP lets a stable compiler instrument it. ggml is compiled as always: its accesses are
-# not checked, its allocations are.
+# RUSTC_BOOTSTRAP lets a stable compiler instrument it; ggml is instrumented for addresses as well.
 
 FUZZ_SECONDS=${GPT2_FUZZ_SECONDS:-30}
 # Megabytes; an input is below one.

@@ -401,7 +401,7 @@ fn what_was_cut_short_says_so() {
     assert!(rows < 60_000, "{rows} rows");
 
     let arguments = [
-        "bench", "-m", "lm.gguf", "-p", "1,64", "-n", "0", "-r", "5000",
+        "bench", "-m", "lm.gguf", "-p", "1,64", "-n", "0", "-r", "50000",
     ];
     let document = interrupted(&arguments, path);
     assert_eq!(document["interrupted"], true);

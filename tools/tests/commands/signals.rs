@@ -25,7 +25,17 @@ fn send(signal: &str, child: &Child) {
     assert!(done.unwrap().success());
 }
 
-const LONG: &[&str] = &["generate", "-p", "Emma was", "-n", "480", "--ignore-eos"];
+/// What never ends in the time of a test.
+const LONG: &[&str] = &[
+    "generate",
+    "-p",
+    "Emma was",
+    "-n",
+    "1000000",
+    "--ignore-eos",
+    "--on-overflow",
+    "keep=8",
+];
 
 #[test]
 fn a_signal_leaves_the_text_so_far() {
