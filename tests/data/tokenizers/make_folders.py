@@ -1,6 +1,6 @@
 """Writes folders.json: random tokenizer folders and what transformers makes of them.
 
-Usage: python make_folders.py [SEED] [COUNT] [OUTPUT] (needs the PyPI packages transformers and
+Usage: python make_folders.py [SEED] [COUNT] [OUTPUT] (needs the Python packages transformers and
 tokenizers; the file was made with transformers 5.24 and tokenizers 0.23.3, seed 19, 60 folders).
 
 A case holds the files of a folder; to keep the file small, vocab.json and tokenizer.json are said

@@ -1,6 +1,6 @@
 """Trains small SentencePiece models and writes pieces.json: what SentencePiece makes of texts.
 
-Usage: python make_pieces.py [OUTPUT_FOLDER [RULES]] (needs the PyPI package sentencepiece; the
+Usage: python make_pieces.py [OUTPUT_FOLDER [RULES]] (needs the Python package sentencepiece; the
 files were made with 0.2.3). RULES names a normalization of SentencePiece, such as nmt_nfkc, in the
 place of the small one here.
 """
