@@ -59,7 +59,7 @@
 //!
 //! # Scores
 //!
-//! How likely the model holds a text, token by token: [`tasks::score`].
+//! The log-probability of each token of a text: [`tasks::score`].
 //!
 //! ```
 //! # use gpt2::{Model, ModelOptions, Session, SessionOptions};

@@ -1,4 +1,4 @@
-//! Multiple choice by likelihood: which continuation a language model holds for likeliest.
+//! Multiple choice by likelihood: which continuation a language model finds likeliest.
 
 use std::ops::ControlFlow;
 

@@ -661,7 +661,7 @@ gpt2_status gpt2_embed(gpt2_session *session, const char *text, size_t text_byte
                        int32_t normalize, float *vector, size_t capacity, size_t *length);
 
 /* ------------------------------------------------------------------ scores of texts
- * How likely a model holds texts, by its own softmax; logarithms are natural. The cache of the
+ * Log-probabilities of texts, by the model's own softmax; logarithms are natural. The cache of the
  * session is emptied. Logits are computed in pieces and never kept as a whole. A text longer than
  * the context is scored in windows, each token once. Errors of all of these: GPT2_ERROR_UNSUPPORTED
  * for a model without a language-model head, GPT2_ERROR_STOPPED; otherwise as gpt2_tokenize and

@@ -1,4 +1,4 @@
-//! How likely a model holds texts: scores of tokens, words and texts, and perplexity.
+//! Log-probabilities: scores of tokens, words and texts, and perplexity.
 
 use std::ffi::c_char;
 use std::ops::ControlFlow;

@@ -1,4 +1,4 @@
-//! How likely a model holds texts, and continuations of a context, token by token.
+//! Log-probabilities of texts, and of continuations of a context, token by token.
 //!
 //! Texts are computed together, as many as the session has sequences, where that does not change
 //! their scores; a context that follows itself in the list is computed once. Logits are never there

@@ -1,4 +1,4 @@
-//! `gpt2 score`: how likely a model holds texts, token by token.
+//! `gpt2 score`: log-probabilities of texts, token by token.
 
 use std::fmt::Write;
 use std::ops::{ControlFlow, Range};
@@ -21,13 +21,13 @@ use crate::stream::note;
 use crate::texts::{self, Reading, TEXTS, TextSource};
 use crate::{arguments, interrupt};
 
-/// Tell how likely a model holds texts, token by token.
+/// Score texts: the log-probability of each token.
 ///
 /// A line for each token: its log-probability (ln, from the model's own softmax), what else is
 /// asked for, and the token; then the sum, the mean and the perplexity of the text. With --context
-/// or --bos all tokens have a score, otherwise all but the first. Texts are scored many at a time.
-/// One that is longer than the model's context is scored in windows, each token once. With --json
-/// also the places of the tokens in the text, and the sums of its words.
+/// or --bos all tokens have a score, otherwise all but the first. --batching says whether texts are
+/// computed together. One that is longer than the model's context is scored in windows, each token
+/// once. With --json also the places of the tokens in the text, and the sums of its words.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  gpt2 score --context \"She was\" \" happy.\" \" happily.\" --summary"

@@ -17,8 +17,9 @@ use gpt2::convert::{
     after_help = "Example:\n  gpt2-convert models/austen-gpt2 -o austen-q4_k.gguf --type q4_k"
 )]
 pub(super) struct Arguments {
-    /// A Hugging Face folder, a weights file (.safetensors, .bin, .pt, .ckpt, .h5, .msgpack,
-    /// .index.json; nanoGPT's ckpt.pt, llm.c's .bin, TensorFlow's .index), or a .gguf to requantize
+    /// A Hugging Face folder, one of a TensorFlow 1 checkpoint, a weights file (.safetensors, .bin,
+    /// .pt, .ckpt, .h5, .msgpack, .index.json; nanoGPT's ckpt.pt, llm.c's .bin, TensorFlow's
+    /// .index), or a .gguf to requantize
     #[arg(required_unless_present = "version")]
     pub source: Option<PathBuf>,
 

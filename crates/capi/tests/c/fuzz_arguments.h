@@ -1,5 +1,5 @@
-/* Arguments by chance, for fuzz.c: numbers, handles, memory, texts, structures. Calls nothing of the
- * library. */
+/* Arguments by chance, for fuzz.c: numbers, handles, memory, texts, structures. Calls nothing of
+ * the library. */
 #ifndef FUZZ_ARGUMENTS_H
 #define FUZZ_ARGUMENTS_H
 

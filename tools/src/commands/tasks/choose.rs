@@ -21,7 +21,7 @@ use crate::texts::{self, Reading, TEXTS, TextSource};
 
 /// Choose among continuations of a text: by likelihood, or with a double heads model.
 ///
-/// A language model holds each choice for more or less likely after the text; choices begin with
+/// A language model scores each choice by its log-probability after the text; choices begin with
 /// the space before their first word. A double heads model reads each choice after the text, where
 /// there is one, as one with it, and scores it at its last token. Scores are probabilities over the
 /// choices.
