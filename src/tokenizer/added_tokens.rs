@@ -5,11 +5,11 @@
 //! and `rstrip` take in neighbouring whitespace; a match of a `single_word` token beside a word
 //! character is passed over.
 
+use std::fmt;
 use std::ops::Range;
 
-use aho_corasick::automaton::Automaton;
-use aho_corasick::nfa::contiguous::NFA;
-use aho_corasick::{Input, MatchKind};
+use daachorse::{DoubleArrayAhoCorasick, DoubleArrayAhoCorasickBuilder, MatchKind};
+use hashbrown::HashSet;
 use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory};
 
 use super::settings::AddedToken;
@@ -31,10 +31,9 @@ pub(super) struct AddedTokens {
     normalized: Matcher,
 }
 
-#[derive(Debug)]
 struct Matcher {
     /// `None` when there is nothing to find.
-    automaton: Option<NFA>,
+    automaton: Option<DoubleArrayAhoCorasick<u32>>,
     tokens: Vec<AddedToken>,
 }
 
@@ -69,16 +68,24 @@ impl AddedTokens {
     }
 }
 
+impl fmt::Debug for Matcher {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_list().entries(&self.tokens).finish()
+    }
+}
+
 impl Matcher {
     fn new(tokens: Vec<AddedToken>) -> Result<Self> {
         let automaton = if tokens.is_empty() {
             None
         } else {
-            // Of the automata the one that is small for any tokens; what finds where a match may
-            // begin is in front of it, so that ordinary text costs the same with all of them.
-            let built = NFA::builder()
+            // Of tokens with the same content the first counts.
+            let mut seen = HashSet::new();
+            let contents = tokens.iter().map(|token| token.content.as_str()).zip(0..);
+            let contents = contents.filter(|(content, _)| seen.insert(*content));
+            let built = DoubleArrayAhoCorasickBuilder::new()
                 .match_kind(MatchKind::LeftmostLongest)
-                .build(tokens.iter().map(|token| &token.content));
+                .build_with_values(contents);
             Some(built.map_err(|error| {
                 Error::Unsupported(format!("added tokens as large as these: {error}"))
             })?)
@@ -89,14 +96,9 @@ impl Matcher {
     /// Splits `text`, which begins at byte `offset` of the whole.
     fn split(&self, text: &str, offset: usize, special: bool, emit: &mut impl FnMut(Segment)) {
         let mut done = 0;
-        // An automaton refuses only searches of a kind that it was not built for.
-        let matches = self
-            .automaton
-            .iter()
-            .flat_map(|automaton| automaton.try_find_iter(Input::new(text)))
-            .flatten();
-        for found in matches {
-            let token = &self.tokens[found.pattern()];
+        let automaton = self.automaton.iter();
+        for found in automaton.flat_map(|automaton| automaton.leftmost_find_iter(text)) {
+            let token = &self.tokens[found.value() as usize];
             let (before, after) = (&text[..found.start()], &text[found.end()..]);
             if token.special && !special || token.single_word && !stands_alone(before, after) {
                 continue;
