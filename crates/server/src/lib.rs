@@ -3,3 +3,6 @@
 //!
 //! One thread owns the session and its scheduler; everything here that speaks HTTP runs on another,
 //! and never waits for that one. Knows no graph, no kernel and no file: a request can name none.
+
+pub mod error;
+pub mod protocol;
