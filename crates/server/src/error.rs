@@ -8,6 +8,8 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use crate::engine::EngineError;
+
 /// An answer that is no success: a status and `{"error": {"message", "type", "param", "code"}}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {
@@ -89,6 +91,25 @@ impl From<gpt2::Error> for ApiError {
             ContextFull => Self::invalid(message).code("context_length_exceeded"),
             Argument | Unsupported => Self::invalid(message),
             _ => Self::new(StatusCode::INTERNAL_SERVER_ERROR, message),
+        }
+    }
+}
+
+impl From<EngineError> for ApiError {
+    fn from(error: EngineError) -> Self {
+        let message = error.to_string();
+        match error {
+            EngineError::Refused(error) => error.into(),
+            EngineError::Busy { retry_after } => Self {
+                code: Some("rate_limit_exceeded"),
+                retry_after: Some(retry_after),
+                ..Self::new(StatusCode::TOO_MANY_REQUESTS, message)
+            },
+            EngineError::Closing => Self {
+                retry_after: Some(Duration::from_secs(5)),
+                ..Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
+            },
+            EngineError::Lost => Self::new(StatusCode::INTERNAL_SERVER_ERROR, message),
         }
     }
 }

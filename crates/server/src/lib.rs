@@ -4,5 +4,14 @@
 //! One thread owns the session and its scheduler; everything here that speaks HTTP runs on another,
 //! and never waits for that one. Knows no graph, no kernel and no file: a request can name none.
 
+pub mod engine;
 pub mod error;
+pub mod metrics;
 pub mod protocol;
+#[allow(missing_docs)] // Goes with it.
+pub mod scheduled;
+mod security;
+mod settings;
+
+pub use security::{ApiKey, Hosts};
+pub use settings::{AppState, Limits, Settings};
