@@ -6,6 +6,7 @@
 
 pub mod engine;
 pub mod error;
+mod handlers;
 pub mod metrics;
 pub mod protocol;
 #[allow(missing_docs)] // Goes with it.
@@ -13,5 +14,6 @@ pub mod scheduled;
 mod security;
 mod settings;
 
+pub use handlers::routes;
 pub use security::{ApiKey, Hosts};
 pub use settings::{AppState, Limits, Settings};

@@ -3,18 +3,17 @@
 use std::sync::LazyLock;
 
 use gpt2::chat::{ChatFormat, Message, Role};
-use gpt2::generate::GenerationOptions;
 use gpt2::sampling::TokenScore;
 use gpt2::{Model, TokenId};
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 
-use super::choices::{
-    ALTERNATIVES, Choices, Counts, HasChoices, check_model, check_scores, fields as shared,
-};
+use super::choices::{ALTERNATIVES, Choices, Form, HasChoices, check_scores, fields as shared};
 use super::completions::finite;
 use super::fields::{Field, Kind, read};
+use super::generation::Generation;
 use super::input::{Prompt, check_bytes, check_fits};
 use super::refusal;
+use super::response::Choice;
 use super::served::Served;
 use super::text::{Piece, TextToken, finish_name, token_name};
 use crate::error::ApiError;
@@ -109,15 +108,8 @@ fn text_alone_advice() -> &'static str {
 /// A request for replies, checked, with the tokens of the conversation.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) prompt: Prompt,
-    pub(crate) options: GenerationOptions,
-    pub(crate) seed: Option<u64>,
-    pub(crate) counts: Counts,
-    /// Alternatives of each token in the response, where log-probabilities are.
-    pub(crate) logprobs: Option<usize>,
-    pub(crate) stream: bool,
-    pub(crate) include_usage: bool,
-    pub(crate) return_token_ids: bool,
+    pub(crate) generation: Generation,
+    pub(crate) form: Form,
     /// Whether replies are set apart by white space, which is no part of them.
     pub(crate) trims: bool,
 }
@@ -131,7 +123,7 @@ impl Plan {
         let body = super::json::object(body, served.json_depth)?;
         let mut request = Request::default();
         read(&FIELDS, &body, &mut request)?;
-        check_model(request.choices.model.as_ref(), &served.names)?;
+        served.check_model(request.choices.model.as_deref())?;
         served.check_generates()?;
         if request.messages.is_empty() {
             let message = "messages: expected at least one message, found none";
@@ -160,20 +152,21 @@ impl Plan {
                 .collect::<Vec<_>>(),
         );
         choices.options.eos = Some(ends);
-        let counts = choices.complete(&served.model, 1, None, new_tokens, logprobs)?;
+        let counts = choices.complete(served, 1, None, new_tokens, logprobs)?;
         if let Some(alternatives) = logprobs {
             check_scores(new_tokens.saturating_mul(counts.returned), alternatives)?;
         }
-        let [prompt] = prompts;
+        let form = choices.form(logprobs);
         Ok(Self {
-            prompt,
-            options: choices.options,
-            seed: choices.seed,
-            counts,
-            logprobs,
-            stream: choices.stream,
-            include_usage: choices.include_usage,
-            return_token_ids: choices.return_token_ids,
+            generation: Generation {
+                prompts: prompts.into(),
+                options: choices.options,
+                seed: choices.seed,
+                counts,
+                echo: false,
+                prompt_scores: None,
+            },
+            form,
             trims: format.name() == ChatFormat::transcript().name(),
         })
     }
@@ -297,32 +290,21 @@ impl Trimmer {
 }
 
 /// A choice of the response.
-pub(crate) fn choice(
-    model: &Model,
-    index: usize,
-    piece: &Piece,
-    logprobs: Option<usize>,
-    token_ids: Option<&[TokenId]>,
-) -> Json {
-    let message = json!({ "role": "assistant", "content": piece.text, "refusal": null });
-    let place = ("message", message);
-    finished(model, index, piece, logprobs, token_ids, place)
+pub(crate) fn choice(model: &Model, choice: Choice<'_>) -> Json {
+    let text = &choice.piece.text;
+    let message = json!({ "role": "assistant", "content": text, "refusal": null });
+    with_rest(model, choice, "message", message)
 }
 
-/// A choice of an event of a stream.
-pub(crate) fn delta(
-    model: &Model,
-    index: usize,
-    piece: &Piece,
-    logprobs: Option<usize>,
-    token_ids: Option<&[TokenId]>,
-) -> Json {
+/// A choice of an event of a stream; an end without text is an empty delta.
+pub(crate) fn delta(model: &Model, choice: Choice<'_>) -> Json {
+    let piece = choice.piece;
     let delta = if piece.text.is_empty() && piece.finish.is_some() {
         json!({})
     } else {
         json!({ "content": piece.text })
     };
-    finished(model, index, piece, logprobs, token_ids, ("delta", delta))
+    with_rest(model, choice, "delta", delta)
 }
 
 /// The first event of a choice of a stream.
@@ -333,34 +315,27 @@ pub(crate) fn beginning(index: usize) -> Json {
     })
 }
 
-fn finished(
-    model: &Model,
-    index: usize,
-    piece: &Piece,
-    logprobs: Option<usize>,
-    token_ids: Option<&[TokenId]>,
-    (name, content): (&str, Json),
-) -> Json {
-    let mut choice = Map::new();
-    choice.insert("index".to_owned(), index.into());
-    choice.insert(name.to_owned(), content);
-    let scores = logprobs.map(|top| {
+fn with_rest(model: &Model, choice: Choice<'_>, name: &str, content: Json) -> Json {
+    let piece = choice.piece;
+    let mut json = json!({ "index": choice.index });
+    json[name] = content;
+    // The last event, which has no text, has none.
+    let scores = choice
+        .logprobs
+        .filter(|_| name == "message" || !piece.tokens.is_empty());
+    json["logprobs"] = scores.map_or(Json::Null, |top| {
         let tokens = piece.tokens.iter();
         let content: Vec<Json> = tokens
             .map(|token| log_probability(model, token, top))
             .collect();
         json!({ "content": content, "refusal": null })
     });
-    choice.insert("logprobs".to_owned(), scores.into());
-    choice.insert(
-        "finish_reason".to_owned(),
-        piece.finish.map(finish_name).into(),
-    );
-    if let Some(prompt) = token_ids {
-        choice.insert("token_ids".to_owned(), piece.ids().into());
-        choice.insert("prompt_token_ids".to_owned(), prompt.into());
+    json["finish_reason"] = piece.finish.map(finish_name).into();
+    if let Some(prompt) = choice.prompt_ids {
+        json["token_ids"] = piece.ids().into();
+        json["prompt_token_ids"] = prompt.into();
     }
-    Json::Object(choice)
+    json
 }
 
 fn log_probability(model: &Model, token: &TextToken, top: usize) -> Json {

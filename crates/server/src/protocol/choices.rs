@@ -1,13 +1,14 @@
 //! What OpenAI's completions and chat completions have in common: how many texts, how their tokens
 //! are chosen, where they end, how they are sent.
 
+use gpt2::TokenId;
 use gpt2::generate::GenerationOptions;
 use gpt2::sampling::SamplingOptions;
-use gpt2::{Model, TokenId};
 use serde_json::Value as Json;
 
 use super::fields::{Field, Kind};
 use super::refusal;
+use super::served::Served;
 use crate::error::ApiError;
 
 /// Texts that a request may ask for, of all its prompts together.
@@ -249,6 +250,16 @@ fn response_format(json: &Json) -> Result<(), ApiError> {
     }
 }
 
+/// What a response has, and how it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Form {
+    /// Alternatives of each token, where log-probabilities are wanted.
+    pub(crate) logprobs: Option<usize>,
+    pub(crate) stream: bool,
+    pub(crate) include_usage: bool,
+    pub(crate) return_token_ids: bool,
+}
+
 /// How many texts of each prompt are generated, and how many are returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Counts {
@@ -259,6 +270,16 @@ pub(crate) struct Counts {
 }
 
 impl Choices {
+    /// What the response has.
+    pub(crate) fn form(&self, logprobs: Option<usize>) -> Form {
+        Form {
+            logprobs,
+            stream: self.stream,
+            include_usage: self.include_usage,
+            return_token_ids: self.return_token_ids,
+        }
+    }
+
     /// Checks what belongs together, and completes the options: `best_of` texts are written for
     /// each of `prompts`, of at most `new_tokens` tokens, and `alternatives` kept of each token.
     ///
@@ -266,7 +287,7 @@ impl Choices {
     /// [`ApiError`] (400).
     pub(crate) fn complete(
         &mut self,
-        model: &Model,
+        served: &Served,
         prompts: usize,
         best_of: Option<u64>,
         new_tokens: usize,
@@ -314,7 +335,7 @@ impl Choices {
         options.stop.append(&mut self.stop);
         let biases = self.biases.drain(..).map(|(id, bias)| (vec![id], bias));
         options.sampling.sequence_bias = biases.collect();
-        check_options(options, model)?;
+        check_options(options, served)?;
         Ok(Counts {
             generated,
             returned,
@@ -323,7 +344,7 @@ impl Choices {
 }
 
 /// Checks the options, and the ids among them.
-pub(crate) fn check_options(options: &GenerationOptions, model: &Model) -> Result<(), ApiError> {
+pub(crate) fn check_options(options: &GenerationOptions, served: &Served) -> Result<(), ApiError> {
     if options
         .max_time
         .is_some_and(|time| time.as_secs_f64() > LONGEST)
@@ -331,6 +352,13 @@ pub(crate) fn check_options(options: &GenerationOptions, model: &Model) -> Resul
         let message = format!("max_time: expected at most {LONGEST} seconds, found more");
         return Err(refusal::field("max_time", message));
     }
+    if options.num_beams > served.at_work {
+        let (most, found) = (served.at_work, options.num_beams);
+        let message =
+            format!("num_beams: expected at most {most}, the texts at work, found {found}");
+        return Err(refusal::field("num_beams", message));
+    }
+    let model = &served.model;
     if !options.stop.is_empty() && !model.has_tokenizer() {
         let message = "stop: expected none, since the model has no tokenizer";
         return Err(refusal::field("stop", message));
@@ -366,15 +394,4 @@ pub(crate) fn check_scores(tokens: usize, alternatives: usize) -> Result<(), Api
             tokens.saturating_mul(alternatives + 1)
         ),
     ))
-}
-
-/// Refuses a model that is not the one served.
-pub(crate) fn check_model(asked: Option<&String>, served: &[String]) -> Result<(), ApiError> {
-    match asked {
-        Some(asked) if !served.contains(asked) => Err(refusal::model_not_found(
-            asked,
-            served.first().map_or("", String::as_str),
-        )),
-        _ => Ok(()),
-    }
 }

@@ -2,17 +2,16 @@
 
 use std::sync::LazyLock;
 
-use gpt2::TokenId;
-use gpt2::generate::GenerationOptions;
+use gpt2::Model;
 use gpt2::sampling::{ScoreDetails, TokenScore};
 use serde_json::{Map, Value as Json, json};
 
-use super::choices::{
-    ALTERNATIVES, Choices, Counts, HasChoices, check_model, check_scores, fields as shared,
-};
+use super::choices::{ALTERNATIVES, Choices, Form, HasChoices, check_scores, fields as shared};
 use super::fields::{Field, Kind, read};
+use super::generation::Generation;
 use super::input::{Input, Prompt};
 use super::refusal;
+use super::response::Choice;
 use super::served::Served;
 use super::text::{Piece, TextToken, finish_name, token_name};
 use crate::error::ApiError;
@@ -79,16 +78,8 @@ static FIELDS: LazyLock<Vec<Field<Request>>> = LazyLock::new(|| {
 /// A request for completions, checked, with the tokens of its prompts.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) prompts: Vec<Prompt>,
-    pub(crate) options: GenerationOptions,
-    pub(crate) seed: Option<u64>,
-    pub(crate) counts: Counts,
-    pub(crate) echo: bool,
-    /// Alternatives of each token in the response, where log-probabilities are.
-    pub(crate) logprobs: Option<usize>,
-    pub(crate) stream: bool,
-    pub(crate) include_usage: bool,
-    pub(crate) return_token_ids: bool,
+    pub(crate) generation: Generation,
+    pub(crate) form: Form,
 }
 
 impl Plan {
@@ -100,7 +91,7 @@ impl Plan {
         let body = super::json::object(body, served.json_depth)?;
         let mut request = Request::default();
         read(&FIELDS, &body, &mut request)?;
-        check_model(request.choices.model.as_ref(), &served.names)?;
+        served.check_model(request.choices.model.as_deref())?;
         served.check_generates()?;
         let (prompts, count) = request.prompts(served)?;
         let asked = request.max_tokens.unwrap_or(TOKENS);
@@ -112,7 +103,7 @@ impl Plan {
         let logprobs = request.logprobs.map(|count| count as usize);
         let mut choices = request.choices;
         let best_of = request.best_of;
-        let counts = choices.complete(&served.model, count, best_of, new_tokens, logprobs)?;
+        let counts = choices.complete(served, count, best_of, new_tokens, logprobs)?;
         if let Some(alternatives) = logprobs {
             let echoed = |prompt: &Prompt| if request.echo { prompt.ids.len() } else { 0 };
             let tokens: usize = prompts
@@ -121,25 +112,21 @@ impl Plan {
                 .sum();
             check_scores(tokens.saturating_mul(counts.returned), alternatives)?;
         }
-        Ok(Self {
-            prompts,
-            options: choices.options,
-            seed: choices.seed,
-            counts,
-            echo: request.echo,
-            logprobs,
-            stream: choices.stream,
-            include_usage: choices.include_usage,
-            return_token_ids: choices.return_token_ids,
-        })
-    }
-
-    /// What is wanted of the prompt's own tokens.
-    pub(crate) fn prompt_scores(&self) -> Option<ScoreDetails> {
-        let top = self.logprobs.filter(|_| self.echo)?;
-        Some(ScoreDetails {
+        let prompt_scores = logprobs.filter(|_| request.echo).map(|top| ScoreDetails {
             top,
             ..ScoreDetails::default()
+        });
+        let form = choices.form(logprobs);
+        Ok(Self {
+            generation: Generation {
+                prompts,
+                options: choices.options,
+                seed: choices.seed,
+                counts,
+                echo: request.echo,
+                prompt_scores,
+            },
+            form,
         })
     }
 }
@@ -178,30 +165,24 @@ impl Request {
 }
 
 /// A choice of the response, or of an event of a stream.
-pub(crate) fn choice(
-    served: &Served,
-    index: usize,
-    piece: &Piece,
-    logprobs: Option<usize>,
-    token_ids: Option<&[TokenId]>,
-) -> Json {
-    let mut choice = json!({
-        "index": index,
+pub(crate) fn choice(model: &Model, choice: Choice<'_>) -> Json {
+    let piece = choice.piece;
+    let mut json = json!({
+        "index": choice.index,
         "text": piece.text,
-        "logprobs": logprobs.map(|top| log_probabilities(served, &piece.tokens, top)),
+        "logprobs": choice.logprobs.map(|top| log_probabilities(model, &piece.tokens, top)),
         "finish_reason": piece.finish.map(finish_name),
     });
-    if let Some(prompt) = token_ids {
-        choice["token_ids"] = json!(piece.ids());
-        choice["prompt_token_ids"] = json!(prompt);
+    if let Some(prompt) = choice.prompt_ids {
+        json["token_ids"] = piece.ids().into();
+        json["prompt_token_ids"] = prompt.into();
     }
-    choice
+    json
 }
 
 /// What lm-evaluation-harness and other readers of the legacy interface expect: the token itself is
 /// always among its alternatives, with the identical number.
-fn log_probabilities(served: &Served, tokens: &[TextToken], top: usize) -> Json {
-    let model = &served.model;
+fn log_probabilities(model: &Model, tokens: &[TextToken], top: usize) -> Json {
     let names: Vec<String> = tokens
         .iter()
         .map(|token| token_name(model, token.id))

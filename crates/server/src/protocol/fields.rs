@@ -32,6 +32,8 @@ type Place<P, T> = fn(&mut P) -> &mut T;
 /// What a field is, and where its value goes.
 pub(crate) enum Kind<P: 'static> {
     Switch(Place<P, bool>),
+    /// A switch that has no default here.
+    Choice(Place<P, Option<bool>>),
     Count(Place<P, Option<u64>>, RangeInclusive<u64>),
     /// A name, such as a model's.
     Name(Place<P, Option<String>>),
@@ -65,7 +67,7 @@ impl<P> Field<P> {
     /// What a value must be, in words.
     pub(crate) fn expected(&self) -> String {
         match &self.kind {
-            Kind::Switch(_) => "true or false".to_owned(),
+            Kind::Switch(_) | Kind::Choice(_) => "true or false".to_owned(),
             Kind::Count(_, range) => match (*range.start(), *range.end()) {
                 (from, u64::MAX) => format!("a whole number of at least {from}"),
                 (from, to) => format!("a whole number of {from} to {to}"),
@@ -102,6 +104,7 @@ impl<P> Field<P> {
     fn take(&self, request: &mut P, json: &Json) -> Result<Option<()>, ApiError> {
         let taken = match &self.kind {
             Kind::Switch(at) => put(json.as_bool(), at(request)),
+            Kind::Choice(at) => put(json.as_bool().map(Some), at(request)),
             Kind::Count(at, range) => {
                 let number = json.as_u64().filter(|number| range.contains(number));
                 put(number.map(Some), at(request))

@@ -1,9 +1,14 @@
 //! Bodies and events of OpenAI's completions: what stands around the choices.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use gpt2::TokenId;
 use gpt2::generate::GenerationTimings;
 use serde_json::{Value as Json, json};
 
+use super::generation::random;
 use super::served::Served;
+use super::text::Piece;
 
 /// Tokens that a request took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -39,6 +44,18 @@ impl Tokens {
     }
 }
 
+/// A choice of a response, or a part of one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Choice<'a> {
+    /// Its number among the choices of all prompts.
+    pub(crate) index: usize,
+    pub(crate) piece: &'a Piece,
+    /// Alternatives of each token, where log-probabilities are wanted.
+    pub(crate) logprobs: Option<usize>,
+    /// The prompt's tokens, where token ids are wanted.
+    pub(crate) prompt_ids: Option<&'a [TokenId]>,
+}
+
 /// What every body and event of one response begins with.
 #[derive(Debug, Clone)]
 pub(crate) struct Head {
@@ -51,6 +68,16 @@ pub(crate) struct Head {
 }
 
 impl Head {
+    /// The head of a new response.
+    pub(crate) fn new(prefix: &str, object: &'static str) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self {
+            id: format!("{prefix}-{:016x}{:08x}", random(), random() as u32),
+            object,
+            created: since.map_or(0, |since| since.as_secs()),
+        }
+    }
+
     /// A response with all of its choices.
     pub(crate) fn body(&self, served: &Served, choices: Vec<Json>, tokens: &Tokens) -> Json {
         let mut body = self.with(served, choices);

@@ -23,6 +23,8 @@ pub struct Served {
     pub context: usize,
     /// Most tokens of a continuation, whatever is asked for.
     pub max_tokens: Option<usize>,
+    /// Texts at work at a time.
+    pub at_work: usize,
     /// Most levels of lists and objects in a body.
     pub json_depth: usize,
     /// The form of its conversations, or why it has none.
@@ -45,6 +47,7 @@ impl Served {
             created: 0,
             context,
             max_tokens: None,
+            at_work: 1,
             json_depth: 64,
             chat: chat.map_err(|error| error.to_string()),
             fingerprint: format!("fp_{:016x}", model.fingerprint()),
@@ -85,6 +88,19 @@ impl Served {
              {new} to generate; shorten the prompt or ask for fewer"
         );
         Err(refusal::context_length(field, message))
+    }
+
+    /// Refuses a model that is not the one served; a request need not name one.
+    pub(crate) fn check_model(&self, asked: Option<&str>) -> Result<(), ApiError> {
+        asked.map_or(Ok(()), |name| self.check_name(name))
+    }
+
+    /// Refuses a name that is not the served model's.
+    pub(crate) fn check_name(&self, name: &str) -> Result<(), ApiError> {
+        if self.names.iter().any(|known| known == name) {
+            return Ok(());
+        }
+        Err(refusal::model_not_found(name, self.name()))
     }
 
     /// Refuses to continue texts with a model that has no language-model head.
