@@ -6,11 +6,15 @@
 
 pub mod engine;
 pub mod error;
+mod http;
 pub mod metrics;
 #[allow(missing_docs)] // Goes with it.
 pub mod scheduled;
 mod security;
+mod serve;
 mod settings;
 
+pub use http::router;
 pub use security::{ApiKey, Hosts};
+pub use serve::{ServeError, Stop, serve};
 pub use settings::{AppState, Limits, Settings};
