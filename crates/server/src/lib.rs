@@ -7,13 +7,17 @@
 pub mod engine;
 pub mod error;
 mod handlers;
+mod http;
 pub mod metrics;
 pub mod protocol;
 #[allow(missing_docs)] // Goes with it.
 pub mod scheduled;
 mod security;
+mod serve;
 mod settings;
 
 pub use handlers::routes;
+pub use http::router;
 pub use security::{ApiKey, Hosts};
+pub use serve::{ServeError, Stop, serve};
 pub use settings::{AppState, Limits, Settings};
