@@ -14,6 +14,7 @@ mod fields;
 mod generation;
 mod input;
 mod json;
+pub(crate) mod llama;
 mod refusal;
 mod response;
 mod served;
