@@ -15,6 +15,8 @@ mod generation;
 mod input;
 mod json;
 pub(crate) mod llama;
+#[cfg(test)]
+mod mutations;
 mod refusal;
 mod response;
 mod served;
