@@ -1,4 +1,4 @@
-//! GPT-2 models over HTTP: OpenAI's interface, vLLM's and llama.cpp's where programs use them, and
+//! GPT-2 models over HTTP: `OpenAI`'s interface, vLLM's and llama.cpp's where programs use them, and
 //! the editor page.
 //!
 //! One thread owns the session and its scheduler; everything here that speaks HTTP runs on another,
@@ -8,8 +8,6 @@ pub mod engine;
 pub mod error;
 mod http;
 pub mod metrics;
-#[allow(missing_docs)] // Goes with it.
-pub mod scheduled;
 mod security;
 mod serve;
 mod settings;

@@ -105,9 +105,8 @@ async fn run(
         }
     }
     match tokio::time::timeout(THREAD_END, ended).await {
-        Ok(Ok(Ended::Closed)) => Ok(()),
         // A step that takes longer is not waited for.
-        Err(_) => Ok(()),
+        Ok(Ok(Ended::Closed)) | Err(_) => Ok(()),
         Ok(how) => Err(lost(how)),
     }
 }
