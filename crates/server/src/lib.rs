@@ -6,12 +6,15 @@
 
 pub mod engine;
 pub mod error;
+mod handlers;
 mod http;
 pub mod metrics;
+pub mod protocol;
 mod security;
 mod serve;
 mod settings;
 
+pub use handlers::routes;
 pub use http::router;
 pub use security::{ApiKey, Hosts};
 pub use serve::{ServeError, Stop, serve};
