@@ -1,4 +1,4 @@
-//! GPT-2 models over HTTP: OpenAI's interface, vLLM's and llama.cpp's where programs use them, and
+//! GPT-2 models over HTTP: `OpenAI`'s interface, vLLM's and llama.cpp's where programs use them, and
 //! the editor page.
 //!
 //! One thread owns the session and its scheduler; everything here that speaks HTTP runs on another,
@@ -10,8 +10,6 @@ mod handlers;
 mod http;
 pub mod metrics;
 pub mod protocol;
-#[allow(missing_docs)] // Goes with it.
-pub mod scheduled;
 mod security;
 mod serve;
 mod settings;

@@ -17,6 +17,9 @@ use crate::settings::AppState;
 /// For the model's thread to end, once nothing is asked of it any more.
 const THREAD_END: Duration = Duration::from_secs(5);
 
+/// Threads that read large bodies, beside the one for all else.
+const READERS: usize = 2;
+
 /// What ends the server.
 #[derive(Debug)]
 pub enum Stop {
@@ -64,7 +67,10 @@ pub fn serve(
     stop: Stop,
     ready: impl FnOnce(SocketAddr),
 ) -> Result<(), ServeError> {
-    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(READERS)
+        .build();
     let runtime = runtime.map_err(|error| ServeError::System("the HTTP thread", error))?;
     runtime.block_on(run(listener, state, ended, stop, ready))
 }
@@ -105,9 +111,8 @@ async fn run(
         }
     }
     match tokio::time::timeout(THREAD_END, ended).await {
-        Ok(Ok(Ended::Closed)) => Ok(()),
         // A step that takes longer is not waited for.
-        Err(_) => Ok(()),
+        Ok(Ok(Ended::Closed)) | Err(_) => Ok(()),
         Ok(how) => Err(lost(how)),
     }
 }

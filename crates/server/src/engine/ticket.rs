@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use crate::scheduled::{RequestId, SchedulerEvent};
+use gpt2::generate::{RequestId, SchedulerEvent};
 
 /// Events that a reader may be behind. The scheduler does not wait for readers, so that what is
 /// unread is held by as many tokens as the request asked for, and by the time it may stay unread.

@@ -14,7 +14,7 @@ const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, OPTIONS"
 /// Headers that clients send beside those that need no leave.
 const HEADERS: [&str; 3] = ["authorization", "content-type", "x-api-key"];
 
-/// Those of OpenAI's clients, which tell of themselves.
+/// Those of `OpenAI`'s clients, which tell of themselves.
 const CLIENT_PREFIX: &str = "x-stainless-";
 
 /// Chrome asks so before a page of the internet may reach this network.

@@ -8,6 +8,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{
     AUTHORIZATION, CONTENT_TYPE, HOST, REFERRER_POLICY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -135,10 +136,7 @@ fn names_us(request: &Request, allow: impl Fn(&str, IpAddr) -> bool) -> bool {
         return false;
     };
     // A whole URL as the target names a host too.
-    let target = request
-        .uri()
-        .authority()
-        .map(|authority| authority.as_str());
+    let target = request.uri().authority().map(Authority::as_str);
     let host = host.to_str().unwrap_or("");
     [Some(host), target]
         .into_iter()

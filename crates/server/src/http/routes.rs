@@ -12,6 +12,7 @@ use serde_json::json;
 use super::guard::{Guard, guard};
 use super::page;
 use crate::error::ApiError;
+use crate::handlers;
 use crate::metrics;
 use crate::settings::AppState;
 
@@ -29,6 +30,7 @@ pub fn router(state: AppState) -> Router {
         Router::new()
     };
     own.merge(page)
+        .merge(handlers::routes(state.clone()))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(Guard::new(state), guard))

@@ -9,7 +9,7 @@ use super::generation::Job;
 use super::response::Tokens;
 use super::served::Served;
 use super::text::{Piece, TextWriter, prompt_text, prompt_tokens};
-use crate::scheduled::SchedulerEvent;
+use gpt2::generate::SchedulerEvent;
 
 /// What has become of a request of the scheduler.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use gpt2::sampling::ScoreDetails;
 use super::choices::Counts;
 use super::input::Prompt;
 use super::text::Piece;
-use crate::scheduled::ScheduledRequest;
+use gpt2::generate::ScheduledRequest;
 
 /// Prompts and what becomes of them.
 #[derive(Debug)]
