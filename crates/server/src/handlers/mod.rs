@@ -3,6 +3,7 @@
 //! Nothing here decides what a field means, and nothing waits for the model's thread but the
 //! futures of the requests themselves.
 
+mod llama;
 mod openai;
 mod run;
 mod sse;
@@ -62,6 +63,7 @@ pub fn routes(state: AppState) -> Router {
         .route("/v1/embeddings", post(openai::embeddings))
         .route("/v1/models", get(openai::models))
         .route("/v1/models/{*id}", get(openai::model))
+        .route("/completion", post(llama::completion))
         .route("/tokenize", post(tokenizer::tokenize))
         .route("/detokenize", post(tokenizer::detokenize))
         .route("/tokenizer_info", get(tokenizer::info))

@@ -66,7 +66,10 @@ impl<F: Format> Events<F> {
             Update::Done(tokens) => {
                 let events = self.format.end(&tokens);
                 self.ready.extend(events.iter().map(event));
-                self.ready.push_back(self.format.last().to_owned());
+                let last = self.format.last();
+                if !last.is_empty() {
+                    self.ready.push_back(last.to_owned());
+                }
                 self.running = None;
             }
             Update::Failed(error) => self.fail(&error),

@@ -4,18 +4,17 @@ use std::sync::LazyLock;
 
 use gpt2::chat::{ChatFormat, Message, Role};
 use gpt2::sampling::TokenScore;
-use gpt2::{Model, TokenId};
+use gpt2::Model;
 use serde_json::{Value as Json, json};
 
 use super::choices::{ALTERNATIVES, Choices, Form, HasChoices, check_scores, fields as shared};
-use super::completions::finite;
 use super::fields::{Field, Kind, read};
 use super::generation::Generation;
 use super::input::{Prompt, check_bytes, check_fits};
 use super::refusal;
 use super::response::Choice;
 use super::served::Served;
-use super::text::{Piece, TextToken, finish_name, token_name};
+use super::text::{Piece, TextToken, described, finish_name};
 use crate::error::ApiError;
 
 /// Tokens that a request may ask for; the context bounds them further.
@@ -347,16 +346,6 @@ fn log_probability(model: &Model, token: &TextToken, top: usize) -> Json {
     let others = others.map(|other| described(model, other.id, Some(other.log_probability)));
     entry["top_logprobs"] = others.collect();
     entry
-}
-
-/// A token with its bytes and its log-probability.
-pub(crate) fn described(model: &Model, id: TokenId, log_probability: Option<f64>) -> Json {
-    let bytes = model
-        .tokenizer()
-        .map_or(&[][..], |tokenizer| tokenizer.token_bytes(id, false));
-    json!({
-        "token": token_name(model, id), "logprob": log_probability.map(finite), "bytes": bytes,
-    })
 }
 
 #[cfg(test)]

@@ -194,16 +194,17 @@ fn options<P: HasChoices>(request: &mut P) -> &mut GenerationOptions {
 }
 
 fn temperature(choices: &mut Choices, json: &Json) -> Result<(), ApiError> {
+    choices.temperature = true;
+    set_temperature(&mut choices.options.sampling, json)
+}
+
+/// A temperature of 0 takes the likeliest token every time.
+pub(crate) fn set_temperature(sampling: &mut SamplingOptions, json: &Json) -> Result<(), ApiError> {
     let number = json.as_f64().filter(|number| *number >= 0.0);
     let Some(temperature) = number else {
-        return Err(refusal::expected(
-            "temperature",
-            "a number of at least 0",
-            json,
-        ));
+        let expected = "a number of at least 0";
+        return Err(refusal::expected("temperature", expected, json));
     };
-    choices.temperature = true;
-    let sampling = &mut choices.options.sampling;
     sampling.do_sample = temperature > 0.0;
     if sampling.do_sample {
         sampling.temperature = temperature;

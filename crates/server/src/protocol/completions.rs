@@ -13,7 +13,7 @@ use super::input::{Input, Prompt};
 use super::refusal;
 use super::response::Choice;
 use super::served::Served;
-use super::text::{Piece, TextToken, finish_name, token_name};
+use super::text::{TextToken, finish_name, finite, token_name};
 use crate::error::ApiError;
 
 /// Tokens of a text where the request does not say.
@@ -222,9 +222,4 @@ fn keep_larger(map: &mut Map<String, Json>, name: String, value: f64) {
 
 fn number(score: &TokenScore) -> f64 {
     finite(score.log_probability)
-}
-
-/// JSON has no infinity: what is ruled out gets OpenAI's smallest number.
-pub(crate) fn finite(log_probability: f64) -> f64 {
-    log_probability.max(-9999.0)
 }

@@ -14,6 +14,9 @@ mod fields;
 mod generation;
 mod input;
 mod json;
+pub(crate) mod llama;
+#[cfg(test)]
+mod mutations;
 mod refusal;
 mod response;
 mod served;

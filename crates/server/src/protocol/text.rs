@@ -4,6 +4,7 @@ use gpt2::generate::{Continuation, FinishReason};
 use gpt2::sampling::TokenScore;
 use gpt2::tokenizer::Utf8Stream;
 use gpt2::{Model, TokenId, Tokenizer};
+use serde_json::{Value as Json, json};
 
 /// A token of a text.
 #[derive(Debug, Clone, PartialEq)]
@@ -156,6 +157,21 @@ pub(crate) fn token_name(model: &Model, id: TokenId) -> String {
             name
         }),
     }
+}
+
+/// A token with its bytes and its log-probability.
+pub(crate) fn described(model: &Model, id: TokenId, log_probability: Option<f64>) -> Json {
+    let bytes = model
+        .tokenizer()
+        .map_or(&[][..], |tokenizer| tokenizer.token_bytes(id, false));
+    json!({
+        "token": token_name(model, id), "logprob": log_probability.map(finite), "bytes": bytes,
+    })
+}
+
+/// JSON has no infinity: what is ruled out gets OpenAI's smallest number.
+pub(crate) fn finite(log_probability: f64) -> f64 {
+    log_probability.max(-9999.0)
 }
 
 /// Why a text ended, in OpenAI's words.
