@@ -104,7 +104,7 @@ fn a_client_that_leaves_gives_its_text_up() {
     eventually("a text was cancelled", || {
         let mut client = server.connect();
         let head = post("/v1/completions", "Content-Type: application/json");
-        client.send(&head, &completion("Emma was", 900, true));
+        client.send(&head, &completion("Emma was", 480, true));
         let mut line = String::new();
         std::io::BufRead::read_line(&mut client.stream, &mut line).unwrap();
         assert!(line.contains("200"), "{line}");
@@ -117,7 +117,7 @@ fn a_client_that_leaves_gives_its_text_up() {
     eventually("an unstreamed text was cancelled", || {
         let mut client = server.connect();
         let head = post("/v1/completions", "Content-Type: application/json");
-        client.send(&head, &completion("Emma was", 900, false));
+        client.send(&head, &completion("Emma was", 480, false));
         eventually("it is at work", || {
             server.metric("gpt2_texts_running") > 0.0 || !is_free(&server)
         });
@@ -319,7 +319,7 @@ fn what_takes_too_long_at_shutdown_is_cut_off() {
     let mut clients: Vec<_> = (0..100).map(|_| server.connect()).collect();
     for client in &mut clients {
         let head = post("/v1/completions", "Content-Type: application/json");
-        client.send(&head, &completion("Emma was", 900, false));
+        client.send(&head, &completion("Emma was", 480, false));
     }
     eventually("texts are at work", || {
         server.metric("gpt2_texts_running") > 0.0
