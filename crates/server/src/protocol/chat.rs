@@ -2,9 +2,9 @@
 
 use std::sync::LazyLock;
 
+use gpt2::Model;
 use gpt2::chat::{ChatFormat, Message, Role};
 use gpt2::sampling::TokenScore;
-use gpt2::Model;
 use serde_json::{Value as Json, json};
 
 use super::choices::{ALTERNATIVES, Choices, Form, HasChoices, check_scores, fields as shared};
