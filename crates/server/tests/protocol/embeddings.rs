@@ -1,5 +1,7 @@
 //! `/v1/embeddings`.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use gpt2::tasks::Pooling;
 use gpt2::{Session, SessionOptions};
 use serde_json::{Value as Json, json};
@@ -46,21 +48,9 @@ fn vectors_are_the_librarys_in_numbers_and_in_base64() {
 
 /// Numbers of base64.
 fn decoded(text: &str) -> Vec<f32> {
-    let value = |letter: u8| -> u32 {
-        let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=";
-        letters.iter().position(|other| *other == letter).unwrap() as u32 % 64
-    };
-    let mut bytes = Vec::new();
-    for group in text.as_bytes().chunks(4) {
-        let bits = group
-            .iter()
-            .fold(0, |bits, letter| bits << 6 | value(*letter));
-        bytes.extend(&bits.to_be_bytes()[1..]);
-    }
-    bytes
-        .chunks_exact(4)
-        .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
-        .collect()
+    let bytes = BASE64.decode(text).unwrap();
+    let number = |bytes: &[u8]| f32::from_le_bytes(bytes.try_into().unwrap());
+    bytes.chunks_exact(4).map(number).collect()
 }
 
 #[test]
