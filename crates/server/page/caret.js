@@ -4,17 +4,17 @@
 import { element } from "./dom.js";
 
 /**
- * The top of the caret's line and its height, within the textarea's content.
+ * The top of the line at an offset of the text, within the textarea's content, and its height.
  * @param {HTMLTextAreaElement} area
- * @param {number} at  offset in the text
+ * @param {number} at
  */
 export function caretLine(area, at) {
-  const marker = element("span", {}, "\u200b");
-  const mirror = element("div", { class: "writing mirror", "aria-hidden": "true" });
-  mirror.append(area.value.slice(0, at), marker, area.value.slice(at, at + 200));
-  mirror.style.width = `${area.clientWidth}px`;
-  area.after(mirror);
-  const line = { top: marker.offsetTop, left: marker.offsetLeft, height: marker.offsetHeight };
-  mirror.remove();
-  return line;
+	const marker = element("span", {}, "\u200b");
+	const mirror = element("div", { class: "writing mirror", "aria-hidden": "true" });
+	mirror.append(area.value.slice(0, at), marker, area.value.slice(at, at + 200));
+	mirror.style.width = `${area.clientWidth}px`;
+	area.after(mirror);
+	const line = { top: marker.offsetTop, height: marker.offsetHeight };
+	mirror.remove();
+	return line;
 }
