@@ -173,13 +173,14 @@ area.addEventListener("keydown", (event) => {
 	leave(event.key === "Escape");
 	if (leaving) announce("Tab moves on now.");
 });
-area.addEventListener("input", () => suggestions.close());
-area.addEventListener("blur", () => {
-	// Another window has the focus: nothing changes here.
-	if (document.activeElement === area) return;
-	leave(false);
-	suggestions.close();
-});
+for (const name of ["input", "blur"]) {
+	area.addEventListener(name, () => {
+		// Another window has the focus: nothing changes here.
+		if (name === "blur" && document.activeElement === area) return;
+		leave(false);
+		suggestions.close();
+	});
+}
 document.addEventListener("selectionchange", () => {
 	if (suggestions.isOpen && area.selectionEnd !== suggestions.at) suggestions.close();
 });

@@ -37,11 +37,12 @@ function* numbers(seed) {
 /**
  * What the stand-in does; tests change it while it runs. Counters tell what was asked.
  * `delay`: milliseconds between tokens. `busy`: answers of 429 to come. `key`: the key it wants.
- * `stop`: tokens after which a stream ends with an error; `cut`: after which it breaks.
+ * `stop`: tokens after which a stream ends with an error; `cut`: after which it breaks. `refuse`:
+ * what completions are refused with.
  */
 export const defaults = () => ({
   delay: 5, context: 1024, busy: 0, retryAfter: 1, key: null, stop: null, cut: null, hang: false,
-  requests: [], cancelled: 0, maxTokens: null,
+  requests: [], cancelled: 0, refuse: null,
 });
 
 export async function serve(port = 0) {
@@ -104,6 +105,7 @@ async function answer(state, request, response) {
     const headers = { "retry-after": String(state.retryAfter) };
     return refuse(response, 429, "the queue is full", headers);
   }
+  if (state.refuse) return refuse(response, 400, state.refuse);
   const wanted = tokens(body.prompt ?? "").length + body.max_tokens;
   if (wanted > state.context) {
     return refuse(response, 400, `${wanted} tokens do not fit into ${state.context}`);

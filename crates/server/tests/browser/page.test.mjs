@@ -451,7 +451,7 @@ test("two tabs with one text lose nothing", async () => {
     assert.equal(await value(tab), `Common. From the ${text} tab.`);
   }
   await page.locator("#show-texts").click();
-  assert.equal(await page.locator("#text-list li").count(), 2);
+  await until(page, () => document.querySelectorAll("#text-list li").length === 2);
   check();
   other.check();
 });
@@ -461,7 +461,7 @@ test("texts: new, open, delete", async () => {
   await write(page, "The first text.");
   await page.locator("#show-texts").click();
   await page.locator("#new-text").click();
-  assert.equal(await value(page), "");
+  await until(page, () => document.querySelector("#text").value === "");
   await write(page, "The second text.");
   await page.locator("#show-texts").click();
   await page.locator("#show-texts").click();
@@ -470,7 +470,7 @@ test("texts: new, open, delete", async () => {
   page.once("dialog", (dialog) => void dialog.accept());
   await page.getByRole("button", { name: "Delete “The first text.”" }).click();
   await until(page, () => document.querySelector("#text").value === "The second text.");
-  assert.equal(await page.locator("#text-list li").count(), 1);
+  await until(page, () => document.querySelectorAll("#text-list li").length === 1);
   check();
 });
 
@@ -593,11 +593,10 @@ test("a server that stops, breaks or is gone is said in words, and the text stay
   await page.keyboard.press("Tab");
   await page.getByText("The connection to the server broke.").waitFor();
   await page.keyboard.press("Escape");
-  server.state.cut = null;
-  server.state.context = 40;
+  Object.assign(server.state, { cut: null, refuse: "top_p: expected at most 1, found <b>2</b>" });
   await page.keyboard.press("Control+Space");
-  await page.getByText("The server refused").waitFor();
-  server.state.context = 1024;
+  await page.getByText("The server refused: top_p: expected at most 1, found <b>2</b>").waitFor();
+  server.state.refuse = null;
   await context.setOffline(true);
   await page.locator("#alert-action").click();
   await page.getByText("The server does not answer.").waitFor();
