@@ -22,6 +22,7 @@ mod overflow;
 mod parameters;
 mod printable;
 mod request;
+mod scheduler;
 mod speculative;
 mod stop;
 mod tokens;
@@ -39,6 +40,9 @@ pub use output::{
 };
 pub use parameters::{Parameter, ParameterGroup, ParameterKind, parameters};
 pub use printable::PrintableText;
+pub use scheduler::{
+    RequestId, ScheduledRequest, Scheduler, SchedulerEvent, SchedulerLoad, SchedulerOptions, Usage,
+};
 pub use work::{Compute, Edit, Work};
 
 use crate::session::{Model, Session};

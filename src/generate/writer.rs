@@ -101,7 +101,7 @@ impl Writer {
         self.written.ids.push(id);
         self.written.scores.extend(chosen.scores);
         self.written.logits.extend(chosen.logits);
-        self.written.logprobs.extend(chosen.logprob);
+        self.written.logprobs.extend(chosen.logprob.clone());
         let is_eos = request.eos.contains(&id);
         let piece = match (&mut self.stream, &request.tokenizer) {
             (Some(stream), Some(tokenizer)) if !is_eos => stream.push(tokenizer, id),
@@ -114,6 +114,7 @@ impl Writer {
             sequence: self.sequence,
             id,
             text: released.text,
+            score: chosen.logprob,
         };
         let reason = if released.stopped {
             Some(FinishReason::Stop)
