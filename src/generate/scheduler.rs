@@ -121,7 +121,7 @@ impl Scheduler {
             next_id: 0,
             waiting: VecDeque::new(),
             running: Vec::new(),
-            places: Places::new(session, options.chunk.min(PIECE)),
+            places: Places::new(session, options.chunk.min(session.batch_size()).min(PIECE)),
             begun: false,
             prompts_first: false,
             last_prompt: None,
@@ -142,6 +142,12 @@ impl Scheduler {
         scheduler.prompts_first = true;
         scheduler.places.keeps_rests = true;
         Ok(scheduler)
+    }
+
+    /// Forgets all requests.
+    pub(super) fn give_up(&mut self) {
+        self.waiting.clear();
+        self.running.clear();
     }
 
     /// Leaves the last prompt in sequence 0, and nothing in the others.

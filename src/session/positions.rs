@@ -13,6 +13,9 @@ impl Session {
 
     /// Positions of the cache that some of `sequences` hold, and no other sequence.
     pub fn positions_only_of(&self, sequences: SequenceSet) -> usize {
+        if sequences.is_empty() {
+            return 0;
+        }
         let mut others = HashSet::new();
         for sequence in (0..self.sequences()).filter(|&other| !sequences.contains(other)) {
             others.extend(self.cells.of(sequence).iter().copied());
