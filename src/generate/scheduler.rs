@@ -30,7 +30,8 @@ use super::decoder::{Cancel, Decoder};
 use super::output::GenerationTimings;
 use super::request::Request;
 use super::stretch::PIECE;
-use crate::session::{Batch, Session};
+use crate::sampling::ScoreDetails;
+use crate::session::{Batch, Output, Session};
 use crate::{Error, Result};
 use active::{Active, Waiting};
 use places::Places;
@@ -120,7 +121,7 @@ impl Scheduler {
             next_id: 0,
             waiting: VecDeque::new(),
             running: Vec::new(),
-            places: Places::new(session, options.chunk.min(PIECE)),
+            places: Places::new(session, options.chunk.min(session.batch_size()).min(PIECE)),
             begun: false,
             prompts_first: false,
             last_prompt: None,
@@ -141,6 +142,12 @@ impl Scheduler {
         scheduler.prompts_first = true;
         scheduler.places.keeps_rests = true;
         Ok(scheduler)
+    }
+
+    /// Forgets all requests.
+    pub(super) fn give_up(&mut self) {
+        self.waiting.clear();
+        self.running.clear();
     }
 
     /// Leaves the last prompt in sequence 0, and nothing in the others.
@@ -165,7 +172,7 @@ impl Scheduler {
         &mut self,
         session: &Session,
         request: Request,
-        scores: Option<crate::sampling::ScoreDetails>,
+        scores: Option<ScoreDetails>,
     ) -> Result<RequestId> {
         let capacity = Decoder::check(session, &request)?;
         let options = &request.options;
@@ -316,6 +323,7 @@ impl Scheduler {
                 break;
             };
             let mut active = Active::new(session, next, first);
+            active.reuse(session, &mut self.places)?;
             while active.wants_more() && {
                 let all = active.reserved() + needed.text;
                 self.has_room(needed.sequences, all)
@@ -374,7 +382,7 @@ impl Scheduler {
             }
         }
         let rows = together.len().max(1);
-        let runs = rows.div_ceil(rows_of_a_run(session));
+        let runs = rows.div_ceil(session.model().most_in_company()?);
         for texts in together.chunks(rows.div_ceil(runs)) {
             self.decode_together(session, texts)?;
         }
@@ -432,7 +440,7 @@ impl Scheduler {
         batch: &Batch,
     ) -> Result<()> {
         self.places.make_room(session, batch.tokens.len())?;
-        let result = session.run(batch).map(crate::session::Output::all_rows);
+        let result = session.run(batch).map(Output::all_rows);
         self.running[request].accept(text, result);
         Ok(())
     }
@@ -480,11 +488,4 @@ fn is_plain(batch: &Batch) -> bool {
                 tokens: Vec::new(),
                 ..*batch
             }
-}
-
-/// The most texts whose newest tokens are computed in one run, such that each has the bits that it
-/// has alone: products and attention have another order of summation for more.
-fn rows_of_a_run(session: &Session) -> usize {
-    let _ = session;
-    31
 }

@@ -13,6 +13,7 @@ mod golden;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod resident;
 mod saved_cache;
+mod scheduler;
 mod scores;
 mod sessions;
 mod sources;

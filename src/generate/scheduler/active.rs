@@ -92,6 +92,16 @@ impl Active {
         active
     }
 
+    /// Brings what others hold of the prompt into its first sequence, before they are let go.
+    pub(super) fn reuse(&mut self, session: &mut Session, places: &mut Places) -> Result<()> {
+        if self.scores.is_none() && self.request.options.shares_prompt() {
+            for text in &self.texts {
+                places.reuse(session, text.first, &self.prompt, 1)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Begins the next continuation in the sequences from `first` on.
     pub(super) fn grow(&mut self, session: &mut Session, first: SequenceId) {
         let begun = self.begin(session, first);

@@ -266,7 +266,9 @@ impl Arguments {
         session.sequences = sequences;
         // The texts of a search share what was asked for.
         if sequences > 1 && (session.context.is_none() || options.sequences() == 1) {
-            session.context = Some(context);
+            // A cache that is restored may be longer than this prompt.
+            let restored = self.cache.file.is_some();
+            session.context = Some(if restored { context.max(most) } else { context });
         }
         crate::arguments::start(Arc::clone(model), session)
     }
