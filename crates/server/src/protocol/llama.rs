@@ -19,7 +19,7 @@ use super::served::Served;
 use super::text::{Piece, TextToken, described, prompt_text};
 use crate::error::ApiError;
 
-struct Request {
+pub(super) struct Request {
     model: Option<String>,
     prompt: Option<Input>,
     /// None for as many as the context has room for.
@@ -57,7 +57,7 @@ impl Default for Request {
     }
 }
 
-static FIELDS: LazyLock<Vec<Field<Request>>> = LazyLock::new(|| {
+pub(super) static FIELDS: LazyLock<Vec<Field<Request>>> = LazyLock::new(|| {
     use Kind::{Count, Ignored, Name, Other, Parameter, Refused, Switch, Texts};
     let parameter =
         |name, of, help| Field::new(name, Parameter(|r: &mut Request| &mut r.options, of), help);
