@@ -1,7 +1,5 @@
 //! The tables of fields as documents have them.
 
-use std::fmt::Write;
-
 use super::fields::{Field, Kind};
 use super::{chat, completions, embeddings, heads, llama, tokenizer};
 
