@@ -36,10 +36,32 @@ macro_rules! files {
 }
 
 const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const JS: &str = "text/javascript; charset=utf-8";
 
 /// Every file of `page/`.
 const FILES: &[File] = files! {
     "/" HTML "index.html",
+    "/api.js" JS "api.js",
+    "/caret.js" JS "caret.js",
+    "/dom.js" JS "dom.js",
+    "/editor.js" JS "editor.js",
+    "/files.js" JS "files.js",
+    "/fit.js" JS "fit.js",
+    "/history.js" JS "history.js",
+    "/inside.js" JS "inside.js",
+    "/main.js" JS "main.js",
+    "/messages.js" JS "messages.js",
+    "/panels.js" JS "panels.js",
+    "/settings.js" JS "settings.js",
+    "/sse.js" JS "sse.js",
+    "/status.js" JS "status.js",
+    "/store.js" JS "store.js",
+    "/style.css" CSS "style.css",
+    "/suggestions.js" JS "suggestions.js",
+    "/text-list.js" JS "text-list.js",
+    "/texts.js" JS "texts.js",
+    "/tree.js" JS "tree.js",
 };
 
 /// Whether the page has something at `path`.
@@ -99,7 +121,10 @@ mod tests {
         let names = std::fs::read_dir(folder).unwrap();
         let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let shown: BTreeSet<String> = names
-            .filter(|name| !name.ends_with(".json") && !name.ends_with(".md"))
+            .filter(|name| {
+                let ending = name.rsplit_once('.').map(|(_, ending)| ending);
+                matches!(ending, Some("html" | "css" | "js"))
+            })
             .map(|name| {
                 if name == "index.html" {
                     "/".to_owned()
