@@ -14,7 +14,7 @@ use super::input::{Prompt, check_bytes, check_fits};
 use super::refusal;
 use super::response::Choice;
 use super::served::Served;
-use super::text::{Piece, TextToken, described, finish_name};
+use super::text::{TextToken, described, finish_name};
 use crate::error::ApiError;
 
 /// Tokens that a request may ask for; the context bounds them further.

@@ -2,6 +2,7 @@
 
 mod chat;
 mod completions;
+mod documents;
 mod embeddings;
 mod golden;
 mod llama;
