@@ -121,7 +121,10 @@ mod tests {
         let names = std::fs::read_dir(folder).unwrap();
         let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let shown: BTreeSet<String> = names
-            .filter(|name| !name.ends_with(".json") && !name.ends_with(".md"))
+            .filter(|name| {
+                let ending = name.rsplit_once('.').map(|(_, ending)| ending);
+                matches!(ending, Some("html" | "css" | "js"))
+            })
             .map(|name| {
                 if name == "index.html" {
                     "/".to_owned()

@@ -2,9 +2,9 @@
 
 use std::sync::LazyLock;
 
+use gpt2::Model;
 use gpt2::chat::{ChatFormat, Message, Role};
 use gpt2::sampling::TokenScore;
-use gpt2::Model;
 use serde_json::{Value as Json, json};
 
 use super::choices::{ALTERNATIVES, Choices, Form, HasChoices, check_scores, fields as shared};
@@ -23,7 +23,7 @@ const MOST: u64 = 1 << 20;
 const MESSAGES: usize = 4096;
 
 #[derive(Debug, Default)]
-struct Request {
+pub(super) struct Request {
     choices: Choices,
     messages: Vec<Message>,
     max_tokens: Option<u64>,
@@ -38,7 +38,7 @@ impl HasChoices for Request {
     }
 }
 
-static FIELDS: LazyLock<Vec<Field<Request>>> = LazyLock::new(|| {
+pub(super) static FIELDS: LazyLock<Vec<Field<Request>>> = LazyLock::new(|| {
     use Kind::{Count, Other, Refused, Switch};
     let no_tools = "GPT-2 models were not trained to call functions";
     let text_alone = "this server answers with text alone";

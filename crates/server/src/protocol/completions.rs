@@ -22,7 +22,7 @@ const TOKENS: u64 = 16;
 const MOST: u64 = 1 << 20;
 
 #[derive(Debug, Default)]
-struct Request {
+pub(super) struct Request {
     choices: Choices,
     prompt: Option<Input>,
     max_tokens: Option<u64>,
@@ -37,7 +37,7 @@ impl HasChoices for Request {
     }
 }
 
-static FIELDS: LazyLock<Vec<Field<Request>>> = LazyLock::new(|| {
+pub(super) static FIELDS: LazyLock<Vec<Field<Request>>> = LazyLock::new(|| {
     use Kind::{Count, Refused, Switch};
     let mut fields = vec![
         Field::new(

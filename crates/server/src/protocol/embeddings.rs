@@ -3,10 +3,11 @@
 use std::fmt::Write;
 use std::sync::LazyLock;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use gpt2::tasks::Pooling;
 use serde_json::{Value as Json, json};
 
-use super::base64;
 use super::fields::{Field, Kind, read};
 use super::input::{Input, Prompt};
 use super::refusal;
@@ -19,7 +20,7 @@ const INPUTS: usize = 2048;
 const NUMBERS: usize = 1 << 22;
 
 #[derive(Debug, Default)]
-struct Request {
+pub(super) struct Request {
     model: Option<String>,
     input: Option<Input>,
     encoding: Option<&'static str>,
@@ -28,7 +29,7 @@ struct Request {
     normalize: Option<bool>,
 }
 
-static FIELDS: LazyLock<Vec<Field<Request>>> = LazyLock::new(|| {
+pub(super) static FIELDS: LazyLock<Vec<Field<Request>>> = LazyLock::new(|| {
     let mut fields = vec![
         Field::new(
             "model",
@@ -148,7 +149,7 @@ impl Response {
                 .iter()
                 .flat_map(|value| value.to_le_bytes())
                 .collect();
-            Json::from(base64::encode(&bytes))
+            Json::from(BASE64.encode(&bytes))
         } else {
             json!(vector)
         };

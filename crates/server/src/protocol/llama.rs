@@ -7,7 +7,9 @@ use gpt2::generate::{FinishReason, GenerationOptions};
 use gpt2::sampling::SamplingOptions;
 use serde_json::{Value as Json, json};
 
-use super::choices::{ALTERNATIVES, Counts, STOP_BYTES, STOPS, check_options, check_scores, set_temperature};
+use super::choices::{
+    ALTERNATIVES, Counts, STOP_BYTES, STOPS, check_options, check_scores, set_temperature,
+};
 use super::fields::{Field, Kind, read};
 use super::generation::Generation;
 use super::input::{Input, Prompt};
@@ -17,7 +19,7 @@ use super::served::Served;
 use super::text::{Piece, TextToken, described, prompt_text};
 use crate::error::ApiError;
 
-struct Request {
+pub(super) struct Request {
     model: Option<String>,
     prompt: Option<Input>,
     /// None for as many as the context has room for.
@@ -55,13 +57,21 @@ impl Default for Request {
     }
 }
 
-static FIELDS: LazyLock<Vec<Field<Request>>> = LazyLock::new(|| {
+pub(super) static FIELDS: LazyLock<Vec<Field<Request>>> = LazyLock::new(|| {
     use Kind::{Count, Ignored, Name, Other, Parameter, Refused, Switch, Texts};
     let parameter =
         |name, of, help| Field::new(name, Parameter(|r: &mut Request| &mut r.options, of), help);
     let mut fields = vec![
-        Field::new("model", Name(|r: &mut Request| &mut r.model), "the model's name"),
-        Field::new("prompt", Kind::Input(|r| &mut r.prompt), "what to continue, one text"),
+        Field::new(
+            "model",
+            Name(|r: &mut Request| &mut r.model),
+            "the model's name",
+        ),
+        Field::new(
+            "prompt",
+            Kind::Input(|r| &mut r.prompt),
+            "what to continue, one text",
+        ),
         Field::new(
             "n_predict",
             Other("a whole number of at least −1", |r, json| {
@@ -77,13 +87,41 @@ static FIELDS: LazyLock<Vec<Field<Request>>> = LazyLock::new(|| {
             }),
             "divides the scores [0.8]; 0 takes the likeliest token every time",
         ),
-        parameter("top_k", "top_k", "draw from the k likeliest tokens; 0 for all [40]"),
-        parameter("top_p", "top_p", "draw from the likeliest of this probability together [0.95]"),
-        parameter("min_p", "min_p", "draw from tokens this much as likely as the best [0.05]"),
-        parameter("typical_p", "typical_p", "draw from tokens near the expected information [1]"),
-        parameter("repeat_penalty", "repetition_penalty", "makes tokens seen less likely [1]"),
-        parameter("presence_penalty", "presence_penalty", "for tokens that the text has [0]"),
-        parameter("frequency_penalty", "frequency_penalty", "for every time that it has them [0]"),
+        parameter(
+            "top_k",
+            "top_k",
+            "draw from the k likeliest tokens; 0 for all [40]",
+        ),
+        parameter(
+            "top_p",
+            "top_p",
+            "draw from the likeliest of this probability together [0.95]",
+        ),
+        parameter(
+            "min_p",
+            "min_p",
+            "draw from tokens this much as likely as the best [0.05]",
+        ),
+        parameter(
+            "typical_p",
+            "typical_p",
+            "draw from tokens near the expected information [1]",
+        ),
+        parameter(
+            "repeat_penalty",
+            "repetition_penalty",
+            "makes tokens seen less likely [1]",
+        ),
+        parameter(
+            "presence_penalty",
+            "presence_penalty",
+            "for tokens that the text has [0]",
+        ),
+        parameter(
+            "frequency_penalty",
+            "frequency_penalty",
+            "for every time that it has them [0]",
+        ),
         parameter("ignore_eos", "ignore_eos", "never end the text [false]"),
         Field::new(
             "seed",
@@ -98,7 +136,11 @@ static FIELDS: LazyLock<Vec<Field<Request>>> = LazyLock::new(|| {
             Texts(|r| &mut r.options.stop, STOPS, STOP_BYTES),
             "texts that end the text",
         ),
-        Field::new("stream", Switch(|r| &mut r.stream), "send the text as it is made [false]"),
+        Field::new(
+            "stream",
+            Switch(|r| &mut r.stream),
+            "send the text as it is made [false]",
+        ),
         Field::new(
             "n_probs",
             Count(|r| &mut r.n_probs, 0..=ALTERNATIVES),
@@ -123,12 +165,35 @@ static FIELDS: LazyLock<Vec<Field<Request>>> = LazyLock::new(|| {
     let advice = "this server has the part of /completion that editors use; see /v1/completions";
     fields.extend(refused.map(|name| Field::new(name, Refused(advice), "")));
     let ignored = [
-        "cache_prompt", "id_slot", "repeat_last_n", "mirostat", "mirostat_tau", "mirostat_eta",
-        "samplers", "dynatemp_range", "dynatemp_exponent", "xtc_probability", "xtc_threshold",
-        "dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n",
-        "dry_sequence_breakers", "timings_per_token", "min_keep", "n_keep", "n_indent", "n_discard",
-        "tfs_z", "penalize_nl", "post_sampling_probs", "response_fields", "lora", "n_cmpl",
-        "return_progress", "top_n_sigma",
+        "cache_prompt",
+        "id_slot",
+        "repeat_last_n",
+        "mirostat",
+        "mirostat_tau",
+        "mirostat_eta",
+        "samplers",
+        "dynatemp_range",
+        "dynatemp_exponent",
+        "xtc_probability",
+        "xtc_threshold",
+        "dry_multiplier",
+        "dry_base",
+        "dry_allowed_length",
+        "dry_penalty_last_n",
+        "dry_sequence_breakers",
+        "timings_per_token",
+        "min_keep",
+        "n_keep",
+        "n_indent",
+        "n_discard",
+        "tfs_z",
+        "penalize_nl",
+        "post_sampling_probs",
+        "response_fields",
+        "lora",
+        "n_cmpl",
+        "return_progress",
+        "top_n_sigma",
     ];
     fields.extend(ignored.map(|name| Field::new(name, Ignored, "")));
     fields
@@ -139,7 +204,11 @@ fn at_least_minus_one(name: &str, json: &Json) -> Result<Option<u64>, ApiError> 
     match (json.as_i64(), json.as_u64()) {
         (Some(-1), _) => Ok(None),
         (_, Some(number)) => Ok(Some(number)),
-        _ => Err(refusal::expected(name, "a whole number of at least −1", json)),
+        _ => Err(refusal::expected(
+            name,
+            "a whole number of at least −1",
+            json,
+        )),
     }
 }
 
@@ -174,7 +243,10 @@ impl Plan {
         served.check_model(request.model.as_deref())?;
         served.check_generates()?;
         let Some(input) = request.prompt else {
-            return Err(refusal::field("prompt", "prompt: expected a text, found none"));
+            return Err(refusal::field(
+                "prompt",
+                "prompt: expected a text, found none",
+            ));
         };
         if input.count() != 1 {
             let found = input.count();
@@ -182,7 +254,9 @@ impl Plan {
             return Err(refusal::field("prompt", message));
         }
         let prompts = input.prompts("prompt", served)?;
-        prompts.iter().try_for_each(|prompt| prompt.check_not_empty("prompt"))?;
+        prompts
+            .iter()
+            .try_for_each(|prompt| prompt.check_not_empty("prompt"))?;
         let tokens = prompts.iter().map(|prompt| prompt.ids.len()).sum();
         let left = served.context.saturating_sub(tokens);
         // As llama.cpp does, what does not fit any more is not written.
@@ -268,7 +342,11 @@ impl Form {
     }
 
     fn content(&self, served: &Served, piece: &Piece) -> Json {
-        let ids = if self.return_tokens { piece.ids() } else { Vec::new() };
+        let ids = if self.return_tokens {
+            piece.ids()
+        } else {
+            Vec::new()
+        };
         let mut json = json!({ "index": 0, "content": piece.text, "tokens": ids });
         if let Some(top) = self.probabilities {
             let entry = |id, log_probability| {
@@ -279,7 +357,9 @@ impl Form {
             let probability = |token: &TextToken| {
                 let score = token.score.as_ref();
                 let own = score.map(|score| score.log_probability);
-                let others = score.into_iter().flat_map(|score| score.top.iter().take(top));
+                let others = score
+                    .into_iter()
+                    .flat_map(|score| score.top.iter().take(top));
                 let others = others.map(|other| entry(other.id, Some(other.log_probability)));
                 let mut entry = entry(token.id, own);
                 entry["top_logprobs"] = others.collect();

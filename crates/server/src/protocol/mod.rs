@@ -4,11 +4,12 @@
 //! is one table of fields (`fields.rs`); the library's parameters go to the library's table by
 //! their name. Every number is bounded before anything is allocated for it.
 
-mod base64;
 pub(crate) mod chat;
 mod choices;
 mod collect;
 pub(crate) mod completions;
+#[cfg(test)]
+mod documents;
 pub(crate) mod embeddings;
 mod fields;
 mod generation;

@@ -40,9 +40,18 @@ fn seeds() -> Vec<(usize, Json)> {
         (0, completion),
         (0, ids),
         (1, chat),
-        (2, json!({ "input": ["a", "b"], "encoding_format": "base64", "dimensions": 64 })),
-        (2, json!({ "input": [1, 2], "pooling": "last", "normalize": false })),
-        (3, json!({ "prompt": "a\u{0}b", "add_special_tokens": false })),
+        (
+            2,
+            json!({ "input": ["a", "b"], "encoding_format": "base64", "dimensions": 64 }),
+        ),
+        (
+            2,
+            json!({ "input": [1, 2], "pooling": "last", "normalize": false }),
+        ),
+        (
+            3,
+            json!({ "prompt": "a\u{0}b", "add_special_tokens": false }),
+        ),
         (4, json!({ "tokens": [1, 2, 3] })),
         (5, llama),
     ]
@@ -51,12 +60,52 @@ fn seeds() -> Vec<(usize, Json)> {
 /// Values that readers stumble over.
 fn odd_values() -> Vec<&'static str> {
     vec![
-        "null", "true", "false", "0", "-1", "1", "2", "-0.0", "1.5", "1e999", "-1e999", "1e308",
-        "5e-324", "NaN", "Infinity", "2147483648", "4294967296", "9223372036854775807",
-        "9223372036854775808", "18446744073709551615", "18446744073709551616", "1000000", "\"1\"",
-        "\"\"", "\"\\ud800\"", "\"\\udc00\\ud800\"", "\"\\u0000\"", "\"é\"", "[]", "{}", "[[]]",
-        "[{}]", "[null]", "[1,\"a\"]", "[[1],[2]]", "{\"type\":\"text\"}", "{\"1\":1}", "\"auto\"",
-        "[\"\"]", "[-1]", "[4294967295]", "01", "+1", "0x10", "'a'", "\"<|endoftext|>\"",
+        "null",
+        "true",
+        "false",
+        "0",
+        "-1",
+        "1",
+        "2",
+        "-0.0",
+        "1.5",
+        "1e999",
+        "-1e999",
+        "1e308",
+        "5e-324",
+        "NaN",
+        "Infinity",
+        "2147483648",
+        "4294967296",
+        "9223372036854775807",
+        "9223372036854775808",
+        "18446744073709551615",
+        "18446744073709551616",
+        "1000000",
+        "\"1\"",
+        "\"\"",
+        "\"\\ud800\"",
+        "\"\\udc00\\ud800\"",
+        "\"\\u0000\"",
+        "\"é\"",
+        "[]",
+        "{}",
+        "[[]]",
+        "[{}]",
+        "[null]",
+        "[1,\"a\"]",
+        "[[1],[2]]",
+        "{\"type\":\"text\"}",
+        "{\"1\":1}",
+        "\"auto\"",
+        "[\"\"]",
+        "[-1]",
+        "[4294967295]",
+        "01",
+        "+1",
+        "0x10",
+        "'a'",
+        "\"<|endoftext|>\"",
     ]
 }
 
@@ -79,8 +128,10 @@ impl Random {
 /// A field gets an odd value, another name, or one more time; or bytes are changed.
 fn mutate(body: &Json, odd: &[&str], random: &mut Random) -> Vec<u8> {
     let map = body.as_object().unwrap();
-    let mut fields: Vec<(String, String)> =
-        map.iter().map(|(name, value)| (name.clone(), value.to_string())).collect();
+    let mut fields: Vec<(String, String)> = map
+        .iter()
+        .map(|(name, value)| (name.clone(), value.to_string()))
+        .collect();
     for _ in 0..=random.below(3) {
         let index = random.below(fields.len());
         match random.below(6) {
@@ -103,7 +154,9 @@ fn mutate(body: &Json, odd: &[&str], random: &mut Random) -> Vec<u8> {
             }
         }
     }
-    let fields = fields.iter().map(|(name, value)| format!("\"{name}\":{value}"));
+    let fields = fields
+        .iter()
+        .map(|(name, value)| format!("\"{name}\":{value}"));
     let mut bytes = format!("{{{}}}", fields.collect::<Vec<_>>().join(",")).into_bytes();
     for _ in 0..random.below(3) * random.below(2) {
         let place = random.below(bytes.len());
@@ -130,7 +183,10 @@ fn read(endpoint: usize, body: &[u8], served: &Served) -> Result<Option<Generati
 
 #[test]
 fn mutated_bodies_are_taken_or_refused() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/austen-gpt2-q8_0.gguf");
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../models/austen-gpt2-q8_0.gguf"
+    );
     let model = Model::open(path, &ModelOptions::default()).unwrap();
     let mut served = Served::new(&model, "austen", 256);
     served.at_work = 4;
@@ -156,13 +212,26 @@ fn mutated_bodies_are_taken_or_refused() {
             Err(error) => {
                 let status = error.status.as_u16();
                 let shown = String::from_utf8_lossy(&body[..body.len().min(2000)]);
-                assert!((400..500).contains(&status), "{status} {}: {shown}", error.message);
-                assert!(error.message.chars().count() < 500, "{}: {shown}", error.message);
+                assert!(
+                    (400..500).contains(&status),
+                    "{status} {}: {shown}",
+                    error.message
+                );
+                assert!(
+                    error.message.chars().count() < 500,
+                    "{}: {shown}",
+                    error.message
+                );
                 refused += 1;
             }
             Ok(generation) => {
-                for job in generation.into_iter().flat_map(|it| it.jobs(served.at_work)) {
-                    let Some(request) = job.request() else { continue };
+                for job in generation
+                    .into_iter()
+                    .flat_map(|it| it.jobs(served.at_work))
+                {
+                    let Some(request) = job.request() else {
+                        continue;
+                    };
                     let added = scheduler.add(&session, request);
                     let shown = String::from_utf8_lossy(&body[..body.len().min(2000)]);
                     let id = added.unwrap_or_else(|error| panic!("{error}: {shown}"));
@@ -173,5 +242,8 @@ fn mutated_bodies_are_taken_or_refused() {
         }
     }
     // Neither all of them are nonsense, nor do all mutations leave a body as it was.
-    assert!(taken > count / 50 && refused > count / 5, "{taken} taken, {refused} refused");
+    assert!(
+        taken > count / 50 && refused > count / 5,
+        "{taken} taken, {refused} refused"
+    );
 }

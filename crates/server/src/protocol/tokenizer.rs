@@ -13,14 +13,14 @@ use super::served::Served;
 use crate::error::ApiError;
 
 #[derive(Debug, Default)]
-struct Text {
+pub(super) struct Text {
     model: Option<String>,
     prompt: Option<String>,
     add_special_tokens: Option<bool>,
     return_token_strs: bool,
 }
 
-static TEXT: LazyLock<Vec<Field<Text>>> = LazyLock::new(|| {
+pub(super) static TEXT: LazyLock<Vec<Field<Text>>> = LazyLock::new(|| {
     vec![
         Field::new(
             "model",
@@ -74,12 +74,12 @@ pub(crate) fn tokenize(body: &[u8], served: &Served) -> Result<Json, ApiError> {
 }
 
 #[derive(Debug, Default)]
-struct Ids {
+pub(super) struct Ids {
     model: Option<String>,
     tokens: Option<Vec<TokenId>>,
 }
 
-static IDS: LazyLock<Vec<Field<Ids>>> = LazyLock::new(|| {
+pub(super) static IDS: LazyLock<Vec<Field<Ids>>> = LazyLock::new(|| {
     vec![
         Field::new(
             "model",
