@@ -186,6 +186,7 @@ mod error;
 pub mod generate;
 mod ggml;
 pub mod gguf;
+pub mod grammar;
 mod input;
 mod machine;
 mod model;
