@@ -211,7 +211,9 @@ impl TokenByToken {
         let options = &request.options;
         let guided = self.chain.needs_unconditional();
         let grammar = self.grammar.as_mut();
-        let allowed = grammar.map(|state| state.allowed(&request.eos)).transpose()?;
+        let allowed = grammar
+            .map(|state| state.allowed(&request.eos))
+            .transpose()?;
         let inputs = StepInputs {
             ids,
             unconditional: guided.then_some(&self.unconditional[..]),

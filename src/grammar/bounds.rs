@@ -12,6 +12,10 @@ pub(super) const BYTES: usize = 256 << 10;
 /// within the one before.
 pub(super) const DEFINITIONS: usize = 4096;
 
+/// Properties of an object that have schemas: each is four items of the parser's row, of which
+/// there may be 2000.
+pub(super) const PROPERTIES: usize = 500;
+
 /// Levels of a schema.
 pub(super) const LEVELS: usize = 64;
 

@@ -36,8 +36,8 @@ mod schema;
 
 use std::sync::Arc;
 
-pub use engine::TokenTrie;
 pub(crate) use engine::State;
+pub use engine::TokenTrie;
 
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result, TokenId};

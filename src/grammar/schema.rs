@@ -124,6 +124,13 @@ impl<'a> Check<'a> {
                 }
             }
             Value::Object(schemas) if NAMED_SCHEMAS.contains(&keyword) => {
+                if keyword == "properties" && schemas.len() > bounds::PROPERTIES {
+                    return Err(refusal(format!(
+                        "{place}: expected at most {} properties, found {}",
+                        bounds::PROPERTIES,
+                        schemas.len()
+                    )));
+                }
                 for (name, schema) in schemas {
                     self.schema(schema, &format!("{place}/{name}"), level)?;
                 }
@@ -259,7 +266,14 @@ mod tests {
 
     #[test]
     fn a_keyword_that_is_not_supported_is_named() {
-        for keyword in ["not", "if", "uniqueItems", "contains", "minLenght", "x-guidance"] {
+        for keyword in [
+            "not",
+            "if",
+            "uniqueItems",
+            "contains",
+            "minLenght",
+            "x-guidance",
+        ] {
             let message = refused(&json!({"properties": {"a": {keyword: 1}}}));
             assert_eq!(
                 message,
@@ -273,16 +287,26 @@ mod tests {
 
     #[test]
     fn references_stay_within_the_schema() {
-        for reference in ["other.json", "file:///etc/passwd", "https://example.com/a#/b"] {
+        for reference in [
+            "other.json",
+            "file:///etc/passwd",
+            "https://example.com/a#/b",
+        ] {
             let message = refused(&json!({"$ref": reference}));
-            assert!(message.contains(reference) && message.contains("never read"), "{message}");
+            assert!(
+                message.contains(reference) && message.contains("never read"),
+                "{message}"
+            );
         }
         for reference in ["#name", "#/$defs/b", "#/$defs/a/const"] {
             let schema = json!({"$ref": reference, "$defs": {"a": {"const": {"x-guidance": 1}}}});
             assert!(refused(&schema).contains("where there is none"));
         }
         let message = refused(&json!({"$ref": 1}));
-        assert!(message.contains("#/$ref: expected a reference"), "{message}");
+        assert!(
+            message.contains("#/$ref: expected a reference"),
+            "{message}"
+        );
     }
 
     #[test]
@@ -290,7 +314,10 @@ mod tests {
         assert!(refused(&json!([1])).contains("#: expected a schema"));
         assert!(refused(&json!({"properties": []})).contains("expected schemas, found a list"));
         let message = refused(&json!({"anyOf": [true, 3]}));
-        assert!(message.contains("#/anyOf/1: expected a schema"), "{message}");
+        assert!(
+            message.contains("#/anyOf/1: expected a schema"),
+            "{message}"
+        );
     }
 
     #[test]
@@ -308,7 +335,10 @@ mod tests {
     #[test]
     fn steps_are_counted_together() {
         let steps = |steps: &[f64]| {
-            let all: Vec<Value> = steps.iter().map(|step| json!({"multipleOf": step})).collect();
+            let all: Vec<Value> = steps
+                .iter()
+                .map(|step| json!({"multipleOf": step}))
+                .collect();
             check(&json!({"anyOf": all}))
         };
         steps(&[0.01, 0.25, 5.0, 9.0]).unwrap();

@@ -68,9 +68,7 @@ impl Compiled {
         let work = || {
             let mut parser = call(|| trie.factory().create_parser(grammar()))?;
             parser.start_without_prompt();
-            // A grammar that no text keeps to, or whose first step is too much already, is found
-            // now.
-            call(|| parser.compute_mask())?;
+            try_first_token(trie, parser.deep_clone())?;
             Ok(parser)
         };
         let parser = thread::scope(|scope| {
@@ -88,6 +86,7 @@ impl Compiled {
         })
     }
 
+    /// Whether it was made with this tokenizer's tokens.
     pub(in crate::grammar) fn is_for(&self, tokenizer: &Arc<Tokenizer>) -> bool {
         self.trie.is_of(tokenizer)
     }
@@ -96,5 +95,14 @@ impl Compiled {
     pub(in crate::grammar) fn begin(&self) -> State {
         let parser = self.parser.lock().unwrap_or_else(PoisonError::into_inner);
         State::new(parser.deep_clone(), self.trie.end())
+    }
+}
+
+/// Finds a grammar that no text keeps to, and one whose first step is too much already.
+fn try_first_token(trie: &TokenTrie, parser: TokenParser) -> Result<()> {
+    let mut state = State::new(parser, trie.end());
+    match state.first()? {
+        Some(token) => state.advance(token, &[]).map(|_| ()),
+        None => Ok(()),
     }
 }

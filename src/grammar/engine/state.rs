@@ -1,6 +1,7 @@
 //! Where a text is in its grammar.
 
 use llguidance::TokenParser;
+use llguidance::api::StopReason;
 use llguidance::toktrie::SimpleVob;
 
 use super::super::bounds::refusal;
@@ -35,21 +36,42 @@ impl State {
     /// [`Error::Grammar`](crate::Error::Grammar) when the grammar has run out of what it may
     /// compute, or no token may follow.
     pub(crate) fn allowed(&mut self, eos: &[TokenId]) -> Result<&[u32]> {
-        self.check()?;
-        let mask = call(|| self.parser.compute_mask());
-        self.broken = mask.is_err();
-        self.mask = mask?;
-        let may_end = self.mask.is_allowed(self.end);
-        self.mask.disallow_token(self.end);
+        let may_end = self.compute()?;
         for &token in eos.iter().filter(|&&token| token < self.end) {
             self.mask.set(token as usize, may_end);
         }
         if self.mask.is_zero() {
-            return Err(refusal(
-                "the text ends here, and the model has no token that ends a text",
-            ));
+            self.broken = true;
+            return Err(refusal(if may_end {
+                "the text ends here, and the model has no token that ends a text"
+            } else {
+                "it asks for a token that ends the text, which comes by itself at the end"
+            }));
         }
         Ok(self.mask.as_slice())
+    }
+
+    /// One of the tokens that may come next; none where only the end may.
+    pub(super) fn first(&mut self) -> Result<Option<TokenId>> {
+        self.compute()?;
+        let first = self.mask.first_bit_set();
+        Ok(first.map(|token| token as TokenId))
+    }
+
+    /// Computes the mask, without the end; whether the text may end.
+    fn compute(&mut self) -> Result<bool> {
+        self.check()?;
+        let mask = call(|| self.parser.compute_mask());
+        self.broken = mask.is_err();
+        if self.broken && self.parser.stop_reason() == StopReason::NoExtensionBias {
+            return Err(refusal(
+                "no token may follow: no text keeps to it from here, or none of the model's tokens",
+            ));
+        }
+        self.mask = mask?;
+        let may_end = self.mask.is_allowed(self.end);
+        self.mask.disallow_token(self.end);
+        Ok(may_end)
     }
 
     /// Takes the token that was chosen.
@@ -74,7 +96,11 @@ impl State {
             parser.check_stop()
         });
         self.broken = over.is_err();
-        Ok(if over? { Progress::Over } else { Progress::More })
+        Ok(if over? {
+            Progress::Over
+        } else {
+            Progress::More
+        })
     }
 
     fn check(&self) -> Result<()> {

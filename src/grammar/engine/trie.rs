@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use llguidance::ParserFactory;
-use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
 use llguidance::earley::SlicedBiasComputer;
+use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
 
 use super::super::bounds;
 use super::call;
