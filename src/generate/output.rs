@@ -80,6 +80,19 @@ pub struct Continuation {
 }
 
 impl Continuation {
+    /// One that ended before it began.
+    pub(super) fn stopped() -> Self {
+        Self {
+            ids: Vec::new(),
+            text: String::new(),
+            finish_reason: FinishReason::Stopped,
+            score: None,
+            scores: Vec::new(),
+            logits: Vec::new(),
+            logprobs: Vec::new(),
+        }
+    }
+
     /// Whether the caller asked for an end.
     pub(super) fn was_stopped(&self) -> bool {
         self.finish_reason == FinishReason::Stopped

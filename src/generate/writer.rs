@@ -83,15 +83,7 @@ impl Writer {
             sequence,
             stream: tokenizer.map(|tokenizer| TokenStream::new(tokenizer, decode)),
             stops: StopStrings::new(&request.options.stop)?,
-            written: Continuation {
-                ids: Vec::new(),
-                text: String::new(),
-                finish_reason: FinishReason::Stopped,
-                score: None,
-                scores: Vec::new(),
-                logits: Vec::new(),
-                logprobs: Vec::new(),
-            },
+            written: Continuation::stopped(),
         })
     }
 

@@ -168,6 +168,13 @@ impl Cells {
         self.all.len() - used
     }
 
+    /// The number of cells that are of some of `sequences`, and of no other.
+    pub(crate) fn only_of(&self, sequences: SequenceSet) -> usize {
+        let used = self.all[..self.end].iter();
+        used.filter(|cell| !cell.sequences.is_empty() && sequences.includes(cell.sequences))
+            .count()
+    }
+
     /// Allocates a free cell for `token` at `position` of `sequences`; `None` when there is none.
     pub(crate) fn take(
         &mut self,

@@ -9,6 +9,7 @@ mod collect;
 mod memory;
 mod model;
 mod options;
+mod positions;
 mod project;
 mod run;
 mod snapshot;

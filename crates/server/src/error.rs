@@ -1,4 +1,4 @@
-//! Errors as OpenAI's clients read them.
+//! Errors as `OpenAI`'s clients read them.
 
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ impl ApiError {
         })
     }
 
-    /// OpenAI's word for errors of this status.
+    /// `OpenAI`'s word for errors of this status.
     fn kind(&self) -> &'static str {
         match self.status.as_u16() {
             401 => "authentication_error",

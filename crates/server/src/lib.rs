@@ -1,4 +1,4 @@
-//! GPT-2 models over HTTP: OpenAI's interface, vLLM's and llama.cpp's where programs use them, and
+//! GPT-2 models over HTTP: `OpenAI`'s interface, vLLM's and llama.cpp's where programs use them, and
 //! the editor page.
 //!
 //! One thread owns the session and its scheduler; everything here that speaks HTTP runs on another,
@@ -6,11 +6,16 @@
 
 pub mod engine;
 pub mod error;
+mod handlers;
+mod http;
 pub mod metrics;
-#[allow(missing_docs)] // Goes with it.
-pub mod scheduled;
+pub mod protocol;
 mod security;
+mod serve;
 mod settings;
 
+pub use handlers::routes;
+pub use http::router;
 pub use security::{ApiKey, Hosts};
+pub use serve::{ServeError, Stop, serve};
 pub use settings::{AppState, Limits, Settings};

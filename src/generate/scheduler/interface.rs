@@ -33,7 +33,7 @@ impl Default for SchedulerOptions {
 }
 
 /// Names a request of a scheduler; later ones are greater.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct RequestId(pub(super) u64);
 
 /// A prompt and what is wanted of it.

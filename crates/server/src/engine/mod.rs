@@ -21,7 +21,7 @@ pub use ticket::Ticket;
 pub use worker::Ended;
 
 use crate::metrics::Metrics;
-use crate::scheduled::ScheduledRequest;
+use gpt2::generate::ScheduledRequest;
 use ticket::Events;
 
 /// How the engine treats its requests.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use crate::scheduled::{RequestId, SchedulerEvent};
+use gpt2::generate::{RequestId, SchedulerEvent};
 
 /// Events that a reader may be behind. The scheduler does not wait for readers, so that what is
 /// unread is held by as many tokens as the request asked for, and by the time it may stay unread.
@@ -22,7 +22,7 @@ pub struct Ticket {
 /// The end of the model's thread.
 #[derive(Debug)]
 pub(super) struct Events {
-    events: mpsc::UnboundedSender<SchedulerEvent>,
+    sender: mpsc::UnboundedSender<SchedulerEvent>,
     unread: Arc<AtomicUsize>,
     /// Since when the reader is [`UNREAD`] events behind.
     behind: Option<Instant>,
@@ -33,7 +33,7 @@ pub(super) fn channel() -> (Events, Ticket) {
     let (sender, events) = mpsc::unbounded_channel();
     let unread = Arc::new(AtomicUsize::new(0));
     let ends = Events {
-        events: sender,
+        sender,
         unread: Arc::clone(&unread),
         behind: None,
     };
@@ -53,7 +53,7 @@ impl Events {
     /// Hands `event` to the reader, if there is one still.
     pub(super) fn send(&self, event: SchedulerEvent) {
         self.unread.fetch_add(1, Ordering::AcqRel);
-        let _ = self.events.send(event);
+        let _ = self.sender.send(event);
     }
 
     /// Tells the reader that the request was not taken.
@@ -68,9 +68,9 @@ impl Events {
     pub(super) fn is_abandoned(&mut self, now: Instant, most: Duration) -> bool {
         if self.unread.load(Ordering::Acquire) < UNREAD {
             self.behind = None;
-            return self.events.is_closed();
+            return self.sender.is_closed();
         }
         let since = *self.behind.get_or_insert(now);
-        self.events.is_closed() || now.duration_since(since) >= most
+        self.sender.is_closed() || now.duration_since(since) >= most
     }
 }

@@ -4,7 +4,8 @@ use std::any::Any;
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::thread;
 use std::time::Instant;
 
@@ -13,10 +14,7 @@ use tokio::sync::oneshot;
 
 use super::ticket::Events;
 use super::{Command, Job, Place, Plan, Shared};
-use crate::scheduled::{RequestId, ScheduledRequest, Scheduler, SchedulerEvent, SchedulerOptions};
-
-/// Tokens of prompts computed at a time beside texts that are being written, and without.
-const CHUNKS: (usize, usize) = (64, 256);
+use gpt2::generate::{RequestId, ScheduledRequest, Scheduler, SchedulerEvent, SchedulerOptions};
 
 /// How the model's thread ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,25 +33,33 @@ pub(super) fn start(
 ) -> gpt2::Result<oneshot::Receiver<Ended>> {
     let session = Session::new(Arc::clone(&shared.model), plan.session)?;
     let second = Session::new(Arc::clone(&shared.model), plan.second)?;
-    let scheduler = Scheduler::new(&session, scheduler_options(plan.texts))?;
-    let mut worker = Worker {
-        shared: Arc::clone(&shared),
-        session,
-        second,
-        scheduler,
-        commands,
-        requests: HashMap::new(),
-        jobs: VecDeque::new(),
-        closing: false,
+    let options = SchedulerOptions {
+        texts: plan.texts,
+        ..SchedulerOptions::default()
     };
+    let (started, start) = mpsc::channel();
     let (ended, receiver) = oneshot::channel();
     let run = move || {
+        let scheduler = match Scheduler::new(&session, options) {
+            Ok(scheduler) => scheduler,
+            Err(error) => return drop(started.send(error)),
+        };
+        drop(started);
+        let mut worker = Worker {
+            shared: Arc::clone(&shared),
+            session,
+            second,
+            scheduler,
+            options,
+            commands,
+            requests: HashMap::new(),
+            jobs: VecDeque::new(),
+            closing: false,
+        };
         let result = catch_unwind(AssertUnwindSafe(|| worker.run()));
-        // Whatever comes now must not wait for an answer.
+        shared.closing.store(true, Ordering::Release);
+        // Whoever waits for an answer has none.
         drop(worker);
-        shared
-            .closing
-            .store(true, std::sync::atomic::Ordering::Release);
         let _ = ended.send(match result {
             Ok(()) => Ended::Closed,
             Err(payload) => Ended::Panicked(words(payload.as_ref())),
@@ -61,15 +67,9 @@ pub(super) fn start(
     };
     let spawned = thread::Builder::new().name("model".to_owned()).spawn(run);
     spawned.map_err(|error| gpt2::Error::Memory(format!("a thread for the model: {error}")))?;
-    Ok(receiver)
-}
-
-fn scheduler_options(texts: usize) -> SchedulerOptions {
-    SchedulerOptions {
-        texts,
-        chunk: CHUNKS.0,
-        idle_chunk: CHUNKS.1,
-        batch_invariant: false,
+    match start.recv() {
+        Ok(error) => Err(error),
+        Err(_) => Ok(receiver),
     }
 }
 
@@ -86,6 +86,7 @@ struct Worker {
     /// For embeddings and task heads.
     second: Session,
     scheduler: Scheduler,
+    options: SchedulerOptions,
     commands: Receiver<Command>,
     requests: HashMap<RequestId, Running>,
     jobs: VecDeque<(Job, Place)>,
@@ -251,6 +252,12 @@ impl Worker {
                     message: error.to_string(),
                 },
             });
+        }
+        self.session.clear();
+        match Scheduler::new(&self.session, self.options) {
+            Ok(scheduler) => self.scheduler = scheduler,
+            // It took the same options before.
+            Err(error) => panic!("the scheduler does not start again: {error}"),
         }
     }
 
