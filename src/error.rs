@@ -126,6 +126,9 @@ pub enum Error {
         /// The operating system's reason.
         source: std::io::Error,
     },
+    /// A grammar or schema is wrong, exceeds a bound, or cannot be followed any further.
+    #[error("grammar: {0}")]
+    Grammar(String),
     /// Stopped by the caller.
     #[error("stopped on request")]
     Stopped,
@@ -174,6 +177,7 @@ impl Error {
             | Self::UnknownParameter(_)
             | Self::TooFewSequences { .. }
             | Self::NoSuchSequence { .. }
+            | Self::Grammar(_)
             | Self::Exists(_) => ErrorKind::Argument,
             Self::ContextFull { .. } => ErrorKind::ContextFull,
             Self::Ggml { .. } => ErrorKind::Backend,

@@ -10,6 +10,8 @@ mod devices;
 mod documents;
 mod generate;
 mod generation;
+#[cfg(feature = "grammar")]
+mod grammar;
 mod habits;
 #[cfg(target_os = "linux")]
 mod limits;
