@@ -1,22 +1,20 @@
-//! A worker's side: it accepts connections, answers heartbeats itself, and hands clients to ggml's
-//! server, which serves one at a time.
-//!
-//! What a client sends is for ggml to understand; here it is only made sure that nobody keeps the
-//! worker from others by sending half a message, or makes it allocate what it will never be sent.
+//! A worker's connections: those of clients are handed to ggml's server, which serves one at a time;
+//! all others are closed.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::client::Client;
 use super::connection::keep_alive;
-use super::heartbeat::{self, GREETING, Progress, is_not_now};
 use super::protocol::HELLO;
+use super::signs::{GREETING, WELCOME};
 
-/// Connections that are not clients being served: those that have said nothing yet, and heartbeats.
-const MOST_CONNECTIONS: usize = 64;
+/// Connections that have not said yet what they are.
+const MOST_UNKNOWN: usize = 32;
 
 /// Clients that wait for their turn.
 const MOST_WAITING: usize = 8;
@@ -24,76 +22,61 @@ const MOST_WAITING: usize = 8;
 /// How long a new connection may take to say what it is.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long a client may stop in the middle of a message, or not read its reply.
-const PAUSE: Duration = Duration::from_secs(30);
-
-/// Most bytes of a message: a model's largest matrix in f32 is smaller.
-const MOST_MESSAGE: u64 = 1 << 31;
+/// A client, and whether it knows signs of life.
+type Waiting = (TcpStream, bool);
 
 /// Where a worker waits for clients.
 pub(super) struct Listener {
-    clients: Receiver<TcpStream>,
-    progress: Arc<Progress>,
+    clients: Receiver<Waiting>,
 }
 
 impl Listener {
-    /// Accepts connections from now on, on a thread of its own.
+    /// Accepts connections from now on, on a thread of its own, until the process ends.
     ///
     /// # Errors
     /// When the system gives no thread.
     pub(super) fn start(listener: TcpListener) -> io::Result<Self> {
         let (waiting, clients) = sync_channel(MOST_WAITING);
-        let progress = Arc::new(Progress::default());
-        let shown = Arc::clone(&progress);
         std::thread::Builder::new()
             .name("gpt2-worker".to_owned())
-            .spawn(move || accept_all(&listener, &waiting, &shown))?;
-        Ok(Self { clients, progress })
+            .spawn(move || accept_all(&listener, &waiting))?;
+        Ok(Self { clients })
     }
 
     /// The next client; `None` when no more can come.
     pub(super) fn accept(&mut self) -> Option<Client> {
-        self.progress.set_at_work(false);
         loop {
-            let stream = self.clients.recv().ok()?;
-            let settings = stream
-                .set_read_timeout(Some(PAUSE))
-                .and_then(|()| stream.set_write_timeout(Some(PAUSE)));
-            if settings.is_err() {
-                continue;
+            let (stream, with_signs) = self.clients.recv().ok()?;
+            // One that cannot be served is closed.
+            if let Ok(client) = Client::new(stream, with_signs) {
+                return Some(client);
             }
-            self.progress.begin_client();
-            return Some(Client {
-                stream,
-                progress: Arc::clone(&self.progress),
-                unsent: Vec::new(),
-                place: Place::Command,
-            });
         }
     }
 }
 
-/// Goes on until the process ends.
-fn accept_all(listener: &TcpListener, waiting: &SyncSender<TcpStream>, progress: &Arc<Progress>) {
-    let connections = Arc::new(AtomicUsize::new(0));
+fn accept_all(listener: &TcpListener, waiting: &SyncSender<Waiting>) {
+    let unknown = Arc::new(AtomicUsize::new(0));
     for stream in listener.incoming() {
         let Ok(stream) = stream else {
             // Too many open files, for instance: others may end.
             std::thread::sleep(Duration::from_millis(100));
             continue;
         };
-        let place = Counted::new(&connections);
-        if connections.load(Ordering::Relaxed) > MOST_CONNECTIONS {
+        let place = Counted::new(&unknown);
+        if unknown.load(Ordering::Relaxed) > MOST_UNKNOWN {
             continue;
         }
-        let (waiting, progress) = (waiting.clone(), Arc::clone(progress));
+        let waiting = waiting.clone();
         // Without a thread the connection is closed.
-        let _ = std::thread::Builder::new()
-            .stack_size(1 << 18)
-            .spawn(move || {
-                receive_connection(stream, &waiting, &progress);
-                drop(place);
-            });
+        let thread = std::thread::Builder::new().stack_size(1 << 18);
+        let _ = thread.spawn(move || {
+            if let Ok(client) = recognize(stream) {
+                // Closed when too many wait.
+                let _ = waiting.try_send(client);
+            }
+            drop(place);
+        });
     }
 }
 
@@ -113,141 +96,29 @@ impl Drop for Counted {
     }
 }
 
-/// Finds out what a connection is for; closes it if for nothing.
-fn receive_connection(mut stream: TcpStream, waiting: &SyncSender<TcpStream>, progress: &Progress) {
-    let settings = stream
-        .set_nodelay(true)
-        .and_then(|()| keep_alive(&stream))
-        .and_then(|()| stream.set_read_timeout(Some(PATIENCE)))
-        .and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
-    let mut first = [0];
-    if settings.is_err() || !matches!(stream.peek(&mut first), Ok(1)) {
-        return;
-    }
-    if first[0] == HELLO {
-        // Closed when too many wait.
-        let _ = waiting.try_send(stream);
-        return;
-    }
-    let mut greeting = [0; GREETING.len()];
-    if stream.read_exact(&mut greeting).is_ok()
-        && greeting == GREETING
-        && stream.set_read_timeout(None).is_ok()
-    {
-        heartbeat::answer(&stream, progress);
-    }
-}
-
-/// A client that is served.
-pub(super) struct Client {
-    stream: TcpStream,
-    progress: Arc<Progress>,
-    /// Replies that were not sent yet.
-    unsent: Vec<u8>,
-    place: Place,
-}
-
-/// What is received next of a client's messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Command,
-    Size,
-    Payload(u64),
-}
-
-impl Client {
-    pub(super) fn send(&mut self, bytes: &[u8]) -> bool {
-        /// Replies up to this many bytes leave in one piece.
-        const SMALL: usize = 1 << 14;
-        if self.unsent.len() + bytes.len() <= SMALL {
-            self.unsent.extend(bytes);
-            return true;
+/// A connection that begins as a client's does.
+fn recognize(mut stream: TcpStream) -> io::Result<Waiting> {
+    stream.set_nodelay(true)?;
+    keep_alive(&stream)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let first = |stream: &TcpStream| {
+        let mut first = [0];
+        stream.peek(&mut first).map(|_| first[0])
+    };
+    let with_signs = first(&stream)? == GREETING[0];
+    if with_signs {
+        let mut greeting = [0; GREETING.len()];
+        stream.read_exact(&mut greeting)?;
+        if greeting != GREETING {
+            return Err(io::ErrorKind::InvalidData.into());
         }
-        self.flush() && self.write(bytes).is_ok()
+        stream.write_all(&WELCOME.to_le_bytes())?;
     }
-
-    pub(super) fn flush(&mut self) -> bool {
-        let unsent = std::mem::take(&mut self.unsent);
-        self.write(&unsent).is_ok()
+    if first(&stream)? != HELLO {
+        return Err(io::ErrorKind::InvalidData.into());
     }
-
-    /// Whether all of `target` was received, and is as long as a message may be.
-    pub(super) fn receive(&mut self, target: &mut [u8]) -> bool {
-        let done = self.flush() && self.read(target).is_ok();
-        done && self.follow(target)
-    }
-
-    /// Notes what was received.
-    fn follow(&mut self, bytes: &[u8]) -> bool {
-        let count = bytes.len() as u64;
-        self.place = match self.place {
-            Place::Command if count == 1 => Place::Size,
-            Place::Size => match bytes.try_into().map(u64::from_ne_bytes) {
-                Ok(0) => Place::Command,
-                Ok(size @ ..=MOST_MESSAGE) => Place::Payload(size),
-                _ => return false,
-            },
-            Place::Payload(left) if count == left => Place::Command,
-            Place::Payload(left) if count < left => Place::Payload(left - count),
-            // ggml reads no payload of size 0 in any other place.
-            place if count == 0 => place,
-            _ => return false,
-        };
-        true
-    }
-
-    fn read(&mut self, target: &mut [u8]) -> io::Result<()> {
-        // Between messages a client may take its time.
-        let pause = (self.place != Place::Command).then_some(PAUSE);
-        self.wait(target.len(), pause, |stream, done| {
-            match stream.read(&mut target[done..]) {
-                Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-                other => other,
-            }
-        })
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.wait(bytes.len(), Some(PAUSE), |stream, done| {
-            stream.write(&bytes[done..])
-        })
-    }
-
-    /// Repeats `part` until `bytes` are through, as long as it does not pause for longer than
-    /// `pause`.
-    fn wait(
-        &mut self,
-        bytes: usize,
-        pause: Option<Duration>,
-        mut part: impl FnMut(&mut TcpStream, usize) -> io::Result<usize>,
-    ) -> io::Result<()> {
-        if bytes == 0 {
-            return Ok(());
-        }
-        self.progress.set_at_work(false);
-        let mut done = 0;
-        let mut moved = Instant::now();
-        let outcome = loop {
-            match part(&mut self.stream, done) {
-                Ok(count) => {
-                    done += count;
-                    moved = Instant::now();
-                    self.progress.exchange(count);
-                }
-                Err(error) if is_not_now(&error) => {
-                    if pause.is_some_and(|pause| moved.elapsed() >= pause) {
-                        break Err(error);
-                    }
-                }
-                Err(error) => break Err(error),
-            }
-            if done == bytes {
-                break Ok(());
-            }
-        };
-        self.progress.set_at_work(true);
-        outcome
-    }
+    Ok((stream, with_signs))
 }
 
 /// Listeners that ggml has not taken yet, by the name that it was given of them.
@@ -264,4 +135,56 @@ pub(super) fn take(endpoint: &str) -> Option<Listener> {
     let mut listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
     let index = listeners.iter().position(|(name, _)| name == endpoint)?;
     Some(listeners.swap_remove(index).1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listening() -> (std::net::SocketAddr, Listener) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        (address, Listener::start(listener).unwrap())
+    }
+
+    /// Closed, whatever else was sent before.
+    fn is_closed(mut stream: TcpStream) -> bool {
+        stream.set_read_timeout(Some(4 * PATIENCE)).unwrap();
+        matches!(stream.read(&mut [0; 64]), Ok(0) | Err(_))
+    }
+
+    #[test]
+    fn only_clients_come_to_be_served() {
+        let (address, mut listener) = listening();
+        let connect = |bytes: &[u8]| {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(bytes).unwrap();
+            stream
+        };
+        assert!(is_closed(connect(b"GET / HTTP/1.1\r\n\r\n")));
+        assert!(is_closed(connect(b"gpt2-edge rpc 9\n")));
+        assert!(is_closed(connect(&[0; 100])));
+        let half = connect(&GREETING[..5]);
+        let mut both = GREETING.to_vec();
+        both.push(HELLO);
+        let mut greeting = connect(&both);
+        let mut welcome = [0; 8];
+        greeting.read_exact(&mut welcome).unwrap();
+        assert_eq!(u64::from_le_bytes(welcome), WELCOME);
+        assert!(listener.accept().unwrap().receive(&mut [0]));
+        let _plain = connect(&[HELLO]);
+        assert!(listener.accept().unwrap().receive(&mut [0]));
+        assert!(is_closed(half), "after {PATIENCE:?}");
+    }
+
+    #[test]
+    fn silent_connections_do_not_add_up() {
+        let (address, _listener) = listening();
+        let silent: Vec<TcpStream> = (0..3 * MOST_UNKNOWN)
+            .map(|_| TcpStream::connect(address).unwrap())
+            .collect();
+        for stream in silent {
+            assert!(is_closed(stream));
+        }
+    }
 }

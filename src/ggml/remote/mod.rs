@@ -8,16 +8,17 @@
 //! | file | what it knows |
 //! |---|---|
 //! | `protocol` | where messages end, which replies are possible |
-//! | `heartbeat` | whether the other side is alive, both sides of it |
-//! | `connection` | a client's connection, which never fails |
-//! | `listener` | a worker's connections |
+//! | `signs` | what shows that a worker lives |
 //! | `worker` | what is known of a worker |
+//! | `connection` | the connection to a worker, which never fails |
+//! | `listener`, `client` | a worker's side: its connections, the client that is served |
 //! | `transport` | the functions that ggml calls |
 
+mod client;
 mod connection;
-mod heartbeat;
 mod listener;
 mod protocol;
+mod signs;
 mod transport;
 mod worker;
 

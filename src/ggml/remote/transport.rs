@@ -3,13 +3,14 @@
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::Once;
 
+use super::client::Client;
 use super::connection::Connection;
-use super::listener::{Client, Listener};
+use super::listener::Listener;
 
 /// What a pointer that ggml holds points at. One thread uses it at a time.
 enum Socket {
     /// To a worker.
-    Connection(Connection),
+    Connection(Box<Connection>),
     /// Where a worker waits for clients.
     Listener(Listener),
     /// Of a worker, to the client that is served.
@@ -77,7 +78,7 @@ unsafe fn taken<'a>(socket: *mut c_void) -> &'a mut Socket {
 extern "C" fn connect(host: *const c_char, port: c_int) -> *mut c_void {
     // SAFETY: ggml passes the host's C string.
     let endpoint = unsafe { endpoint(host, port) };
-    give(super::worker_of(&endpoint).map(|worker| Socket::Connection(worker.connect())))
+    give(super::worker_of(&endpoint).map(|worker| Socket::Connection(Box::new(worker.connect()))))
 }
 
 /// Null for an endpoint that is not served by [`super::serve`]: a client may ask a worker to listen

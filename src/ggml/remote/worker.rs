@@ -17,7 +17,7 @@ pub(super) struct Worker {
     /// Connections that there are.
     connections: AtomicUsize,
     lost: OnceLock<String>,
-    has_heartbeat: OnceLock<bool>,
+    without_signs: AtomicBool,
 }
 
 /// Whether any worker of this process is lost.
@@ -36,7 +36,7 @@ impl Worker {
             ready: Mutex::new(None),
             connections: AtomicUsize::new(0),
             lost: OnceLock::new(),
-            has_heartbeat: OnceLock::new(),
+            without_signs: AtomicBool::new(false),
         })
     }
 
@@ -100,13 +100,13 @@ impl Worker {
         self.connections.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Whether it may be worth asking for heartbeats.
-    pub(super) fn may_have_heartbeat(&self) -> bool {
-        self.has_heartbeat.get() != Some(&false)
+    /// Whether it may know signs of life.
+    pub(super) fn may_give_signs(&self) -> bool {
+        !self.without_signs.load(Ordering::Relaxed)
     }
 
-    /// The first answer counts.
-    pub(super) fn set_has_heartbeat(&self, has: bool) {
-        let _ = self.has_heartbeat.set(has);
+    /// It is another server than `gpt2 worker`.
+    pub(super) fn gives_no_signs(&self) {
+        self.without_signs.store(true, Ordering::Relaxed);
     }
 }
