@@ -110,6 +110,15 @@ pub enum Error {
         /// The shapes and types involved and what is wrong with them.
         message: String,
     },
+    /// A worker on another machine cannot be used, or is lost: what it computed and what was in its
+    /// memory is gone.
+    #[error("rpc://{address}: {message}")]
+    Worker {
+        /// The worker, as `HOST:PORT`.
+        address: String,
+        /// What happened and what to do.
+        message: String,
+    },
     /// A model with one session is larger than a limit allows; nothing was allocated.
     #[error("not enough memory: {0}")]
     TooLittleMemory(Box<MemoryShortage>),
@@ -180,7 +189,7 @@ impl Error {
             | Self::Grammar(_)
             | Self::Exists(_) => ErrorKind::Argument,
             Self::ContextFull { .. } => ErrorKind::ContextFull,
-            Self::Ggml { .. } => ErrorKind::Backend,
+            Self::Ggml { .. } | Self::Worker { .. } => ErrorKind::Backend,
             Self::TooLittleMemory(_) | Self::Memory(_) | Self::NotLocked { .. } => {
                 ErrorKind::Memory
             }

@@ -10,6 +10,8 @@ mod decoder;
 mod decoding;
 mod devices;
 mod golden;
+#[cfg(feature = "rpc")]
+mod lost_worker;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod resident;
 mod saved_cache;

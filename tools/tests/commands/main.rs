@@ -28,3 +28,5 @@ mod signals;
 mod tasks;
 mod text;
 mod tokenizers;
+#[cfg(all(feature = "rpc", unix))]
+mod workers;
