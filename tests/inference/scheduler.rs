@@ -61,7 +61,7 @@ fn prompt(draws: &mut Draws, length: usize) -> Vec<u32> {
         .copied()
         .collect();
     // No two alike, or a text would tell nothing of another's.
-    for _ in 0..length / 4 + 1 {
+    for _ in 0..=length / 4 {
         let place = draws.below(length);
         tokens[place] = draws.below(all.len().max(500)) as u32;
     }
@@ -170,7 +170,7 @@ fn assert_nothing_taken(scheduler: &Scheduler, session: &Session) {
     assert_eq!(taken, load.cached_positions);
 }
 
-const BITS: bool = false;
+const BITS: bool = true;
 
 #[track_caller]
 fn assert_same(found: &[Continuation], expected: &[Continuation], bits: bool) {
@@ -627,7 +627,7 @@ fn what_can_never_fit_is_refused_and_the_rest_waits() {
     let error = refused(request(Vec::new(), |_| ()));
     assert!(matches!(error, Error::Argument(_)), "{error}");
     let error = refused(request(prompt(&mut draws, 10), |o| {
-        o.num_return_sequences = 2
+        o.num_return_sequences = 2;
     }));
     assert!(error.to_string().contains("greedy"), "{error}");
     // Texts that need all positions come one after the other, and end where the context does.
