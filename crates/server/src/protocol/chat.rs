@@ -70,7 +70,7 @@ pub(super) static FIELDS: LazyLock<Vec<Field<Request>>> = LazyLock::new(|| {
         Field::new(
             "top_logprobs",
             Count(|r| &mut r.top_logprobs, 0..=ALTERNATIVES),
-            "and of so many of the likeliest; needs `logprobs` [0]",
+            "and of the n likeliest; needs `logprobs` [0]",
         ),
         Field::new("tools", Refused(no_tools), ""),
         Field::new("functions", Refused(no_tools), ""),

@@ -53,7 +53,7 @@ pub(crate) struct TextWriter {
 }
 
 impl TextWriter {
-    /// A writer of a text that follows so many characters.
+    /// A writer of a text that follows this many characters.
     pub(crate) fn after(characters: usize) -> Self {
         Self {
             decoded: characters,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use gpt2_server::protocol::reference;
 
-const BEGIN: &str = "<!-- The tables of the fields: UPDATE_DOCS=1 cargo test -p gpt2-edge-server --test protocol -->\n";
+const BEGIN: &str = "<!-- The tables of the fields: UPDATE_DOCS=1 cargo test --test protocol -->\n";
 const END: &str = "<!-- The end of the tables. -->\n";
 
 #[test]

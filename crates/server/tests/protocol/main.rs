@@ -5,6 +5,7 @@ mod completions;
 mod documents;
 mod embeddings;
 mod golden;
+mod heads;
 mod llama;
 mod scores;
 mod server;
