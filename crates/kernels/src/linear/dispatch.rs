@@ -19,4 +19,11 @@ impl Format {
     pub fn is_fast(self, columns: usize) -> bool {
         best().is_some() && columns.is_multiple_of(self.block_elements())
     }
+
+    /// Whether a product with this number of tokens gives each the bits that it has alone, also
+    /// when that is not asked for ([`Options::batch_invariant`](super::Options)). Where it is not
+    /// so, it can be had for the cost that `docs/performance.md` has.
+    pub fn is_batch_invariant(self, tokens: usize) -> bool {
+        tokens <= 1 || best().is_some_and(|set| set.is_batch_invariant(self, tokens))
+    }
 }
