@@ -238,6 +238,13 @@ impl Model {
         }
     }
 
+    /// Whether a pass over `rows` tokens takes hardly longer when each gets the bits that it has
+    /// alone ([`Batch::batch_invariant`](super::Batch)). `docs/performance.md` has what it takes
+    /// for which type.
+    pub fn is_cheaply_batch_invariant(&self, rows: usize) -> bool {
+        self.weights.are_cheaply_batch_invariant(rows)
+    }
+
     /// The type that most of the model's work is done in: that of its first layer's projection.
     pub(crate) fn matrix_type(&self) -> Result<TensorType> {
         let layer = self.weights.layers.first();
