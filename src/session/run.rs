@@ -15,8 +15,9 @@ use crate::ggml::backend::Backends;
 use crate::ggml::context::Tensor;
 use crate::ggml::device::Device;
 use crate::ggml::graph::{AllocatedGraph, Allocator};
+use crate::model::cells::Cells;
 use crate::model::graph::{self, GraphIo, GraphShape};
-use crate::model::kv_cache::{Cells, KvCache, SequenceId, SequenceSet};
+use crate::model::kv_cache::{KvCache, SequenceId, SequenceSet};
 use gpt2_kernels::pool::Pool;
 
 /// Attention looks at a multiple of this many cells, so that one graph serves many steps.
@@ -384,13 +385,17 @@ impl Session {
     /// Refuses a position of a sequence that is given twice, or is in the cache already: attention
     /// would see both tokens.
     fn check_places(&self, tokens: &[BatchToken]) -> Result<()> {
-        let mut taken = vec![SequenceSet::default(); end_of(tokens)];
-        let mut cached = taken.clone();
-        self.cells.mark_places(&mut cached);
+        let first = tokens.iter().map(|token| token.position).min();
+        let first = first.unwrap_or(0);
+        let mut taken = vec![SequenceSet::default(); end_of(tokens) - first];
         for token in tokens {
             let (position, own) = (token.position, token.sequences);
-            let twice = own.common(taken[position]);
-            if let Some(sequence) = own.common(cached[position]).union(twice).iter().next() {
+            let place = position - first;
+            let twice = own.common(taken[place]);
+            let refused = |&sequence: &SequenceId| {
+                twice.contains(sequence) || self.cells.holds(sequence, position)
+            };
+            if let Some(sequence) = own.iter().find(refused) {
                 let found = if twice.is_empty() {
                     "in the cache already; cut the sequence back before"
                 } else {
@@ -401,7 +406,7 @@ impl Session {
                      {found}"
                 )));
             }
-            taken[position] = taken[position].union(own);
+            taken[place] = taken[place].union(own);
         }
         Ok(())
     }
