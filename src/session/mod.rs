@@ -6,11 +6,13 @@
 
 mod batch;
 mod collect;
+mod graphs;
 mod memory;
 mod model;
 mod options;
 mod project;
 mod run;
+mod sights;
 mod snapshot;
 
 pub use batch::{Batch, BatchToken, DeviceMemory, Memory, Output, OutputRows};
