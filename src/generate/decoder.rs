@@ -23,6 +23,7 @@ use super::options::GenerationOptions;
 use super::output::{Continuation, FinishReason, GenerationTimings, Step};
 use super::request::Request;
 use super::speculative::{Assistant, Drafter, NgramLookup, Speculative};
+use super::stretch::{PIECE, Stretch};
 use super::tokens::TokenByToken;
 use super::work::{Compute, Work};
 use super::writer::{Chosen, Writer};
@@ -182,6 +183,27 @@ impl<'a> Decoder<'a> {
         Self::of_request(session, slot, Arc::new(request), Some(assistant))
     }
 
+    /// Refuses what no decoder in this session could do; gives the most positions of a text.
+    pub(super) fn check(session: &Session, request: &Request) -> Result<usize> {
+        let options = &request.options;
+        let room = room(session, Slot::default());
+        Writer::new(request, 0)?;
+        match Method::of(options, false)? {
+            Method::Tokens => drop(TokenByToken::new(room, 0..1, None, request)?),
+            Method::Dola(layers) => {
+                let dola = Dola::new(session, layers)?;
+                drop(TokenByToken::new(room, 0..1, Some(dola), request)?);
+            }
+            _ => {
+                request.chain(options.num_beams)?;
+                if request.prompt.len() > room.capacity {
+                    return Err(room.full(request.prompt.len()));
+                }
+            }
+        }
+        Ok(room.capacity)
+    }
+
     /// A decoder for all continuations of a request.
     pub(super) fn of_request(
         session: &mut Session,
@@ -254,6 +276,27 @@ impl<'a> Decoder<'a> {
             numbers,
             tokens,
         )
+    }
+
+    /// A decoder for continuation `number` of a request, token by token, whose prompt another
+    /// computes: it accepts the logits after the prompt, which must be in the slot's sequence by
+    /// the time that it goes on.
+    pub(super) fn of_continuation(
+        session: &Session,
+        slot: Slot,
+        request: Arc<Request>,
+        number: usize,
+    ) -> Result<Self> {
+        let numbers = number..number + 1;
+        let method = TokenByToken::new(room(session, slot), numbers.clone(), None, &request)?;
+        let tokens = request.prompt.len();
+        Self::with(request, Box::new(method), numbers, tokens)
+    }
+
+    /// The decoder, ended by this flag.
+    pub(super) fn cancelled_by(mut self, cancel: &Cancel) -> Self {
+        self.cancel = cancel.clone();
+        self
     }
 
     /// A decoder with its method.
@@ -371,6 +414,9 @@ impl<'a> Decoder<'a> {
     /// Computes and takes the result.
     pub(super) fn compute(&mut self, session: &mut Session, compute: &Compute) -> Result<()> {
         match compute {
+            Compute::Run(batch) if batch.tokens.len() > PIECE => {
+                self.compute_stretch(session, Stretch::new(batch.clone()))
+            }
             Compute::Run(batch) => self.accept(session.run(batch).map(Output::all_rows)),
             Compute::Project(rows) => match session.project(rows) {
                 Ok(logits) => {
@@ -379,6 +425,30 @@ impl<'a> Decoder<'a> {
                 }
                 Err(error) => self.accept(Err(error)),
             },
+        }
+    }
+
+    /// Computes a stretch of text piece by piece and takes the result. An error leaves nothing of
+    /// it in the cache.
+    fn compute_stretch(&mut self, session: &mut Session, mut stretch: Stretch) -> Result<()> {
+        let most = session.batch_size();
+        loop {
+            let piece = stretch.piece(most);
+            let next = stretch.position() + piece.tokens.len();
+            let start = stretch.start();
+            stretch.skip_to(next);
+            let result = session.run(&piece).map(Output::all_rows);
+            if result.is_ok() && !stretch.is_done() {
+                continue;
+            }
+            let failed = result.is_err();
+            let accepted = self.accept(result);
+            if let (true, Some((sequences, position))) = (failed, start) {
+                for sequence in sequences.iter() {
+                    session.truncate(sequence, position)?;
+                }
+            }
+            return accepted;
         }
     }
 

@@ -1,5 +1,6 @@
 //! A generation as an iterator over its tokens.
 
+use super::batch::Together;
 use super::decoder::{Cancel, Decoder, Event};
 use super::output::{Generation, GenerationTimings, OnToken, Step};
 use crate::Result;
@@ -13,15 +14,34 @@ use crate::session::Session;
 #[must_use = "nothing is computed until the tokens are asked for"]
 pub struct Generate<'a> {
     session: &'a mut Session,
-    decoder: Decoder<'a>,
+    texts: Texts<'a>,
     generation: Generation,
 }
 
+/// What is written.
+#[derive(Debug)]
+enum Texts<'a> {
+    /// One text, or a search.
+    One(Box<Decoder<'a>>),
+    /// Several continuations at the same time.
+    Together(Box<Together>),
+    /// Nothing more.
+    Over,
+}
+
 impl<'a> Generate<'a> {
-    pub(super) fn new(session: &'a mut Session, decoder: Decoder<'a>) -> Self {
+    pub(super) fn one(session: &'a mut Session, decoder: Decoder<'a>) -> Self {
+        Self::new(session, Texts::One(Box::new(decoder)))
+    }
+
+    pub(super) fn together(session: &'a mut Session, texts: Together) -> Self {
+        Self::new(session, Texts::Together(Box::new(texts)))
+    }
+
+    fn new(session: &'a mut Session, texts: Texts<'a>) -> Self {
         Self {
             session,
-            decoder,
+            texts,
             generation: Generation {
                 sequences: Vec::new(),
                 timings: GenerationTimings::default(),
@@ -31,13 +51,21 @@ impl<'a> Generate<'a> {
 
     /// Ends the generation when it is [cancelled](Cancel::cancel), from another thread too.
     pub fn cancel_flag(&self) -> Cancel {
-        self.decoder.cancel_flag()
+        match &self.texts {
+            Texts::One(decoder) => decoder.cancel_flag(),
+            Texts::Together(together) => together.cancel_flag(),
+            Texts::Over => Cancel::default(),
+        }
     }
 
     /// Ends the text of the last step with that step: of a search this text, otherwise the
     /// generation.
     pub fn end_text(&mut self) {
-        self.decoder.end_text();
+        match &mut self.texts {
+            Texts::One(decoder) => decoder.end_text(),
+            Texts::Together(together) => together.stop(),
+            Texts::Over => {}
+        }
     }
 
     /// Writes what is not written yet, and gives everything. To end with what there is, cancel
@@ -64,16 +92,37 @@ impl<'a> Generate<'a> {
 
     /// The next token, or the end.
     fn step(&mut self) -> Result<Option<Step>> {
-        loop {
-            match self.decoder.next_event()? {
-                Some(Event::Token(step)) => return Ok(Some(step)),
-                Some(Event::Finished { continuation, .. }) => {
-                    self.generation.timings = self.decoder.timings();
-                    self.generation.sequences.push(continuation);
-                }
-                None if self.decoder.is_done() => return Ok(None),
-                None => self.decoder.advance(self.session)?,
+        let step = match &mut self.texts {
+            Texts::One(decoder) => step_of(decoder, self.session, &mut self.generation)?,
+            Texts::Together(together) => together.step(self.session)?,
+            Texts::Over => return Ok(None),
+        };
+        if step.is_none()
+            && let Texts::Together(together) = std::mem::replace(&mut self.texts, Texts::Over)
+        {
+            let all = together.finish(self.session)?;
+            self.generation.sequences = all.requests.into_iter().flatten().collect();
+            self.generation.timings = all.timings;
+        }
+        Ok(step)
+    }
+}
+
+/// The next token of a decoder; texts that end are put with the others.
+fn step_of(
+    decoder: &mut Decoder<'_>,
+    session: &mut Session,
+    generation: &mut Generation,
+) -> Result<Option<Step>> {
+    loop {
+        match decoder.next_event()? {
+            Some(Event::Token(step)) => return Ok(Some(step)),
+            Some(Event::Finished { continuation, .. }) => {
+                generation.timings = decoder.timings();
+                generation.sequences.push(continuation);
             }
+            None if decoder.is_done() => return Ok(None),
+            None => decoder.advance(session)?,
         }
     }
 }
@@ -82,6 +131,10 @@ impl Iterator for Generate<'_> {
     type Item = Result<Step>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.step().transpose()
+        let step = self.step();
+        if step.is_err() {
+            self.texts = Texts::Over;
+        }
+        step.transpose()
     }
 }

@@ -22,8 +22,10 @@ mod overflow;
 mod parameters;
 mod printable;
 mod request;
+mod scheduler;
 mod speculative;
 mod stop;
+mod stretch;
 mod tokens;
 mod work;
 mod writer;
@@ -39,10 +41,14 @@ pub use output::{
 };
 pub use parameters::{Parameter, ParameterGroup, ParameterKind, parameters};
 pub use printable::PrintableText;
+pub use scheduler::{
+    RequestId, ScheduledRequest, Scheduler, SchedulerEvent, SchedulerLoad, SchedulerOptions, Usage,
+};
 pub use work::{Compute, Edit, Work};
 
 use crate::session::{Model, Session};
 use crate::{Result, TokenId};
+use batch::Together;
 use output::OnToken;
 use request::Request;
 
@@ -87,8 +93,14 @@ pub fn generate<'a>(
     prompt: &[TokenId],
     options: &GenerationOptions,
 ) -> Result<Generate<'a>> {
-    let decoder = Decoder::new(session, Slot::default(), prompt, options)?;
-    Ok(Generate::new(session, decoder))
+    let options = Arc::new(options.clone());
+    let request = Request::new(session.model(), 0, prompt, &options)?;
+    if options.num_return_sequences > 1 && options.shares_prompt() {
+        let together = Together::new(session, vec![request])?;
+        return Ok(Generate::together(session, together));
+    }
+    let decoder = Decoder::of_request(session, Slot::default(), Arc::new(request), None)?;
+    Ok(Generate::one(session, decoder))
 }
 
 /// [`generate`] to its end, with a function that is handed every token as it comes; a break ends
@@ -119,7 +131,7 @@ pub fn generate_assisted<'a>(
     options: &GenerationOptions,
 ) -> Result<Generate<'a>> {
     let decoder = Decoder::assisted(session, Slot::default(), assistant, prompt, options)?;
-    Ok(Generate::new(session, decoder))
+    Ok(Generate::one(session, decoder))
 }
 
 /// [`generate_assisted`] to its end, with a function that is handed every token, as
@@ -154,22 +166,24 @@ pub fn generate_batch(
 ) -> Result<BatchGeneration> {
     let model = Arc::clone(session.model());
     let options = Arc::new(options.clone());
-    let request = |(number, prompt): (usize, &Vec<TokenId>)| {
-        Request::new(&model, number, prompt, &options).map(Arc::new)
-    };
+    let request =
+        |(number, prompt): (usize, &Vec<TokenId>)| Request::new(&model, number, prompt, &options);
     let numbered = prompts.iter().enumerate();
-    if prompts.len() > 1 && options.fits_together() {
-        let requests: Vec<Arc<Request>> = numbered.map(request).collect::<Result<_>>()?;
-        return batch::write(session, &requests, on_token);
+    if options.shares_prompt() {
+        return batch::write(
+            session,
+            numbered.map(request).collect::<Result<_>>()?,
+            on_token,
+        );
     }
     let mut generation = BatchGeneration {
         requests: Vec::new(),
         timings: GenerationTimings::default(),
     };
     for numbered in numbered {
-        let request = request(numbered)?;
+        let request = Arc::new(request(numbered)?);
         let decoder = Decoder::of_request(session, Slot::default(), request, None)?;
-        let one = Generate::new(session, decoder).with(on_token)?;
+        let one = Generate::one(session, decoder).with(on_token)?;
         generation.timings.add(&one.timings);
         let stopped = one.sequences.iter().any(Continuation::was_stopped);
         generation.requests.push(one.sequences);

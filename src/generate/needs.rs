@@ -5,6 +5,11 @@ use super::options::GenerationOptions;
 use crate::session::MAX_SEQUENCES;
 
 impl GenerationOptions {
+    /// Whether the options ask for contrastive search.
+    pub(super) fn is_contrastive(&self) -> bool {
+        is_contrastive(self)
+    }
+
     /// Sequences that a session needs for this.
     pub fn sequences(&self) -> usize {
         if is_contrastive(self) {
@@ -27,44 +32,94 @@ impl GenerationOptions {
         }
     }
 
-    /// Whether several prompts are continued in the same passes: texts made token by token, but for
-    /// guidance, which computes two texts for each, and for going on past a full context, which
-    /// recomputes one.
-    pub(super) fn fits_together(&self) -> bool {
+    /// Whether a request's continuations share its prompt in the cache and are made at the same
+    /// time: texts made token by token, but for guidance, which computes two texts for each, and
+    /// for going on past a full context, which recomputes one.
+    pub(super) fn shares_prompt(&self) -> bool {
         matches!(Method::of(self, false), Ok(Method::Tokens))
             && self.sampling.guidance_scale == 1.0
             && self.on_overflow.is_none()
     }
 
     /// What a session needs to continue prompts of these lengths, in texts of at most `positions`
-    /// tokens: its sequences, and positions of all of them together. Texts of a search share their
-    /// prompt, and candidates of contrastive search all but their last token.
+    /// tokens: its sequences, and positions of all of them together. Continuations of a prompt
+    /// share it, and candidates of contrastive search all but their last token.
     pub fn needs(&self, prompts: &[usize], positions: usize) -> (usize, usize) {
-        let together = prompts.len() > 1 && self.fits_together();
+        let shares = self.shares_prompt();
         let texts = prompts.len().saturating_mul(self.num_return_sequences);
-        let sequences = if together {
+        let sequences = if shares {
             texts.clamp(1, MAX_SEQUENCES)
         } else {
             self.sequences()
         };
         let needed = prompts.iter().map(|&prompt| {
             let prompt = prompt.min(positions);
-            let text = prompt
-                .saturating_add(self.new_tokens(prompt))
-                .min(positions);
-            if is_contrastive(self) {
-                text.saturating_add(sequences)
-            } else if self.num_beams > 1 {
-                // The prompt is at most the text.
-                (text - prompt + 1)
-                    .saturating_mul(sequences)
-                    .saturating_add(prompt)
-            } else {
-                text.saturating_mul(sequences)
-            }
+            let needed = self.reservation(prompt, positions);
+            needed.positions(if shares { self.num_return_sequences } else { 1 })
         });
+        let needed = if shares {
+            // As many of the longest texts as there can be at a time.
+            let all = needed.fold(0, usize::saturating_add);
+            let longest = prompts.iter().copied().max().unwrap_or(0).min(positions);
+            let longest = self.reservation(longest, positions).positions(1);
+            all.min(longest.saturating_mul(sequences))
+        } else {
+            needed.max().unwrap_or(1)
+        };
         let most = positions.saturating_mul(sequences);
-        (sequences, needed.max().unwrap_or(1).clamp(1, most.max(1)))
+        (sequences, needed.clamp(1, most.max(1)))
+    }
+
+    /// What a request with a prompt of this length may take of a session, in texts of at most
+    /// `positions` tokens.
+    pub(super) fn reservation(&self, prompt: usize, positions: usize) -> Reservation {
+        let sequences = self.sequences();
+        let new = self
+            .new_tokens(prompt)
+            .min(positions.saturating_sub(prompt));
+        let text = prompt.saturating_add(new);
+        let together = |positions| Reservation {
+            sequences,
+            prompt: 0,
+            text: positions,
+        };
+        if self.shares_prompt() {
+            Reservation {
+                sequences,
+                prompt,
+                text: new,
+            }
+        } else if is_contrastive(self) {
+            together(text.saturating_add(sequences))
+        } else if self.num_beams > 1 {
+            let beams = (new + 1).saturating_mul(sequences);
+            together(beams.saturating_add(prompt))
+        } else if self.sampling.guidance_scale != 1.0 {
+            let negative = self.negative_prompt.as_ref().map_or(1, Vec::len);
+            let negative = negative.saturating_add(new).min(positions);
+            together(text.max(negative).saturating_mul(sequences))
+        } else {
+            together(text)
+        }
+    }
+}
+
+/// What a request may take of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reservation {
+    /// Sequences of each of its texts.
+    pub(super) sequences: usize,
+    /// Positions that its texts share.
+    pub(super) prompt: usize,
+    /// Positions of each.
+    pub(super) text: usize,
+}
+
+impl Reservation {
+    /// Positions of `texts` texts.
+    pub(super) fn positions(self, texts: usize) -> usize {
+        let own = self.text.saturating_mul(texts);
+        self.prompt.saturating_add(own)
     }
 }
 
@@ -90,14 +145,15 @@ mod tests {
         assert_eq!(needs(&[5], 100, |_| ()), (1, 15));
         assert_eq!(needs(&[5], 12, |_| ()), (1, 12));
         assert_eq!(needs(&[5], 100, |o| o.max_length = Some(8)), (1, 8));
-        // Rows of the longest, as many as a cache tells apart.
-        assert_eq!(needs(&[5, 7, 2], 100, |_| ()), (3, 51));
+        // All of them, as many as a cache tells apart.
+        assert_eq!(needs(&[5, 7, 2], 100, |_| ()), (3, 44));
         assert_eq!(needs(&[1; 70], 100, |_| ()), (64, 64 * 11));
         let drawn = |o: &mut GenerationOptions| {
             (o.sampling.do_sample, o.num_return_sequences) = (true, 2);
         };
-        assert_eq!(needs(&[5], 100, drawn), (1, 15));
-        assert_eq!(needs(&[5, 7], 100, drawn), (4, 68));
+        // A prompt that two share.
+        assert_eq!(needs(&[5], 100, drawn), (2, 25));
+        assert_eq!(needs(&[5, 7], 100, drawn), (4, 52));
         // A shared prompt, and ten tokens and one more for each of four.
         assert_eq!(needs(&[5, 7], 100, |o| o.num_beams = 4), (4, 51));
         let contrastive =

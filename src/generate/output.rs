@@ -41,7 +41,7 @@ impl FinishReason {
 }
 
 /// One token of a continuation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Step {
     /// Which of the requests, from 0.
     pub request: usize,
@@ -51,6 +51,9 @@ pub struct Step {
     pub id: TokenId,
     /// Text that became certain with it: whole characters, no part of a stop string, often empty.
     pub text: String,
+    /// On request ([`GenerationOptions::logprobs`](super::GenerationOptions::logprobs)), its
+    /// likelihood by the model's logits before any processor.
+    pub score: Option<TokenScore>,
 }
 
 /// A continuation; the prompt is not part of it.
@@ -76,6 +79,19 @@ pub struct Continuation {
 }
 
 impl Continuation {
+    /// One that ended before it began.
+    pub(super) fn stopped() -> Self {
+        Self {
+            ids: Vec::new(),
+            text: String::new(),
+            finish_reason: FinishReason::Stopped,
+            score: None,
+            scores: Vec::new(),
+            logits: Vec::new(),
+            logprobs: Vec::new(),
+        }
+    }
+
     /// Whether the caller asked for an end.
     pub(super) fn was_stopped(&self) -> bool {
         self.finish_reason == FinishReason::Stopped

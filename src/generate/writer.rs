@@ -79,15 +79,7 @@ impl Writer {
             sequence,
             stream: tokenizer.map(|tokenizer| TokenStream::new(tokenizer, decode)),
             stops: StopStrings::new(&request.options.stop)?,
-            written: Continuation {
-                ids: Vec::new(),
-                text: String::new(),
-                finish_reason: FinishReason::Stopped,
-                score: None,
-                scores: Vec::new(),
-                logits: Vec::new(),
-                logprobs: Vec::new(),
-            },
+            written: Continuation::stopped(),
         })
     }
 
@@ -101,7 +93,7 @@ impl Writer {
         self.written.ids.push(id);
         self.written.scores.extend(chosen.scores);
         self.written.logits.extend(chosen.logits);
-        self.written.logprobs.extend(chosen.logprob);
+        self.written.logprobs.extend(chosen.logprob.clone());
         let is_eos = request.eos.contains(&id);
         let piece = match (&mut self.stream, &request.tokenizer) {
             (Some(stream), Some(tokenizer)) if !is_eos => stream.push(tokenizer, id),
@@ -114,6 +106,7 @@ impl Writer {
             sequence: self.sequence,
             id,
             text: released.text,
+            score: chosen.logprob,
         };
         let reason = if released.stopped {
             Some(FinishReason::Stop)

@@ -88,6 +88,19 @@ impl Cells {
         self.all.len() - self.used
     }
 
+    /// The number of cells that are of some of `sequences`, and of no other.
+    pub(crate) fn only_of(&self, sequences: SequenceSet) -> usize {
+        let lists = sequences.iter().map(|sequence| {
+            let own = self.of(sequence).iter().filter(|&&cell| {
+                let of_cell = self.all[cell as usize].sequences;
+                // A cell of several counts in the first one's list.
+                sequences.includes(of_cell) && of_cell.iter().next() == Some(sequence)
+            });
+            own.count()
+        });
+        lists.sum()
+    }
+
     /// Allocates a free cell for `token` at `position` of `sequences`; `None` when there is none.
     pub(crate) fn take(
         &mut self,
@@ -503,6 +516,10 @@ mod tests {
                     prop_assert_eq!(cells.length(sequence), last);
                     let tokens: Vec<_> = found.iter().map(|&cell| scanned.0[cell].token).collect();
                     prop_assert_eq!(cells.tokens(sequence), tokens);
+                    let pair = set(sequence).union(set(sequence / 2));
+                    let used = scanned.0.iter().filter(|cell| cell.used);
+                    let only = used.filter(|cell| pair.includes(cell.sequences)).count();
+                    prop_assert_eq!(cells.only_of(pair), only);
                     let positions = found.iter().map(|&cell| scanned.0[cell].position);
                     let positions: Vec<_> = positions.collect();
                     for position in 0..=last {

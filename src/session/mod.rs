@@ -10,6 +10,7 @@ mod graphs;
 mod memory;
 mod model;
 mod options;
+mod positions;
 mod project;
 mod run;
 mod sights;

@@ -130,6 +130,11 @@ impl Session {
         self.resolved.threads
     }
 
+    /// Most tokens that are computed together.
+    pub fn batch_size(&self) -> usize {
+        self.resolved.batch_size
+    }
+
     /// Positions of `sequence` in the cache.
     pub fn length(&self, sequence: SequenceId) -> usize {
         self.cells.length(sequence)

@@ -82,7 +82,7 @@ pub(crate) struct RunArguments {
     /// with ulimit]
     #[arg(long, value_name = "SIZE", value_parser = memory::parse_size)]
     #[arg(help_heading = "Running the model")]
-    mem: Option<u64>,
+    pub(crate) mem: Option<u64>,
     /// Read the model into memory instead of mapping the file
     #[arg(long, help_heading = "Running the model")]
     no_mmap: bool,

@@ -3,6 +3,10 @@
 /// What it is, for messages.
 pub(crate) const NAME: &str = "austen-gpt2, q8_0";
 
+/// What it is, for programs.
+#[cfg(feature = "serve")]
+pub(crate) const ID: &str = "austen-gpt2-q8_0";
+
 /// The whole file, where a program is built with it.
 #[cfg(feature = "demo-model")]
 pub(crate) static FILE: Option<&[u8]> = {

@@ -46,6 +46,15 @@ pub(crate) fn end_while(idle: &Arc<AtomicBool>) {
     }
 }
 
+/// A flag to set when a signal has been heard: from then on Ctrl-C and SIGTERM end the program at
+/// once.
+#[cfg(feature = "serve")]
+pub(crate) fn end_at_second() -> Arc<AtomicBool> {
+    let heard = Arc::default();
+    end_while(&heard);
+    heard
+}
+
 /// Whether the work that [`stop_on_interrupt`] was told of has been ended by a signal.
 pub(crate) fn happened() -> bool {
     CAME.load(Ordering::Relaxed) != 0

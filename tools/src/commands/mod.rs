@@ -9,6 +9,8 @@ mod generate;
 mod info;
 mod perplexity;
 mod score;
+#[cfg(feature = "serve")]
+mod serve;
 mod tasks;
 mod tokenize;
 mod tokenizer;
@@ -61,6 +63,8 @@ enum Command {
     Info(info::Arguments),
     Devices(devices::Arguments),
     Worker(worker::Arguments),
+    #[cfg(feature = "serve")]
+    Serve(serve::Arguments),
 }
 
 /// The program `gpt2`.
@@ -97,6 +101,8 @@ fn run(arguments: &Arguments, start: Instant) -> Result<(), Failure> {
         Some(Command::Info(arguments)) => info::run(arguments),
         Some(Command::Devices(arguments)) => devices::run(arguments),
         Some(Command::Worker(arguments)) => worker::run(arguments),
+        #[cfg(feature = "serve")]
+        Some(Command::Serve(arguments)) => serve::run(arguments),
         None => report::print(&Arguments::command().render_help().to_string()),
     }
 }

@@ -19,6 +19,8 @@ mod reference;
 mod refusals;
 mod run;
 mod scores;
+#[cfg(all(unix, feature = "serve"))]
+mod serve;
 #[cfg(unix)]
 mod signals;
 mod tasks;

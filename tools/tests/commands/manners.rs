@@ -22,6 +22,8 @@ const COMMANDS: &[&str] = &[
     "info",
     "devices",
     "worker",
+    #[cfg(feature = "serve")]
+    "serve",
 ];
 
 /// Compares with the file `NAME.txt` under `snapshots`; with `UPDATE_SNAPSHOTS` set, writes it.

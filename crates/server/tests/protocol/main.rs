@@ -1,0 +1,10 @@
+//! The protocols over the engine and the demo model, in one process and without a socket.
+
+mod chat;
+mod completions;
+mod embeddings;
+mod golden;
+mod llama;
+mod scores;
+mod server;
+mod tokenizer;
