@@ -7,8 +7,8 @@ use super::decoder::Cancel;
 use super::output::{BatchGeneration, Continuation, OnToken, Step};
 use super::request::Request;
 use super::scheduler::{RequestId, Scheduler, SchedulerEvent};
-use crate::session::Session;
 use crate::Result;
+use crate::session::Session;
 
 /// Requests that are made together. When one text is stopped, all are.
 #[derive(Debug)]

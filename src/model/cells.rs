@@ -454,16 +454,15 @@ mod tests {
                 }
                 if *freed {
                     cells.free_again(&taken);
-                    taken
-                        .iter()
-                        .for_each(|&cell| scanned.0[cell] = Cell::default());
+                    for cell in taken {
+                        scanned.0[cell] = Cell::default();
+                    }
                 }
             }
             Operation::Mask(cell) if scanned.0[*cell].used => {
                 cells.mask(*cell);
                 scanned.0[*cell].masked = true;
             }
-            Operation::Mask(_) => {}
             Operation::Truncate(of, length) => {
                 cells.truncate(*of, *length);
                 scanned.each(|cell| {
@@ -482,7 +481,6 @@ mod tests {
                     }
                 });
             }
-            Operation::Fork(..) => {}
             Operation::Reorder(first, parents) => {
                 cells.reorder(*first, parents);
                 scanned.each(|cell| {
@@ -495,6 +493,7 @@ mod tests {
                     }
                 });
             }
+            Operation::Mask(_) | Operation::Fork(..) => {}
         }
     }
 

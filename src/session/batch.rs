@@ -38,8 +38,8 @@ pub struct Batch {
     /// Whether the probabilities of attention come out, for which it is computed the plain way.
     pub attentions: bool,
     /// Whether this library's kernels give each token the bits that it has when it is computed
-    /// alone, which costs speed from a handful of tokens on. Attention does so for any company in
-    /// any case, but for 64 tokens and more of one sequence.
+    /// alone, which costs speed from a handful of tokens on. Attention does so in any company, but
+    /// not among 64 or more tokens of one sequence.
     pub batch_invariant: bool,
 }
 
