@@ -54,9 +54,11 @@ impl Scheduler {
             return Ok(());
         }
         let tokens = texts.iter().flat_map(|(_, _, batch)| &batch.tokens);
+        // Where it costs next to nothing, no text changes another in any case.
+        let cheap = session.model().is_cheaply_batch_invariant(texts.len());
         let batch = Batch {
             tokens: tokens.copied().collect(),
-            batch_invariant: self.options.batch_invariant,
+            batch_invariant: self.options.batch_invariant || cheap,
             ..Batch::default()
         };
         self.places.make_room(session, batch.tokens.len())?;
