@@ -54,7 +54,7 @@ fn a_head_that_drips_is_not_waited_for() {
         .set_read_timeout(Some(Duration::from_millis(50)))
         .unwrap();
     let mut byte = [0];
-    // Every byte would begin the time anew, if the limit were one of silence.
+    // Every byte would start the time again, if the limit were one of silence.
     loop {
         if stream.write_all(b"a").is_err() {
             break;
