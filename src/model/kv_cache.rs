@@ -157,7 +157,7 @@ impl KvCache {
             } else {
                 let buffer = Buffer::allocate(memory, size)?;
                 // Cells that were never written are masked, but 0 · NaN would be NaN.
-                buffer.clear();
+                buffer.clear()?;
                 buffer
             };
             for tensor in keys.iter().chain(&values) {

@@ -6,6 +6,7 @@
 
 mod batch;
 mod collect;
+mod company;
 mod graphs;
 mod memory;
 mod model;

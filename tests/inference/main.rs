@@ -11,9 +11,12 @@ mod decoder;
 mod decoding;
 mod devices;
 mod golden;
+#[cfg(feature = "rpc")]
+mod lost_worker;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod resident;
 mod saved_cache;
+mod scheduler;
 mod scores;
 mod sessions;
 mod sources;

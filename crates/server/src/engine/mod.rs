@@ -71,6 +71,7 @@ struct Place(Arc<Shared>);
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.0.metrics.request(-1);
         self.0.places.fetch_sub(1, Ordering::AcqRel);
     }
 }
@@ -251,7 +252,10 @@ impl Engine {
             (taken < most).then_some(taken + 1)
         });
         match taken {
-            Ok(_) => Ok(Place(Arc::clone(&self.shared))),
+            Ok(_) => {
+                self.shared.metrics.request(1);
+                Ok(Place(Arc::clone(&self.shared)))
+            }
             Err(_) => Err(EngineError::Busy {
                 retry_after: self.wait_estimate(),
             }),

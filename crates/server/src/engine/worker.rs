@@ -105,6 +105,7 @@ struct Running {
 
 impl Worker {
     fn run(&mut self) {
+        self.show_load();
         loop {
             self.take_commands();
             // One job between two steps: texts at work wait for one at most.
