@@ -1,5 +1,5 @@
-//! The KV cache: the keys and values of the tokens of each sequence. Which cell holds which token is
-//! kept by [`super::cells`].
+//! The KV cache: the keys and values of the tokens of each sequence. Which cell holds which token
+//! is kept by [`super::cells`].
 
 use crate::error::{Error, Result};
 use crate::ggml::buffer::{self, Buffer};

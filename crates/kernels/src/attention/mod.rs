@@ -1,10 +1,10 @@
 //! Attention over the KV cache.
 //!
 //! Each token sees the first cells of a list, that of its sequences ([`Sights`]). Up to 63 tokens
-//! of a list are computed row by row ([`decode`]), more in tiles ([`prefill`]): from the same number
-//! on as in ggml, and on x86-64 bit-identical to ggml compiled for the same instruction set, where
-//! the cells lie one after the other. Results depend neither on the tokens of other lists, nor on
-//! where the cells lie, nor on the number of threads or which of them computes what.
+//! of a list are computed row by row ([`decode`]), more in tiles ([`prefill`]): from the same
+//! number on as in ggml, and on x86-64 bit-identical to ggml compiled for the same instruction set,
+//! where the cells lie one after the other. Results depend neither on the tokens of other lists,
+//! nor on where the cells lie, nor on the number of threads or which of them computes what.
 
 mod decode;
 mod kv_tensor;
