@@ -32,7 +32,7 @@ impl Format {
     pub fn is_cheaply_batch_invariant(self, tokens: usize) -> bool {
         let can_be_dear = match self {
             Self::Q5_0 | Self::Q8_0 | Self::Q5K | Self::F32 | Self::Bf16 => true,
-            // Of unpacked rows a large batch takes three quarters of the time.
+            // Of unpacked rows a prefill takes three quarters of the time.
             Self::F16 => tokens > 64,
             _ => false,
         };

@@ -65,10 +65,9 @@ impl KernelSet for InstructionSet {
     }
 
     fn batch_size(self, format: Format, tokens: usize) -> BatchSize {
-        let is_vnni = matches!(self, Self::Vnni(_));
         match format {
             // Fewer are not worth unpacking rows.
-            Format::F16 if tokens < if is_vnni { 64 } else { 40 } => BatchSize::One,
+            Format::F16 if tokens < 40 => BatchSize::One,
             Format::F32 if tokens < 16 => BatchSize::One,
             Format::Bf16 if tokens < 24 => BatchSize::One,
             // ggml's order.
