@@ -39,7 +39,8 @@ pub struct Batch {
     pub attentions: bool,
     /// Whether this library's kernels give each token the bits that it has when it is computed
     /// alone. Of most types that costs nothing or little, of some up to twice the time from some
-    /// number of tokens on: see [`Model::is_cheaply_batch_invariant`](super::Model).
+    /// number of tokens on: see [`Model::is_cheaply_batch_invariant`](super::Model). Attention does
+    /// so in any company, but not among 64 or more tokens of one sequence.
     pub batch_invariant: bool,
 }
 

@@ -1,7 +1,5 @@
 //! How much of the cache is taken, for whoever divides it.
 
-use std::collections::HashSet;
-
 use super::run::Session;
 use crate::model::kv_cache::SequenceSet;
 
@@ -13,13 +11,6 @@ impl Session {
 
     /// Positions of the cache that some of `sequences` hold, and no other sequence.
     pub fn positions_only_of(&self, sequences: SequenceSet) -> usize {
-        if sequences.is_empty() {
-            return 0;
-        }
-        let mut others = HashSet::new();
-        for sequence in (0..self.sequences()).filter(|&other| !sequences.contains(other)) {
-            others.extend(self.cells.of(sequence).iter().copied());
-        }
-        self.context_size() - self.free_positions() - others.len()
+        self.cells.only_of(sequences)
     }
 }

@@ -8,7 +8,7 @@ use gpt2::tasks::{
     Aggregation, AnswerOptions, Answered, Chosen, Classified, Normalization, Tagged,
 };
 use gpt2::{Model, ModelOptions, Session, SessionOptions};
-use serde_json::{Value as Json, json};
+use serde_json::json;
 
 use crate::server::{austen, model, serve};
 
