@@ -28,9 +28,10 @@ struct Written {
 }
 
 impl Together {
-    /// Queues the requests.
+    /// Queues the requests. Several have equal shares of the session's context.
     pub(super) fn new(session: &Session, requests: Vec<Request>) -> Result<Self> {
-        let mut scheduler = Scheduler::for_batch(session)?;
+        let share = session.context_size() / session.sequences();
+        let mut scheduler = Scheduler::for_batch(session, (requests.len() > 1).then_some(share))?;
         let mut written = Vec::with_capacity(requests.len());
         for request in requests {
             let count = request.options.num_return_sequences;

@@ -154,9 +154,9 @@ pub fn generate_assisted_with(
 }
 
 /// [`generate_with`] for several prompts, each with the result it has alone. Texts that are made
-/// token by token are computed together, as many at a time as the session has sequences and
-/// positions for; other methods take the prompts in turn. Prompts are as long as they are: there is
-/// no padding, and those that have some are given without (see [`unpadded`]).
+/// token by token are computed together, as many at a time as the session has sequences, each with
+/// an equal share of its context; other methods take the prompts in turn. Prompts are as long as
+/// they are: there is no padding, and those that have some are given without (see [`unpadded`]).
 ///
 /// [`GenerationOptions::needs`] says what session suits.
 ///

@@ -28,7 +28,7 @@ pub use interface::{
     RequestId, ScheduledRequest, SchedulerEvent, SchedulerLoad, SchedulerOptions, Usage,
 };
 
-use super::decoder::{Cancel, Decoder};
+use super::decoder::{Cancel, Decoder, Slot};
 use super::output::GenerationTimings;
 use super::request::Request;
 use super::stretch::PIECE;
@@ -72,6 +72,8 @@ pub struct Scheduler {
     options: SchedulerOptions,
     /// The session's positions.
     context: usize,
+    /// Most positions of a text; by default the session's.
+    capacity: Option<usize>,
     next_id: u64,
     waiting: VecDeque<Waiting>,
     /// In the order of their admission.
@@ -120,6 +122,7 @@ impl Scheduler {
         Ok(Self {
             options,
             context: session.context_size(),
+            capacity: None,
             next_id: 0,
             waiting: VecDeque::new(),
             running: Vec::new(),
@@ -132,8 +135,9 @@ impl Scheduler {
     }
 
     /// A scheduler for requests of which the whole is waited for: texts wait until all prompts at
-    /// work are computed, and prompts stay to their last token.
-    pub(super) fn for_batch(session: &Session) -> Result<Self> {
+    /// work are computed, texts have at most `capacity` positions, and prompts stay to their last
+    /// token.
+    pub(super) fn for_batch(session: &Session, capacity: Option<usize>) -> Result<Self> {
         let options = SchedulerOptions {
             texts: session.sequences(),
             chunk: session.batch_size(),
@@ -142,6 +146,7 @@ impl Scheduler {
         };
         let mut scheduler = Self::new(session, options)?;
         scheduler.prompts_first = true;
+        scheduler.capacity = capacity;
         scheduler.places.keeps_rests = true;
         Ok(scheduler)
     }
@@ -176,7 +181,11 @@ impl Scheduler {
         request: Request,
         scores: Option<ScoreDetails>,
     ) -> Result<RequestId> {
-        let capacity = Decoder::check(session, &request)?;
+        let slot = Slot {
+            first: 0,
+            capacity: self.capacity,
+        };
+        let capacity = Decoder::check(session, slot, &request)?;
         let options = &request.options;
         let prompt = request.prompt.len();
         if scores.is_some() && (prompt > capacity || options.is_contrastive()) {
@@ -207,6 +216,7 @@ impl Scheduler {
             cancel: Cancel::default(),
             scores,
             reservation,
+            capacity,
         });
         Ok(id)
     }

@@ -23,6 +23,8 @@ pub(super) struct Waiting {
     pub(super) cancel: Cancel,
     pub(super) scores: Option<ScoreDetails>,
     pub(super) reservation: Reservation,
+    /// Most positions of a text.
+    pub(super) capacity: usize,
 }
 
 /// What a text needs computed next.
@@ -51,6 +53,7 @@ pub(super) struct Active {
     pub(super) prompt: Arc<[TokenId]>,
     cancel: Cancel,
     reservation: Reservation,
+    capacity: usize,
     pub(super) texts: Vec<Text>,
     /// Continuations that no text was begun for.
     pub(super) left: Range<usize>,
@@ -80,6 +83,7 @@ impl Active {
             prompt: request.prompt.as_slice().into(),
             cancel: waiting.cancel,
             reservation: waiting.reservation,
+            capacity: waiting.capacity,
             texts: Vec::new(),
             left: if shares { 0..continuations } else { 0..1 },
             after_prompt: None,
@@ -111,7 +115,7 @@ impl Active {
         let number = self.left.next().unwrap_or(0);
         let slot = Slot {
             first,
-            capacity: None,
+            capacity: Some(self.capacity),
         };
         let request = Arc::clone(&self.request);
         let decoder = if self.request.options.shares_prompt() {

@@ -268,11 +268,16 @@ impl Arguments {
         let (sequences, context) = options.needs(&lengths, most);
         let mut session = self.run.session_options(None);
         session.sequences = sequences;
-        // The texts of a search share what was asked for.
-        if sequences > 1 && (session.context.is_none() || options.sequences() == 1) {
-            // A cache that is restored may be longer than this prompt.
-            let restored = self.cache.file.is_some();
-            session.context = Some(if restored { context.max(most) } else { context });
+        // Several prompts have what each asks for; the texts of a search, and continuations of one
+        // prompt, share it.
+        if sequences > 1 {
+            match session.context {
+                Some(_) if prompts.len() == 1 || options.sequences() > 1 => {}
+                None if prompts.len() == 1 && options.sequences() == 1 => {
+                    session.context = Some(context.max(most));
+                }
+                _ => session.context = Some(context),
+            }
         }
         crate::arguments::start(Arc::clone(model), session)
     }
