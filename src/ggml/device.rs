@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::context::{Context, Tensor};
-use super::{log, sys, types, variant};
+use super::{log, remote, sys, types, variant};
 use crate::error::{Error, Result};
 use crate::gguf::TensorType;
 use gpt2_kernels::fork::forks;
@@ -103,6 +103,14 @@ impl Device {
             return Ok(());
         }
         Err(inherited(&self.name()))
+    }
+
+    /// Refuses a device of another machine that is lost, and with it all that it computed.
+    ///
+    /// # Errors
+    /// [`Error::Worker`].
+    pub(crate) fn check_alive(self) -> Result<()> {
+        remote::check(self)
     }
 
     /// The CPU.
@@ -216,6 +224,7 @@ impl Device {
     pub(crate) fn buffer_type(self) -> Result<BufferType> {
         // SAFETY: the device is live.
         let raw = unsafe { sys::ggml_backend_dev_buffer_type(self.raw()) };
+        self.check_alive()?;
         NonNull::new(raw)
             .map(|raw| BufferType { raw })
             .ok_or_else(|| Error::Ggml {
@@ -329,6 +338,16 @@ impl Device {
 }
 
 impl BufferType {
+    /// Refuses memory of a device that is lost.
+    ///
+    /// # Errors
+    /// [`Error::Worker`].
+    pub(super) fn check_alive(self) -> Result<()> {
+        // SAFETY: buffer types are constants of their backend, and so are their devices.
+        let device = unsafe { Device::from_raw(sys::ggml_backend_buft_get_device(self.raw())) };
+        device.map_or(Ok(()), Device::check_alive)
+    }
+
     pub(super) fn raw(self) -> *mut sys::ggml_backend_buffer_type {
         self.raw.as_ptr()
     }

@@ -9,6 +9,7 @@ mod answer;
 mod heads;
 mod likelihood;
 mod perplexity;
+mod results;
 mod scores;
 mod scoring;
 mod tag;
@@ -17,6 +18,10 @@ pub use answer::{Answer, AnswerOptions, answer, best_spans};
 pub use heads::{ChoiceScores, Pooling, last_token};
 pub use likelihood::{ChoiceLikelihood, Normalization, choice_likelihoods};
 pub use perplexity::{Comparison, Perplexity, PerplexityOptions, perplexity};
+pub use results::{
+    Answered, Choice, ChoiceDetails, Chosen, Classified, FoundAnswer, Place, Tagged, TaggedEntity,
+    TaggedToken, TaggedWord,
+};
 pub use scores::{LabelScore, ScoreFunction, label_scores};
 pub use scoring::{
     Batching, ScoreOptions, ScoreRequest, ScoredText, TextScores, WordScore, score, scoring_needs,

@@ -1,12 +1,15 @@
 //! Logits of labels become scores.
 
+use serde::Serialize;
+
 use crate::sampling::softmax;
 use crate::spec::{HeadSettings, ProblemType};
 
 /// A label with its score.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LabelScore {
     /// The label's number.
+    #[serde(skip)]
     pub id: usize,
     /// Its name.
     pub label: String,

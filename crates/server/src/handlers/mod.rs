@@ -3,6 +3,7 @@
 //! Nothing here decides what a field means, and nothing waits for the model's thread but the
 //! futures of the requests themselves.
 
+mod heads;
 mod llama;
 mod openai;
 mod run;
@@ -63,6 +64,10 @@ pub fn routes(state: AppState) -> Router {
         .route("/v1/embeddings", post(openai::embeddings))
         .route("/v1/models", get(openai::models))
         .route("/v1/models/{*id}", get(openai::model))
+        .route("/classify", post(heads::classify))
+        .route("/tag", post(heads::tag))
+        .route("/answer", post(heads::answer))
+        .route("/choose", post(heads::choose))
         .route("/completion", post(llama::completion))
         .route("/tokenize", post(tokenizer::tokenize))
         .route("/detokenize", post(tokenizer::detokenize))

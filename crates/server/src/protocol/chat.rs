@@ -14,7 +14,7 @@ use super::input::{Prompt, check_bytes, check_fits};
 use super::refusal;
 use super::response::Choice;
 use super::served::Served;
-use super::text::{Piece, TextToken, described, finish_name};
+use super::text::{TextToken, described, finish_name};
 use crate::error::ApiError;
 
 /// Tokens that a request may ask for; the context bounds them further.
@@ -70,7 +70,7 @@ pub(super) static FIELDS: LazyLock<Vec<Field<Request>>> = LazyLock::new(|| {
         Field::new(
             "top_logprobs",
             Count(|r| &mut r.top_logprobs, 0..=ALTERNATIVES),
-            "and of so many of the likeliest; needs `logprobs` [0]",
+            "and of the n likeliest; needs `logprobs` [0]",
         ),
         Field::new("tools", Refused(no_tools), ""),
         Field::new("functions", Refused(no_tools), ""),

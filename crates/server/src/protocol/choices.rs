@@ -148,10 +148,15 @@ pub(crate) fn fields<P: HasChoices>() -> Vec<Field<P>> {
         ),
         parameter(
             "no_repeat_ngram_size",
-            "no run of so many tokens occurs twice; 0 allows all [0]",
+            "no run of n tokens occurs twice; 0 allows all [0]",
         ),
-        parameter("num_beams", "beam search with so many texts at a time [1]"),
+        parameter("num_beams", "beam search with n texts at a time [1]"),
         parameter("max_time", "seconds after which a text ends"),
+        Field::new(
+            "min_tokens",
+            Parameter(|p: &mut P| options(p), "min_new_tokens"),
+            "least tokens of a text [0]",
+        ),
         parameter(
             "ignore_eos",
             "never choose the token that ends a text [false]",

@@ -53,12 +53,12 @@ pub(super) static FIELDS: LazyLock<Vec<Field<Request>>> = LazyLock::new(|| {
         Field::new(
             "best_of",
             Count(|r| &mut r.best_of, 1..=super::choices::CHOICES),
-            "write so many texts and return the `n` of the best mean log-probability [n]",
+            "write this many texts and return the `n` of the best mean log-probability [n]",
         ),
         Field::new(
             "logprobs",
             Count(|r| &mut r.logprobs, 0..=ALTERNATIVES),
-            "the log-probability of each token, and of so many of the likeliest",
+            "the log-probability of each token, and of the n likeliest",
         ),
         Field::new(
             "echo",

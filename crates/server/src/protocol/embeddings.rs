@@ -142,7 +142,7 @@ pub(crate) struct Response {
 }
 
 impl Response {
-    /// Adds the vector of a text of so many tokens.
+    /// Adds the vector of a text of `tokens` tokens.
     pub(crate) fn add(&mut self, vector: &[f32], tokens: usize) {
         let embedding = if self.base64 {
             let bytes: Vec<u8> = vector

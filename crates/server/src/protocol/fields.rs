@@ -41,7 +41,7 @@ pub(crate) enum Kind<P: 'static> {
     Text(Place<P, Option<String>>),
     /// One of these names.
     OneOf(Place<P, Option<&'static str>>, &'static [&'static str]),
-    /// A text, or a list of at most so many, each of at least one and at most so many bytes.
+    /// A text, or a list: at most this many, each of at least one byte and at most this many.
     Texts(Place<P, Vec<String>>, usize, usize),
     /// Texts or tokens.
     Input(Place<P, Option<Input>>),

@@ -87,11 +87,6 @@ impl Job {
         })
     }
 
-    /// Whether scores of the prompt's tokens come.
-    pub(crate) fn scores_prompt(&self) -> bool {
-        self.prompt_scores.is_some()
-    }
-
     /// Whether texts have only their prompt.
     pub(crate) fn generates_nothing(&self) -> bool {
         self.options.max_new_tokens == 0

@@ -5,7 +5,8 @@ use serde_json::{Map, Value as Json};
 use crate::error::ApiError;
 
 /// The object that `body` is. Of a key given twice the last value counts, as in Python's and
-/// JavaScript's readers. Lists and objects may be nested `levels` deep; numbers that are no f64 and halves of surrogate pairs are refused.
+/// JavaScript's readers. Lists and objects may be nested `levels` deep; numbers that are no f64 and
+/// halves of surrogate pairs are refused.
 ///
 /// # Errors
 /// [`ApiError`] (400) for anything else.

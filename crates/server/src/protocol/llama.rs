@@ -144,7 +144,7 @@ pub(super) static FIELDS: LazyLock<Vec<Field<Request>>> = LazyLock::new(|| {
         Field::new(
             "n_probs",
             Count(|r| &mut r.n_probs, 0..=ALTERNATIVES),
-            "the log-probability of each token, and of so many of the likeliest [0]",
+            "the log-probability of each token, and of the n likeliest [0]",
         ),
         Field::new(
             "t_max_predict_ms",

@@ -8,11 +8,11 @@ pub(crate) mod chat;
 mod choices;
 mod collect;
 pub(crate) mod completions;
-#[cfg(test)]
 mod documents;
 pub(crate) mod embeddings;
 mod fields;
 mod generation;
+pub(crate) mod heads;
 mod input;
 mod json;
 pub(crate) mod llama;
@@ -24,6 +24,7 @@ mod served;
 mod text;
 pub(crate) mod tokenizer;
 
+pub use documents::reference;
 pub use served::Served;
 
 pub(crate) use choices::Form;

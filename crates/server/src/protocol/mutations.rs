@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 
 use super::generation::Generation;
 use super::served::Served;
-use super::{chat, completions, embeddings, llama, tokenizer};
+use super::{chat, completions, embeddings, heads, llama, tokenizer};
 use crate::error::ApiError;
 
 /// Bodies of which one is mutated, by the endpoint they are for.
@@ -42,7 +42,7 @@ fn seeds() -> Vec<(usize, Json)> {
         (1, chat),
         (
             2,
-            json!({ "input": ["a", "b"], "encoding_format": "base64", "dimensions": 64 }),
+            json!({ "input": ["a", "b"], "encoding_format": "base64", "dimensions": 256 }),
         ),
         (
             2,
@@ -54,6 +54,10 @@ fn seeds() -> Vec<(usize, Json)> {
         ),
         (4, json!({ "tokens": [1, 2, 3] })),
         (5, llama),
+        (
+            6,
+            json!({ "prompt": "She was", "choices": [" happy", " sad"], "normalize": "bytes" }),
+        ),
     ]
 }
 
@@ -177,7 +181,8 @@ fn read(endpoint: usize, body: &[u8], served: &Served) -> Result<Option<Generati
         2 => embeddings::Plan::of(body, served).map(|_| None),
         3 => tokenizer::tokenize(body, served).map(|_| None),
         4 => tokenizer::detokenize(body, served).map(|_| None),
-        _ => llama::Plan::of(body, served).map(|plan| Some(plan.generation)),
+        5 => llama::Plan::of(body, served).map(|plan| Some(plan.generation)),
+        _ => heads::choose(body, served).map(|_| None),
     }
 }
 

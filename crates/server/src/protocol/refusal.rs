@@ -46,6 +46,10 @@ pub(super) fn model_not_found(found: &str, served: &str) -> ApiError {
 /// What the library refuses, with the field that it names, and `field` where it names none.
 pub(crate) fn of_library(error: gpt2::Error, field: &str) -> ApiError {
     let name = match &error {
+        gpt2::Error::OutOfRange {
+            name: "num_return_sequences",
+            ..
+        } => "n",
         gpt2::Error::OutOfRange { name, .. } | gpt2::Error::WrongType { name, .. } => *name,
         _ => field,
     };

@@ -44,7 +44,7 @@ export async function program(extra = [], environment = {}) {
   child.stderr.setEncoding("utf-8");
   child.stderr.on("data", (text) => { said += text; });
   for (let tries = 0; ; tries++) {
-    if (child.exitCode !== null || tries > 300) throw new Error(`the server did not start: ${said}`);
+    if (child.exitCode !== null || tries > 300) throw new Error(`it did not start: ${said}`);
     const ready = await fetch(`${url}health`).then((answer) => answer.ok, () => false);
     if (ready) break;
     await new Promise((resolve) => setTimeout(resolve, 100));

@@ -96,7 +96,7 @@ fn bodies_are_as_they_were() {
         let shown = format!(
             "POST {path}\n{body}\n\n{}\n{}",
             status.as_u16(),
-            settled(&text)
+            steadied(&text)
         );
         let file = folder.join(format!("{name}.txt"));
         if update {
@@ -115,15 +115,15 @@ fn bodies_are_as_they_were() {
 }
 
 /// A body, or events, without what is never the same.
-fn settled(text: &str) -> String {
-    let settle = |part: &str| {
+fn steadied(text: &str) -> String {
+    let steady_part = |part: &str| {
         let (mark, json) = part.split_at(part.find('{').unwrap_or(part.len()));
         match serde_json::from_str(json) {
             Ok(json) => format!("{mark}{:#}\n", steady(json)),
             Err(_) => format!("{part}\n"),
         }
     };
-    text.split_terminator("\n\n").map(settle).collect()
+    text.split_terminator("\n\n").map(steady_part).collect()
 }
 
 fn steady(json: Json) -> Json {

@@ -2,8 +2,10 @@
 
 mod chat;
 mod completions;
+mod documents;
 mod embeddings;
 mod golden;
+mod heads;
 mod llama;
 mod scores;
 mod server;

@@ -5,8 +5,8 @@ use std::num::NonZeroUsize;
 
 use clap::Args;
 use gpt2::spec::ModelClass;
-use gpt2::tasks::{AnswerOptions, answer};
-use serde_json::{Value, json};
+use gpt2::tasks::{AnswerOptions, Answered};
+use serde_json::json;
 
 use super::rows::{self, start};
 use crate::arguments::RunArguments;
@@ -59,26 +59,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         questions.map(move |question| (text, question))
     });
     rows::write(arguments.run.json, asked, |(text, question)| {
-        let answers = answer(&mut session, question, text, options)?;
+        let mut row = Answered::new(&mut session, question, text, options)?;
         let mut table = String::new();
-        let list: Vec<Value> = answers
-            .iter()
-            .map(|answer| {
-                let _ = writeln!(table, "{:.4}\t{}", answer.score, answer.text);
-                json!({
-                    "answer": answer.text, "score": answer.score,
-                    "start": answer.characters.start, "end": answer.characters.end,
-                })
-            })
-            .collect();
-        let best = list.first().cloned().unwrap_or_default();
-        let mut row = json!({
-            "question": question, "answer": best["answer"], "score": best["score"],
-            "start": best["start"], "end": best["end"], "answers": list,
-        });
-        if texts.len() > 1 {
-            row["context"] = json!(text);
+        for found in &row.answers {
+            let _ = writeln!(table, "{:.4}\t{}", found.score, found.answer);
         }
-        Ok((row, table))
+        if texts.len() > 1 {
+            row.context = Some(text.clone());
+        }
+        Ok((json!(row), table))
     })
 }

@@ -6,11 +6,10 @@ use std::sync::Arc;
 
 use clap::Args;
 use gpt2::TokenId;
-use gpt2::sampling::softmax;
 use gpt2::session::{Model, SessionOptions};
 use gpt2::spec::ModelClass;
-use gpt2::tasks::{Normalization, choice_likelihoods, scoring_needs};
-use serde_json::{Value, json};
+use gpt2::tasks::{Chosen, Normalization, scoring_needs};
+use serde_json::json;
 
 use super::rows::start;
 use crate::arguments::RunArguments;
@@ -93,13 +92,6 @@ fn check_count(count: usize) -> Result<(), Failure> {
     )))
 }
 
-/// A choice's texts and numbers.
-struct Row {
-    /// What it is chosen by; all of them become probabilities.
-    value: f64,
-    details: Value,
-}
-
 /// Chooses by the likelihoods that a language model gives.
 fn by_likelihood(arguments: &Arguments, prompt: &str, model: Arc<Model>) -> Result<(), Failure> {
     if !arguments.ids.is_empty() || arguments.mc_token_ids.is_some() {
@@ -121,36 +113,26 @@ fn by_likelihood(arguments: &Arguments, prompt: &str, model: Arc<Model>) -> Resu
     };
     let mut session = crate::arguments::start(model, options)?;
     crate::interrupt::stop_on_interrupt(&session.stop_flag());
-    let likelihoods = choice_likelihoods(&mut session, prompt, choices)?;
-    let rows: Vec<Row> = likelihoods
-        .iter()
-        .map(|likelihood| Row {
-            value: likelihood.by(arguments.normalize),
-            details: json!({
-                "logprob": likelihood.log_probability,
-                "logprob_per_token": likelihood.by(Normalization::Tokens),
-                "logprob_per_byte": likelihood.by(Normalization::Bytes),
-                "tokens": likelihood.tokens,
-            }),
-        })
-        .collect();
-    let more = json!({ "by": "likelihood", "normalization": arguments.normalize.name() });
-    show(arguments, &rows, more)
+    let chosen = Chosen::by_likelihood(&mut session, prompt, choices, arguments.normalize)?;
+    show(arguments, &chosen)
 }
 
 /// Chooses by the scores of a double heads model.
 fn by_head(arguments: &Arguments, prompt: &str, model: Arc<Model>) -> Result<(), Failure> {
-    let mut choices: Vec<Vec<TokenId>> = arguments.ids.iter().map(|Ids(ids)| ids.clone()).collect();
+    let of_ids = |Ids(ids): &Ids| (None, ids.clone());
+    let mut choices: Vec<(Option<String>, Vec<TokenId>)> =
+        arguments.ids.iter().map(of_ids).collect();
     for choice in &arguments.choice {
-        choices.push(prompt::encode(&model, &format!("{prompt}{choice}"))?);
+        let ids = prompt::encode(&model, &format!("{prompt}{choice}"))?;
+        choices.push((Some(choice.clone()), ids));
     }
     check_count(choices.len())?;
-    if choices.iter().any(Vec::is_empty) {
+    if choices.iter().any(|(_, ids)| ids.is_empty()) {
         return Err(Failure::Usage(
             "--ids: expected at least one token, found none".to_owned(),
         ));
     }
-    for ids in &choices {
+    for (_, ids) in &choices {
         model.check_tokens(ids)?;
     }
     let indices: Option<Vec<usize>> = arguments
@@ -158,55 +140,20 @@ fn by_head(arguments: &Arguments, prompt: &str, model: Arc<Model>) -> Result<(),
         .as_ref()
         .map(|Ids(indices)| indices.iter().map(|&index| index as usize).collect());
     let mut session = start(&arguments.run, model)?;
-    let scores = session.choose(&choices, indices.as_deref())?;
-    if scores.shape != [choices.len()] {
-        return Err(Failure::Work(format!(
-            "the model's summary gives {:?} values and not one a choice; `gpt2 forward` writes \
-             them",
-            scores.shape
-        )));
-    }
-    let rows: Vec<Row> = choices
-        .iter()
-        .zip(&scores.scores)
-        .map(|(ids, &logit)| Row {
-            value: logit.into(),
-            details: json!({ "ids": ids, "logit": logit }),
-        })
-        .collect();
-    show(arguments, &rows, json!({ "by": "head" }))
+    let chosen = Chosen::by_head(&mut session, choices, indices.as_deref())?;
+    show(arguments, &chosen)
 }
 
-/// Prints the choices, each with its probability among them, and the best: of equals the first.
-fn show(arguments: &Arguments, rows: &[Row], mut document: Value) -> Result<(), Failure> {
-    let values: Vec<f32> = rows.iter().map(|row| row.value as f32).collect();
-    let probabilities = softmax(&values);
-    let better = |best: usize, other: usize| {
-        if rows[other].value > rows[best].value {
-            other
-        } else {
-            best
-        }
-    };
-    let best = (0..rows.len()).reduce(better).unwrap_or_default();
-    if !arguments.run.json {
-        let mut table = String::new();
-        for (index, score) in probabilities.iter().enumerate() {
-            let mark = if index == best { '*' } else { ' ' };
-            let text = arguments.choice.get(index).map_or("", String::as_str);
-            let _ = writeln!(table, "{mark}\t{index}\t{score:.4}\t{text}");
-        }
-        return report::print(&table);
+/// Prints the choices, each with its probability among them, and the best.
+fn show(arguments: &Arguments, chosen: &Chosen) -> Result<(), Failure> {
+    if arguments.run.json {
+        return report::print_json(&json!(chosen));
     }
-    let rows = rows.iter().zip(&probabilities).enumerate();
-    let rows = rows.map(|(index, (row, score))| {
-        let mut all = json!({ "choice": arguments.choice.get(index), "score": score });
-        for (name, value) in row.details.as_object().into_iter().flatten() {
-            all[name] = value.clone();
-        }
-        all
-    });
-    document["best"] = best.into();
-    document["rows"] = rows.collect::<Vec<_>>().into();
-    report::print_json(&document)
+    let mut table = String::new();
+    for (index, row) in chosen.rows.iter().enumerate() {
+        let mark = if index == chosen.best { '*' } else { ' ' };
+        let text = row.choice.as_deref().unwrap_or_default();
+        let _ = writeln!(table, "{mark}\t{index}\t{:.4}\t{text}", row.score);
+    }
+    report::print(&table)
 }

@@ -2,8 +2,8 @@
 
 use clap::Args;
 use gpt2::spec::ModelClass;
-use gpt2::tasks::{ScoreFunction, label_scores};
-use serde_json::{Value, json};
+use gpt2::tasks::{Classified, ScoreFunction};
+use serde_json::json;
 
 use super::rows::{self, start};
 use super::texts::InputSource;
@@ -38,25 +38,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let model = arguments.run.open_model()?;
     model.expect_class(ModelClass::SequenceClassification)?;
     let inputs = arguments.inputs.read(&model)?;
-    let head = model.hyperparameters().head.clone();
-    let function = arguments.function.unwrap_or(ScoreFunction::of(&head));
     let mut session = start(&arguments.run, model)?;
     rows::write(arguments.run.json, inputs, |input| {
-        let logits = session.classify(&input.ids)?;
-        let scores = label_scores(&head, &logits, function);
-        let (label, score) = scores
-            .first()
-            .map(|best| (best.label.clone(), best.score))
-            .unwrap_or_default();
-        let list: Vec<Value> = scores
-            .iter()
-            .map(|one| json!({ "label": one.label, "score": one.score }))
-            .collect();
-        let row = json!({
-            "text": input.text, "ids": input.ids, "label": label, "score": score,
-            "scores": list, "logits": logits,
-        });
-        let text = input.text.unwrap_or_default();
-        Ok((row, format!("{label}\t{score:.4}\t{text}\n")))
+        let row = Classified::new(&mut session, input.text, input.ids, arguments.function)?;
+        let text = row.text.as_deref().unwrap_or_default();
+        let line = format!("{}\t{:.4}\t{text}\n", row.label, row.score);
+        Ok((json!(row), line))
     })
 }

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use clap::Args;
 use gpt2::spec::ModelClass;
-use gpt2::tasks::{Aggregation, entities, tag, words};
-use serde_json::{Value, json};
+use gpt2::tasks::{Aggregation, Tagged};
+use serde_json::json;
 
 use super::rows::{self, start};
 use crate::arguments::RunArguments;
@@ -44,48 +44,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let model = arguments.run.open_model()?;
     model.expect_class(ModelClass::TokenClassification)?;
     let mut session = start(&arguments.run, model)?;
-    let model = session.model().clone();
-    let tokenizer = model.tokenizer()?;
-    let head = &model.hyperparameters().head;
     rows::write(arguments.run.json, texts, |text| {
-        let tags = tag(&mut session, &text)?;
-        let words = words(head, &text, &tags, arguments.aggregation);
+        let row = Tagged::new(&mut session, text, arguments.aggregation)?;
         let mut table = String::new();
-        for word in &words {
+        for word in &row.words {
             let _ = writeln!(
                 table,
                 "{}\t{}\t{:.4}\t{}\t{}",
-                word.characters.start, word.characters.end, word.score, word.label, word.word
+                word.place.start, word.place.end, word.score, word.label, word.word
             );
         }
-        let tokens: Vec<Value> = tags
-            .iter()
-            .map(|tag| {
-                json!({
-                    "id": tag.id, "token": tokenizer.token_text(tag.id), "label": tag.label,
-                    "score": tag.score, "start": tag.characters.start, "end": tag.characters.end,
-                })
-            })
-            .collect();
-        let entities: Vec<Value> = entities(&text, &words)
-            .iter()
-            .map(|entity| {
-                json!({
-                    "entity": entity.entity, "text": entity.text, "score": entity.score,
-                    "start": entity.characters.start, "end": entity.characters.end,
-                })
-            })
-            .collect();
-        let words: Vec<Value> = words
-            .iter()
-            .map(|word| {
-                json!({
-                    "word": word.word, "label": word.label, "score": word.score,
-                    "start": word.characters.start, "end": word.characters.end,
-                })
-            })
-            .collect();
-        let row = json!({ "text": text, "tokens": tokens, "words": words, "entities": entities });
-        Ok((row, table))
+        Ok((json!(row), table))
     })
 }
