@@ -87,7 +87,7 @@ async fn respond(
         shape.whole(served, choice)
     });
     let choices: Vec<Json> = choices.collect();
-    Ok(document(&head.body(served, choices, &tokens)))
+    Ok(document(&head.body(served, &choices, &tokens)))
 }
 
 /// How a choice is written.

@@ -7,7 +7,8 @@ use gpt2::chat::{ChatFormat, Message, Role};
 use gpt2::sampling::TokenScore;
 use serde_json::{Value as Json, json};
 
-use super::choices::{ALTERNATIVES, Choices, Form, HasChoices, check_scores, fields as shared};
+use super::choice_fields::fields as shared;
+use super::choices::{ALTERNATIVES, Choices, Form, HasChoices, check_scores};
 use super::fields::{Field, Kind, read};
 use super::generation::Generation;
 use super::input::{Prompt, check_bytes, check_fits};

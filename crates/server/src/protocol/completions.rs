@@ -6,7 +6,8 @@ use gpt2::Model;
 use gpt2::sampling::{ScoreDetails, TokenScore};
 use serde_json::{Map, Value as Json, json};
 
-use super::choices::{ALTERNATIVES, Choices, Form, HasChoices, check_scores, fields as shared};
+use super::choice_fields::fields as shared;
+use super::choices::{ALTERNATIVES, Choices, Form, HasChoices, check_scores};
 use super::fields::{Field, Kind, read};
 use super::generation::Generation;
 use super::input::{Input, Prompt};

@@ -14,13 +14,13 @@ fn table<P>(path: &str, fields: &[Field<P>]) -> String {
             Kind::Refused(_) => refused.push(name),
             _ => {
                 let (expected, help) = (field.expected(), field.help);
-                text += &format!("| {name} | {expected} | {help} |\n");
+                text.extend(["| ", &name, " | ", &expected, " | ", help, " |\n"]);
             }
         }
     }
     for (what, names) in [("Ignored", ignored), ("Refused unless empty", refused)] {
         if !names.is_empty() {
-            text += &format!("\n{what}: {}.\n", names.join(", "));
+            text.extend(["\n", what, ": ", &names.join(", "), ".\n"]);
         }
     }
     text

@@ -130,7 +130,7 @@ pub(super) static ANSWER: LazyLock<Vec<Field<Questions>>> = LazyLock::new(|| {
 });
 
 #[derive(Debug, Default)]
-pub(super) struct Choices {
+pub(super) struct Choosing {
     model: Option<String>,
     prompt: Option<String>,
     choices: Vec<String>,
@@ -139,11 +139,11 @@ pub(super) struct Choices {
     normalize: Option<&'static str>,
 }
 
-pub(super) static CHOOSE: LazyLock<Vec<Field<Choices>>> = LazyLock::new(|| {
+pub(super) static CHOOSE: LazyLock<Vec<Field<Choosing>>> = LazyLock::new(|| {
     vec![
         Field::new(
             "model",
-            Kind::Name(|r: &mut Choices| &mut r.model),
+            Kind::Name(|r: &mut Choosing| &mut r.model),
             "the model's name",
         ),
         Field::new(

@@ -7,9 +7,8 @@ use gpt2::generate::{FinishReason, GenerationOptions};
 use gpt2::sampling::SamplingOptions;
 use serde_json::{Value as Json, json};
 
-use super::choices::{
-    ALTERNATIVES, Counts, STOP_BYTES, STOPS, check_options, check_scores, set_temperature,
-};
+use super::choice_fields::set_temperature;
+use super::choices::{ALTERNATIVES, Counts, STOP_BYTES, STOPS, check_options, check_scores};
 use super::fields::{Field, Kind, read};
 use super::generation::Generation;
 use super::input::{Input, Prompt};

@@ -5,6 +5,7 @@
 //! their name. Every number is bounded before anything is allocated for it.
 
 pub(crate) mod chat;
+mod choice_fields;
 mod choices;
 mod collect;
 pub(crate) mod completions;

@@ -79,7 +79,7 @@ impl Head {
     }
 
     /// A response with all of its choices.
-    pub(crate) fn body(&self, served: &Served, choices: Vec<Json>, tokens: &Tokens) -> Json {
+    pub(crate) fn body(&self, served: &Served, choices: &[Json], tokens: &Tokens) -> Json {
         let mut body = self.with(served, choices);
         body["usage"] = tokens.usage();
         body
@@ -87,7 +87,7 @@ impl Head {
 
     /// An event of a stream. With `include_usage`, only the last has one, and all others `null`.
     pub(crate) fn event(&self, served: &Served, choice: Json, include_usage: bool) -> Json {
-        let mut event = self.with(served, vec![choice]);
+        let mut event = self.with(served, &[choice]);
         if include_usage {
             event["usage"] = Json::Null;
         }
@@ -96,10 +96,10 @@ impl Head {
 
     /// The event of a stream that has its usage.
     pub(crate) fn usage_event(&self, served: &Served, tokens: &Tokens) -> Json {
-        self.body(served, Vec::new(), tokens)
+        self.body(served, &[], tokens)
     }
 
-    fn with(&self, served: &Served, choices: Vec<Json>) -> Json {
+    fn with(&self, served: &Served, choices: &[Json]) -> Json {
         json!({
             "id": self.id, "object": self.object, "created": self.created,
             "model": served.name(), "system_fingerprint": served.fingerprint(),

@@ -6,7 +6,7 @@ use gpt2::tasks::Pooling;
 use gpt2::{Session, SessionOptions};
 use serde_json::{Value as Json, json};
 
-use crate::server::{austen, model};
+use crate::server::{austen, model, sent};
 
 const PATH: &str = "/v1/embeddings";
 
@@ -27,7 +27,7 @@ fn vectors_are_the_librarys_in_numbers_and_in_base64() {
             (&entry["index"], &entry["object"]),
             (&json!(index), &json!("embedding"))
         );
-        assert_eq!(entry["embedding"], json!(vector(text, Pooling::Mean, true)));
+        assert_eq!(entry["embedding"], sent(&vector(text, Pooling::Mean, true)));
     }
     let tokens = model()
         .tokenizer()

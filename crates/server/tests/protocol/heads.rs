@@ -10,7 +10,7 @@ use gpt2::tasks::{
 use gpt2::{Model, ModelOptions, Session, SessionOptions};
 use serde_json::json;
 
-use crate::server::{austen, model, serve};
+use crate::server::{austen, model, sent, serve};
 
 /// A small model with a head.
 fn head(name: &str) -> Arc<Model> {
@@ -38,7 +38,7 @@ fn texts_are_classified_as_the_library_does() {
     let expected = Classified::new(&mut session(&model), text, ids, None).unwrap();
     let body = json!({ "input": ["She was happy.", "No."] });
     let document = serve(model).ok("/classify", &body);
-    assert_eq!(document["rows"][0], json!(expected));
+    assert_eq!(document["rows"][0], sent(&expected));
     assert_eq!(document["rows"].as_array().unwrap().len(), 2);
 }
 
@@ -48,7 +48,7 @@ fn words_are_tagged_as_the_library_does() {
     let text = "Emma Woodhouse lived at Hartfield.";
     let expected = Tagged::new(&mut session(&model), text.to_owned(), Aggregation::Max).unwrap();
     let document = serve(model).ok("/tag", &json!({ "input": text, "aggregation": "max" }));
-    assert_eq!(document["rows"][0], json!(expected));
+    assert_eq!(document["rows"][0], sent(&expected));
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn questions_are_answered_as_the_library_does() {
     let expected = Answered::new(&mut session(&model), question, context, options).unwrap();
     let body = json!({ "question": question, "context": context, "top_k": 2 });
     let document = serve(model).ok("/answer", &body);
-    assert_eq!(document["rows"][0], json!(expected));
+    assert_eq!(document["rows"][0], sent(&expected));
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn choices_are_made_as_the_library_does() {
     );
     let body = json!({ "prompt": "She was", "choices": choices, "normalize": "bytes" });
     let document = austen().ok("/choose", &body);
-    assert_eq!(document, json!(expected.unwrap()));
+    assert_eq!(document, sent(&expected.unwrap()));
     assert_eq!(document["best"], 0);
     let double = head("doubleheads");
     let encode = |text: &String| double.tokenizer().unwrap().encode(text).unwrap();
@@ -86,7 +86,7 @@ fn choices_are_made_as_the_library_does() {
         .collect();
     let expected = Chosen::by_head(&mut session(&double), whole, None).unwrap();
     let document = serve(double).ok("/choose", &json!({ "choices": choices }));
-    assert_eq!(document, json!(expected));
+    assert_eq!(document, sent(&expected));
 }
 
 #[test]

@@ -13,6 +13,11 @@ use http_body_util::BodyExt;
 use serde_json::{Value as Json, json};
 use tower_service::Service;
 
+/// A value as it is when it has gone over the wire: the last digit of a number may be another.
+pub(crate) fn sent(value: &impl serde::Serialize) -> Json {
+    serde_json::from_str(&json!(value).to_string()).unwrap()
+}
+
 /// The demo model.
 pub(crate) fn model() -> Arc<Model> {
     static MODEL: OnceLock<Arc<Model>> = OnceLock::new();
