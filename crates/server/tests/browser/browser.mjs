@@ -9,12 +9,12 @@ import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { createRequire } from "node:module";
-import { join } from "node:path";
+import { join, resolve as absolute } from "node:path";
 
 import { serve as serveMock } from "./mock.mjs";
 
 const modules = process.env.GPT2_NODE_MODULES ?? "node_modules";
-const require = createRequire(join(modules, "from-here.js"));
+const require = createRequire(absolute(modules, "from-here.js"));
 const { chromium } = require("playwright-core");
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf-8");
 
