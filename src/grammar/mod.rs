@@ -31,6 +31,7 @@
 mod bounds;
 #[cfg_attr(not(feature = "grammar"), path = "no_engine.rs")]
 mod engine;
+mod progress;
 #[cfg(feature = "grammar")]
 mod schema;
 
@@ -38,9 +39,10 @@ use std::sync::Arc;
 
 pub(crate) use engine::State;
 pub use engine::TokenTrie;
+pub(crate) use progress::Progress;
 
 use crate::tokenizer::Tokenizer;
-use crate::{Error, Result, TokenId};
+use crate::{Error, Result};
 
 /// A grammar over the tokens of one model. A clone is the same grammar; every text that keeps to it
 /// has a state of its own.
@@ -105,20 +107,4 @@ impl PartialEq for Grammar {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
-}
-
-/// What a text's state says of a token that was chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Progress {
-    /// The text goes on.
-    More,
-    /// The text is whole, and nothing may follow.
-    Over,
-}
-
-/// Whether a bit of a mask is set.
-#[cfg(feature = "grammar")]
-fn is_set(mask: &[u32], token: TokenId) -> bool {
-    let word = mask.get(token as usize / 32);
-    word.is_some_and(|word| word & 1 << (token % 32) != 0)
 }

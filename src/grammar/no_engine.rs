@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Progress;
+use super::progress::Progress;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result, TokenId};
 

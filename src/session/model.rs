@@ -190,7 +190,7 @@ impl Model {
     }
 
     /// The tokens as a [`Grammar`](crate::grammar::Grammar) needs them, made when they are first
-    /// asked for: a fifth of a second for 50,000 tokens.
+    /// asked for: a few tenths of a second for 50,000 tokens.
     ///
     /// # Errors
     /// As [`Model::tokenizer`] and [`TokenTrie::new`].

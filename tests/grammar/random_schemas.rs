@@ -35,7 +35,8 @@ fn schemas() -> impl Strategy<Value = Value> {
         let properties = proptest::collection::btree_map("[a-c]{1,2}|é|\"", inner.clone(), 0..4);
         prop_oneof![
             (inner.clone(), 0..3usize, 0..3usize).prop_map(|(items, least, more)| {
-                json!({"type": "array", "items": items, "minItems": least, "maxItems": least + more})
+                let most = least + more;
+                json!({"type": "array", "items": items, "minItems": least, "maxItems": most})
             }),
             proptest::collection::vec(inner.clone(), 1..4).prop_map(|items| {
                 let count = items.len();

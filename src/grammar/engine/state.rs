@@ -5,7 +5,7 @@ use llguidance::api::StopReason;
 use llguidance::toktrie::SimpleVob;
 
 use super::super::bounds::refusal;
-use super::super::{Progress, is_set};
+use super::super::progress::Progress;
 use super::call;
 use crate::{Result, TokenId};
 
@@ -109,4 +109,10 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// Whether a bit of a mask is set.
+fn is_set(mask: &[u32], token: TokenId) -> bool {
+    let word = mask.get(token as usize / 32);
+    word.is_some_and(|word| word & 1 << (token % 32) != 0)
 }
