@@ -5,7 +5,8 @@ use std::sync::Once;
 
 use super::client::Client;
 use super::connection::Connection;
-use super::listener::Listener;
+use super::listener::{self, Listener};
+use super::registry;
 
 /// What a pointer that ggml holds points at. One thread uses it at a time.
 enum Socket {
@@ -78,7 +79,8 @@ unsafe fn taken<'a>(socket: *mut c_void) -> &'a mut Socket {
 extern "C" fn connect(host: *const c_char, port: c_int) -> *mut c_void {
     // SAFETY: ggml passes the host's C string.
     let endpoint = unsafe { endpoint(host, port) };
-    give(super::worker_of(&endpoint).map(|worker| Socket::Connection(Box::new(worker.connect()))))
+    let connection = registry::connect(&endpoint);
+    give(connection.map(|connection| Socket::Connection(Box::new(connection))))
 }
 
 /// Null for an endpoint that is not served by [`super::serve`]: a client may ask a worker to listen
@@ -86,7 +88,7 @@ extern "C" fn connect(host: *const c_char, port: c_int) -> *mut c_void {
 extern "C" fn listen(host: *const c_char, port: c_int) -> *mut c_void {
     // SAFETY: ggml passes the host's C string.
     let endpoint = unsafe { endpoint(host, port) };
-    give(super::listener_of(&endpoint).map(Socket::Listener))
+    give(listener::take(&endpoint).map(Socket::Listener))
 }
 
 /// Null when serving ends.
