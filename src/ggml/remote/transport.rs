@@ -41,7 +41,7 @@ static FUNCTIONS: Functions = Functions {
 };
 
 unsafe extern "C" {
-    fn gpt2_edge_rpc_use_transport(functions: *const Functions);
+    fn ggml_rpc_use_transport(functions: *const Functions);
 }
 
 /// Gives ggml the functions. To be called before anything else of its RPC.
@@ -49,7 +49,7 @@ pub(super) fn install() {
     static ONCE: Once = Once::new();
     // SAFETY: the table is constant, of the layout that the other side declares, and set once,
     // before any thread of ggml's RPC is started.
-    ONCE.call_once(|| unsafe { gpt2_edge_rpc_use_transport(&raw const FUNCTIONS) });
+    ONCE.call_once(|| unsafe { ggml_rpc_use_transport(&raw const FUNCTIONS) });
 }
 
 fn give(socket: Option<Socket>) -> *mut c_void {
