@@ -7,7 +7,7 @@
 
 extern "C" {
 // The same as `Functions` there.
-struct gpt2_edge_rpc_functions {
+struct rpc_functions {
     void * (*connect)(const char * host, int port);
     void * (*listen)(const char * host, int port);
     void * (*accept)(void * socket);
@@ -17,12 +17,13 @@ struct gpt2_edge_rpc_functions {
     void   (*close)(void * socket);
 };
 
-void gpt2_edge_rpc_use_transport(const gpt2_edge_rpc_functions * functions);
+// Named as ggml's own functions are, all of which stay hidden in our libraries.
+void ggml_rpc_use_transport(const rpc_functions * functions);
 }
 
-static const gpt2_edge_rpc_functions * used = nullptr;
+static const rpc_functions * used = nullptr;
 
-void gpt2_edge_rpc_use_transport(const gpt2_edge_rpc_functions * functions) {
+void ggml_rpc_use_transport(const rpc_functions * functions) {
     used = functions;
 }
 

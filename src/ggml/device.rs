@@ -8,7 +8,8 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::context::{Context, Tensor};
-use super::{log, remote, sys, types, variant};
+use super::remote::{self, RawDevice};
+use super::{log, sys, types, variant};
 use crate::error::{Error, Result};
 use crate::gguf::TensorType;
 use gpt2_kernels::fork::forks;
@@ -110,7 +111,7 @@ impl Device {
     /// # Errors
     /// [`Error::Worker`].
     pub(crate) fn check_alive(self) -> Result<()> {
-        remote::check(self)
+        remote::check(self.to_worker())
     }
 
     /// The CPU.
@@ -138,6 +139,16 @@ impl Device {
     /// `raw` is null or a device that is never freed.
     pub(super) unsafe fn from_raw(raw: *mut sys::ggml_backend_device) -> Option<Self> {
         NonNull::new(raw).map(|raw| Self { raw })
+    }
+
+    /// A device of another machine.
+    pub(super) fn of_worker(device: RawDevice) -> Self {
+        Self { raw: device.0 }
+    }
+
+    /// As `remote` knows it.
+    pub(super) fn to_worker(self) -> RawDevice {
+        RawDevice(self.raw)
     }
 
     pub(super) fn raw(self) -> *mut sys::ggml_backend_device {

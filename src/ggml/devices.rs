@@ -32,7 +32,8 @@ impl Device {
             if registry_is_inherited() {
                 return Err(inherited(name));
             }
-            return remote::devices(address);
+            let devices = remote::devices(address)?;
+            return Ok(devices.into_iter().map(Self::of_worker).collect());
         }
         let all = Self::all();
         let wanted = name.to_lowercase();

@@ -41,5 +41,5 @@ pub fn serve(address: SocketAddr, device: &str, threads: usize) -> Result<()> {
         Error::io(address.to_string(), why)
     };
     let listener = TcpListener::bind(address).map_err(unusable)?;
-    remote::serve(listener, device, threads)
+    remote::serve(listener, device.to_worker(), threads)
 }

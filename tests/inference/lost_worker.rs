@@ -109,7 +109,8 @@ fn pass_on(mut from: TcpStream, mut to: TcpStream, answers: bool, state: &State)
         match from.read(&mut bytes) {
             Ok(0) => break,
             Ok(count) => {
-                if fate == Fate::Garbled && answers {
+                let garbled = *state.fate.lock().unwrap() == Fate::Garbled;
+                if garbled && answers {
                     bytes[..count].fill(0x5a);
                 }
                 if to.write_all(&bytes[..count]).is_err() {

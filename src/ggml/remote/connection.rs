@@ -30,7 +30,7 @@ const SILENCE_AT_WORK: Duration = Duration::from_secs(300);
 /// How often waiting is interrupted to see whether it has been too long.
 const BEAT: Duration = Duration::from_millis(250);
 
-/// So many bytes of a reply at least must arrive for a sign of life.
+/// Bytes of a reply that count as a sign of life.
 const STEP: usize = 1 << 12;
 
 /// Requests up to this many bytes leave in one piece.
@@ -97,6 +97,11 @@ impl Connection {
             unsent: Vec::new(),
             in_reply: false,
         }
+    }
+
+    /// Whom it leads to.
+    pub(super) fn worker(&self) -> &Arc<Worker> {
+        &self.worker
     }
 
     /// Sends bytes of requests.

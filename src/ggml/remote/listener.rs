@@ -1,5 +1,5 @@
-//! A worker's connections: those of clients are handed to ggml's server, which serves one at a time;
-//! all others are closed.
+//! A worker's connections: those of clients are handed to ggml's server, which serves one at a
+//! time; all others are closed.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -10,6 +10,7 @@
 //! | `protocol` | where messages end, which replies are possible |
 //! | `signs` | what shows that a worker lives |
 //! | `worker` | what is known of a worker |
+//! | `registry` | the workers of this process, by address, name and device |
 //! | `connection` | the connection to a worker, which never fails |
 //! | `listener`, `client` | a worker's side: its connections, the client that is served |
 //! | `transport` | the functions that ggml calls |
@@ -18,19 +19,19 @@ mod client;
 mod connection;
 mod listener;
 mod protocol;
+mod registry;
 mod signs;
 mod transport;
 mod worker;
 
-use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char};
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ptr::NonNull;
 
 use self::listener::Listener;
+pub(super) use self::registry::RawDevice;
 use self::worker::Worker;
-use super::device::Device;
 use super::sys;
 use crate::error::{Error, Result};
 
@@ -42,23 +43,6 @@ type StartServer = unsafe extern "C" fn(
     usize,
     *mut *mut sys::ggml_backend_device,
 );
-
-/// Every worker that was reached in this process.
-static WORKERS: Mutex<Workers> = Mutex::new(Workers {
-    by_endpoint: BTreeMap::new(),
-    devices: Vec::new(),
-});
-
-struct Workers {
-    /// By the name that ggml has of it.
-    by_endpoint: BTreeMap<String, Arc<Worker>>,
-    /// What each serves.
-    devices: Vec<(Device, Arc<Worker>)>,
-}
-
-fn workers() -> std::sync::MutexGuard<'static, Workers> {
-    WORKERS.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// The backend's function called `name`.
 fn function(name: &CStr) -> Result<*mut std::ffi::c_void> {
@@ -83,92 +67,35 @@ fn function(name: &CStr) -> Result<*mut std::ffi::c_void> {
 /// # Errors
 /// [`Error::Argument`] for an address that is none; [`Error::Worker`] when no worker of this
 /// version answers there within a few seconds.
-pub(super) fn devices(address: &str) -> Result<Vec<Device>> {
+pub(super) fn devices(address: &str) -> Result<Vec<RawDevice>> {
     let add_server = function(c"ggml_backend_rpc_add_server")?;
-    let known = workers().living(address);
-    if let Some(worker) = known {
-        worker
-            .reach()
-            .map_err(|problem| refused(address, &problem))?;
-        return Ok(workers().devices_of(&worker));
+    if let Some(worker) = registry::living(address) {
+        registry::reach(&worker).map_err(|problem| refused(address, &problem))?;
+        return Ok(registry::devices_of(&worker));
     }
     let worker = Worker::new(address, resolve(address)?);
-    worker
-        .reach()
-        .map_err(|problem| refused(address, &problem))?;
-    let endpoint = workers().name(&worker);
-    let endpoint = CString::new(endpoint)
+    registry::reach(&worker).map_err(|problem| refused(address, &problem))?;
+    let name = CString::new(registry::name(&worker))
         .map_err(|_| Error::Argument(format!("{address:?} is no address")))?;
     // SAFETY: ggml documents the function of this name to have this type.
     let add_server: AddServer = unsafe { std::mem::transmute(add_server) };
     // SAFETY: the text ends in NUL and is copied. What comes back lives as long as the process.
-    let devices: Vec<Device> = unsafe {
-        let registry = add_server(endpoint.as_ptr());
+    let devices: Vec<RawDevice> = unsafe {
+        let registry = add_server(name.as_ptr());
         if registry.is_null() {
             Vec::new()
         } else {
-            (0..sys::ggml_backend_reg_dev_count(registry))
-                .filter_map(|index| {
-                    Device::from_raw(sys::ggml_backend_reg_dev_get(registry, index))
-                })
-                .collect()
+            let indices = 0..sys::ggml_backend_reg_dev_count(registry);
+            let raw = indices.map(|index| sys::ggml_backend_reg_dev_get(registry, index));
+            raw.filter_map(NonNull::new).map(RawDevice).collect()
         }
     };
     alive(&worker)?;
     if devices.is_empty() {
         return Err(refused(address, "it serves no device"));
     }
-    let served = devices.iter().map(|&device| (device, Arc::clone(&worker)));
-    workers().devices.extend(served);
+    registry::serves(&worker, &devices);
     Ok(devices)
-}
-
-impl Workers {
-    /// The worker at `address`, unless it is lost.
-    fn living(&self, address: &str) -> Option<Arc<Worker>> {
-        let mut all = self.devices.iter().map(|(_, worker)| worker);
-        all.find(|worker| worker.address() == address && worker.loss().is_none())
-            .map(Arc::clone)
-    }
-
-    fn devices_of(&self, worker: &Arc<Worker>) -> Vec<Device> {
-        let mut served = Vec::new();
-        for (device, of) in &self.devices {
-            if Arc::ptr_eq(of, worker) {
-                served.push(*device);
-            }
-        }
-        served
-    }
-
-    /// Names `worker` for ggml, which splits a name at its first colon. It must be another than
-    /// that of a lost worker at the same address, whose buffers may still be there.
-    fn name(&mut self, worker: &Arc<Worker>) -> String {
-        let (host, port) = worker
-            .address()
-            .rsplit_once(':')
-            .unwrap_or((worker.address(), "0"));
-        let host = host.replace(':', "-");
-        let port: u16 = port.parse().unwrap_or(0);
-        let names = (1..).map(|count: u32| match count {
-            1 => format!("{host}:{port}"),
-            _ => format!("{host}#{count}:{port}"),
-        });
-        let mut unused = names.filter(|name| !self.by_endpoint.contains_key(name));
-        let name = unused.next().unwrap_or_default();
-        self.by_endpoint.insert(name.clone(), Arc::clone(worker));
-        name
-    }
-}
-
-/// The worker that ggml knows as `endpoint`.
-fn worker_of(endpoint: &str) -> Option<Arc<Worker>> {
-    workers().by_endpoint.get(endpoint).map(Arc::clone)
-}
-
-/// The listener that ggml is to serve at `endpoint`.
-fn listener_of(endpoint: &str) -> Option<Listener> {
-    listener::take(endpoint)
 }
 
 /// Whether [`check`] may have something to report.
@@ -181,16 +108,11 @@ pub(super) fn any_lost() -> bool {
 ///
 /// # Errors
 /// [`Error::Worker`].
-pub(super) fn check(device: Device) -> Result<()> {
-    if !worker::any_lost() {
+pub(super) fn check(device: RawDevice) -> Result<()> {
+    if !any_lost() {
         return Ok(());
     }
-    let workers = workers();
-    let mut served = workers.devices.iter();
-    match served.find(|(known, _)| *known == device) {
-        Some((_, worker)) => alive(worker),
-        None => Ok(()),
-    }
+    registry::worker_of(device).map_or(Ok(()), |worker| alive(&worker))
 }
 
 fn alive(worker: &Worker) -> Result<()> {
@@ -234,7 +156,7 @@ fn resolve(address: &str) -> Result<Vec<SocketAddr>> {
 ///
 /// # Errors
 /// When serving fails.
-pub(super) fn serve(listener: TcpListener, device: Device, threads: usize) -> Result<()> {
+pub(super) fn serve(listener: TcpListener, device: RawDevice, threads: usize) -> Result<()> {
     let start = function(c"ggml_backend_rpc_start_server")?;
     let place = |error| Error::io("the worker's connection", error);
     let address = listener.local_addr().map_err(place)?;
@@ -244,7 +166,7 @@ pub(super) fn serve(listener: TcpListener, device: Device, threads: usize) -> Re
     listener::offer(&endpoint, Listener::start(listener).map_err(place)?);
     // SAFETY: ggml documents the function of this name to have this type.
     let start: StartServer = unsafe { std::mem::transmute(start) };
-    let mut devices = [device.raw()];
+    let mut devices = [device.0.as_ptr()];
     // SAFETY: the text ends in NUL, no folder for a cache is given, and there is one live device.
     unsafe {
         start(

@@ -5,7 +5,8 @@ use std::sync::Once;
 
 use super::client::Client;
 use super::connection::Connection;
-use super::listener::Listener;
+use super::listener::{self, Listener};
+use super::registry;
 
 /// What a pointer that ggml holds points at. One thread uses it at a time.
 enum Socket {
@@ -40,7 +41,7 @@ static FUNCTIONS: Functions = Functions {
 };
 
 unsafe extern "C" {
-    fn gpt2_edge_rpc_use_transport(functions: *const Functions);
+    fn ggml_rpc_use_transport(functions: *const Functions);
 }
 
 /// Gives ggml the functions. To be called before anything else of its RPC.
@@ -48,7 +49,7 @@ pub(super) fn install() {
     static ONCE: Once = Once::new();
     // SAFETY: the table is constant, of the layout that the other side declares, and set once,
     // before any thread of ggml's RPC is started.
-    ONCE.call_once(|| unsafe { gpt2_edge_rpc_use_transport(&raw const FUNCTIONS) });
+    ONCE.call_once(|| unsafe { ggml_rpc_use_transport(&raw const FUNCTIONS) });
 }
 
 fn give(socket: Option<Socket>) -> *mut c_void {
@@ -78,7 +79,8 @@ unsafe fn taken<'a>(socket: *mut c_void) -> &'a mut Socket {
 extern "C" fn connect(host: *const c_char, port: c_int) -> *mut c_void {
     // SAFETY: ggml passes the host's C string.
     let endpoint = unsafe { endpoint(host, port) };
-    give(super::worker_of(&endpoint).map(|worker| Socket::Connection(Box::new(worker.connect()))))
+    let connection = registry::connect(&endpoint);
+    give(connection.map(|connection| Socket::Connection(Box::new(connection))))
 }
 
 /// Null for an endpoint that is not served by [`super::serve`]: a client may ask a worker to listen
@@ -86,7 +88,7 @@ extern "C" fn connect(host: *const c_char, port: c_int) -> *mut c_void {
 extern "C" fn listen(host: *const c_char, port: c_int) -> *mut c_void {
     // SAFETY: ggml passes the host's C string.
     let endpoint = unsafe { endpoint(host, port) };
-    give(super::listener_of(&endpoint).map(Socket::Listener))
+    give(listener::take(&endpoint).map(Socket::Listener))
 }
 
 /// Null when serving ends.

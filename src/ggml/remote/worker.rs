@@ -2,9 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-
-use super::connection::Connection;
+use std::sync::{Arc, OnceLock};
 
 /// A worker of another machine. Lost once, it stays lost: what was in its memory is gone. Who
 /// opens its address once more gets another.
@@ -12,8 +10,6 @@ pub(super) struct Worker {
     /// As the user writes it, without `rpc://`.
     address: String,
     places: Vec<SocketAddr>,
-    /// A connection that ggml has not taken yet.
-    ready: Mutex<Option<Connection>>,
     /// Connections that there are.
     connections: AtomicUsize,
     lost: OnceLock<String>,
@@ -33,7 +29,6 @@ impl Worker {
         Arc::new(Self {
             address: address.to_owned(),
             places,
-            ready: Mutex::new(None),
             connections: AtomicUsize::new(0),
             lost: OnceLock::new(),
             without_signs: AtomicBool::new(false),
@@ -59,37 +54,9 @@ impl Worker {
         self.lost.get().map(String::as_str)
     }
 
-    /// Makes sure that there is a connection: a worker talks to one client at a time, and may be
-    /// talking to this process.
-    ///
-    /// # Errors
-    /// As [`Connection::open`].
-    pub(super) fn reach(self: &Arc<Self>) -> Result<(), String> {
-        if self.connections.load(Ordering::Acquire) > 0 {
-            return Ok(());
-        }
-        let connection = Connection::open(self)?;
-        *self.ready.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
-        Ok(())
-    }
-
-    /// A connection for ggml, whatever happens.
-    pub(super) fn connect(self: &Arc<Self>) -> Connection {
-        let ready = self
-            .ready
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(connection) = ready {
-            return connection;
-        }
-        if self.loss().is_some() {
-            return Connection::lost(self);
-        }
-        Connection::open(self).unwrap_or_else(|problem| {
-            self.lose(problem);
-            Connection::lost(self)
-        })
+    /// Whether this process talks to it.
+    pub(super) fn is_connected(&self) -> bool {
+        self.connections.load(Ordering::Acquire) > 0
     }
 
     pub(super) fn begin_connection(&self) {
