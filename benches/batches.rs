@@ -1,8 +1,8 @@
 //! What a decode pass over several sequences costs, against that over one: `cargo bench --bench
 //! batches -- [MODEL…]`, by default the demo model.
 //!
-//! Times are the processor time of one thread (on Linux; elsewhere, time), the least of several
-//! rounds, so that a busy machine changes little.
+//! Times are the processor time of one thread (on Linux; on other systems, time), the least of
+//! several rounds, so that a busy machine changes little.
 
 #[path = "../crates/kernels/benches/shared/processor_time.rs"]
 mod processor_time;

@@ -1,9 +1,9 @@
 //! What products with a few tokens cost, against that of one: `cargo bench --package
 //! gpt2-edge-kernels --bench batches -- [FORMAT…]`.
 //!
-//! Times are this thread's processor time (on Linux; elsewhere, time), the least of several rounds,
-//! so that a busy machine changes little. Weights are in no cache, as in a pass through a model.
-//! `GPT2_BENCH_CPU=avx2` restricts the kernels to AVX2.
+//! Times are this thread's processor time (on Linux; on other systems, time), the least of several
+//! rounds, so that a busy machine changes little. Weights are in no cache, as in a pass through a
+//! model. `GPT2_BENCH_CPU=avx2` restricts the kernels to AVX2.
 
 #[path = "shared/processor_time.rs"]
 mod processor_time;

@@ -21,7 +21,7 @@ impl Format {
     }
 
     /// Whether a product with this number of tokens gives each the bits that it has alone, also
-    /// when that is not asked for ([`Options::batch_invariant`](super::Options)). Where it is not
+    /// without [`Options::batch_invariant`](super::Options). Where it is not
     /// so, it can be had for the cost that `docs/performance.md` has.
     pub fn is_batch_invariant(self, tokens: usize) -> bool {
         tokens <= 1 || best().is_some_and(|set| set.is_batch_invariant(self, tokens))
