@@ -110,6 +110,15 @@ pub enum Error {
         /// The shapes and types involved and what is wrong with them.
         message: String,
     },
+    /// A worker on another machine cannot be used, or is lost: what it computed and what was in its
+    /// memory is gone.
+    #[error("rpc://{address}: {message}")]
+    Worker {
+        /// The worker, as `HOST:PORT`.
+        address: String,
+        /// What happened and what to do.
+        message: String,
+    },
     /// A model with one session is larger than a limit allows; nothing was allocated.
     #[error("not enough memory: {0}")]
     TooLittleMemory(Box<MemoryShortage>),
@@ -126,6 +135,9 @@ pub enum Error {
         /// The operating system's reason.
         source: std::io::Error,
     },
+    /// A grammar or schema is wrong, exceeds a bound, or cannot be followed any further.
+    #[error("grammar: {0}")]
+    Grammar(String),
     /// Stopped by the caller.
     #[error("stopped on request")]
     Stopped,
@@ -174,9 +186,10 @@ impl Error {
             | Self::UnknownParameter(_)
             | Self::TooFewSequences { .. }
             | Self::NoSuchSequence { .. }
+            | Self::Grammar(_)
             | Self::Exists(_) => ErrorKind::Argument,
             Self::ContextFull { .. } => ErrorKind::ContextFull,
-            Self::Ggml { .. } => ErrorKind::Backend,
+            Self::Ggml { .. } | Self::Worker { .. } => ErrorKind::Backend,
             Self::TooLittleMemory(_) | Self::Memory(_) | Self::NotLocked { .. } => {
                 ErrorKind::Memory
             }

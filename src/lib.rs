@@ -186,6 +186,7 @@ mod error;
 pub mod generate;
 mod ggml;
 pub mod gguf;
+pub mod grammar;
 mod input;
 mod machine;
 mod model;
@@ -203,6 +204,7 @@ pub mod tokenizer;
 /// The examples of the documents, compiled and run as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
+#[doc = include_str!("../docs/grammar.md")]
 #[doc = include_str!("../docs/sampling.md")]
 #[doc = include_str!("../docs/scores.md")]
 mod documents {}

@@ -1,9 +1,9 @@
 //! The one table of ggml's backends: which can be compiled in, from which files.
 //!
-//! Paths are relative to ggml's `src/`; `{arch}` is the folder of the target's processor. Backends
-//! that ggml builds with tools of their own (CUDA, Metal, Vulkan, BLAS) are built by ggml's cmake
-//! files; `plan.rs` says how. Nothing here looks at the machine, so that the table of any system
-//! can be tested on any other.
+//! Paths are relative to ggml's `src/`, or begin with `vendor/`; `{arch}` is the folder of the
+//! target's processor. Backends that ggml builds with tools of their own (CUDA, Metal, Vulkan,
+//! BLAS) are built by ggml's cmake files; `plan.rs` says how. Nothing here looks at the machine, so
+//! that the table of any system can be tested on any other.
 
 use crate::plan::CMake;
 
@@ -33,7 +33,7 @@ pub(crate) struct Unit {
     pub(crate) tuned: bool,
     /// Defines and flags beyond those that all of ggml gets.
     pub(crate) flags: &'static [&'static str],
-    /// The files.
+    /// The files; those in `vendor/` are of this package.
     pub(crate) files: &'static [&'static str],
 }
 
@@ -134,7 +134,7 @@ pub(crate) const BACKENDS: &[Backend] = &[
             flags: &[],
             files: &[
                 "ggml-rpc/ggml-rpc.cpp",
-                "ggml-rpc/transport.cpp",
+                "vendor/transport.cpp",
                 "ggml-rpc/log.cpp",
             ],
         }],

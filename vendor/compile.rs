@@ -177,7 +177,12 @@ impl Compiler<'_> {
         }
         for file in unit.files {
             let file = file.replace("{arch}", self.processor.folder);
-            build.file(self.source.root.join("src").join(file));
+            let root = if file.starts_with("vendor/") {
+                self.environment.package.clone()
+            } else {
+                self.source.root.join("src")
+            };
+            build.file(root.join(file));
         }
         build.try_compile_intermediates().map_err(|error| {
             let (language, variable, package) = if unit.cpp {

@@ -28,9 +28,10 @@ struct Written {
 }
 
 impl Together {
-    /// Queues the requests.
+    /// Queues the requests. Several have equal shares of the session's context.
     pub(super) fn new(session: &Session, requests: Vec<Request>) -> Result<Self> {
-        let mut scheduler = Scheduler::for_batch(session)?;
+        let share = session.context_size() / session.sequences();
+        let mut scheduler = Scheduler::for_batch(session, (requests.len() > 1).then_some(share))?;
         let mut written = Vec::with_capacity(requests.len());
         for request in requests {
             let count = request.options.num_return_sequences;
@@ -82,19 +83,30 @@ impl Together {
                         *place = Some(continuation);
                     }
                 }
-                Some(SchedulerEvent::Failed { error, .. }) => return Err(error),
+                Some(SchedulerEvent::Failed { error, .. }) => {
+                    // Nothing more comes after an error.
+                    self.events.clear();
+                    self.scheduler.give_up();
+                    return Err(error);
+                }
                 Some(SchedulerEvent::PromptScores { .. } | SchedulerEvent::Done { .. }) => {}
                 None if self.scheduler.is_idle() => return Ok(None),
-                None => self.events = self.scheduler.step(session)?.into(),
+                None => match self.scheduler.step(session) {
+                    Ok(events) => self.events = events.into(),
+                    Err(error) => {
+                        self.scheduler.give_up();
+                        return Err(error);
+                    }
+                },
             }
         }
     }
 
     /// Everything, with empty texts for those whose turn had not come when they were stopped. The
     /// session keeps the last prompt, in sequence 0.
-    pub(super) fn finish(mut self, session: &mut Session) -> Result<BatchGeneration> {
-        self.scheduler.leave(session)?;
-        let requests = self.requests.into_iter().map(|written| {
+    pub(super) fn finish(&mut self, session: &mut Session) -> Result<BatchGeneration> {
+        self.leave(session)?;
+        let requests = self.requests.drain(..).map(|written| {
             let all = written.continuations.into_iter();
             all.map(|one| one.unwrap_or_else(Continuation::stopped))
                 .collect()
@@ -103,6 +115,11 @@ impl Together {
             requests: requests.collect(),
             timings: self.scheduler.timings(),
         })
+    }
+
+    /// Leaves a prompt in the session's sequence 0, and nothing in the others.
+    pub(super) fn leave(&mut self, session: &mut Session) -> Result<()> {
+        self.scheduler.leave(session)
     }
 }
 
@@ -114,10 +131,18 @@ pub(super) fn write(
     on_token: &mut OnToken<'_>,
 ) -> Result<BatchGeneration> {
     let mut together = Together::new(session, requests)?;
-    while let Some(step) = together.step(session)? {
-        if on_token(&step).is_break() {
-            together.stop();
+    loop {
+        match together.step(session) {
+            Ok(Some(step)) => {
+                if on_token(&step).is_break() {
+                    together.stop();
+                }
+            }
+            Ok(None) => return together.finish(session),
+            Err(error) => {
+                together.leave(session)?;
+                return Err(error);
+            }
         }
     }
-    together.finish(session)
 }

@@ -183,10 +183,10 @@ impl<'a> Decoder<'a> {
         Self::of_request(session, slot, Arc::new(request), Some(assistant))
     }
 
-    /// Refuses what no decoder in this session could do; gives the most positions of a text.
-    pub(super) fn check(session: &Session, request: &Request) -> Result<usize> {
+    /// Refuses what no decoder in this slot could do; gives the most positions of a text.
+    pub(super) fn check(session: &Session, slot: Slot, request: &Request) -> Result<usize> {
         let options = &request.options;
-        let room = room(session, Slot::default());
+        let room = room(session, slot);
         Writer::new(request, 0)?;
         match Method::of(options, false)? {
             Method::Tokens => drop(TokenByToken::new(room, 0..1, None, request)?),

@@ -77,7 +77,7 @@ impl<'a> Generate<'a> {
         for step in self.by_ref() {
             step?;
         }
-        Ok(self.generation)
+        Ok(self.take_generation())
     }
 
     /// [`Generate::finish`] with a function that is handed every token; a break ends the text.
@@ -87,7 +87,14 @@ impl<'a> Generate<'a> {
                 self.end_text();
             }
         }
-        Ok(self.generation)
+        Ok(self.take_generation())
+    }
+
+    fn take_generation(&mut self) -> Generation {
+        Generation {
+            sequences: std::mem::take(&mut self.generation.sequences),
+            timings: self.generation.timings,
+        }
     }
 
     /// The next token, or the end.
@@ -97,12 +104,11 @@ impl<'a> Generate<'a> {
             Texts::Together(together) => together.step(self.session)?,
             Texts::Over => return Ok(None),
         };
-        if step.is_none()
-            && let Texts::Together(together) = std::mem::replace(&mut self.texts, Texts::Over)
-        {
+        if let (None, Texts::Together(together)) = (&step, &mut self.texts) {
             let all = together.finish(self.session)?;
             self.generation.sequences = all.requests.into_iter().flatten().collect();
             self.generation.timings = all.timings;
+            self.texts = Texts::Over;
         }
         Ok(step)
     }
@@ -127,14 +133,20 @@ fn step_of(
     }
 }
 
+/// What others than the first text have in the cache would be in the way of whoever comes next.
+impl Drop for Generate<'_> {
+    fn drop(&mut self) {
+        if let Texts::Together(together) = &mut self.texts {
+            // The sequences are the session's own.
+            let _ = together.leave(self.session);
+        }
+    }
+}
+
 impl Iterator for Generate<'_> {
     type Item = Result<Step>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let step = self.step();
-        if step.is_err() {
-            self.texts = Texts::Over;
-        }
-        step.transpose()
+        self.step().transpose()
     }
 }

@@ -62,12 +62,19 @@ impl Method {
         let single = [
             ("guidance_scale", options.sampling.guidance_scale != 1.0),
             ("on_overflow", options.on_overflow.is_some()),
+            ("grammar", options.grammar.is_some()),
         ];
         if let (true, Some((name, _))) = (one_at_a_time, single.iter().find(|(_, on)| *on)) {
             return Err(Error::Argument(format!(
                 "{name} works where one token follows the other, not with {}",
                 methods.join("")
             )));
+        }
+        if dola && options.grammar.is_some() {
+            // It leaves only likely tokens, and a grammar none but its own.
+            return Err(Error::Argument(
+                "grammar does not go with dola_layers, which rules tokens out by itself".to_owned(),
+            ));
         }
         let several = options.num_return_sequences > 1;
         if several && (assistant || lookup || contrastive) {

@@ -1,9 +1,9 @@
 //! From a prompt to texts: every method of transformers' `generate()`, a file each.
 //!
 //! A [`Decoder`] is one text, or one search, as a state machine over a [`Session`] and the chain of
-//! `sampling`; [`generate`] drives one and is an iterator over its tokens. What is common to all
-//! methods (which one, when a text ends, how ids become text) is in `method.rs`, `decoder.rs` and
-//! `writer.rs`.
+//! `sampling`; [`generate`] drives one and is an iterator over its tokens, a [`Scheduler`] any
+//! number of them that come and go. What is common to all methods (which one, when a text ends, how
+//! ids become text) is in `method.rs`, `decoder.rs` and `writer.rs`.
 
 mod batch;
 mod beams;
@@ -73,9 +73,13 @@ use request::Request;
 /// with what there is, and so does [`Generate::cancel_flag`]: before the first token, a text
 /// without tokens that ended for [`FinishReason::Stopped`].
 ///
-/// The beginning of the prompt that sequence 0 has in the cache is not computed again, nor timed.
-/// Searches use sequences 0 to `num_beams`, contrastive search as many as `top_k`, guidance
-/// sequence 1.
+/// Several continuations of the prompt (`num_return_sequences` with sampling) share it and are made
+/// at the same time, as many as the session has sequences and positions for: their steps take
+/// turns.
+///
+/// The beginning of the prompt that sequence 0 has in the cache is not computed again, nor timed;
+/// for several continuations in whole pieces of 64 tokens. Searches use sequences 0 to `num_beams`,
+/// contrastive search as many as `top_k`, guidance sequence 1.
 ///
 /// A model without a tokenizer works on ids: texts are then empty, and stop strings refused.
 ///

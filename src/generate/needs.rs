@@ -42,8 +42,9 @@ impl GenerationOptions {
     }
 
     /// What a session needs to continue prompts of these lengths, in texts of at most `positions`
-    /// tokens: its sequences, and positions of all of them together. Continuations of a prompt
-    /// share it, and candidates of contrastive search all but their last token.
+    /// tokens: its sequences, and positions of all of them together. Several prompts have equal
+    /// shares. Continuations of one prompt share it, and candidates of contrastive search all but
+    /// their last token.
     pub fn needs(&self, prompts: &[usize], positions: usize) -> (usize, usize) {
         let shares = self.shares_prompt();
         let texts = prompts.len().saturating_mul(self.num_return_sequences);
@@ -52,22 +53,18 @@ impl GenerationOptions {
         } else {
             self.sequences()
         };
+        let several = prompts.len() > 1;
         let needed = prompts.iter().map(|&prompt| {
             let prompt = prompt.min(positions);
             let needed = self.reservation(prompt, positions);
-            needed.positions(if shares { self.num_return_sequences } else { 1 })
+            match (shares, several) {
+                (true, true) => needed.positions(1).saturating_mul(sequences),
+                (true, false) => needed.positions(sequences),
+                (false, _) => needed.positions(1),
+            }
         });
-        let needed = if shares {
-            // As many of the longest texts as there can be at a time.
-            let all = needed.fold(0, usize::saturating_add);
-            let longest = prompts.iter().copied().max().unwrap_or(0).min(positions);
-            let longest = self.reservation(longest, positions).positions(1);
-            all.min(longest.saturating_mul(sequences))
-        } else {
-            needed.max().unwrap_or(1)
-        };
         let most = positions.saturating_mul(sequences);
-        (sequences, needed.clamp(1, most.max(1)))
+        (sequences, needed.max().unwrap_or(1).clamp(1, most.max(1)))
     }
 
     /// What a request with a prompt of this length may take of a session, in texts of at most
@@ -145,15 +142,15 @@ mod tests {
         assert_eq!(needs(&[5], 100, |_| ()), (1, 15));
         assert_eq!(needs(&[5], 12, |_| ()), (1, 12));
         assert_eq!(needs(&[5], 100, |o| o.max_length = Some(8)), (1, 8));
-        // All of them, as many as a cache tells apart.
-        assert_eq!(needs(&[5, 7, 2], 100, |_| ()), (3, 44));
+        // Rows of the longest, as many as a cache tells apart.
+        assert_eq!(needs(&[5, 7, 2], 100, |_| ()), (3, 51));
         assert_eq!(needs(&[1; 70], 100, |_| ()), (64, 64 * 11));
         let drawn = |o: &mut GenerationOptions| {
             (o.sampling.do_sample, o.num_return_sequences) = (true, 2);
         };
         // A prompt that two share.
         assert_eq!(needs(&[5], 100, drawn), (2, 25));
-        assert_eq!(needs(&[5, 7], 100, drawn), (4, 52));
+        assert_eq!(needs(&[5, 7], 100, drawn), (4, 68));
         // A shared prompt, and ten tokens and one more for each of four.
         assert_eq!(needs(&[5, 7], 100, |o| o.num_beams = 4), (4, 51));
         let contrastive =

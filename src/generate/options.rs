@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::stop::StopStrings;
+use crate::grammar::Grammar;
 use crate::sampling::SamplingOptions;
 use crate::{Error, Result, TokenId};
 
@@ -67,6 +68,10 @@ pub struct GenerationOptions {
     pub ignore_eos: bool,
     /// Texts that end the continuation; they are not part of it.
     pub stop: Vec<String>,
+    /// What the continuation must keep to. A text that nothing may follow ends there, for
+    /// [`FinishReason::Eos`](super::FinishReason::Eos); one that `max_new_tokens` cuts is only the
+    /// beginning of one that does. Default: none.
+    pub grammar: Option<Grammar>,
 }
 
 impl Default for GenerationOptions {
@@ -95,6 +100,7 @@ impl Default for GenerationOptions {
             eos: None,
             ignore_eos: false,
             stop: Vec::new(),
+            grammar: None,
         }
     }
 }

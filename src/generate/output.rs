@@ -12,7 +12,7 @@ pub(super) type OnToken<'a> = dyn FnMut(&Step) -> ControlFlow<()> + 'a;
 /// Why a continuation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FinishReason {
-    /// The model ended the text.
+    /// The model ended the text, or nothing may follow by its grammar.
     Eos,
     /// `max_new_tokens` were generated.
     Length,
@@ -59,7 +59,8 @@ pub struct Step {
 /// A continuation; the prompt is not part of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Continuation {
-    /// Every token chosen, with the one that ended the text.
+    /// Every token chosen, with the one that ended the text; a text that is over by its grammar
+    /// has none.
     pub ids: Vec<TokenId>,
     /// Their text, up to a stop string and without special tokens.
     pub text: String,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::options::GenerationOptions;
+use crate::grammar::{Grammar, State};
 use crate::sampling::{Chain, ChainContext};
 use crate::session::Model;
 use crate::tokenizer::Tokenizer;
@@ -77,6 +78,13 @@ impl Request {
     pub(super) fn is_over_time(&self) -> bool {
         let limit = self.options.max_time;
         limit.is_some_and(|limit| self.start.elapsed() > limit)
+    }
+
+    /// The state of a text in its grammar, if it has one.
+    pub(super) fn grammar(&self) -> Result<Option<State>> {
+        let grammar = self.options.grammar.as_ref();
+        let begin = |grammar: &Grammar| grammar.begin(self.tokenizer.as_ref());
+        grammar.map(begin).transpose()
     }
 
     /// The processors, for a search of `beams` beams.

@@ -14,23 +14,26 @@
 //!   and guided texts are requests like others, with runs of their own.
 
 mod active;
+mod admission;
+mod compute;
 mod interface;
 mod places;
+mod prompt;
 mod prompt_scores;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
 
 pub use interface::{
     RequestId, ScheduledRequest, SchedulerEvent, SchedulerLoad, SchedulerOptions, Usage,
 };
 
-use super::decoder::{Cancel, Decoder};
+use super::decoder::{Cancel, Decoder, Slot};
 use super::output::GenerationTimings;
 use super::request::Request;
 use super::stretch::PIECE;
-use crate::session::{Batch, Session};
+use crate::sampling::ScoreDetails;
+use crate::session::Session;
 use crate::{Error, Result};
 use active::{Active, Waiting};
 use places::Places;
@@ -69,6 +72,8 @@ pub struct Scheduler {
     options: SchedulerOptions,
     /// The session's positions.
     context: usize,
+    /// Most positions of a text; by default the session's.
+    capacity: Option<usize>,
     next_id: u64,
     waiting: VecDeque<Waiting>,
     /// In the order of their admission.
@@ -117,10 +122,11 @@ impl Scheduler {
         Ok(Self {
             options,
             context: session.context_size(),
+            capacity: None,
             next_id: 0,
             waiting: VecDeque::new(),
             running: Vec::new(),
-            places: Places::new(session, options.chunk.min(PIECE)),
+            places: Places::new(session, options.chunk.min(session.batch_size()).min(PIECE)),
             begun: false,
             prompts_first: false,
             last_prompt: None,
@@ -129,8 +135,9 @@ impl Scheduler {
     }
 
     /// A scheduler for requests of which the whole is waited for: texts wait until all prompts at
-    /// work are computed, and prompts stay to their last token.
-    pub(super) fn for_batch(session: &Session) -> Result<Self> {
+    /// work are computed, texts have at most `capacity` positions, and prompts stay to their last
+    /// token.
+    pub(super) fn for_batch(session: &Session, capacity: Option<usize>) -> Result<Self> {
         let options = SchedulerOptions {
             texts: session.sequences(),
             chunk: session.batch_size(),
@@ -139,8 +146,15 @@ impl Scheduler {
         };
         let mut scheduler = Self::new(session, options)?;
         scheduler.prompts_first = true;
+        scheduler.capacity = capacity;
         scheduler.places.keeps_rests = true;
         Ok(scheduler)
+    }
+
+    /// Forgets all requests.
+    pub(super) fn give_up(&mut self) {
+        self.waiting.clear();
+        self.running.clear();
     }
 
     /// Leaves the last prompt in sequence 0, and nothing in the others.
@@ -165,9 +179,13 @@ impl Scheduler {
         &mut self,
         session: &Session,
         request: Request,
-        scores: Option<crate::sampling::ScoreDetails>,
+        scores: Option<ScoreDetails>,
     ) -> Result<RequestId> {
-        let capacity = Decoder::check(session, &request)?;
+        let slot = Slot {
+            first: 0,
+            capacity: self.capacity,
+        };
+        let capacity = Decoder::check(session, slot, &request)?;
         let options = &request.options;
         let prompt = request.prompt.len();
         if scores.is_some() && (prompt > capacity || options.is_contrastive()) {
@@ -198,6 +216,7 @@ impl Scheduler {
             cancel: Cancel::default(),
             scores,
             reservation,
+            capacity,
         });
         Ok(id)
     }
@@ -267,84 +286,11 @@ impl Scheduler {
         self.timings
     }
 
-    fn reserved(&self) -> usize {
-        self.running.iter().map(Active::reserved).sum()
-    }
-
-    /// Lets requests go that were cancelled before they began.
-    fn drop_cancelled(&mut self, events: &mut Vec<SchedulerEvent>) {
-        self.waiting.retain(|waiting| {
-            let cancelled = waiting.cancel.is_cancelled();
-            if cancelled {
-                events.push(SchedulerEvent::Done {
-                    request: waiting.id,
-                    usage: Usage {
-                        prompt_tokens: waiting.request.prompt.len(),
-                        ..Usage::default()
-                    },
-                });
-            }
-            !cancelled
-        });
-    }
-
-    /// Begins what fits, in the order of arrival: first more continuations of what is at work.
-    fn admit(&mut self, session: &mut Session) -> Result<()> {
-        for index in 0..self.running.len() {
-            while self.running[index].wants_more() {
-                let needed = self.running[index].reservation();
-                if !self.has_room(needed.sequences, needed.text) {
-                    return Ok(());
-                }
-                let Some(first) = self.places.take(session, needed.sequences, None)? else {
-                    return Ok(());
-                };
-                self.running[index].grow(session, first);
-            }
-        }
-        while let Some(next) = self.waiting.front() {
-            let needed = next.reservation;
-            if !self.has_room(needed.sequences, needed.positions(1)) {
-                break;
-            }
-            let shares = next.request.options.shares_prompt() && next.scores.is_none();
-            let prompt = shares.then_some(&next.request.prompt[..]);
-            let Some(first) = self.places.take(session, needed.sequences, prompt)? else {
-                break;
-            };
-            let Some(next) = self.waiting.pop_front() else {
-                break;
-            };
-            let mut active = Active::new(session, next, first);
-            while active.wants_more() && {
-                let all = active.reserved() + needed.text;
-                self.has_room(needed.sequences, all)
-            } {
-                let Some(first) = self.places.take(session, needed.sequences, None)? else {
-                    break;
-                };
-                active.grow(session, first);
-            }
-            let wants_more = active.wants_more();
-            self.running.push(active);
-            if wants_more {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether so many sequences and positions can be given away.
-    fn has_room(&self, sequences: usize, positions: usize) -> bool {
-        self.places.at_work() + sequences <= self.options.texts
-            && self.reserved() + positions <= self.context
-    }
-
     /// Takes what the decoders have to give, finds what each needs next, and lets go what is over.
     fn proceed(&mut self, session: &mut Session, events: &mut Vec<SchedulerEvent>) -> Result<()> {
         for active in &mut self.running {
             active.proceed(session, &mut self.places, events);
-            while active.replace(session) {
+            while active.replace(session, &mut self.places) {
                 active.proceed(session, &mut self.places, events);
             }
             active.release(session, &mut self.places)?;
@@ -354,137 +300,4 @@ impl Scheduler {
         }
         Ok(())
     }
-
-    /// Computes the newest token of every text: those that are made token by token together.
-    fn decode(&mut self, session: &mut Session) -> Result<()> {
-        let prompts = |active: &Active| active.stretches().next().is_some();
-        if self.prompts_first && self.running.iter().any(prompts) {
-            return Ok(());
-        }
-        let start = Instant::now();
-        let mut together = Vec::new();
-        let mut apart = Vec::new();
-        for (request, active) in self.running.iter_mut().enumerate() {
-            for (text, batch) in active.take_newest() {
-                if is_plain(&batch) {
-                    together.push((request, text, batch));
-                } else {
-                    apart.push((request, text, batch));
-                }
-            }
-        }
-        let rows = together.len().max(1);
-        let runs = rows.div_ceil(rows_of_a_run(session));
-        for texts in together.chunks(rows.div_ceil(runs)) {
-            self.decode_together(session, texts)?;
-        }
-        for (request, text, batch) in apart {
-            self.timings.decode_tokens += batch.tokens.len();
-            self.run(session, request, text, &batch)?;
-        }
-        self.timings.decode += start.elapsed();
-        Ok(())
-    }
-
-    /// One run for texts that each need one token.
-    fn decode_together(
-        &mut self,
-        session: &mut Session,
-        texts: &[(usize, usize, Batch)],
-    ) -> Result<()> {
-        if let [(request, text, batch)] = texts {
-            self.timings.decode_tokens += 1;
-            return self.run(session, *request, *text, batch);
-        }
-        if texts.is_empty() {
-            return Ok(());
-        }
-        let tokens = texts.iter().flat_map(|(_, _, batch)| &batch.tokens);
-        let batch = Batch {
-            tokens: tokens.copied().collect(),
-            batch_invariant: self.options.batch_invariant,
-            ..Batch::default()
-        };
-        self.places.make_room(session, batch.tokens.len())?;
-        match session.run(&batch) {
-            Ok(output) => {
-                self.timings.decode_tokens += texts.len();
-                for (row, &(request, text, _)) in texts.iter().enumerate() {
-                    self.running[request].accept(text, Ok(output.rows_from(row, 1)));
-                }
-            }
-            // Each finds its own error, and whoever can goes on.
-            Err(_) => {
-                for (request, text, batch) in texts {
-                    self.run(session, *request, *text, batch)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// A run for one text.
-    fn run(
-        &mut self,
-        session: &mut Session,
-        request: usize,
-        text: usize,
-        batch: &Batch,
-    ) -> Result<()> {
-        self.places.make_room(session, batch.tokens.len())?;
-        let result = session.run(batch).map(crate::session::Output::all_rows);
-        self.running[request].accept(text, result);
-        Ok(())
-    }
-
-    /// Computes some tokens of a prompt: of the two oldest, the one whose turn it is.
-    fn prefill(&mut self, session: &mut Session, events: &mut Vec<SchedulerEvent>) {
-        let stretches = self
-            .running
-            .iter()
-            .enumerate()
-            .flat_map(|(request, active)| {
-                let texts = active.stretches();
-                texts.map(move |text| (request, active.id, text))
-            });
-        let oldest: Vec<_> = stretches.take(2).collect();
-        let other =
-            |&&(_, id, text): &&(usize, RequestId, usize)| Some((id, text)) != self.last_prompt;
-        let Some(&(request, id, text)) = oldest.iter().find(other).or(oldest.first()) else {
-            return;
-        };
-        self.last_prompt = Some((id, text));
-        let most = if self.running.iter().any(Active::is_decoding) {
-            self.options.chunk
-        } else {
-            self.options.idle_chunk.max(self.options.chunk)
-        };
-        let most = most.min(session.batch_size());
-        let start = Instant::now();
-        let active = &mut self.running[request];
-        let count = active.prefill(text, session, &mut self.places, most, events);
-        self.timings.prefill_tokens += count;
-        self.timings.prefill += start.elapsed();
-    }
-}
-
-/// Whether a batch can be part of a larger run: one token of which logits are wanted.
-fn is_plain(batch: &Batch) -> bool {
-    let plain = Batch {
-        tokens: Vec::new(),
-        ..Batch::default()
-    };
-    batch.tokens.len() == 1
-        && plain
-            == Batch {
-                tokens: Vec::new(),
-                ..*batch
-            }
-}
-
-/// The most texts whose newest tokens are computed in one run, such that each has the bits that it
-/// has alone: products and attention have another order of summation for more.
-fn rows_of_a_run(session: &Session) -> usize {
-    let _ = session;
-    31
 }

@@ -8,6 +8,7 @@ use super::overflow;
 use super::request::Request;
 use super::work::{Compute, Edit, Work, last_of_text};
 use super::writer::Chosen;
+use crate::grammar::{Progress, State};
 use crate::sampling::{Chain, Generator, StepInputs};
 use crate::session::OutputRows;
 use crate::{Result, TokenId};
@@ -52,6 +53,8 @@ pub(super) struct TokenByToken {
     /// Whether the prompt's logits are used more than once.
     several: bool,
     chain: Chain,
+    /// Where the text is in its grammar.
+    grammar: Option<State>,
     generator: Generator,
     dola: Option<Dola>,
     /// The logits after the prompt, where they are needed later.
@@ -94,6 +97,7 @@ impl TokenByToken {
             begun: false,
             several: numbers.len() > 1,
             chain: request.chain(1)?,
+            grammar: request.grammar()?,
             generator: generator(request, numbers.start),
             dola,
             first_logits: Vec::new(),
@@ -206,14 +210,22 @@ impl TokenByToken {
         self.stage = Stage::Ready;
         let options = &request.options;
         let guided = self.chain.needs_unconditional();
+        let grammar = self.grammar.as_mut();
+        let allowed = grammar
+            .map(|state| state.allowed(&request.eos))
+            .transpose()?;
         let inputs = StepInputs {
             ids,
             unconditional: guided.then_some(&self.unconditional[..]),
+            allowed,
             ..StepInputs::default()
         };
         let scores = self.chain.process_step(logits, &inputs)?;
         let id = self.generator.choose(scores, options.sampling.do_sample)?;
-        let chosen = Chosen::new(options, id, scores, raw)?;
+        let mut chosen = Chosen::new(options, id, scores, raw)?;
+        if let Some(state) = &mut self.grammar {
+            chosen.is_last = state.advance(id, &request.eos)? == Progress::Over;
+        }
         Ok(Outcome::Tokens(vec![chosen]))
     }
 
@@ -332,6 +344,7 @@ impl Decoding for TokenByToken {
 
     fn begin_again(&mut self, request: &Request, number: usize) -> Result<Outcome> {
         self.chain = request.chain(1)?;
+        self.grammar = request.grammar()?;
         self.generator = generator(request, number);
         self.cached = self.prompt.len();
         self.cut = true;

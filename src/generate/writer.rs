@@ -26,6 +26,8 @@ pub(super) struct Chosen {
     pub(super) logits: Option<Vec<f32>>,
     /// Its likelihood by the model's logits.
     pub(super) logprob: Option<TokenScore>,
+    /// Whether nothing may follow by the grammar.
+    pub(super) is_last: bool,
 }
 
 impl Chosen {
@@ -36,6 +38,7 @@ impl Chosen {
             scores: None,
             logits: None,
             logprob: None,
+            is_last: false,
         }
     }
 
@@ -63,6 +66,7 @@ impl Chosen {
             scores: options.output_scores.then(|| scores.to_vec()),
             logits: options.output_logits.then(|| logits.to_vec()),
             logprob: options.logprobs.map(score).transpose()?,
+            is_last: false,
         })
     }
 }
@@ -111,7 +115,7 @@ impl Writer {
         let reason = if released.stopped {
             Some(FinishReason::Stop)
         } else {
-            is_eos.then_some(FinishReason::Eos)
+            (is_eos || chosen.is_last).then_some(FinishReason::Eos)
         };
         (step, reason)
     }

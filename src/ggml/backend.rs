@@ -235,6 +235,15 @@ impl Backends {
         }
     }
 
+    /// Reports the loss of a device on another machine.
+    ///
+    /// # Errors
+    /// [`Error::Worker`].
+    pub(super) fn check_alive(&self) -> Result<()> {
+        let mut devices = self.all.iter().map(Backend::device);
+        devices.try_for_each(Device::check_alive)
+    }
+
     /// Makes sure that they can be used in this process: after `fork()` the CPU gets threads again.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::context::Tensor;
 use super::device::{BufferType, Device};
-use super::sys;
+use super::{remote, sys};
 use crate::error::{Error, Result};
 use crate::gguf::Bytes;
 use gpt2_kernels::fork::forks;
@@ -56,12 +56,15 @@ impl Buffer {
     /// Allocates `bytes` of memory of `buffer_type`.
     ///
     /// # Errors
-    /// [`Error::Memory`] when the device has not that much.
+    /// [`Error::Memory`] when the device has not that much; [`Error::Worker`] when it is lost.
     pub(crate) fn allocate(buffer_type: BufferType, bytes: usize) -> Result<Arc<Self>> {
         // SAFETY: the buffer type is one of the registry's, which live as long as the process.
         let raw = unsafe { sys::ggml_backend_buft_alloc_buffer(buffer_type.raw(), bytes) };
-        let raw = NonNull::new(raw)
-            .ok_or_else(|| Error::Memory(format!("{bytes} bytes on {}", buffer_type.name())))?;
+        let Some(raw) = NonNull::new(raw) else {
+            buffer_type.check_alive()?;
+            let name = buffer_type.name();
+            return Err(Error::Memory(format!("{bytes} bytes on {name}")));
+        };
         Ok(Arc::new(Self {
             raw,
             used: std::sync::Mutex::new(0),
@@ -134,9 +137,14 @@ impl Buffer {
     }
 
     /// Sets every byte to 0.
-    pub(crate) fn clear(&self) {
+    ///
+    /// # Errors
+    /// [`Error::Worker`] when the device is lost.
+    pub(crate) fn clear(&self) -> Result<()> {
         // SAFETY: the buffer is owned; whoever shares it does not compute yet.
-        unsafe { sys::ggml_backend_buffer_clear(self.raw.as_ptr(), 0) }
+        unsafe { sys::ggml_backend_buffer_clear(self.raw.as_ptr(), 0) };
+        // SAFETY: the buffer is live.
+        unsafe { check_alive(self.raw.as_ptr()) }
     }
 
     /// Declares that the buffer holds weights, which schedulers keep where they are.
@@ -228,8 +236,24 @@ impl Buffer {
             return refuse(format!("{}: ggml status {status}", tensor.describe()));
         }
         tensor.context().keep_buffer(self);
-        Ok(())
+        tensor.check_alive()
     }
+}
+
+/// Reports that the device whose memory a buffer is of is lost.
+///
+/// # Safety
+/// `buffer` is null or live.
+unsafe fn check_alive(buffer: *mut sys::ggml_backend_buffer) -> Result<()> {
+    if buffer.is_null() || !remote::any_lost() {
+        return Ok(());
+    }
+    // SAFETY: the caller's condition; buffer types are constants.
+    let device = unsafe {
+        let buffer_type = sys::ggml_backend_buffer_get_type(buffer);
+        Device::from_raw(sys::ggml_backend_buft_get_device(buffer_type))
+    };
+    device.map_or(Ok(()), Device::check_alive)
 }
 
 /// Bytes that an allocated buffer needs for `tensors`, placed one after another.
@@ -245,11 +269,22 @@ pub(crate) fn bytes_for<'a>(
 }
 
 impl Tensor {
+    /// Reports that the device on which the tensor's data is was lost. To be called after the data
+    /// was read or written.
+    ///
+    /// # Errors
+    /// [`Error::Worker`].
+    pub(super) fn check_alive(&self) -> Result<()> {
+        // SAFETY: a tensor's buffer is live as long as the tensor.
+        unsafe { check_alive(self.get().buffer) }
+    }
+
     /// Sets all of the tensor's data, in the layout of its buffer (a repacking buffer repacks
     /// it).
     ///
     /// # Errors
-    /// [`Error::Ggml`] when the tensor has no data yet or `bytes` is not exactly its size.
+    /// [`Error::Ggml`] when the tensor has no data yet or `bytes` is not exactly its size;
+    /// [`Error::Worker`] when its device is lost.
     pub(crate) fn fill(&self, bytes: &[u8]) -> Result<()> {
         let refuse = |message| {
             Err(Error::Ggml {
@@ -273,6 +308,6 @@ impl Tensor {
         unsafe {
             sys::ggml_backend_tensor_set(self.raw(), bytes.as_ptr().cast(), 0, bytes.len());
         }
-        Ok(())
+        self.check_alive()
     }
 }

@@ -89,11 +89,6 @@ impl Context {
         }))
     }
 
-    /// Whether a pool of this library's computes steps.
-    pub(crate) fn has_pool(&self) -> bool {
-        self.pool.is_some()
-    }
-
     /// The threads that compute this library's own steps, where those are not ggml's.
     pub(super) fn pool(&self) -> Option<&Arc<Pool>> {
         self.pool.as_ref()

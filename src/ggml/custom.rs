@@ -82,14 +82,6 @@ impl<'a> Elements<'a> {
             _ => &[],
         }
     }
-
-    /// The values of an f16 tensor; empty for another type.
-    pub(crate) fn f16(self) -> &'a [f16] {
-        match self {
-            Self::F16(values) => values,
-            _ => &[],
-        }
-    }
 }
 
 enum Kernel {

@@ -8,6 +8,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::context::{Context, Tensor};
+use super::remote::{self, RawDevice};
 use super::{log, sys, types, variant};
 use crate::error::{Error, Result};
 use crate::gguf::TensorType;
@@ -105,6 +106,14 @@ impl Device {
         Err(inherited(&self.name()))
     }
 
+    /// Refuses a device of another machine that is lost, and with it all that it computed.
+    ///
+    /// # Errors
+    /// [`Error::Worker`].
+    pub(crate) fn check_alive(self) -> Result<()> {
+        remote::check(self.to_worker())
+    }
+
     /// The CPU.
     ///
     /// # Errors
@@ -130,6 +139,16 @@ impl Device {
     /// `raw` is null or a device that is never freed.
     pub(super) unsafe fn from_raw(raw: *mut sys::ggml_backend_device) -> Option<Self> {
         NonNull::new(raw).map(|raw| Self { raw })
+    }
+
+    /// A device of another machine.
+    pub(super) fn of_worker(device: RawDevice) -> Self {
+        Self { raw: device.0 }
+    }
+
+    /// As `remote` knows it.
+    pub(super) fn to_worker(self) -> RawDevice {
+        RawDevice(self.raw)
     }
 
     pub(super) fn raw(self) -> *mut sys::ggml_backend_device {
@@ -216,6 +235,7 @@ impl Device {
     pub(crate) fn buffer_type(self) -> Result<BufferType> {
         // SAFETY: the device is live.
         let raw = unsafe { sys::ggml_backend_dev_buffer_type(self.raw()) };
+        self.check_alive()?;
         NonNull::new(raw)
             .map(|raw| BufferType { raw })
             .ok_or_else(|| Error::Ggml {
@@ -329,6 +349,16 @@ impl Device {
 }
 
 impl BufferType {
+    /// Refuses memory of a device that is lost.
+    ///
+    /// # Errors
+    /// [`Error::Worker`].
+    pub(super) fn check_alive(self) -> Result<()> {
+        // SAFETY: buffer types are constants of their backend, and so are their devices.
+        let device = unsafe { Device::from_raw(sys::ggml_backend_buft_get_device(self.raw())) };
+        device.map_or(Ok(()), Device::check_alive)
+    }
+
     pub(super) fn raw(self) -> *mut sys::ggml_backend_buffer_type {
         self.raw.as_ptr()
     }

@@ -25,14 +25,15 @@ impl Device {
     /// # Errors
     /// [`Error::Argument`] when there is none, listing those there are; [`Error::Unsupported`] for
     /// a remote device in a build without the feature `rpc`, and in a child made by `fork()` for
-    /// any but the CPU; [`Error::Io`] when the other machine
-    /// does not answer.
+    /// any but the CPU; [`Error::Worker`] when the other machine
+    /// does not answer as a worker.
     pub(crate) fn called(name: &str) -> Result<Vec<Self>> {
         if let Some(address) = name.strip_prefix(REMOTE) {
             if registry_is_inherited() {
                 return Err(inherited(name));
             }
-            return remote::devices(address);
+            let devices = remote::devices(address)?;
+            return Ok(devices.into_iter().map(Self::of_worker).collect());
         }
         let all = Self::all();
         let wanted = name.to_lowercase();
@@ -46,7 +47,7 @@ impl Device {
             return Err(inherited(name));
         }
         let known: Vec<String> = all.into_iter().map(Self::argument).collect();
-        let remote = if remote::is_compiled() {
+        let remote = if cfg!(feature = "rpc") {
             " or rpc://HOST:PORT"
         } else {
             ""

@@ -214,12 +214,13 @@ impl AllocatedGraph {
     ///
     /// # Errors
     /// [`Error::Stopped`] when the stop flag is set, [`Error::Memory`] or [`Error::Ggml`]
-    /// when the device fails.
+    /// when the device fails, [`Error::Worker`] when it is lost.
     pub(crate) fn compute(&mut self, backends: &mut Backends) -> Result<()> {
         match &mut self.allocator.0 {
             Memory::One(..) => backends.run(self.graph.raw.as_ptr())?,
             Memory::Several(scheduler) => scheduler.run(&self.graph, backends)?,
         }
+        backends.check_alive()?;
         self.graph
             .context
             .take_operation_failure()
@@ -254,7 +255,7 @@ impl AllocatedGraph {
                 sys::ggml_backend_tensor_set(tensor.raw(), values.as_ptr().cast(), 0, bytes);
             }
         }
-        Ok(())
+        tensor.check_alive()
     }
 
     /// Reads the f32 elements of an output tensor into `values`, from its first element on.
@@ -303,7 +304,7 @@ impl AllocatedGraph {
                 sys::ggml_backend_tensor_get(tensor.raw(), places.as_mut_ptr().cast(), 0, bytes);
             }
         }
-        Ok(())
+        tensor.check_alive()
     }
 }
 

@@ -21,6 +21,10 @@ mod log;
 pub(crate) mod map;
 pub(crate) mod ops;
 pub(crate) mod quantize;
+#[cfg(feature = "rpc")]
+mod remote;
+#[cfg(not(feature = "rpc"))]
+#[path = "remote_absent.rs"]
 mod remote;
 mod scheduler;
 pub(crate) mod system;

@@ -97,7 +97,7 @@ impl Scheduler {
     ///
     /// # Errors
     /// [`Error::Memory`] when a device has not enough; [`Error::Ggml`] when the graph is larger
-    /// than what the scheduler was made for.
+    /// than what the scheduler was made for; [`Error::Worker`] when a device is lost.
     pub(super) fn allocate(&mut self, graph: &Graph) -> Result<()> {
         if 2 * graph.capacity() > self.capacity {
             return Err(Error::Ggml {
@@ -117,6 +117,9 @@ impl Scheduler {
         }
         // SAFETY: both are live, the graph is not larger than the scheduler's tables.
         let done = unsafe { sys::ggml_backend_sched_alloc_graph(self.raw.as_ptr(), graph.raw()) };
+        for (device, _) in &self.parts {
+            device.check_alive()?;
+        }
         if done {
             return Ok(());
         }
@@ -198,6 +201,7 @@ impl Scheduler {
             });
         }
         backends.check_running()?;
+        backends.check_alive()?;
         // SAFETY: the graph was allocated by this scheduler; `&mut` keeps other threads out of the
         // backends.
         outcome(unsafe { sys::ggml_backend_sched_graph_compute(self.raw.as_ptr(), graph.raw()) })

@@ -8,7 +8,8 @@ impl Tensor {
     /// Copies the bytes from `offset` on into `target`.
     ///
     /// # Errors
-    /// [`Error::Ggml`] when the tensor has no memory or another number of bytes.
+    /// [`Error::Ggml`] when the tensor has no memory or another number of bytes; [`Error::Worker`]
+    /// when its device is lost.
     pub(crate) fn read_bytes(&self, offset: usize, target: &mut [u8]) -> Result<()> {
         self.check_range("read bytes", offset, target.len())?;
         if !target.is_empty() {
@@ -18,14 +19,15 @@ impl Tensor {
                 sys::ggml_backend_tensor_get(self.raw(), to, offset, target.len());
             }
         }
-        Ok(())
+        self.check_alive()
     }
 
     /// Copies `source` over the bytes from `offset` on. Nothing may compute with the tensor
     /// meanwhile.
     ///
     /// # Errors
-    /// [`Error::Ggml`] when the tensor has no memory or another number of bytes.
+    /// [`Error::Ggml`] when the tensor has no memory or another number of bytes; [`Error::Worker`]
+    /// when its device is lost.
     pub(crate) fn write_bytes(&self, offset: usize, source: &[u8]) -> Result<()> {
         self.check_range("write bytes", offset, source.len())?;
         if !source.is_empty() {
@@ -35,7 +37,7 @@ impl Tensor {
                 sys::ggml_backend_tensor_set(self.raw(), from, offset, source.len());
             }
         }
-        Ok(())
+        self.check_alive()
     }
 
     fn check_range(&self, operation: &'static str, offset: usize, length: usize) -> Result<()> {

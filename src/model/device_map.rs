@@ -57,7 +57,11 @@ impl DeviceMap {
         map.accelerators = named;
         map.accelerators
             .retain(|device| device.kind() == Kind::Accelerator);
-        let free: Vec<usize> = gpus.iter().map(|gpu| gpu.memory().0).collect();
+        let mut free = Vec::new();
+        for gpu in &gpus {
+            free.push(gpu.memory().0);
+            gpu.check_alive()?;
+        }
         let shares = distribute(layers + 1, on_gpu.unwrap_or(layers + 1), &free);
         for (part, share) in map.parts.iter_mut().zip(shares) {
             if let Some(index) = share {

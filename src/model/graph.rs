@@ -3,12 +3,12 @@
 //! A step uses a kernel of this library where there is one, unless ggml's operations are requested;
 //! the rest of the pass does not depend on which.
 
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 use super::device_map::DeviceMap;
 use super::kv_cache::KvCache;
 use super::ops::{
-    AttentionStep, Embedding, InPlaceEpilogue, LayerNorm, OutOfPlaceActivation, Product,
+    AttentionStep, Embedding, InPlaceEpilogue, LayerNorm, OutOfPlaceActivation, Product, RunSights,
     StepEpilogue, product,
 };
 use super::weights::{LayerWeights, Linear, Matrix, Norm, Weights};
@@ -28,12 +28,10 @@ use gpt2_kernels::pool::Pool;
 pub(crate) struct GraphShape {
     /// Tokens in the batch.
     pub(crate) tokens: usize,
-    /// Cells of the cache that attention looks at.
-    pub(crate) keys: usize,
     /// Tokens whose logits (or last hidden states) are output.
     pub(crate) outputs: usize,
-    /// Attention without the score matrix in memory.
-    pub(crate) flash_attention: bool,
+    /// How attention is computed.
+    pub(crate) attention: AttentionKind,
     /// Whether the steps between products are computed by this library's kernels or by ggml's
     /// operations, which round as other programs on ggml do.
     pub(crate) row_kernels: bool,
@@ -53,6 +51,32 @@ pub(crate) struct GraphShape {
     pub(crate) batch_invariant: bool,
 }
 
+/// How attention is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AttentionKind {
+    /// By this library's kernel over the cells of each sequence, however many these are.
+    Kernel,
+    /// By ggml's operation over the first `keys` cells, of which a mask hides some.
+    Flash { keys: usize },
+    /// The same with scores in memory, which can be outputs.
+    Plain { keys: usize },
+}
+
+impl AttentionKind {
+    /// Whether the kernel can compute it for such a model, where `pool` computes steps.
+    pub(crate) fn has_kernel(hyperparameters: &Hyperparameters, pool: Option<&Arc<Pool>>) -> bool {
+        pool.is_some() && hyperparameters.head_size() <= MAX_HEAD_WIDTH
+    }
+
+    /// The cells of a mask, where there is one.
+    pub(crate) fn mask_keys(self) -> Option<usize> {
+        match self {
+            Self::Kernel => None,
+            Self::Flash { keys } | Self::Plain { keys } => Some(keys),
+        }
+    }
+}
+
 /// A graph with its inputs and outputs.
 pub(crate) struct ForwardGraph {
     pub(crate) graph: Graph,
@@ -69,8 +93,9 @@ pub(crate) struct GraphIo {
     pub(crate) token_types: Option<Tensor>,
     /// The cache's cell for each token, i64 `[tokens]`.
     pub(crate) cells: Tensor,
-    /// 0 where a token (row) sees a cell (column), otherwise −∞; f16 `[keys, tokens]`.
-    pub(crate) mask: Tensor,
+    /// 0 where a token (row) sees a cell (column), otherwise −∞; f16 `[keys, tokens]`. The kernel
+    /// has none.
+    pub(crate) mask: Option<Tensor>,
     /// When only some tokens are output: which, and the rows of the mask for them.
     pub(crate) selection: Option<Selection>,
     /// Embeddings and the output of each layer but the last, f32 `[n_embd, tokens]`, when
@@ -93,16 +118,17 @@ impl GraphIo {
             tensor.mark_input();
             Ok(tensor)
         };
+        let mask = |name: &str, tokens: usize| {
+            let keys = shape.attention.mask_keys();
+            keys.map(|keys| input(name, TensorType::F16, &[keys, tokens]))
+                .transpose()
+        };
         let selection = if shape.outputs == 0 || shape.outputs == shape.tokens {
             None
         } else {
             Some(Selection {
                 rows: input("selected rows", TensorType::I32, &[shape.outputs])?,
-                mask: input(
-                    "selected mask",
-                    TensorType::F16,
-                    &[shape.keys, shape.outputs],
-                )?,
+                mask: mask("selected mask", shape.outputs)?,
             })
         };
         Ok(Self {
@@ -114,7 +140,7 @@ impl GraphIo {
                 None
             },
             cells: input("cells", TensorType::I64, &[shape.tokens])?,
-            mask: input("mask", TensorType::F16, &[shape.keys, shape.tokens])?,
+            mask: mask("mask", shape.tokens)?,
             selection,
             hidden_states: Vec::new(),
             attentions: Vec::new(),
@@ -129,7 +155,7 @@ pub(crate) struct Selection {
     /// Their indices among the tokens, i32 `[outputs]`.
     pub(crate) rows: Tensor,
     /// Their rows of the mask, f16 `[keys, outputs]`.
-    pub(crate) mask: Tensor,
+    pub(crate) mask: Option<Tensor>,
 }
 
 /// Tensors that a layer needs at most: views, results and the weights it reads.
@@ -138,7 +164,8 @@ const TENSORS_PER_LAYER: usize = 64;
 const TENSORS_OUTSIDE: usize = 64;
 
 /// Describes the forward pass of `shape` over `weights` and `cache`; the threads of `pool` compute
-/// this library's own steps, and ggml's where there is none.
+/// this library's own steps, and ggml's where there is none. The attention kernel takes what tokens
+/// see from `sights`, whenever the graph is computed.
 ///
 /// # Errors
 /// [`crate::Error::Ggml`] when shapes do not fit each other, which checked hyperparameters rule
@@ -149,6 +176,7 @@ pub(crate) fn build(
     cache: &KvCache,
     devices: &DeviceMap,
     pool: Option<&Arc<Pool>>,
+    sights: &Arc<RwLock<RunSights>>,
     shape: GraphShape,
 ) -> Result<ForwardGraph> {
     let tensors = TENSORS_OUTSIDE + TENSORS_PER_LAYER * hyperparameters.n_layer;
@@ -158,6 +186,7 @@ pub(crate) fn build(
     let steps_on = |device| Steps {
         context: &context,
         hyperparameters,
+        sights,
         shape,
         row_kernels: shape.row_kernels && device == devices.cpu(),
         other_device: device != devices.cpu(),
@@ -180,6 +209,7 @@ pub(crate) fn build(
 
         // The last layer is computed only for the tokens that are output.
         let last = index + 1 == weights.layers.len();
+        let is_selection = last && io.selection.is_some();
         let (queries, mask) = match &io.selection {
             Some(selection) if last => {
                 x = context.get_rows(&x, &selection.rows)?;
@@ -194,10 +224,18 @@ pub(crate) fn build(
                 return Ok(ForwardGraph { graph, io });
             }
             // The kernel reads the queries from the joint projection.
-            _ if steps.uses_attention_kernel() => (qkv, &io.mask),
+            _ if shape.attention == AttentionKind::Kernel => (qkv, &io.mask),
             _ => (steps.columns(&qkv, 0)?, &io.mask),
         };
-        let (attended, probabilities) = steps.attention(&queries, cache, index, mask)?;
+        let (attended, probabilities) = match (shape.attention, mask) {
+            (AttentionKind::Flash { keys } | AttentionKind::Plain { keys }, Some(mask)) => {
+                steps.masked_attention(&queries, cache, index, mask, keys)?
+            }
+            _ => (
+                steps.attention_kernel(&queries, cache, index, is_selection)?,
+                None,
+            ),
+        };
         if let (true, Some(probabilities)) = (shape.attentions, probabilities) {
             probabilities.mark_output();
             io.attentions.push(probabilities);
@@ -238,6 +276,7 @@ fn residual(stream: &Tensor) -> TensorEpilogue<'_> {
 struct Steps<'a> {
     context: &'a Arc<Context>,
     hyperparameters: &'a Hyperparameters,
+    sights: &'a Arc<RwLock<RunSights>>,
     shape: GraphShape,
     /// Whether this library's kernels compute the steps between products.
     row_kernels: bool,
@@ -419,22 +458,38 @@ impl Steps<'_> {
         Ok(())
     }
 
-    /// Whether this library's kernel computes attention.
-    fn uses_attention_kernel(&self) -> bool {
-        self.shape.flash_attention
-            && self.context.has_pool()
-            && self.hyperparameters.head_size() <= MAX_HEAD_WIDTH
+    /// Attention over the cells that tokens see, by the kernel: `[n_embd, n]`. The queries are
+    /// `[n_embd, n]` or the joint projection, `[3 · n_embd, n]`; `selected` says whether they are
+    /// those of the tokens that are output.
+    fn attention_kernel(
+        &self,
+        queries: &Tensor,
+        cache: &KvCache,
+        layer: usize,
+        selected: bool,
+    ) -> Result<Tensor> {
+        let kernel = Box::new(AttentionStep {
+            sights: Arc::clone(self.sights),
+            selected,
+            heads: self.hyperparameters.n_head,
+            head_width: self.hyperparameters.head_size(),
+            scale: self.hyperparameters.attention_scale(layer),
+        });
+        let inputs = [queries, &cache.keys[layer], &cache.values[layer]];
+        let shape = [self.hyperparameters.n_embd, queries.shape()[1]];
+        self.context.step(kernel, shape, &inputs)
     }
 
-    /// Attention of `queries` over the cache: `[n_embd, n]`, and its probabilities (`[keys, n,
-    /// heads]`) where they are computed. The queries are `[n_embd, n]`; our kernel also takes them
-    /// from the joint projection, `[3 · n_embd, n]`.
-    fn attention(
+    /// Attention of `queries` (`[n_embd, n]`) over the first `keys` cells of the cache, by ggml's
+    /// operations: `[n_embd, n]`, and its probabilities (`[keys, n, heads]`) where they are
+    /// computed.
+    fn masked_attention(
         &self,
         queries: &Tensor,
         cache: &KvCache,
         layer: usize,
         mask: &Tensor,
+        keys: usize,
     ) -> Result<(Tensor, Option<Tensor>)> {
         let context = self.context;
         let (head, heads) = (
@@ -443,17 +498,6 @@ impl Steps<'_> {
         );
         let count = queries.shape()[1];
         let scale = self.hyperparameters.attention_scale(layer);
-        if self.uses_attention_kernel() {
-            let kernel = Box::new(AttentionStep {
-                cells: self.shape.keys,
-                heads,
-                head_width: head,
-                scale,
-            });
-            let inputs = [queries, &cache.keys[layer], &cache.values[layer], mask];
-            let merged = context.step(kernel, [self.hyperparameters.n_embd, count], &inputs)?;
-            return Ok((merged, None));
-        }
         let strides = queries.strides();
         let queries = context.view(
             queries,
@@ -462,10 +506,11 @@ impl Steps<'_> {
             0,
         )?;
         let (keys, values) = (
-            self.cached(&cache.keys[layer])?,
-            self.cached(&cache.values[layer])?,
+            self.cached(&cache.keys[layer], keys)?,
+            self.cached(&cache.values[layer], keys)?,
         );
-        let (merged, probabilities) = if self.shape.flash_attention {
+        let flash = matches!(self.shape.attention, AttentionKind::Flash { .. });
+        let (merged, probabilities) = if flash {
             let merged = context.flash_attention(&queries, &keys, &values, mask, scale)?;
             (merged, None)
         } else {
@@ -481,8 +526,8 @@ impl Steps<'_> {
         Ok((merged, probabilities))
     }
 
-    /// The cells that attention reads, head by head: `[head_size, keys, heads]`.
-    fn cached(&self, table: &Tensor) -> Result<Tensor> {
+    /// The first `keys` cells, head by head: `[head_size, keys, heads]`.
+    fn cached(&self, table: &Tensor, keys: usize) -> Result<Tensor> {
         let (head, heads) = (
             self.hyperparameters.head_size(),
             self.hyperparameters.n_head,
@@ -490,7 +535,7 @@ impl Steps<'_> {
         let head_bytes = table.tensor_type()?.row_bytes(head as u64)? as usize;
         self.context.view(
             table,
-            [head, self.shape.keys, heads],
+            [head, keys, heads],
             [table.strides()[1], head_bytes],
             0,
         )

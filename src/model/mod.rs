@@ -5,6 +5,7 @@
 //! of checkpoints.
 
 pub(crate) mod activation;
+pub(crate) mod cells;
 pub(crate) mod device_map;
 pub(crate) mod graph;
 pub(crate) mod kv_cache;

@@ -1,7 +1,7 @@
 //! The operations of the forward pass that this library's kernels compute, as nodes of a ggml
 //! graph.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::weights::{Matrix, type_of};
 use crate::error::Result;
@@ -10,7 +10,7 @@ use crate::ggml::custom::{Elements, MAX_INPUTS, RowKernel, Rows, StepKernel};
 use crate::gguf::TensorType;
 use crate::quant::dequantize_rows;
 use gpt2_kernels::activation::Elementwise;
-use gpt2_kernels::attention::{Attention, KvTensor, Queries, attend};
+use gpt2_kernels::attention::{Attention, KvTensor, Queries, Sights, attend};
 use gpt2_kernels::linear::{self, ElementwiseFn, Epilogue};
 use gpt2_kernels::pool::Pool;
 use gpt2_kernels::rows;
@@ -69,11 +69,21 @@ impl StepKernel for Product {
     }
 }
 
-/// Attention over the first `cells` cells of the cache. The inputs are the queries (f32 `[n,
-/// tokens]`, of which the first `heads · head_width` are read), the keys and the values (`[heads ·
-/// head_width, context]` each) and the mask (f16 `[cells, tokens]`).
+/// What the tokens of a run see: set before a graph is computed, read by its attention steps.
+#[derive(Debug, Default)]
+pub(crate) struct RunSights {
+    /// Of all tokens.
+    pub(crate) all: Sights,
+    /// Of those that are output, which are the only ones in the last layer.
+    pub(crate) selected: Sights,
+}
+
+/// Attention over the cache. The inputs are the queries (f32 `[n, tokens]`, of which the first
+/// `heads · head_width` are read), the keys and the values (`[heads · head_width, context]` each).
 pub(super) struct AttentionStep {
-    pub(super) cells: usize,
+    pub(super) sights: Arc<RwLock<RunSights>>,
+    /// Whether the tokens are those that are output.
+    pub(super) selected: bool,
     pub(super) heads: usize,
     pub(super) head_width: usize,
     pub(super) scale: f32,
@@ -85,9 +95,16 @@ impl StepKernel for AttentionStep {
     }
 
     fn compute(&self, inputs: [Elements<'_>; MAX_INPUTS], output: &mut [f32], pool: &Pool) {
-        let [queries, keys, values, mask] = inputs;
+        let [queries, keys, values, ..] = inputs;
         let data = queries.f32();
         let tokens = output.len() / (self.heads * self.head_width);
+        let sights = self.sights.read().unwrap_or_else(PoisonError::into_inner);
+        let sights = if self.selected {
+            &sights.selected
+        } else {
+            &sights.all
+        };
+        assert_eq!(sights.tokens(), tokens, "attention: sights of another run");
         let attention = Attention {
             queries: Queries {
                 data,
@@ -95,9 +112,7 @@ impl StepKernel for AttentionStep {
             },
             keys: table(keys),
             values: table(values),
-            mask: mask.f16(),
-            tokens,
-            cells: self.cells,
+            sights,
             heads: self.heads,
             head_width: self.head_width,
             scale: self.scale,

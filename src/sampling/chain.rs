@@ -18,6 +18,10 @@ pub struct StepInputs<'a> {
     pub unconditional: Option<&'a [f32]>,
     /// The tokens that the beams of earlier groups chose in this step, for the diversity penalty.
     pub chosen: &'a [TokenId],
+    /// The only tokens that may come next, such as a grammar's, a bit each: of token t bit t % 32
+    /// of word t / 32. Others are ruled out after every processor and before the warpers, so that
+    /// these choose among what is left. Default: all.
+    pub allowed: Option<&'a [u32]>,
 }
 
 /// From the model's logits to the next token.
@@ -152,22 +156,17 @@ impl Chain {
     }
 
     fn run<'a>(&'a mut self, logits: &'a [f32], inputs: &StepInputs) -> &'a [f32] {
-        if self.links.is_empty() {
+        if self.links.is_empty() && inputs.allowed.is_none() {
             return logits;
         }
         self.scores.clear();
         self.scores.extend_from_slice(logits);
-        for (_, link) in &mut self.links {
-            match link {
-                Link::Guidance(guidance) => {
-                    if let Some(unconditional) = inputs.unconditional {
-                        guidance.apply(&mut self.scores, unconditional);
-                    }
-                }
-                Link::Diversity(penalty) => penalty.apply(&mut self.scores, inputs.chosen),
-                Link::Processor(processor) => processor.apply(&mut self.scores, inputs.ids),
-            }
+        let (own, warpers) = self.links.split_at_mut(self.own_end);
+        apply(own, &mut self.scores, inputs);
+        if let Some(allowed) = inputs.allowed {
+            rule_out(&mut self.scores, allowed);
         }
+        apply(warpers, &mut self.scores, inputs);
         &self.scores
     }
 
@@ -189,6 +188,36 @@ impl Chain {
         };
         let scores = self.process_step(logits, &inputs)?;
         generator.choose(scores, do_sample)
+    }
+}
+
+/// Runs links in their order.
+fn apply(links: &mut [NamedLink], scores: &mut [f32], inputs: &StepInputs) {
+    for (_, link) in links {
+        match link {
+            Link::Guidance(guidance) => {
+                if let Some(unconditional) = inputs.unconditional {
+                    guidance.apply(scores, unconditional);
+                }
+            }
+            Link::Diversity(penalty) => penalty.apply(scores, inputs.chosen),
+            Link::Processor(processor) => processor.apply(scores, inputs.ids),
+        }
+    }
+}
+
+/// Rules out what is not among the bits of `allowed`; NaN stays to be found.
+fn rule_out(scores: &mut [f32], allowed: &[u32]) {
+    let words = allowed.iter().copied().chain(std::iter::repeat(0));
+    for (scores, word) in scores.chunks_mut(32).zip(words) {
+        if word == u32::MAX {
+            continue;
+        }
+        for (bit, score) in scores.iter_mut().enumerate() {
+            if word & 1 << bit == 0 {
+                *score += f32::NEG_INFINITY;
+            }
+        }
     }
 }
 
@@ -386,6 +415,29 @@ mod tests {
             [1.0, 0.0]
         );
         assert_eq!(chain.process(&[1.0, 1.0], &[]), [1.0, 1.0]);
+    }
+
+    #[test]
+    fn only_allowed_tokens_are_left_for_the_warpers() {
+        let allowed = StepInputs {
+            allowed: Some(&[0b1010, 1]),
+            ..StepInputs::default()
+        };
+        let mut bare = chain(|_| (), 0);
+        let logits: Vec<f32> = (0..40_u8).map(f32::from).collect();
+        let mut expected = vec![OUT; 40];
+        (expected[1], expected[3], expected[32]) = (1.0, 3.0, 32.0);
+        assert_eq!(bare.process_step(&logits, &allowed).unwrap(), expected);
+        // Of the three the best two; of all, tokens 38 and 39.
+        let mut best = chain(|o| (o.do_sample, o.top_k) = (true, 2), 0);
+        expected[1] = OUT;
+        assert_eq!(best.process_step(&logits, &allowed).unwrap(), expected);
+        // What a processor makes of −∞ is ruled out all the same.
+        let mut mended = chain(|o| o.remove_invalid_values = true, 0);
+        let scores = mended.process_step(&[OUT; 4], &allowed).unwrap();
+        assert!(scores[0] == OUT && scores[1] > OUT);
+        let scores = bare.process_step(&[f32::NAN; 4], &allowed).unwrap();
+        assert!(scores[0].is_nan());
     }
 
     #[test]

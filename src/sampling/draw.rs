@@ -104,11 +104,17 @@ impl Generator {
 ///
 /// [`Error::Format`] when a logit is NaN or +∞ or every token is ruled out.
 pub fn greedy(logits: &[f32]) -> Result<TokenId> {
+    // Which chunk it is in is found many values at a time.
+    const CHUNK: usize = 256;
     let largest = checked_maximum(logits)?;
-    let position = logits.iter().position(|&logit| logit == largest);
-    position
-        .map(|position| position as TokenId)
-        .ok_or_else(nothing_left)
+    let is_largest = |logit: &&f32| **logit == largest;
+    let mut chunks = logits.chunks(CHUNK);
+    let chunk = chunks.position(|chunk| chunk.iter().filter(is_largest).count() > 0);
+    let first = CHUNK * chunk.ok_or_else(nothing_left)?;
+    let place = logits[first..]
+        .iter()
+        .take_while(|logit| !is_largest(logit));
+    Ok((first + place.count()) as TokenId)
 }
 
 /// The largest logit, when there is a choice to make.

@@ -38,8 +38,9 @@ pub struct Batch {
     /// Whether the probabilities of attention come out, for which it is computed the plain way.
     pub attentions: bool,
     /// Whether this library's kernels give each token the bits that it has when it is computed
-    /// alone, which costs speed from a handful of tokens on. Attention does so for fewer than 64
-    /// tokens in any case.
+    /// alone. Of most types that costs nothing or little, of some up to twice the time from some
+    /// number of tokens on: see [`Model::is_cheaply_batch_invariant`](super::Model). Attention does
+    /// so in any company, but not among 64 or more tokens of one sequence.
     pub batch_invariant: bool,
 }
 

@@ -1,7 +1,8 @@
 //! What a graph gave becomes the output of a run: rows of the tokens that were asked for.
 
 use super::batch::BatchToken;
-use super::run::{ReadyGraph, Session};
+use super::graphs::ReadyGraph;
+use super::run::Session;
 use crate::error::Result;
 
 impl Session {

@@ -6,12 +6,15 @@
 
 mod batch;
 mod collect;
+mod company;
+mod graphs;
 mod memory;
 mod model;
 mod options;
 mod positions;
 mod project;
 mod run;
+mod sights;
 mod snapshot;
 
 pub use batch::{Batch, BatchToken, DeviceMemory, Memory, Output, OutputRows};

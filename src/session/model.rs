@@ -13,6 +13,7 @@ use crate::checksum::Checksum;
 use crate::error::{Error, Result};
 use crate::ggml::map::{MappedFile, open_model_file};
 use crate::gguf::{Bytes, Gguf, TensorType, refuse_part};
+use crate::grammar::TokenTrie;
 use crate::model::device_map::DeviceMap;
 use crate::model::task_head::TaskHead;
 use crate::model::weights::{LoadOptions, Weights};
@@ -36,6 +37,8 @@ pub struct Model {
     /// it is first asked for, so that every user of the model shares one. Nothing else of this room
     /// looks at it.
     tokenizer: OnceLock<Arc<Tokenizer>>,
+    /// The same tokens as grammars need them; likewise.
+    token_trie: OnceLock<TokenTrie>,
     limits: Limits,
 }
 
@@ -146,6 +149,7 @@ impl Model {
             position_embeddings,
             row_kernels: options.own_kernels,
             tokenizer: OnceLock::new(),
+            token_trie: OnceLock::new(),
             limits,
         }))
     }
@@ -185,6 +189,19 @@ impl Model {
         Ok(self.tokenizer.get_or_init(|| tokenizer))
     }
 
+    /// The tokens as a [`Grammar`](crate::grammar::Grammar) needs them, made when they are first
+    /// asked for: a few tenths of a second for 50,000 tokens.
+    ///
+    /// # Errors
+    /// As [`Model::tokenizer`] and [`TokenTrie::new`].
+    pub fn token_trie(&self) -> Result<&TokenTrie> {
+        if let Some(trie) = self.token_trie.get() {
+            return Ok(trie);
+        }
+        let trie = TokenTrie::new(self.shared_tokenizer()?)?;
+        Ok(self.token_trie.get_or_init(|| trie))
+    }
+
     /// Whether the file carries a tokenizer; without one a model works on ids alone.
     pub fn has_tokenizer(&self) -> bool {
         self.gguf.metadata().contains("tokenizer.ggml.model")
@@ -219,6 +236,13 @@ impl Model {
         if let Some(map) = &self.map {
             map.release(self.position_embeddings.clone());
         }
+    }
+
+    /// Whether a pass over `rows` tokens takes hardly longer when each gets the bits that it has
+    /// alone ([`Batch::batch_invariant`](super::Batch)). `docs/performance.md` has what it takes
+    /// for which type.
+    pub fn is_cheaply_batch_invariant(&self, rows: usize) -> bool {
+        self.weights.are_cheaply_batch_invariant(rows)
     }
 
     /// The type that most of the model's work is done in: that of its first layer's projection.

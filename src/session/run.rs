@@ -1,25 +1,28 @@
 //! A model at work: texts go through it, and their keys and values stay for what follows.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-
-use half::f16;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::batch::{Batch, BatchToken, DeviceMemory, Memory, Output};
+use super::graphs::{ReadyGraph, ReadyGraphs};
+use super::memory::compute::compute_bytes;
 use super::memory::fit;
 use super::model::Model;
 use super::options::{CacheType, FlashAttention, ResolvedOptions, SessionOptions};
+use super::sights;
 use crate::TokenId;
 use crate::error::{Error, Result};
 use crate::ggml::backend::Backends;
 use crate::ggml::context::Tensor;
 use crate::ggml::device::Device;
 use crate::ggml::graph::{AllocatedGraph, Allocator};
-use crate::model::graph::{self, GraphIo, GraphShape};
-use crate::model::kv_cache::{Cells, KvCache, SequenceId, SequenceSet};
+use crate::model::cells::Cells;
+use crate::model::graph::{self, AttentionKind, GraphShape};
+use crate::model::kv_cache::{KvCache, SequenceId, SequenceSet};
+use crate::model::ops::RunSights;
 use gpt2_kernels::pool::Pool;
 
-/// Attention looks at a multiple of this many cells, so that one graph serves many steps.
+/// A mask spans a multiple of this many cells, so that one graph serves many steps.
 const KEYS_STEP: usize = 32;
 
 /// A model with a KV cache and threads of its own. Sessions that share a model do not disturb each
@@ -36,8 +39,9 @@ pub struct Session {
     pub(super) pool: Option<Arc<Pool>>,
     pub(super) cache: KvCache,
     pub(super) cells: Cells,
-    /// The graph of the last single token, and that of the last stretch of text.
-    graphs: [Option<ReadyGraph>; 2],
+    /// What the tokens of the run see, for the attention steps of every graph.
+    sights: Arc<RwLock<RunSights>>,
+    graphs: ReadyGraphs,
     pub(super) output: Output,
     /// Position embeddings read since their pages were given back.
     positions_read: usize,
@@ -53,13 +57,6 @@ impl std::fmt::Debug for Session {
             .field("resolved", &self.resolved)
             .finish_non_exhaustive()
     }
-}
-
-/// A graph that can run again for the same shape.
-pub(super) struct ReadyGraph {
-    pub(super) shape: GraphShape,
-    pub(super) graph: AllocatedGraph,
-    pub(super) io: GraphIo,
 }
 
 impl Session {
@@ -89,6 +86,7 @@ impl Session {
             resolved.context,
             resolved.cache_type.tensor_type(),
         )?;
+        let budget = compute_bytes(model.hyperparameters(), &resolved);
         let own = model.weights().all_packed;
         let ggml_threads = if own { 1 } else { resolved.threads };
         let backends = Backends::start(&devices.others(), devices.cpu(), ggml_threads)?;
@@ -100,7 +98,8 @@ impl Session {
             backends,
             pool,
             cache,
-            graphs: [None, None],
+            sights: Arc::default(),
+            graphs: ReadyGraphs::new(budget.unwrap_or(usize::MAX)),
             output: Output::default(),
             positions_read: 0,
         })
@@ -235,7 +234,7 @@ impl Session {
         let (mapped, own) = model.weight_bytes();
         let others = model.devices().others();
         let all = others.into_iter().chain([model.devices().cpu()]);
-        let graphs = self.graphs.iter().flatten();
+        let graphs = self.graphs.iter();
         let compute: Vec<_> = graphs.flat_map(|ready| ready.graph.bytes()).collect();
         all.map(|device| {
             let on_it = |parts: &[(Device, usize)]| -> usize {
@@ -389,13 +388,17 @@ impl Session {
     /// Refuses a position of a sequence that is given twice, or is in the cache already: attention
     /// would see both tokens.
     fn check_places(&self, tokens: &[BatchToken]) -> Result<()> {
-        let mut taken = vec![SequenceSet::default(); end_of(tokens)];
-        let mut cached = taken.clone();
-        self.cells.mark_places(&mut cached);
+        let first = tokens.iter().map(|token| token.position).min();
+        let first = first.unwrap_or(0);
+        let mut taken = vec![SequenceSet::default(); end_of(tokens) - first];
         for token in tokens {
             let (position, own) = (token.position, token.sequences);
-            let twice = own.common(taken[position]);
-            if let Some(sequence) = own.common(cached[position]).union(twice).iter().next() {
+            let place = position - first;
+            let twice = own.common(taken[place]);
+            let refused = |&sequence: &SequenceId| {
+                twice.contains(sequence) || self.cells.holds(sequence, position)
+            };
+            if let Some(sequence) = own.iter().find(refused) {
                 let found = if twice.is_empty() {
                     "in the cache already; cut the sequence back before"
                 } else {
@@ -406,7 +409,7 @@ impl Session {
                      {found}"
                 )));
             }
-            taken[position] = taken[position].union(own);
+            taken[place] = taken[place].union(own);
         }
         Ok(())
     }
@@ -433,20 +436,24 @@ impl Session {
                 self.cells.mask(cell);
             }
             taken.push(cell);
-            cells.push(cell as i64);
+            cells.push(cell);
         }
         let selected: Vec<usize> = (0..tokens.len())
             .filter(|&index| tokens[index].output)
             .collect();
+        let keys = self.cells.end().next_multiple_of(KEYS_STEP);
+        let keys = keys.min(self.resolved.context);
+        let attention = if batch.attentions || !self.resolved.flash_attention {
+            AttentionKind::Plain { keys }
+        } else if AttentionKind::has_kernel(self.model.hyperparameters(), self.pool.as_ref()) {
+            AttentionKind::Kernel
+        } else {
+            AttentionKind::Flash { keys }
+        };
         let shape = GraphShape {
             tokens: tokens.len(),
-            keys: self
-                .cells
-                .end()
-                .next_multiple_of(KEYS_STEP)
-                .min(self.resolved.context),
             outputs: selected.len(),
-            flash_attention: self.resolved.flash_attention && !batch.attentions,
+            attention,
             row_kernels: self.model.uses_row_kernels(),
             gelu_by_table: self.resolved.gelu_by_table,
             token_types: tokens.iter().any(|token| token.token_type.is_some()),
@@ -456,34 +463,30 @@ impl Session {
             attentions: batch.attentions && !selected.is_empty(),
             batch_invariant: batch.batch_invariant && tokens.len() > 1,
         };
-        let slot = usize::from(tokens.len() > 1);
-        let mut ready = match self.graphs[slot].take() {
-            Some(ready) if ready.shape == shape => ready,
-            other => self.prepare(shape, other)?,
+        let mut ready = match self.graphs.take(&shape) {
+            Some(ready) => ready,
+            None => self.prepare(shape)?,
         };
         let result = self.compute(&mut ready, tokens, &cells, &selected);
-        self.graphs[slot] = Some(ready);
+        self.graphs.keep(ready);
         result
     }
 
-    /// Builds the graph of `shape`, in the memory of `old` when there is one.
-    fn prepare(&self, shape: GraphShape, old: Option<ReadyGraph>) -> Result<ReadyGraph> {
+    /// Builds the graph of `shape`, in the memory of one that is not wanted any more when there is
+    /// one.
+    fn prepare(&mut self, shape: GraphShape) -> Result<ReadyGraph> {
+        let old = self.graphs.make_room(&shape, self.model.hyperparameters());
         let built = graph::build(
             self.model.weights(),
             self.model.hyperparameters(),
             &self.cache,
             self.model.devices(),
             self.pool.as_ref(),
+            &self.sights,
             shape,
         )?;
-        // ggml keeps its plan for a graph of as many nodes, whichever of them are outputs: what the
-        // old plan lets be overwritten must not be read.
-        let outputs = |shape: &GraphShape| {
-            let states = (shape.last_hidden_state, shape.hidden_states);
-            (shape.logits, states, shape.attentions)
-        };
-        let allocator = match old.filter(|old| outputs(&old.shape) == outputs(&shape)) {
-            Some(old) => old.graph.into_allocator(),
+        let allocator = match old.and_then(|old| old.into_allocator_for(&shape)) {
+            Some(allocator) => allocator,
             None => Allocator::new(&self.backends, &built.graph)?,
         };
         Ok(ReadyGraph {
@@ -497,7 +500,7 @@ impl Session {
         &mut self,
         ready: &mut ReadyGraph,
         tokens: &[BatchToken],
-        cells: &[i64],
+        cells: &[usize],
         selected: &[usize],
     ) -> Result<()> {
         let ReadyGraph { shape, graph, io } = ready;
@@ -506,21 +509,37 @@ impl Session {
             .iter()
             .map(|token| token.position_id.unwrap_or(token.position) as i32)
             .collect();
-        let all: Vec<usize> = (0..tokens.len()).collect();
-        let mask = self.mask(tokens, cells, &all, shape.keys);
+        let places: Vec<i64> = cells.iter().map(|&cell| cell as i64).collect();
         write(graph, &io.tokens, &ids)?;
         write(graph, &io.positions, &positions)?;
-        write(graph, &io.cells, cells)?;
-        write(graph, &io.mask, &mask)?;
+        write(graph, &io.cells, &places)?;
+        match shape.attention.mask_keys() {
+            None => {
+                let by_rows = shape.batch_invariant;
+                let lists = sights::lists(&self.cells, tokens, cells, selected, by_rows);
+                *self.sights.write().unwrap_or_else(PoisonError::into_inner) = lists;
+            }
+            Some(keys) => {
+                let all: Vec<usize> = (0..tokens.len()).collect();
+                let selection = io
+                    .selection
+                    .as_ref()
+                    .and_then(|selection| selection.mask.as_ref());
+                for (port, of) in [(io.mask.as_ref(), &all[..]), (selection, selected)] {
+                    if let Some(port) = port {
+                        let mask = sights::mask(&self.cells, tokens, cells, of, keys);
+                        write(graph, port, &mask)?;
+                    }
+                }
+            }
+        }
         if let Some(port) = &io.token_types {
             let types = tokens.iter().filter_map(|token| token.token_type);
             write(graph, port, &types.map(|id| id as i32).collect::<Vec<_>>())?;
         }
         if let Some(selection) = &io.selection {
             let rows: Vec<i32> = selected.iter().map(|&index| index as i32).collect();
-            let mask = self.mask(tokens, cells, selected, shape.keys);
             write(graph, &selection.rows, &rows)?;
-            write(graph, &selection.mask, &mask)?;
         }
         graph.compute(&mut self.backends)?;
         self.positions_read += tokens.len();
@@ -529,32 +548,6 @@ impl Session {
             self.model.release_positions();
         }
         self.collect(&*ready, tokens, selected)
-    }
-
-    /// A row for each of the tokens `of`: 0 for the cells it sees, −∞ for the others.
-    fn mask(&self, tokens: &[BatchToken], cells: &[i64], of: &[usize], keys: usize) -> Vec<f16> {
-        let mut mask = Vec::with_capacity(keys * of.len());
-        for &index in of {
-            let BatchToken {
-                position,
-                sequences,
-                ..
-            } = tokens[index];
-            let start = mask.len();
-            let mut sees_nothing = true;
-            mask.extend((0..keys).map(|cell| {
-                if self.cells.is_visible(cell, position, sequences) {
-                    sees_nothing = false;
-                    f16::ZERO
-                } else {
-                    f16::NEG_INFINITY
-                }
-            }));
-            if sees_nothing {
-                mask[start + cells[index] as usize] = f16::ZERO;
-            }
-        }
-        mask
     }
 }
 

@@ -40,13 +40,15 @@ impl Session {
         let mut writer = Writer::begin(path, overwrite, &described, &self.identity())?;
         let tokens = self.cells.tokens(sequence);
         writer.put(&little_endian(tokens.into_iter()))?;
-        let positions = cells.iter().map(|&cell| self.cells.position(cell) as u32);
+        let positions = cells
+            .iter()
+            .map(|&cell| self.cells.position(cell as usize) as u32);
         writer.put(&little_endian(positions))?;
         for table in self.cache.tables() {
             let row_bytes = table.strides()[1];
             let mut row = vec![0; row_bytes];
-            for cell in &cells {
-                table.read_bytes(cell * row_bytes, &mut row)?;
+            for &cell in cells {
+                table.read_bytes(cell as usize * row_bytes, &mut row)?;
                 writer.put(&row)?;
             }
         }

@@ -300,6 +300,16 @@ impl Tokenizer {
         self.vocabulary().find_text(text, &mut Vec::new())
     }
 
+    /// Whether every token has bytes of its own, whatever is before it.
+    pub(crate) fn is_byte_level(&self) -> bool {
+        matches!(self.model, Model::ByteLevelBpe(_))
+    }
+
+    /// What token `id` is; `None` for an id without a token.
+    pub fn token_type(&self, id: TokenId) -> Option<TokenType> {
+        self.vocabulary().token_type(id)
+    }
+
     /// Whether token `id` is a marker, not text.
     pub fn is_special(&self, id: TokenId) -> bool {
         self.vocabulary().token_type(id) == Some(TokenType::Control)

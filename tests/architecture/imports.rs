@@ -76,6 +76,10 @@ fn imports(library: &Crate) -> BTreeMap<(String, String), String> {
                     found.entry(arrow).or_insert(file.clone());
                 }
             }
+            if package == "tools" && !paths_into(&text, "gpt2_server").is_empty() {
+                let arrow = (package.to_owned(), "server".to_owned());
+                found.entry(arrow).or_insert(file.clone());
+            }
         }
     }
     found

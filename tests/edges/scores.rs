@@ -118,7 +118,12 @@ proptest! {
             prop_assert!(options.validate().is_err());
             return Ok(());
         };
-        let inputs = StepInputs { ids: &ids, unconditional: Some(&unconditional), chosen: &chosen };
+        let inputs = StepInputs {
+            ids: &ids,
+            unconditional: Some(&unconditional),
+            chosen: &chosen,
+            allowed: None,
+        };
         let scores = chain.process_step(&logits, &inputs).unwrap();
         for (logit, score) in logits.iter().zip(scores) {
             prop_assert!(*score < f32::INFINITY, "{logit} became {score}");
@@ -151,6 +156,7 @@ proptest! {
             ids: &[1, 2, 4, 4],
             unconditional: Some(&unconditional),
             chosen: &[5, 5],
+            allowed: None,
         };
         let scores = chain.process_step(&logits, &inputs).unwrap();
         prop_assert_eq!(greedy(scores).is_ok(), greedy(&logits).is_ok());

@@ -145,6 +145,7 @@ impl Scenario {
             ids: &self.ids,
             unconditional: Some(&self.unconditional),
             chosen: &self.chosen,
+            allowed: None,
         };
         let mut chain = self.chain();
         let scores = chain.process_step(&self.logits, &inputs).unwrap();

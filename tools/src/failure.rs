@@ -44,9 +44,11 @@ impl Failure {
 /// What the library says, and which flags help: it knows none.
 impl From<gpt2::Error> for Failure {
     fn from(error: gpt2::Error) -> Self {
-        use gpt2::Error::{Exists, NotGguf, NotLocked, Stopped, TooLittleMemory};
-        // The arguments that the library refuses are values of flags here.
-        let is_usage = error.kind() == ErrorKind::Argument && !matches!(error, Exists(_));
+        use gpt2::Error::{Exists, Grammar, NotGguf, NotLocked, Stopped, TooLittleMemory};
+        // The arguments that the library refuses are values of flags here, but for those that are
+        // files.
+        let is_usage =
+            error.kind() == ErrorKind::Argument && !matches!(error, Exists(_) | Grammar(_));
         if matches!(error, Stopped) {
             return Self::Interrupted(one_line(&error));
         }

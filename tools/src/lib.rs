@@ -8,6 +8,7 @@ mod commands;
 mod convert;
 mod demo;
 mod failure;
+mod grammar;
 mod interrupt;
 mod logging;
 mod memory;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use gpt2_kernels::attention::{Attention, KvTensor, Queries, attend};
+use gpt2_kernels::attention::{Attention, KvTensor, Queries, Sight, Sights, attend};
 use gpt2_kernels::linear::{Arena, Epilogue, Format, Matrix, multiply};
 use gpt2_kernels::pool::Pool;
 use gpt2_kernels::rows::{LayerNorm, layer_norm};
@@ -116,22 +116,25 @@ fn attention(criterion: &mut Criterion) {
     let (heads, head_width) = HEADS;
     let width = heads * head_width;
     let mut group = criterion.benchmark_group("attention of a layer");
-    for (tokens, cells) in [(1, 1024), (6, 1024), (64, 1024), (MANY, MANY), (MANY, 1024)] {
+    let mut measure = |name: &str, texts: &[(usize, usize)]| {
+        let tokens = texts.iter().map(|(tokens, _)| tokens).sum::<usize>();
+        let cells = texts.iter().map(|(_, cells)| cells).sum::<usize>();
         let queries = values(tokens * width);
         let elements: Vec<f16> = values(cells * width)
             .into_iter()
             .map(f16::from_f32)
             .collect();
-        let is_visible = |token: usize, cell: usize| cell <= cells - tokens + token;
-        let mask: Vec<f16> = (0..tokens * cells)
-            .map(|index| {
-                if is_visible(index / cells, index % cells) {
-                    f16::ZERO
-                } else {
-                    f16::NEG_INFINITY
-                }
-            })
-            .collect();
+        // A text's cells lie as far apart as there are texts, as they do when texts take turns.
+        let (mut list, mut sights) = (Vec::new(), Vec::new());
+        for (index, &(tokens, length)) in texts.iter().enumerate() {
+            let first = list.len();
+            list.extend((0..length).map(|place| (place * texts.len() + index) as u32));
+            sights.extend((0..tokens).map(|token| Sight {
+                first,
+                count: length - (tokens - token - 1),
+            }));
+        }
+        let sights = Sights::new(list, sights, false);
         let work = Attention {
             queries: Queries {
                 data: &queries,
@@ -139,20 +142,23 @@ fn attention(criterion: &mut Criterion) {
             },
             keys: KvTensor::F16(&elements),
             values: KvTensor::F16(&elements),
-            mask: &mask,
-            tokens,
-            cells,
+            sights: &sights,
             heads,
             head_width,
             scale: 0.125,
         };
         let mut output = vec![0.0; tokens * width];
-        group.bench_function(
-            BenchmarkId::new(format!("{tokens} tokens"), cells),
-            |bencher| {
-                bencher.iter(|| attend(black_box(&work), &pool, &mut output));
-            },
-        );
+        let id = BenchmarkId::new(name, cells);
+        group.bench_function(id, |bencher| {
+            bencher.iter(|| attend(black_box(&work), &pool, &mut output));
+        });
+    };
+    for (tokens, cells) in [(1, 1024), (6, 1024), (64, 1024), (MANY, MANY), (MANY, 1024)] {
+        measure(&format!("{tokens} tokens"), &[(tokens, cells)]);
+    }
+    // The cost of a token is that of its own cells: these differ by the number of texts only.
+    for texts in [1, 8, 63, 64] {
+        measure(&format!("{texts} texts"), &vec![(1, 128); texts]);
     }
     group.finish();
 }

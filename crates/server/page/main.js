@@ -1,7 +1,7 @@
 // The page: its parts are made here and told of each other.
 
 import * as api from "./api.js";
-import { announce, byId, debounce, onClick, setText } from "./dom.js";
+import { announce, byId, debounce, onClick, setText, words } from "./dom.js";
 import { Editor } from "./editor.js";
 import { Inside } from "./inside.js";
 import { askForKey, clear, failed, tell } from "./messages.js";
@@ -218,7 +218,11 @@ onClick("set-key", async () => {
 	await connect();
 });
 
-await texts.start();
+try {
+	await texts.start();
+} catch (error) {
+	tell(words(error));
+}
 area.disabled = false;
 void connect();
 area.focus();

@@ -1,5 +1,5 @@
-//! GPT-2 models over HTTP: `OpenAI`'s interface, vLLM's and llama.cpp's where programs use them, and
-//! the editor page.
+//! GPT-2 models over HTTP: `OpenAI`'s interface, vLLM's and llama.cpp's where programs use them,
+//! and the editor page.
 //!
 //! One thread owns the session and its scheduler; everything here that speaks HTTP runs on another,
 //! and never waits for that one. Knows no graph, no kernel and no file: a request can name none.

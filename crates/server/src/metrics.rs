@@ -33,6 +33,7 @@ pub struct Metrics {
     prompt: Counter,
     prompt_cached: Counter,
     cancelled: Counter,
+    requests: Gauge,
     waiting: Gauge,
     running: Gauge,
     reserved: Gauge,
@@ -62,6 +63,7 @@ impl Metrics {
             prompt: Counter::default(),
             prompt_cached: Counter::default(),
             cancelled: Counter::default(),
+            requests: Gauge::default(),
             waiting: Gauge::default(),
             running: Gauge::default(),
             reserved: Gauge::default(),
@@ -101,6 +103,7 @@ impl Metrics {
             registry.register(name, help, counter.clone());
         }
         for (name, help, gauge) in [
+            ("requests", "Requests waiting or at work", &self.requests),
             ("requests_waiting", "Requests in the queue", &self.waiting),
             ("texts_running", "Texts at work", &self.running),
             (
@@ -145,6 +148,11 @@ impl Metrics {
     /// A connection was opened, or (-1) closed.
     pub(crate) fn connection(&self, change: i64) {
         self.connections.inc_by(change);
+    }
+
+    /// A request took a place, or (-1) gave it back.
+    pub(crate) fn request(&self, change: i64) {
+        self.requests.inc_by(change);
     }
 
     /// A request was cancelled.

@@ -31,7 +31,7 @@ pub struct Settings {
     pub key: Option<ApiKey>,
     /// Names under which the server may be addressed.
     pub hosts: Hosts,
-    /// Origins of pages elsewhere that may use the server, exactly as browsers write them.
+    /// Origins of other servers' pages that may use the server, exactly as browsers write them.
     pub origins: Vec<String>,
     /// Whether `/` has the editor page.
     pub page: bool,

@@ -81,7 +81,7 @@ fn many_clients_are_answered_as_one_is() {
         let refused = refused.load(Ordering::Relaxed);
         (done.iter().sum::<usize>() - refused, refused)
     };
-    let settled = || {
+    let quiet = || {
         eventually("all connections are closed", || {
             server.metric("gpt2_connections") == 0.0
         });
@@ -89,9 +89,9 @@ fn many_clients_are_answered_as_one_is() {
     };
     // Once, until buffers have the size that they need.
     run(clients, time / 4);
-    let (descriptors, memory) = settled();
+    let (descriptors, memory) = quiet();
     let (answered, refused) = run(clients, time);
-    let after = settled();
+    let after = quiet();
     assert!(answered > clients, "{answered} answers");
     assert!(refused > 0, "{clients} clients had room for all");
     assert_eq!(after.0, descriptors, "descriptors");

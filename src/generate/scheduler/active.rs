@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use super::interface::{RequestId, SchedulerEvent, Usage};
 use super::places::Places;
-use super::prompt_scores;
 use crate::generate::decoder::{Cancel, Decoder, Event, Slot};
 use crate::generate::needs::Reservation;
 use crate::generate::output::FinishReason;
@@ -14,7 +13,7 @@ use crate::generate::request::Request;
 use crate::generate::stretch::Stretch;
 use crate::generate::work::{Compute, Work};
 use crate::sampling::ScoreDetails;
-use crate::session::{Batch, Output, OutputRows, SequenceId, SequenceSet, Session};
+use crate::session::{Batch, Output, OutputRows, SequenceId, Session};
 use crate::{Error, Result, TokenId};
 
 /// A request that waits.
@@ -24,10 +23,12 @@ pub(super) struct Waiting {
     pub(super) cancel: Cancel,
     pub(super) scores: Option<ScoreDetails>,
     pub(super) reservation: Reservation,
+    /// Most positions of a text.
+    pub(super) capacity: usize,
 }
 
 /// What a text needs computed next.
-enum Next {
+pub(super) enum Next {
     /// Not known yet.
     Unknown,
     /// The prompt, which another text of the request computes.
@@ -39,34 +40,40 @@ enum Next {
 }
 
 /// A continuation, or several that are made one after the other, or a search.
-struct Text {
-    first: SequenceId,
-    decoder: Decoder<'static>,
-    next: Next,
+pub(super) struct Text {
+    pub(super) first: SequenceId,
+    pub(super) decoder: Decoder<'static>,
+    pub(super) next: Next,
 }
 
 /// A request at work.
 pub(super) struct Active {
     pub(super) id: RequestId,
-    request: Arc<Request>,
-    prompt: Arc<[TokenId]>,
+    pub(super) request: Arc<Request>,
+    pub(super) prompt: Arc<[TokenId]>,
     cancel: Cancel,
     reservation: Reservation,
-    texts: Vec<Text>,
+    capacity: usize,
+    pub(super) texts: Vec<Text>,
     /// Continuations that no text was begun for.
-    left: Range<usize>,
+    pub(super) left: Range<usize>,
     /// The logits after the prompt, once it was computed, where continuations share it.
-    after_prompt: Option<Output>,
-    scores: Option<ScoreDetails>,
+    pub(super) after_prompt: Option<Output>,
+    pub(super) scores: Option<ScoreDetails>,
     /// Why it failed.
     error: Option<Error>,
-    usage: Usage,
-    prompt_end: Option<Instant>,
+    pub(super) usage: Usage,
+    pub(super) prompt_end: Option<Instant>,
 }
 
 impl Active {
     /// Begins a request in the sequences from `first` on.
-    pub(super) fn new(session: &mut Session, waiting: Waiting, first: SequenceId) -> Self {
+    pub(super) fn new(
+        session: &mut Session,
+        places: &mut Places,
+        waiting: Waiting,
+        first: SequenceId,
+    ) -> Self {
         let mut request = waiting.request;
         request.start = Instant::now();
         let continuations = request.options.num_return_sequences;
@@ -76,6 +83,7 @@ impl Active {
             prompt: request.prompt.as_slice().into(),
             cancel: waiting.cancel,
             reservation: waiting.reservation,
+            capacity: waiting.capacity,
             texts: Vec::new(),
             left: if shares { 0..continuations } else { 0..1 },
             after_prompt: None,
@@ -88,13 +96,18 @@ impl Active {
             prompt_end: None,
             request: Arc::new(request),
         };
-        active.grow(session, first);
+        active.grow(session, places, first);
         active
     }
 
     /// Begins the next continuation in the sequences from `first` on.
-    pub(super) fn grow(&mut self, session: &mut Session, first: SequenceId) {
+    pub(super) fn grow(&mut self, session: &mut Session, places: &mut Places, first: SequenceId) {
+        let texts = self.texts.len();
         let begun = self.begin(session, first);
+        if begun.is_err() && self.texts.len() == texts {
+            let count = self.reservation.sequences;
+            self.note(places.discard(session, first, count));
+        }
         self.note(begun);
     }
 
@@ -102,7 +115,7 @@ impl Active {
         let number = self.left.next().unwrap_or(0);
         let slot = Slot {
             first,
-            capacity: None,
+            capacity: Some(self.capacity),
         };
         let request = Arc::clone(&self.request);
         let decoder = if self.request.options.shares_prompt() {
@@ -124,28 +137,8 @@ impl Active {
         self.share_prompt(session)
     }
 
-    /// Brings the prompt, where it was computed, into the sequences of the texts that wait for it,
-    /// and lets them choose their first token.
-    fn share_prompt(&mut self, session: &mut Session) -> Result<()> {
-        let Some(logits) = &self.after_prompt else {
-            return Ok(());
-        };
-        let mut texts = self.texts.iter();
-        let holder = texts.find(|text| !matches!(text.next, Next::Prompt));
-        let holder = holder.map(|text| text.first);
-        for text in &mut self.texts {
-            if matches!(text.next, Next::Prompt) {
-                session.fork(holder.unwrap_or(text.first), text.first)?;
-                session.truncate(text.first, self.prompt.len())?;
-                text.next = Next::Unknown;
-                text.decoder.accept(Ok(logits.all_rows()))?;
-            }
-        }
-        Ok(())
-    }
-
     /// Keeps an error, of which the request fails.
-    fn note(&mut self, result: Result<()>) {
+    pub(super) fn note(&mut self, result: Result<()>) {
         if let Err(error) = result {
             self.error.get_or_insert(error);
         }
@@ -249,13 +242,6 @@ impl Active {
         Ok(count)
     }
 
-    /// The texts that have tokens of a prompt to compute.
-    pub(super) fn stretches(&self) -> impl Iterator<Item = usize> {
-        let texts = self.texts.iter().enumerate();
-        let texts = texts.filter(|(_, text)| matches!(text.next, Next::Stretch(_)));
-        texts.map(|(index, _)| index)
-    }
-
     /// Whether a text needs its newest token computed.
     pub(super) fn is_decoding(&self) -> bool {
         let mut texts = self.texts.iter();
@@ -280,133 +266,15 @@ impl Active {
         self.note(accepted);
     }
 
-    /// Computes at most `most` tokens of a text's prompt; gives how many.
-    pub(super) fn prefill(
-        &mut self,
-        index: usize,
-        session: &mut Session,
-        places: &mut Places,
-        most: usize,
-        events: &mut Vec<SchedulerEvent>,
-    ) -> usize {
-        match self.prefill_piece(index, session, places, most, events) {
-            Ok(count) => count,
-            Err(error) => {
-                self.note(Err(error));
-                0
-            }
-        }
-    }
-
-    fn prefill_piece(
-        &mut self,
-        index: usize,
-        session: &mut Session,
-        places: &mut Places,
-        most: usize,
-        events: &mut Vec<SchedulerEvent>,
-    ) -> Result<usize> {
-        let several = self.texts.len() > 1 || !self.left.is_empty();
-        let text = &mut self.texts[index];
-        let Next::Stretch(stretch) = &mut text.next else {
-            return Ok(0);
-        };
-        let is_prompt = self.prompt_end.is_none()
-            && stretch.is_of(&self.prompt)
-            && stretch.start().map(|(sequences, _)| sequences)
-                == Some(SequenceSet::of(text.first)?);
-        if is_prompt && !stretch.is_whole() && self.scores.is_none() {
-            let position = stretch.position();
-            let reused = places.reuse(session, text.first, &self.prompt, position + 1)?;
-            if let Some(reused) = reused {
-                stretch.skip_to(reused);
-                self.usage.cached_tokens += reused.saturating_sub(position);
-            }
-        }
-        if is_prompt && self.scores.is_some() {
-            stretch.output_all();
-        }
-        let position = stretch.position();
-        let piece = stretch.piece(match self.scores {
-            Some(_) => most.min(prompt_scores::MOST),
-            None => most,
-        });
-        let count = piece.tokens.len();
-        places.make_room(session, count)?;
-        stretch.skip_to(position + count);
-        let is_whole = stretch.is_whole();
-        let is_done = stretch.is_done();
-        let output = match session.run(&piece) {
-            Ok(output) => output,
-            Err(error) => {
-                let stopped = matches!(error, Error::Stopped);
-                text.next = Next::Unknown;
-                text.decoder.accept(Err(error))?;
-                return if stopped {
-                    self.stop().map(|()| 0)
-                } else {
-                    Ok(0)
-                };
-            }
-        };
-        if self.prompt_end.is_none() {
-            self.usage.timings.prefill_tokens += count;
-        }
-        if is_prompt {
-            if let Some(details) = self.scores {
-                let (first, scores) =
-                    prompt_scores::of_piece(&self.prompt, position, output, details)?;
-                events.push(SchedulerEvent::PromptScores {
-                    request: self.id,
-                    first,
-                    scores,
-                });
-            }
-            if !is_whole {
-                places.computed(text.first, &self.prompt, position + count);
-            }
-        }
-        if !is_done {
-            return Ok(count);
-        }
-        text.next = Next::Unknown;
-        if is_whole {
-            text.decoder.accept(Ok(output.all_rows()))?;
-        } else {
-            let last = output.rows().saturating_sub(1);
-            if is_prompt && several && self.request.options.shares_prompt() {
-                let logits = output.row(last).to_vec();
-                self.after_prompt = Some(Output::of_logits(logits, output.vocabulary));
-            }
-            text.decoder.accept(Ok(output.rows_from(last, 1)))?;
-        }
-        if text.decoder.is_prompt_computed() {
-            self.prompt_end.get_or_insert_with(Instant::now);
-        }
-        self.share_prompt(session)?;
-        Ok(count)
-    }
-
-    /// Ends the texts that wait for the prompt.
-    fn stop(&mut self) -> Result<()> {
-        for text in &mut self.texts {
-            if matches!(text.next, Next::Prompt) {
-                text.next = Next::Unknown;
-                text.decoder.accept(Err(Error::Stopped))?;
-            }
-        }
-        Ok(())
-    }
-
     /// Puts the next continuation into the place of each text that has ended; gives whether there
     /// was one.
-    pub(super) fn replace(&mut self, session: &mut Session) -> bool {
+    pub(super) fn replace(&mut self, session: &mut Session, places: &mut Places) -> bool {
         let mut replaced = false;
         while self.wants_more() {
             let ended = self.texts.iter().position(|text| text.decoder.is_done());
             let Some(ended) = ended else { break };
             let first = self.end_text(ended);
-            self.grow(session, first);
+            self.grow(session, places, first);
             replaced = true;
         }
         replaced

@@ -234,7 +234,9 @@ impl Places {
         let mut others = (0..self.all.len()).filter(|&other| other != sequence);
         let same = others.find(|&other| self.held(other).starts_with(&held));
         if held.is_empty() || same.is_some() {
-            same.into_iter().for_each(|other| self.touch(other));
+            if let Some(other) = same {
+                self.touch(other);
+            }
             return self.free(session, sequence);
         }
         for other in 0..self.all.len() {

@@ -92,6 +92,25 @@ pub(crate) struct Weights {
 }
 
 impl Weights {
+    /// Whether [`batch_invariant`](linear::Options) makes a pass over `tokens` tokens take hardly
+    /// longer.
+    pub(crate) fn are_cheaply_batch_invariant(&self, tokens: usize) -> bool {
+        let layers = self.layers.iter().flat_map(|layer| {
+            let LayerWeights {
+                attn_qkv,
+                attn_output,
+                ffn_up,
+                ffn_down,
+                ..
+            } = layer;
+            [attn_qkv, attn_output, ffn_up, ffn_down].map(|linear| &linear.weight)
+        });
+        layers.chain(&self.head).all(|matrix| match matrix {
+            Matrix::Ggml(_) => false,
+            Matrix::Packed(matrix) => matrix.format().is_cheaply_batch_invariant(tokens),
+        })
+    }
+
     /// Brings the `tensors` of `gguf` into the memory of their devices.
     ///
     /// # Errors

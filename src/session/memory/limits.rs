@@ -123,14 +123,19 @@ pub(in crate::session) fn stacks(threads: usize) -> usize {
 }
 
 /// What is allocated beside weights, cache and computation, measured with GPT-2's vocabulary of
-/// 50,257: the tokenizer's tables, the logits, the descriptions of the graphs; and ggml's working
-/// memory, in which it quantizes the activations.
-pub(in crate::session) fn other(hyperparameters: &Hyperparameters, tokens: usize) -> usize {
+/// 50,257: the tokenizer's tables, the logits of one token, the descriptions of the graphs; and the
+/// logits of the other sequences' tokens, and ggml's working memory, in which it quantizes the
+/// activations.
+pub(in crate::session) fn other(
+    hyperparameters: &Hyperparameters,
+    tokens: usize,
+    sequences: usize,
+) -> usize {
     const FIXED: usize = 5 << 20;
     const PER_VOCABULARY_TOKEN: usize = 100;
     let vocabulary = hyperparameters
         .vocab_size
-        .saturating_mul(PER_VOCABULARY_TOKEN);
+        .saturating_mul(sequences.saturating_mul(4) + PER_VOCABULARY_TOKEN);
     let widest = hyperparameters.n_inner.max(hyperparameters.n_embd);
     let working = widest.saturating_mul(tokens).saturating_mul(4);
     FIXED.saturating_add(vocabulary).saturating_add(working)

@@ -1,5 +1,6 @@
 //! The memory that a session needs, and the limits of what there is.
 
+pub(super) mod compute;
 mod fit;
 pub(super) mod limits;
 pub(super) mod plan;

@@ -1,5 +1,6 @@
 //! The memory a session will need, computed before it starts.
 
+use super::compute::compute_bytes;
 use super::limits::{self, Limits, Need};
 use crate::gguf::{Gguf, TensorType};
 use crate::model::weights::all_can_be_packed;
@@ -29,40 +30,6 @@ pub fn kv_bytes(
     let row = tensor_type.row_bytes(hyperparameters.n_embd as u64).ok()?;
     row.checked_mul(positions as u64)?
         .checked_mul((hyperparameters.n_layer as u64).checked_mul(2)?)
-}
-
-/// Upper bound of the bytes of intermediate results for `tokens` in a batch over a context of
-/// `positions`.
-///
-/// The largest step of a layer has the residual stream, the normalized input and the queries, keys
-/// and values, or the input and output of the feed-forward part, all f32. Attention adds its mask
-/// (f16) and, unless it is flash attention, its scores and the transposed values (f32).
-fn compute_bytes(
-    hyperparameters: &Hyperparameters,
-    tokens: usize,
-    positions: usize,
-    flash_attention: bool,
-) -> Option<usize> {
-    let (n_embd, n_inner) = (hyperparameters.n_embd, hyperparameters.n_inner);
-    let values = n_embd
-        .checked_mul(7)?
-        .max(n_embd.checked_mul(3)?.checked_add(n_inner)?);
-    let (scores, transposed) = if flash_attention {
-        (0, 0)
-    } else {
-        let scores = positions.checked_mul(hyperparameters.n_head)?;
-        (scores, positions.checked_mul(n_embd)?)
-    };
-    let per_token = values
-        .checked_add(scores)?
-        .checked_mul(4)?
-        .checked_add(positions.checked_mul(2)?)?;
-    per_token.checked_mul(tokens)?.checked_add(
-        hyperparameters
-            .vocab_size
-            .checked_add(transposed)?
-            .checked_mul(4)?,
-    )
 }
 
 /// What a model takes of memory, whether or not its weights are loaded.
@@ -135,8 +102,7 @@ impl ModelFootprint<'_> {
             ))
         })?;
         let tokens = resolved.batch_size.min(resolved.context);
-        let flash = resolved.flash_attention;
-        let compute = compute_bytes(hyperparameters, tokens, resolved.context, flash);
+        let compute = compute_bytes(hyperparameters, &resolved);
         let too_large = || Error::Memory("the computation's size is out of range".to_owned());
         let parts = Memory {
             weights: self.weights,
@@ -147,7 +113,8 @@ impl ModelFootprint<'_> {
             parts,
             file: self.file,
             own_weights: self.own_weights,
-            other: limits::other(hyperparameters, tokens).saturating_add(self.unmapped_file),
+            other: limits::other(hyperparameters, tokens, resolved.sequences)
+                .saturating_add(self.unmapped_file),
             stacks: limits::stacks(resolved.threads),
         })
     }
@@ -446,38 +413,5 @@ mod tests {
         // 24 is not a multiple of the block size, 32.
         gpt2.n_head = 32;
         assert_eq!(kv_bytes(&gpt2, 1024, CacheType::Q4_0), None);
-    }
-
-    #[test]
-    fn computation_is_bounded_by_what_was_measured() {
-        let model = Hyperparameters {
-            n_embd: 256,
-            n_inner: 1024,
-            n_head: 4,
-            n_layer: 6,
-            vocab_size: 4096,
-            ..Hyperparameters::default()
-        };
-        // Tokens, flash attention, bytes of the allocated graphs.
-        for (tokens, flash, measured) in [
-            (1, true, 18_432),
-            (64, true, 468_128),
-            (512, true, 4_203_552),
-            (64, false, 468_128),
-            (256, false, 4_723_744),
-            (512, false, 7_873_568),
-        ] {
-            let bound = compute_bytes(&model, tokens, 512, flash).unwrap();
-            assert!(bound >= measured, "{tokens} tokens: {bound} < {measured}");
-            assert!(
-                tokens < 512 || bound < measured / 4 * 5,
-                "{bound} is far above {measured}"
-            );
-        }
-        let endless = Hyperparameters {
-            n_embd: usize::MAX / 4,
-            ..model
-        };
-        assert_eq!(compute_bytes(&endless, 1, 1, true), None);
     }
 }

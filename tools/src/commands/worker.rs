@@ -17,8 +17,8 @@ use crate::stream::note;
 #[command(after_help = "Example:\n  gpt2 worker --host 192.168.1.7")]
 pub(super) struct Arguments {
     /// Address of this machine to listen on
-    #[arg(long, value_name = "ADDRESS", default_value_t = Ipv4Addr::LOCALHOST)]
-    host: Ipv4Addr,
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    host: IpAddr,
     /// Port to listen on
     #[arg(long, value_name = "PORT", default_value_t = 50052)]
     port: u16,
@@ -31,7 +31,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let address = SocketAddr::new(IpAddr::V4(arguments.host), arguments.port);
+    let address = SocketAddr::new(arguments.host, arguments.port);
     if !arguments.host.is_loopback() {
         note!(
             "WARNING: {address} is open to other machines. Anyone who can connect to it can \

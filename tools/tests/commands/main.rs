@@ -10,6 +10,8 @@ mod devices;
 mod documents;
 mod generate;
 mod generation;
+#[cfg(feature = "grammar")]
+mod grammar;
 mod habits;
 #[cfg(target_os = "linux")]
 mod limits;
@@ -26,3 +28,5 @@ mod signals;
 mod tasks;
 mod text;
 mod tokenizers;
+#[cfg(all(feature = "rpc", unix))]
+mod workers;

@@ -1,9 +1,10 @@
 //! Attention of one token or a few, for some of the heads: decoding, and checking drafted tokens.
 //!
-//! A token's result depends on its query, on the cells it sees and on nothing else: not on the
-//! other tokens, nor on how many cells the mask spans. So a token gets the same bits whether it is
-//! decoded alone or checked in a draft. Tokens only take turns with the keys and values of a block
-//! of cells and a head, which the first of them brings into the cache.
+//! A token's result depends on its query, on the cells it sees and on nothing else: neither on the
+//! other tokens nor on where its cells lie. So a token gets the same bits whether it is decoded
+//! alone, checked in a draft or computed with other texts. Tokens whose cells begin alike only take
+//! turns with the keys and values of a block of cells and a head, which the first of them brings
+//! into the cache.
 //!
 //! Below [`SPLIT_CELLS`] cells the arithmetic is that of ggml for one token: keys in their order,
 //! the maximum and the sum of weights rescaled whenever a score exceeds all before it, and with f16
@@ -12,94 +13,82 @@
 
 use std::ops::Range;
 
-use half::f16;
-
 use super::kv_tensor::{Dequantize, Head, KvTensor, QuantizeQ8_0};
-use super::operands::{Attention, is_visible};
+use super::operands::Attention;
 use super::output::Output;
 use super::scores::{DotKeys, Prefetch};
 use super::scratch::Scratch;
+use super::sights::MAX_TURNS;
 use super::softmax::{Block, KEYS, SoftmaxV, State, Values};
 use crate::simd::{BLOCK, MAX_INTERLEAVE, MAX_LANES, Q4_0_BYTES, Q8_0_BYTES, Simd, Task};
 
-/// Cells (in steps of [`GRAPH_STEP`], as graphs are built for them) from which on ggml splits them.
+/// Cells (in steps of [`GRAPH_STEP`]) from which on ggml splits them.
 const SPLIT_CELLS: usize = 512;
 
-/// Cells are added to graphs in such steps.
+/// Programs on ggml give it cells in such steps.
 const GRAPH_STEP: usize = 32;
-
-/// The most tokens that take turns.
-pub(super) const MAX_TOKENS: usize = 16;
 
 /// The work: attention of some tokens in some heads.
 pub(super) struct DecodeRows<'a> {
     pub(super) attention: &'a Attention<'a>,
-    /// At most [`MAX_TOKENS`].
-    pub(super) tokens: Range<usize>,
+    /// At most [`MAX_TURNS`], whose cells begin alike.
+    pub(super) tokens: &'a [u32],
     pub(super) heads: Range<usize>,
     pub(super) output: &'a Output<'a>,
 }
 
-/// The cells that a token sees among [`KEYS`] of them.
-struct VisibleCells {
-    cells: [u32; KEYS],
-    masks: [f32; KEYS],
-    count: usize,
-}
-
-impl VisibleCells {
-    const NONE: Self = Self {
-        cells: [0; KEYS],
-        masks: [0.0; KEYS],
-        count: 0,
-    };
-
-    /// Makes it those of `range`.
-    #[inline(always)]
-    fn find(&mut self, mask: &[f16], range: Range<usize>) {
-        self.count = 0;
-        for cell in range {
-            if is_visible(mask[cell]) {
-                self.cells[self.count] = cell as u32;
-                // Nearly always 0; the conversion is a call.
-                self.masks[self.count] = if mask[cell].to_bits() == 0 {
-                    0.0
-                } else {
-                    mask[cell].to_f32()
-                };
-                self.count += 1;
-            }
-        }
-    }
+/// What a token sees of a block of cells.
+#[derive(Clone, Copy, Default)]
+struct Seen<'a> {
+    /// At most [`KEYS`].
+    cells: &'a [u32],
+    /// What it sees of the next block.
+    next: &'a [u32],
+    /// Whether the token prefetches, because none before it has done so.
+    prefetches: bool,
+    /// See [`Block::rescale_once`].
+    rescale_once: bool,
 }
 
 /// Values of neighbouring heads in a block of cells, dequantized for all tokens.
 struct DequantizedValues<'a> {
     /// `[KEYS, heads × head_width]`.
     rows: &'a mut [f32],
-    /// The block's first cell.
-    start: usize,
-    /// A bit for each of its cells that is dequantized.
+    /// Which cell's values each row has.
+    cells: &'a mut [u32; KEYS],
+    /// A bit for each row that has any.
     ready: u64,
 }
 
 impl DequantizedValues<'_> {
-    /// The row that holds the values of `cell`. `heads` are all of these heads.
+    /// Makes the first rows those of `cells`. `heads` are all of these heads.
     #[inline(always)]
-    fn row<S: Simd>(&mut self, simd: S, values: KvTensor<'_>, heads: Head, cell: usize) -> u32 {
-        let row = cell - self.start;
-        if self.ready >> row & 1 == 0 {
-            self.ready |= 1 << row;
-            simd.vectorize(Dequantize {
-                tensor: values,
-                head: heads,
-                cell,
-                to: &mut self.rows[row * heads.width..][..heads.width],
-            });
+    fn fill<S: Simd>(&mut self, simd: S, values: KvTensor<'_>, heads: Head, cells: &[u32]) {
+        for (row, (held, &cell)) in self.cells.iter_mut().zip(cells).enumerate() {
+            if self.ready >> row & 1 == 0 || *held != cell {
+                self.ready |= 1 << row;
+                *held = cell;
+                simd.vectorize(Dequantize {
+                    tensor: values,
+                    head: heads,
+                    cells: &[cell],
+                    to: &mut self.rows[row * heads.width..][..heads.width],
+                });
+            }
         }
-        row as u32
     }
 }
+
+/// Which row of dequantized values belongs to which cell of a block.
+const ROWS: [u32; KEYS] = {
+    let mut rows = [0; KEYS];
+    let mut row = 0;
+    while row < KEYS {
+        rows[row] = row as u32;
+        row += 1;
+    }
+    rows
+};
 
 impl<S: Simd> Task<S> for DecodeRows<'_> {
     type Output = ();
@@ -109,18 +98,17 @@ impl<S: Simd> Task<S> for DecodeRows<'_> {
         let Attention {
             keys,
             values,
-            cells,
+            sights,
             head_width,
             ..
         } = *self.attention;
-        let mask = |token: usize| &self.attention.mask[token * cells..][..cells];
-        let mut ends = [0; MAX_TOKENS];
-        for (end, token) in ends.iter_mut().zip(self.tokens.clone()) {
-            let last = mask(token).iter().rposition(|&mask| is_visible(mask));
-            *end = last.map_or(0, |last| last + 1);
+        let mut lists: [&[u32]; MAX_TURNS] = [&[]; MAX_TURNS];
+        for (list, &token) in lists.iter_mut().zip(self.tokens) {
+            *list = sights.seen(token as usize);
         }
-        let last_end = ends.into_iter().fold(0, usize::max);
-        keys.prefetch(self.attention.head(self.heads.start), 0..last_end.min(KEYS));
+        let longest = lists.iter().map(|list| list.len()).max().unwrap_or(0);
+        let first_head = self.attention.head(self.heads.start);
+        keys.prefetch(first_head, &lists[0][..lists[0].len().min(KEYS)]);
         let ggml_splits = matches!(
             (keys, values),
             (KvTensor::F32(_), KvTensor::F32(_)) | (KvTensor::F16(_), KvTensor::F16(_))
@@ -144,12 +132,22 @@ impl<S: Simd> Task<S> for DecodeRows<'_> {
         totals.fill(0.0);
         self.prepare_queries(simd, padded, queries, bytes);
 
-        // Below it, a cell has another one in the next block.
-        let prefetch_until = last_end.saturating_sub(KEYS);
-        let mut visible = [VisibleCells::NONE; MAX_TOKENS];
-        for start in (0..last_end).step_by(KEYS) {
-            for ((visible, &end), token) in visible.iter_mut().zip(&ends).zip(self.tokens.clone()) {
-                visible.find(mask(token), start..end.min(start + KEYS));
+        let mut seen = [Seen::default(); MAX_TURNS];
+        let mut held = [0; KEYS];
+        for start in (0..longest).step_by(KEYS) {
+            let mut before: &[u32] = &[];
+            for (seen, list) in seen.iter_mut().zip(&lists[..self.tokens.len()]) {
+                let list_cells = list.len().next_multiple_of(GRAPH_STEP);
+                let rest = &list[start.min(list.len())..];
+                let near = &rest[..rest.len().min(2 * KEYS)];
+                let (cells, next) = near.split_at(near.len().min(KEYS));
+                *seen = Seen {
+                    cells,
+                    next,
+                    prefetches: !before.starts_with(near),
+                    rescale_once: ggml_splits && list_cells >= SPLIT_CELLS,
+                };
+                before = near;
             }
             let mut first = 0;
             while first < heads {
@@ -157,12 +155,12 @@ impl<S: Simd> Task<S> for DecodeRows<'_> {
                 first = group.end;
                 let mut dequantized = DequantizedValues {
                     rows: &mut *dequantized,
-                    start,
+                    cells: &mut held,
                     ready: 0,
                 };
                 for token in 0..self.tokens.len() {
-                    let visible = &visible[token];
-                    if visible.count == 0 {
+                    let seen = seen[token];
+                    if seen.cells.is_empty() {
                         continue;
                     }
                     let mut scores = [[f32::NEG_INFINITY; KEYS]; MAX_INTERLEAVE];
@@ -173,9 +171,10 @@ impl<S: Simd> Task<S> for DecodeRows<'_> {
                             values: &queries[row * padded..][..head_width],
                             blocks: &bytes[row * query_bytes..][..query_bytes],
                         };
-                        let prefetch =
-                            (token == 0).then(|| self.prefetch(index, start, prefetch_until));
-                        self.score(simd, index, visible, query, prefetch, scores);
+                        let prefetch = seen
+                            .prefetches
+                            .then(|| self.prefetch(index, start, seen.next));
+                        self.score(simd, index, seen.cells, query, prefetch, scores);
                     }
                     let rows = token * heads + group.start..token * heads + group.end;
                     let state = State {
@@ -184,16 +183,14 @@ impl<S: Simd> Task<S> for DecodeRows<'_> {
                         accumulators: &mut accumulators[rows.start * padded..rows.end * padded],
                         padded,
                     };
-                    let graph_cells = ends[token].next_multiple_of(GRAPH_STEP);
                     let block = Block {
-                        cells: &visible.cells[..visible.count],
+                        cells: seen.cells,
                         scores,
-                        rescale_once: ggml_splits && graph_cells >= SPLIT_CELLS,
+                        rescale_once: seen.rescale_once,
                         state,
                     };
-                    // The first token prefetches for all.
-                    let until = if token == 0 { prefetch_until } else { 0 };
-                    self.add_values(simd, group.clone(), until, block, &mut dequantized);
+                    let next: &[u32] = if seen.prefetches { seen.next } else { &[] };
+                    self.add_values(simd, group.clone(), next, block, &mut dequantized);
                 }
             }
         }
@@ -206,10 +203,8 @@ impl DecodeRows<'_> {
     #[inline(always)]
     fn token_and_head(&self, row: usize) -> (usize, usize) {
         let heads = self.heads.len();
-        (
-            self.tokens.start + row / heads,
-            self.heads.start + row % heads,
-        )
+        let token = self.tokens[row / heads] as usize;
+        (token, self.heads.start + row % heads)
     }
 
     /// Converts the queries to what the type of the keys needs, a token's heads one after the
@@ -256,26 +251,25 @@ impl DecodeRows<'_> {
         }
     }
 
-    /// Adds values, weighted by scores, for neighbouring heads; for cells below `prefetch_until`
-    /// those of the next block are prefetched.
+    /// Adds values, weighted by scores, for neighbouring heads; those of the cells `next` are
+    /// prefetched meanwhile.
     #[inline(always)]
     fn add_values<S: Simd>(
         &self,
         simd: S,
         group: Range<usize>,
-        prefetch_until: usize,
+        next: &[u32],
         block: Block<'_>,
         dequantized: &mut DequantizedValues<'_>,
     ) {
         let head = self.attention.head(self.heads.start + group.start);
-        let mut rows = [0; KEYS];
         match self.attention.values {
             KvTensor::F32(values) => simd.vectorize(SoftmaxV::<_, false> {
-                values: Values::new(values, head, prefetch_until),
+                values: Values::new(values, head, next),
                 block,
             }),
             KvTensor::F16(values) => simd.vectorize(SoftmaxV::<_, true> {
-                values: Values::new(values, head, prefetch_until),
+                values: Values::new(values, head, next),
                 block,
             }),
             values @ (KvTensor::Q8_0(_) | KvTensor::Q4_0(_)) => {
@@ -283,18 +277,16 @@ impl DecodeRows<'_> {
                     width: head.width * group.len(),
                     ..head
                 };
-                for (row, &cell) in rows.iter_mut().zip(block.cells) {
-                    *row = dequantized.row(simd, values, heads, cell as usize);
-                }
+                dequantized.fill(simd, values, heads, block.cells);
                 let head = Head {
                     stride: heads.width,
                     first: 0,
                     width: head.width,
                 };
                 simd.vectorize(SoftmaxV::<_, false> {
-                    values: Values::new(&*dequantized.rows, head, 0),
+                    values: Values::new(&*dequantized.rows, head, &[]),
                     block: Block {
-                        cells: &rows[..block.cells.len()],
+                        cells: &ROWS[..block.cells.len()],
                         ..block
                     },
                 });
@@ -305,27 +297,26 @@ impl DecodeRows<'_> {
     /// What to prefetch while the keys of a block are read: nothing has prefetched those of the
     /// first block.
     #[inline(always)]
-    fn prefetch(&self, index: usize, start: usize, until: usize) -> Prefetch<'_> {
+    fn prefetch<'p>(&'p self, index: usize, start: usize, next: &'p [u32]) -> Prefetch<'p> {
         Prefetch {
-            until,
+            next,
             next_head: start == 0 && index + 1 < self.heads.len(),
             values: (start == 0).then_some(self.attention.values),
         }
     }
 
-    /// The scores of the visible cells in one of the heads, scaled and masked.
+    /// The scores of `cells` in one of the heads, scaled.
     #[inline(always)]
     fn score<S: Simd>(
         &self,
         simd: S,
         index: usize,
-        visible: &VisibleCells,
+        cells: &[u32],
         query: Query<'_>,
         prefetch: Option<Prefetch<'_>>,
         scores: &mut [f32; KEYS],
     ) {
         let head = self.attention.head(self.heads.start + index);
-        let cells = &visible.cells[..visible.count];
         match self.attention.keys {
             KvTensor::F32(keys) => simd.vectorize(DotKeys {
                 keys,
@@ -356,8 +347,9 @@ impl DecodeRows<'_> {
                 }
             }
         }
-        for (score, &mask) in scores[..visible.count].iter_mut().zip(&visible.masks) {
-            *score = simd.fma_scalar(*score, self.attention.scale, mask);
+        for score in &mut scores[..cells.len()] {
+            // As ggml, which adds a mask.
+            *score = simd.fma_scalar(*score, self.attention.scale, 0.0);
         }
     }
 }

@@ -1,7 +1,5 @@
 //! The tensors of a KV cache, and the columns of each that belong to a head.
 
-use std::ops::Range;
-
 use half::f16;
 
 use crate::simd::{
@@ -36,7 +34,7 @@ impl KvTensor<'_> {
 
     /// Prefetches a head's elements of `cells`.
     #[inline(never)]
-    pub(super) fn prefetch(self, head: Head, cells: Range<usize>) {
+    pub(super) fn prefetch(self, head: Head, cells: &[u32]) {
         const LINE: usize = 64;
         let in_bytes = |bytes: usize| Head {
             stride: head.stride * bytes,
@@ -49,8 +47,8 @@ impl KvTensor<'_> {
             Self::Q8_0(data) => (data.as_ptr(), head.in_blocks(Q8_0_BYTES)),
             Self::Q4_0(data) => (data.as_ptr(), head.in_blocks(Q4_0_BYTES)),
         };
-        for cell in cells {
-            let first = data.wrapping_add(cell * head.stride + head.first);
+        for &cell in cells {
+            let first = data.wrapping_add(cell as usize * head.stride + head.first);
             for offset in (0..head.width).step_by(LINE) {
                 prefetch_l1(first.wrapping_add(offset));
             }
@@ -120,13 +118,12 @@ impl Element for f16 {
     }
 }
 
-/// The work: dequantizing a head's elements of neighbouring cells. A task of its own, so that there
+/// The work: dequantizing a head's elements of some cells. A task of its own, so that there
 /// is one copy of its code.
 pub(super) struct Dequantize<'a> {
     pub(super) tensor: KvTensor<'a>,
     pub(super) head: Head,
-    /// The first cell.
-    pub(super) cell: usize,
+    pub(super) cells: &'a [u32],
     /// `[cells, head width]`: where the elements go as f32.
     pub(super) to: &'a mut [f32],
 }
@@ -136,8 +133,8 @@ impl<S: Simd> Task<S> for Dequantize<'_> {
 
     #[inline(always)]
     fn run(self, simd: S) {
-        let rows = self.to.chunks_exact_mut(self.head.width);
-        let rows = rows.enumerate().map(|(index, to)| (self.cell + index, to));
+        let cells = self.cells.iter().map(|&cell| cell as usize);
+        let rows = cells.zip(self.to.chunks_exact_mut(self.head.width));
         match self.tensor {
             KvTensor::F32(data) => {
                 for (cell, to) in rows {

@@ -1,9 +1,10 @@
 //! Attention over the KV cache.
 //!
-//! Up to 63 tokens each row is computed by itself ([`decode`]), more in tiles ([`prefill`]): from
-//! the same number on as in ggml, and on x86-64 bit-identical to ggml compiled for the same
-//! instruction set. Results depend neither on the number of threads nor on which thread computes
-//! what.
+//! Each token sees the first cells of a list, that of its sequences ([`Sights`]). Up to 63 tokens
+//! of a list are computed row by row ([`decode`]), more in tiles ([`prefill`]): from the same
+//! number on as in ggml, and on x86-64 bit-identical to ggml compiled for the same instruction set,
+//! where the cells lie one after the other. Results depend neither on the tokens of other lists,
+//! nor on where the cells lie, nor on the number of threads or which of them computes what.
 
 mod decode;
 mod kv_tensor;
@@ -12,6 +13,7 @@ mod output;
 mod prefill;
 mod scores;
 mod scratch;
+mod sights;
 mod softmax;
 mod transpose;
 
@@ -24,12 +26,10 @@ use crate::simd::{Simd, Task};
 pub use kv_tensor::KvTensor;
 pub use operands::{Attention, MAX_HEAD_WIDTH, Queries};
 use output::Output;
+pub use sights::{Sight, Sights};
 
-/// Tokens from which on they are computed in tiles.
-const PREFILL_TOKENS: usize = 64;
-
-/// Writes softmax(scale × queries · keysᵀ + mask) · values to `output` (`[tokens, heads ×
-/// head_width]`). A token that sees no cell gets zeros.
+/// Writes softmax(scale × queries · keysᵀ) · values to `output` (`[tokens, heads × head_width]`),
+/// over the cells that each token sees. A token that sees no cell gets zeros.
 ///
 /// # Panics
 /// When something is shorter than its shape says, or the head width is out of range.
@@ -58,16 +58,24 @@ pub fn attend_with(
 /// How the work is cut into chunks.
 struct Schedule<'a> {
     attention: &'a Attention<'a>,
-    /// Few tokens: groups that the heads are cut into.
+    /// What is computed in tiles.
+    lists: Vec<TiledList<'a>>,
+    /// What is not: groups that the heads are cut into.
     groups: usize,
-    /// Many tokens: what each tile of queries sees.
+}
+
+/// Tokens of one list of cells, computed in tiles.
+struct TiledList<'a> {
+    tokens: &'a [u32],
+    /// What each tile of queries sees.
     masks: Vec<prefill::TileMasks>,
 }
 
 impl<'a> Schedule<'a> {
     /// For a number of threads; none where there is nothing to do.
     fn new(attention: &'a Attention<'a>, threads: usize) -> Option<Self> {
-        if attention.tokens == 0 || attention.heads == 0 {
+        let sights = attention.sights;
+        if sights.tokens() == 0 || attention.heads == 0 {
             return None;
         }
         assert!(
@@ -76,65 +84,66 @@ impl<'a> Schedule<'a> {
         );
         // Twice as many chunks as threads, so that a thread that is late delays the others less.
         let wanted = if threads == 1 { 1 } else { 2 * threads };
-        let turns = attention.tokens.div_ceil(decode::MAX_TOKENS);
-        let groups = wanted.div_ceil(turns).min(attention.heads);
-        let tiles = attention.tokens.div_ceil(prefill::QUERIES);
-        let tiles = if attention.tokens >= PREFILL_TOKENS {
-            tiles
-        } else {
-            0
+        let groups = wanted.div_ceil(sights.turns().max(1)).min(attention.heads);
+        let list = |tokens: &'a [u32]| {
+            let tiles = tokens.len().div_ceil(prefill::QUERIES);
+            TiledList {
+                tokens,
+                masks: (0..tiles).map(|_| prefill::TileMasks::new()).collect(),
+            }
         };
         Some(Self {
             attention,
+            lists: sights.tiled().map(list).collect(),
             groups,
-            masks: (0..tiles).map(|_| prefill::TileMasks::new()).collect(),
         })
     }
 
     fn output<'o>(&self, output: &'o mut [f32]) -> Output<'o> {
         let width = self.attention.heads * self.attention.head_width;
         assert!(
-            output.len() >= self.attention.tokens * width,
+            output.len() >= self.attention.sights.tokens() * width,
             "attention: output shorter than its shape"
         );
         Output::new(output, width)
     }
 
     fn chunks(&self) -> usize {
-        let tokens = self.attention.tokens;
-        if tokens >= PREFILL_TOKENS {
-            self.masks.len() * self.attention.heads
-        } else {
-            tokens.div_ceil(decode::MAX_TOKENS) * self.groups
-        }
+        let tiles: usize = self.lists.iter().map(|list| list.masks.len()).sum();
+        tiles * self.attention.heads + self.attention.sights.turns() * self.groups
     }
 
-    /// The work of a chunk.
+    /// The work of a chunk. Tiles, which take longest, come first.
     fn work<'w>(&'w self, chunk: usize, output: &'w Output<'w>) -> Work<'w> {
         let attention = self.attention;
-        if attention.tokens >= PREFILL_TOKENS {
+        let mut chunk = chunk;
+        for TiledList { tokens, masks } in &self.lists {
+            let tiles = masks.len();
+            if chunk >= tiles * attention.heads {
+                chunk -= tiles * attention.heads;
+                continue;
+            }
             // One head after the other, whose keys and values stay in the cache; of a head's
             // queries the last see most and come first.
-            let tiles = self.masks.len();
             let tile = tiles - 1 - chunk % tiles;
-            Work::Prefill(prefill::PrefillTile {
+            let first = tile * prefill::QUERIES;
+            let last = tokens.len().min(first + prefill::QUERIES);
+            return Work::Prefill(prefill::PrefillTile {
                 attention,
                 head: chunk / tiles,
-                first: tile * prefill::QUERIES,
-                masks: &self.masks[tile],
+                tokens: &tokens[first..last],
+                masks: &masks[tile],
                 output,
-            })
-        } else {
-            let group = chunk % self.groups;
-            let bound = |group: usize| group * attention.heads / self.groups;
-            let first = chunk / self.groups * decode::MAX_TOKENS;
-            Work::Decode(decode::DecodeRows {
-                attention,
-                tokens: first..attention.tokens.min(first + decode::MAX_TOKENS),
-                heads: bound(group)..bound(group + 1),
-                output,
-            })
+            });
         }
+        let group = chunk % self.groups;
+        let bound = |group: usize| group * attention.heads / self.groups;
+        Work::Decode(decode::DecodeRows {
+            attention,
+            tokens: attention.sights.turn(chunk / self.groups),
+            heads: bound(group)..bound(group + 1),
+            output,
+        })
     }
 }
 

@@ -1,19 +1,10 @@
 //! What attention is computed of, and when that is consistent.
 
-use half::f16;
-
 use super::kv_tensor::{Head, KvTensor};
+use super::sights::Sights;
 
 /// The widest head that is computed.
 pub const MAX_HEAD_WIDTH: usize = 256;
-
-/// Bits of −∞ as f16: the cell is not visible.
-pub(super) const MASKED: u16 = 0xfc00;
-
-#[inline(always)]
-pub(super) fn is_visible(mask: f16) -> bool {
-    mask.to_bits() != MASKED
-}
 
 /// Queries, f32: those of token n begin at element n × `stride`, head after head.
 #[derive(Clone, Copy)]
@@ -33,12 +24,8 @@ pub struct Attention<'a> {
     pub keys: KvTensor<'a>,
     /// `[cells, heads × head_width]`.
     pub values: KvTensor<'a>,
-    /// `[tokens, cells]`: added to scores. 0 where a token sees a cell, otherwise −∞.
-    pub mask: &'a [f16],
-    /// Queries; with 64 or more, they are computed in tiles.
-    pub tokens: usize,
-    /// Cells of the cache that are read.
-    pub cells: usize,
+    /// Which cells each token sees.
+    pub sights: &'a Sights,
     /// Attention heads.
     pub heads: usize,
     /// Elements of a head: 1 to [`MAX_HEAD_WIDTH`]; a multiple of 32 where a tensor has blocks.
@@ -51,12 +38,11 @@ impl Attention<'_> {
     /// Whether everything is as long as it must be.
     pub(super) fn is_consistent(&self) -> bool {
         let width = self.heads * self.head_width;
-        let queries = (self.tokens - 1) * self.queries.stride + width;
+        let queries = (self.sights.tokens() - 1) * self.queries.stride + width;
         (1..=MAX_HEAD_WIDTH).contains(&self.head_width)
             && self.queries.data.len() >= queries
-            && self.mask.len() >= self.tokens * self.cells
-            && self.keys.holds(self.cells, width, self.head_width)
-            && self.values.holds(self.cells, width, self.head_width)
+            && self.keys.holds(self.sights.end(), width, self.head_width)
+            && self.values.holds(self.sights.end(), width, self.head_width)
     }
 
     #[inline(always)]

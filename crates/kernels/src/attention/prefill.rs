@@ -1,4 +1,4 @@
-//! Attention of many tokens at once, in tiles of queries and keys.
+//! Attention of many tokens of one list of cells at once, in tiles of queries and keys.
 //!
 //! The lanes of a vector are queries: keys and values are read as they lie, and maxima and sums of
 //! weights are those of single lanes, without a reduction across a vector. Everything is f32;
@@ -6,11 +6,8 @@
 
 use std::sync::OnceLock;
 
-use half::f16;
-use half::slice::HalfFloatSliceExt;
-
 use super::kv_tensor::Dequantize;
-use super::operands::{Attention, MASKED, MAX_HEAD_WIDTH};
+use super::operands::{Attention, MAX_HEAD_WIDTH};
 use super::output::Output;
 use super::scratch::Scratch;
 use super::transpose;
@@ -30,8 +27,8 @@ pub(super) type TileMasks = OnceLock<Vec<BlockMask>>;
 pub(super) struct PrefillTile<'a> {
     pub(super) attention: &'a Attention<'a>,
     pub(super) head: usize,
-    /// The first query.
-    pub(super) first: usize,
+    /// At most [`QUERIES`].
+    pub(super) tokens: &'a [u32],
     /// What these queries see.
     pub(super) masks: &'a TileMasks,
     pub(super) output: &'a Output<'a>,
@@ -41,55 +38,32 @@ pub(super) struct PrefillTile<'a> {
 pub(super) struct BlockMask {
     /// Keys up to the last one that is visible.
     keys: usize,
-    /// `[keys, queries of a block]`: added to scores. Empty where every query sees all keys with a
-    /// mask of 0.
+    /// `[keys, queries of a block]`: added to scores. Empty where every query sees all keys.
     mask: Vec<f32>,
 }
 
-/// The masks of `rows` queries from `first` on, in blocks of `block_rows`.
-fn tile_masks(
-    attention: &Attention<'_>,
-    first: usize,
-    rows: usize,
-    block_rows: usize,
-) -> Vec<BlockMask> {
-    let starts = (0..attention.cells).step_by(KEYS);
+/// The masks of queries that see `counts` cells, in blocks of `block_rows`.
+fn tile_masks(counts: &[usize], block_rows: usize) -> Vec<BlockMask> {
+    let longest = counts.iter().copied().max().unwrap_or(0);
+    let starts = (0..longest).step_by(KEYS);
     let blocks = |start: usize| {
-        (0..rows).step_by(block_rows).map(move |block| {
-            let count = block_rows.min(rows - block);
-            block_mask(attention, first + block, count, start, block_rows)
-        })
+        let blocks = counts.chunks(block_rows);
+        blocks.map(move |counts| block_mask(counts, start, block_rows))
     };
     starts.flat_map(blocks).collect()
 }
 
-/// The mask of `rows` queries from `first` on, in a block of `block_rows`, for the cells from
-/// `start` on.
-fn block_mask(
-    attention: &Attention<'_>,
-    first: usize,
-    rows: usize,
-    start: usize,
-    block_rows: usize,
-) -> BlockMask {
-    let count = KEYS.min(attention.cells - start);
-    let row =
-        |query: usize| -> &[f16] { &attention.mask[query * attention.cells + start..][..count] };
-    let (mut any, mut keys) = (0, 0);
-    for query in first..first + rows {
-        let row: &[u16] = row(query).reinterpret_cast();
-        any |= row.iter().fold(0, |any, mask| any | mask);
-        if let Some(last) = row[keys..].iter().rposition(|&mask| mask != MASKED) {
-            keys += last + 1;
-        }
-    }
+/// The mask of a block of `block_rows` queries, of which the first see `counts` cells, for the
+/// cells from `start` on.
+fn block_mask(counts: &[usize], start: usize, block_rows: usize) -> BlockMask {
+    let seen = |count: usize| count.saturating_sub(start).min(KEYS);
+    let keys = counts.iter().map(|&count| seen(count)).max().unwrap_or(0);
     let mut mask = Vec::new();
-    if any != 0 {
+    if counts.iter().any(|&count| seen(count) < keys) {
         mask.resize(keys * block_rows, 0.0);
-        for lane in 0..rows {
-            let columns = mask.chunks_exact_mut(block_rows);
-            for (column, &mask) in columns.zip(row(first + lane)) {
-                column[lane] = mask.to_f32();
+        for (lane, &count) in counts.iter().enumerate() {
+            for column in mask.chunks_exact_mut(block_rows).skip(seen(count)) {
+                column[lane] = f32::NEG_INFINITY;
             }
         }
     }
@@ -102,8 +76,11 @@ impl<S: Simd> Task<S> for PrefillTile<'_> {
     #[inline(always)]
     fn run(self, simd: S) {
         let attention = self.attention;
-        let (cells, width) = (attention.cells, attention.head_width);
-        let rows = QUERIES.min(attention.tokens - self.first);
+        let width = attention.head_width;
+        let rows = self.tokens.len();
+        let seen = |token: &u32| attention.sights.seen(*token as usize);
+        let lists = self.tokens.iter().map(seen);
+        let cells = lists.max_by_key(|cells| cells.len()).unwrap_or_default();
         let block_rows = 2 * S::LANES;
         let blocks = rows.div_ceil(block_rows);
         let head = attention.head(self.head);
@@ -119,26 +96,28 @@ impl<S: Simd> Task<S> for PrefillTile<'_> {
         let (values, scores) = floats.split_at_mut(KEYS * width);
         accumulators.fill(0.0);
         for row in 0..rows {
-            simd.prefetch(attention.query(self.first + row, self.head), 0, width);
+            simd.prefetch(self.query(row), 0, width);
         }
         let prefetch = |start: usize| {
-            let cells = start..cells.min(start + KEYS);
-            attention.keys.prefetch(head, cells.clone());
+            let cells = &cells[start.min(cells.len())..];
+            let cells = &cells[..cells.len().min(KEYS)];
+            attention.keys.prefetch(head, cells);
             attention.values.prefetch(head, cells);
         };
         prefetch(0);
-        let masks = self
-            .masks
-            .get_or_init(|| tile_masks(attention, self.first, rows, block_rows));
+        let masks = self.masks.get_or_init(|| {
+            let counts = self.tokens.iter().map(|token| seen(token).len());
+            tile_masks(&counts.collect::<Vec<_>>(), block_rows)
+        });
         self.pack_queries(rows, block_rows, queries);
         let mut maxima = [f32::NEG_INFINITY; QUERIES];
         let mut totals = [0.0f32; QUERIES];
 
-        for (start, masks) in (0..cells).step_by(KEYS).zip(masks.chunks_exact(blocks)) {
+        for (start, masks) in (0..cells.len())
+            .step_by(KEYS)
+            .zip(masks.chunks_exact(blocks))
+        {
             let needed = masks.iter().map(|mask| mask.keys).max().unwrap_or(0);
-            if needed == 0 {
-                continue;
-            }
             prefetch(start + KEYS);
             for (tensor, to) in [
                 (attention.keys, &mut *keys),
@@ -147,7 +126,7 @@ impl<S: Simd> Task<S> for PrefillTile<'_> {
                 simd.vectorize(Dequantize {
                     tensor,
                     head,
-                    cell: start,
+                    cells: &cells[start..start + needed],
                     to: &mut to[..needed * width],
                 });
             }
@@ -186,15 +165,18 @@ impl<S: Simd> Task<S> for PrefillTile<'_> {
 }
 
 impl PrefillTile<'_> {
+    #[inline(always)]
+    fn query(&self, row: usize) -> &[f32] {
+        let token = self.tokens[row] as usize;
+        self.attention.query(token, self.head)
+    }
+
     /// Packs the queries as `[blocks, width, block rows]`. Behind the last one there are others, of
     /// zeros or like the last one, which see everything.
     #[inline(always)]
     fn pack_queries(&self, rows: usize, block_rows: usize, queries: &mut [f32]) {
         let width = self.attention.head_width;
-        let query = |row: usize| {
-            let row = self.first + row.min(rows - 1);
-            self.attention.query(row, self.head)
-        };
+        let query = |row: usize| self.query(row.min(rows - 1));
         queries.fill(0.0);
         for row in (0..rows).step_by(4) {
             let (block, lane) = (row / block_rows, row % block_rows);
@@ -212,7 +194,8 @@ impl PrefillTile<'_> {
         let (width, block_rows) = (self.attention.head_width, 2 * S::LANES);
         let place = self.head * width;
         for row in 0..totals.len() {
-            self.output.prefetch(simd, self.first + row, place, width);
+            let token = self.tokens[row] as usize;
+            self.output.prefetch(simd, token, place, width);
         }
         let mut results = [[0.0; MAX_HEAD_WIDTH]; 4];
         for (four, totals) in totals.chunks(4).enumerate() {
@@ -226,8 +209,8 @@ impl PrefillTile<'_> {
                 for value in &mut *result {
                     *value *= inverse;
                 }
-                let row = self.first + first + row;
-                self.output.write(row, place, result);
+                let token = self.tokens[first + row] as usize;
+                self.output.write(token, place, result);
             }
         }
     }

@@ -3,7 +3,6 @@
 use half::f16;
 
 use super::kv_tensor::{Element, Head, KvTensor};
-use super::softmax::KEYS;
 use crate::simd::{Simd, Task};
 
 /// Vectors of accumulators of a dot product.
@@ -30,8 +29,8 @@ pub(super) struct DotKeys<'a, T> {
 /// cell, too far for the processor's own prefetching.
 #[derive(Clone, Copy)]
 pub(super) struct Prefetch<'a> {
-    /// The keys of the next block, for cells below this one.
-    pub(super) until: usize,
+    /// The cells of the next block, whose keys are wanted; the first while the first cell is read.
+    pub(super) next: &'a [u32],
     /// The keys of the next head for the same cells, if nothing has prefetched them before.
     pub(super) next_head: bool,
     /// The values of the same cells, if nothing has prefetched them before.
@@ -71,10 +70,13 @@ impl<T: Dot> DotKeys<'_, T> {
         let in_fours = if whole { cells.len() / 4 * 4 } else { 0 };
         let (fours, rest) = cells.split_at(in_fours);
         let (to_fours, to_rest) = to.split_at_mut(in_fours);
-        for (scores, cells) in to_fours.chunks_exact_mut(4).zip(fours.chunks_exact(4)) {
+        for (four, (scores, cells)) in (to_fours.chunks_exact_mut(4))
+            .zip(fours.chunks_exact(4))
+            .enumerate()
+        {
             if let Some(prefetch) = prefetch {
-                for &cell in cells {
-                    prefetch.run::<S, T, WIDTH>(simd, keys, head, cell as usize);
+                for (index, &cell) in cells.iter().enumerate() {
+                    prefetch.run::<S, T, WIDTH>(simd, keys, head, cell, 4 * four + index);
                 }
             }
             let sums = [
@@ -85,9 +87,9 @@ impl<T: Dot> DotKeys<'_, T> {
             ];
             scores.copy_from_slice(&simd.reduce_add_4(sums));
         }
-        for (score, &cell) in to_rest.iter_mut().zip(rest) {
+        for (index, (score, &cell)) in to_rest.iter_mut().zip(rest).enumerate() {
             if let Some(prefetch) = prefetch {
-                prefetch.run::<S, T, WIDTH>(simd, keys, head, cell as usize);
+                prefetch.run::<S, T, WIDTH>(simd, keys, head, cell, in_fours + index);
             }
             *score = T::dot(simd, head.of(keys, cell as usize), query);
         }
@@ -95,28 +97,35 @@ impl<T: Dot> DotKeys<'_, T> {
 }
 
 impl Prefetch<'_> {
-    /// Prefetches what goes with `cell`: inlined where the width is known, otherwise a call, since
-    /// loops take more code than what they do.
+    /// Prefetches what goes with `cell`, which is the block's cell `index`: inlined where the width
+    /// is known, otherwise a call, since loops take more code than what they do.
     #[inline(always)]
-    fn run<S: Simd, T, const WIDTH: usize>(self, simd: S, keys: &[T], head: Head, cell: usize) {
+    fn run<S: Simd, T, const WIDTH: usize>(
+        self,
+        simd: S,
+        keys: &[T],
+        head: Head,
+        cell: u32,
+        index: usize,
+    ) {
         if WIDTH == 0 {
-            self.run_any(simd, keys, head, cell);
+            self.run_any(simd, keys, head, cell, index);
         } else {
-            self.run_here(simd, keys, head, cell);
+            self.run_here(simd, keys, head, cell, index);
         }
     }
 
     #[inline(never)]
-    fn run_any<S: Simd, T>(self, simd: S, keys: &[T], head: Head, cell: usize) {
-        self.run_here(simd, keys, head, cell);
+    fn run_any<S: Simd, T>(self, simd: S, keys: &[T], head: Head, cell: u32, index: usize) {
+        self.run_here(simd, keys, head, cell, index);
     }
 
     #[inline(always)]
-    fn run_here<S: Simd, T>(self, simd: S, keys: &[T], head: Head, cell: usize) {
-        let start = cell * head.stride + head.first;
-        if cell < self.until {
-            simd.prefetch(keys, start + KEYS * head.stride, head.width);
+    fn run_here<S: Simd, T>(self, simd: S, keys: &[T], head: Head, cell: u32, index: usize) {
+        if let Some(&next) = self.next.get(index) {
+            simd.prefetch(keys, next as usize * head.stride + head.first, head.width);
         }
+        let start = cell as usize * head.stride + head.first;
         if self.next_head {
             simd.prefetch(keys, start + head.width, head.width);
         }

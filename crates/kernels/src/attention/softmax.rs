@@ -350,19 +350,19 @@ pub(super) struct Values<'a, T> {
     /// Elements from a head's columns to the next head's.
     head_stride: usize,
     /// See [`Values::new`].
-    prefetch_until: usize,
+    next: &'a [u32],
 }
 
 impl<'a, T: Element> Values<'a, T> {
-    /// Those of `head` and of its neighbours. For cells below `prefetch_until`, the values of the
-    /// next block are prefetched meanwhile.
+    /// Those of `head` and of its neighbours. The values of the cells `next` are prefetched
+    /// meanwhile, the first with the block's first cell.
     #[inline(always)]
-    pub(super) fn new(elements: &'a [T], head: Head, prefetch_until: usize) -> Self {
+    pub(super) fn new(elements: &'a [T], head: Head, next: &'a [u32]) -> Self {
         Self {
             elements,
             head,
             head_stride: head.width,
-            prefetch_until,
+            next,
         }
     }
 
@@ -406,8 +406,8 @@ impl<'a, T: Element> Values<'a, T> {
         }
         for (index, &cell) in cells.iter().enumerate() {
             let cell = cell as usize;
-            if cell < self.prefetch_until {
-                let next = (cell + KEYS) * self.head.stride + self.head.first;
+            if let Some(&next) = self.next.get(start + index) {
+                let next = next as usize * self.head.stride + self.head.first;
                 simd.prefetch(self.elements, next, N * VECTORS * S::LANES);
             }
             for row in 0..N {

@@ -90,14 +90,10 @@ pub(super) fn multiply_with(
     } else {
         set
     };
-    let batch = match tokens {
-        _ if options.batch_invariant => BatchSize::One,
-        // Unpacking takes longer than it saves where tokens do not fill a large tile.
-        _ if format.is_float() && tokens < set.tile_sizes(format, BatchSize::Small)[0] => {
-            BatchSize::One
-        }
-        _ if tokens >= set.large_batch(format) => BatchSize::Large,
-        _ => BatchSize::Small,
+    let batch = if options.batch_invariant {
+        BatchSize::One
+    } else {
+        set.batch_size(format, tokens)
     };
     let activations = Activations::new(
         set.quantizer(),

@@ -91,6 +91,35 @@ impl<'a> Job<'a> {
         unsafe { cast_unchecked(self.panels, self.rows * self.blocks) }
     }
 
+    /// The rows of a matrix that is not packed, up to `together` at a time.
+    ///
+    /// # Safety
+    /// The panels have as many blocks of this type.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(super) unsafe fn rows_together<B: Layout + 'static>(
+        &self,
+        together: usize,
+    ) -> impl Iterator<Item = Rows<B>> {
+        let row_blocks = self.blocks;
+        // SAFETY: the caller's condition.
+        let blocks = unsafe { self.row_blocks::<B>() };
+        let groups = blocks.chunks(together * row_blocks).enumerate();
+        groups.map(move |(index, blocks)| {
+            let count = blocks.len() / row_blocks;
+            Rows {
+                first: index * together,
+                count,
+                blocks: blocks.as_ptr(),
+                stride: if count > 1 {
+                    row_blocks * size_of::<B>()
+                } else {
+                    0
+                },
+            }
+        })
+    }
+
     /// Where the results of a token go.
     ///
     /// # Safety
@@ -102,15 +131,34 @@ impl<'a> Job<'a> {
     }
 }
 
-/// Batch size class: how many tokens there are in all, as far as the order of accumulation depends
-/// on it.
+/// Neighbouring rows of a matrix that is not packed.
+#[cfg(target_arch = "x86_64")]
+pub(super) struct Rows<B> {
+    /// The index of the first of them.
+    pub(super) first: usize,
+    /// How many.
+    pub(super) count: usize,
+    /// The blocks of the first.
+    pub(super) blocks: *const B,
+    /// Bytes from one to the next; 0 when there is one.
+    pub(super) stride: usize,
+}
+
+/// Batch size class: what decides how tokens are multiplied together, and the order of
+/// accumulation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, reason = "one order serves every batch there")
+)]
 pub(super) enum BatchSize {
     /// One token, or each with the bits it has alone.
     One,
-    /// Fewer than [`KernelSet::large_batch`].
+    /// A few.
     Small,
-    /// The others.
+    /// Too few to unpack panels for; accumulated as in a large batch.
+    Medium,
+    /// Many, for which panels are unpacked where [`KernelSet::unpacking`] says how.
     Large,
 }
 
@@ -186,10 +234,20 @@ pub(super) trait KernelSet: Sized + Copy {
         self
     }
 
-    /// From this number of tokens on a batch is large: the microkernels for `format` accumulate in
-    /// another order.
-    fn large_batch(self, _format: Format) -> usize {
-        usize::MAX
+    /// The class of a batch of `tokens`.
+    fn batch_size(self, format: Format, tokens: usize) -> BatchSize {
+        // Unpacking takes longer than it saves where tokens do not fill a large tile.
+        let is_few = tokens < self.tile_sizes(format, BatchSize::Small)[0];
+        if format.is_float() && is_few {
+            BatchSize::One
+        } else {
+            BatchSize::Small
+        }
+    }
+
+    /// Whether the order of accumulation for a token of a batch of `tokens` is that for one.
+    fn is_batch_invariant(self, format: Format, tokens: usize) -> bool {
+        !format.is_float() || self.batch_size(format, tokens) == BatchSize::One
     }
 
     /// Tokens that microkernels for `format` work on together, the most first, down to 1.

@@ -6,6 +6,10 @@
 //! ARM. A matrix is read panel by panel, eight rows at a time, and each panel is used for all
 //! tokens while it is in the cache.
 //!
+//! A token's result does not depend on the tokens beside it, but for some types on how many there
+//! are: their class ([`microkernel::BatchSize`]) decides the order of summation. Who asks for it
+//! ([`Options::batch_invariant`]) gets the order for one token whatever the batch.
+//!
 //! `layout/` declares what lies where in memory; `packing.rs` and `quantize_activations.rs` write
 //! it, the microkernels of `x86/` and `aarch64/` read it, and `gemm.rs` shares the work out.
 

@@ -129,7 +129,7 @@ pub(super) struct Order {
     pub(super) f16_bound: Option<i32>,
 }
 
-/// What a super-block of `q4_k` or `q5_k` gives as one integer, without the token's scale.
+/// What a super-block of `q5_k` gives as one integer, without the token's scale.
 fn sub_mins(d: F16Bytes, dmin: F16Bytes, dot: i32, min_dot: i32) -> f32 {
     (-f32(dmin)).mul_add(min_dot as f32, f32(d) * dot as f32)
 }
@@ -339,17 +339,11 @@ fn q4_k(row: &[BlockQ4K], x: &[f32], order: Order) -> f32 {
             let x = &x[32 * group..][..32];
             all += i32::from(group_scale) * dot(weights, x);
             all_mins += i32::from(min) * x.iter().sum::<i32>();
-            if order.large {
-                continue;
-            }
             if group == 7 || order.four && group % 2 == 1 {
                 sum = (all as f32).mul_add(f32(block.d) * scale, sum);
                 mins = (all_mins as f32).mul_add(f32(block.dmin) * scale, mins);
                 (all, all_mins) = (0, 0);
             }
-        }
-        if order.large {
-            sum = sub_mins(block.d, block.dmin, all, all_mins).mul_add(scale, sum);
         }
     }
     sum - mins

@@ -4,6 +4,7 @@
 //! HTTP.
 
 mod plan;
+mod shared;
 mod ticket;
 mod worker;
 
@@ -17,33 +18,13 @@ use gpt2::{Model, Session};
 use tokio::sync::oneshot;
 
 pub use plan::{Plan, PlanOptions};
+pub use shared::EngineOptions;
 pub use ticket::Ticket;
 pub use worker::Ended;
 
 use crate::metrics::Metrics;
 use gpt2::generate::ScheduledRequest;
-use ticket::Events;
-
-/// How the engine treats its requests.
-#[derive(Debug, Clone, Copy)]
-pub struct EngineOptions {
-    /// Requests that may wait beyond those at work.
-    pub queue: usize,
-    /// A request whose reader stays [`ticket::UNREAD`] events behind for this long is cancelled.
-    pub unread: Duration,
-    /// Most time that a request may take, from its first step on.
-    pub timeout: Option<Duration>,
-}
-
-impl Default for EngineOptions {
-    fn default() -> Self {
-        Self {
-            queue: 64,
-            unread: Duration::from_secs(30),
-            timeout: None,
-        }
-    }
-}
+use shared::{Command, Job, Place, Shared};
 
 /// A handle on the model's thread; cheap to clone.
 #[derive(Clone)]
@@ -51,47 +32,6 @@ pub struct Engine {
     shared: Arc<Shared>,
     commands: mpsc::Sender<Command>,
 }
-
-/// What the handles and the model's thread both see.
-struct Shared {
-    model: Arc<Model>,
-    /// Most positions of one text.
-    context: usize,
-    /// Texts at work at a time.
-    texts: usize,
-    options: EngineOptions,
-    /// Requests and calls that have a place: waiting or at work.
-    places: AtomicUsize,
-    closing: AtomicBool,
-    metrics: Arc<Metrics>,
-}
-
-/// A place among the requests that wait or work; free again when dropped.
-struct Place(Arc<Shared>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.places.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// What the model's thread is asked for.
-enum Command {
-    Generate {
-        request: Box<ScheduledRequest>,
-        events: Events,
-        arrived: Instant,
-        place: Place,
-    },
-    Call {
-        job: Job,
-        place: Place,
-    },
-    /// End when nothing is at work any more.
-    Close,
-}
-
-type Job = Box<dyn FnOnce(&mut Session) + Send>;
 
 /// Why the engine did not take a request, or did not finish it.
 #[derive(Debug)]
@@ -251,7 +191,10 @@ impl Engine {
             (taken < most).then_some(taken + 1)
         });
         match taken {
-            Ok(_) => Ok(Place(Arc::clone(&self.shared))),
+            Ok(_) => {
+                self.shared.metrics.request(1);
+                Ok(Place(Arc::clone(&self.shared)))
+            }
             Err(_) => Err(EngineError::Busy {
                 retry_after: self.wait_estimate(),
             }),

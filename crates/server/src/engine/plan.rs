@@ -13,8 +13,9 @@ const COMFORTABLE: usize = 256;
 /// What connections, bodies and answers take at most, of a memory that was stated.
 const SERVER_BYTES: u64 = 20 << 20;
 
-/// Prompt tokens computed at a time by each session.
+/// Prompt tokens computed at a time by each session, and as few as are worth having more positions.
 const BATCH: usize = 256;
+const SMALL_BATCH: usize = 64;
 
 /// What the plan is made for.
 #[derive(Debug, Clone, Copy, Default)]
@@ -83,8 +84,9 @@ impl Plan {
         };
         let limit = options.memory.unwrap_or(u64::MAX);
         let limit = limit.saturating_sub(options.memory.map_or(0, |_| SERVER_BYTES));
-        let both = session::fit(model, &both, limit)?;
-        let total = both.context.unwrap_or(positions * shares.min(most));
+        let whole = positions * shares.min(most);
+        let both = fit_both(model, &both, limit, whole)?;
+        let total = both.context.unwrap_or(whole);
         let second = SessionOptions {
             context: Some((total / shares).clamp(1, one)),
             sequences: 1,
@@ -112,4 +114,30 @@ impl Plan {
             },
         })
     }
+}
+
+/// The options nearest to `both` that fit into `limit` bytes, where a prompt is not computed a few
+/// tokens at a time for the sake of the last positions of `whole`.
+fn fit_both(
+    model: &Model,
+    both: &SessionOptions,
+    limit: u64,
+    whole: usize,
+) -> Result<SessionOptions> {
+    let fitting = session::fit(model, both, limit)?;
+    if fitting.batch_size >= 2 * SMALL_BATCH || both.context.is_some() {
+        return Ok(fitting);
+    }
+    let context = fitting.context.unwrap_or(whole);
+    let fewer = (4..8).rev().map(|eighths| SessionOptions {
+        context: Some((context * eighths / 8).max(1)),
+        ..*both
+    });
+    for options in fewer {
+        let found = session::fit(model, &options, limit)?;
+        if found.batch_size >= 2 * SMALL_BATCH {
+            return Ok(found);
+        }
+    }
+    Ok(fitting)
 }

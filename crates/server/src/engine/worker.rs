@@ -12,8 +12,9 @@ use std::time::Instant;
 use gpt2::Session;
 use tokio::sync::oneshot;
 
+use super::plan::Plan;
+use super::shared::{Command, Job, Place, Shared};
 use super::ticket::Events;
-use super::{Command, Job, Place, Plan, Shared};
 use gpt2::generate::{RequestId, ScheduledRequest, Scheduler, SchedulerEvent, SchedulerOptions};
 
 /// How the model's thread ended.
@@ -105,6 +106,7 @@ struct Running {
 
 impl Worker {
     fn run(&mut self) {
+        self.show_load();
         loop {
             self.take_commands();
             // One job between two steps: texts at work wait for one at most.
@@ -204,6 +206,11 @@ impl Worker {
             Ok(events) => events.into_iter().for_each(|event| self.hand_out(event)),
             Err(error) => self.fail_all(&error),
         }
+        if self.scheduler.is_idle() && !self.requests.is_empty() {
+            // Every request has a last event; one without would be waited for, for ever.
+            tracing::error!("internal error (a bug): requests without an end");
+            self.requests.clear();
+        }
     }
 
     fn hand_out(&mut self, event: SchedulerEvent) {
@@ -241,7 +248,7 @@ impl Worker {
         }
     }
 
-    /// A step that failed as a whole: every request ends, and the scheduler begins anew.
+    /// A step that failed as a whole: every request ends, and another scheduler begins.
     fn fail_all(&mut self, error: &gpt2::Error) {
         tracing::error!("a step failed: {error}");
         for (request, running) in self.requests.drain() {

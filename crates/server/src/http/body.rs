@@ -1,4 +1,5 @@
-//! Bodies of requests: how large, how deep, how slow, how much of them at a time.
+//! Bodies of requests: how large, how slow, how much of them at a time. What is in them is the
+//! protocols' to look at.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +29,7 @@ impl Bodies {
         }
     }
 
-    /// Reads a body of JSON. The memory counts as taken until the permit is dropped.
+    /// Reads a body. The memory counts as taken until the permit is dropped.
     pub(super) async fn read(
         &self,
         headers: &HeaderMap,
@@ -66,31 +67,8 @@ impl Bodies {
             }
             bytes.extend_from_slice(&data);
         }
-        check_depth(&bytes, limits.json_depth)?;
         Ok((bytes.into(), taken))
     }
-}
-
-/// Refuses JSON with more levels than `most`, before anything reads it.
-fn check_depth(json: &[u8], most: usize) -> Result<(), ApiError> {
-    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
-    for byte in json {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            _ if in_string => {}
-            b'[' | b'{' => depth += 1,
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > most {
-            return Err(ApiError::invalid(format!(
-                "expected JSON of at most {most} levels, found more"
-            )));
-        }
-    }
-    Ok(())
 }
 
 fn too_large(limits: &Limits) -> ApiError {
@@ -120,24 +98,5 @@ fn full() -> ApiError {
             StatusCode::SERVICE_UNAVAILABLE,
             "too many large requests at a time; try again",
         )
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn depth_is_counted_outside_strings() {
-        let nested = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
-        assert!(check_depth(nested(64).as_bytes(), 64).is_ok());
-        assert!(check_depth(nested(65).as_bytes(), 64).is_err());
-        assert!(check_depth("[".repeat(1 << 20).as_bytes(), 64).is_err());
-        let text = format!(r#"{{"prompt": "\"{}\\"}}"#, "[".repeat(100));
-        assert!(check_depth(text.as_bytes(), 64).is_ok());
-        let after = format!(r#"{{"prompt": "\\", "x": {}}}"#, nested(64));
-        assert!(check_depth(after.as_bytes(), 64).is_err());
-        let beside = "[],".repeat(1000);
-        assert!(check_depth(beside.as_bytes(), 1).is_ok());
     }
 }

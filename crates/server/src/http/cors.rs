@@ -1,4 +1,4 @@
-//! Pages that come from elsewhere: which may use the server, and how browsers are told.
+//! Pages of other servers: which may use the server, and how browsers are told.
 
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -30,7 +30,7 @@ pub(super) enum From {
     /// A page of an origin that is listed.
     Listed(HeaderValue),
     /// Any other page.
-    Elsewhere,
+    Foreign,
 }
 
 impl From {
@@ -40,10 +40,10 @@ impl From {
             return Self::Here;
         };
         let Ok(text) = origin.to_str() else {
-            return Self::Elsewhere;
+            return Self::Foreign;
         };
         if origins.next().is_some() {
-            return Self::Elsewhere;
+            return Self::Foreign;
         }
         if listed.iter().any(|listed| listed == text) {
             return Self::Listed(origin.clone());
@@ -54,7 +54,7 @@ impl From {
             (Some(("http" | "https", name)), Some(host)) if name.eq_ignore_ascii_case(host) => {
                 Self::Here
             }
-            _ => Self::Elsewhere,
+            _ => Self::Foreign,
         }
     }
 

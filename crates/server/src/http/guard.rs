@@ -48,8 +48,8 @@ impl Guard {
         path == "/health" || (path == "/metrics" && self.state.settings.open_metrics)
     }
 
-    /// The key, where there is one: as a bearer token, as `x-api-key`, or as the password with which
-    /// a browser opens the page.
+    /// The key, where there is one: as a bearer token, as `x-api-key`, or as the password with
+    /// which a browser opens the page.
     fn check_key(&self, request: &Request) -> Result<(), ApiError> {
         let Some(key) = &self.state.settings.key else {
             return Ok(());
@@ -102,7 +102,7 @@ async fn pass(
         return Ok(from.preflight(request.headers()));
     }
     let reads = [Method::GET, Method::HEAD].contains(request.method());
-    if !reads && *from == From::Elsewhere {
+    if !reads && *from == From::Foreign {
         let message = "pages of this origin may not use this server";
         return Err(ApiError::new(StatusCode::FORBIDDEN, message).code("origin_not_allowed"));
     }

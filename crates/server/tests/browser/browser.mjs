@@ -9,12 +9,12 @@ import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { createRequire } from "node:module";
-import { join } from "node:path";
+import { join, resolve as absolute } from "node:path";
 
 import { serve as serveMock } from "./mock.mjs";
 
 const modules = process.env.GPT2_NODE_MODULES ?? "node_modules";
-const require = createRequire(join(modules, "from-here.js"));
+const require = createRequire(absolute(modules, "from-here.js"));
 const { chromium } = require("playwright-core");
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf-8");
 
@@ -44,7 +44,7 @@ export async function program(extra = [], environment = {}) {
   child.stderr.setEncoding("utf-8");
   child.stderr.on("data", (text) => { said += text; });
   for (let tries = 0; ; tries++) {
-    if (child.exitCode !== null || tries > 300) throw new Error(`the server did not start: ${said}`);
+    if (child.exitCode !== null || tries > 300) throw new Error(`it did not start: ${said}`);
     const ready = await fetch(`${url}health`).then((answer) => answer.ok, () => false);
     if (ready) break;
     await new Promise((resolve) => setTimeout(resolve, 100));

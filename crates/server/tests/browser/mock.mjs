@@ -20,7 +20,7 @@ const SENTENCES = [
 const LONGER = [
   " might have been forgotten by everyone but her, had not the carriage stopped at the gate at",
   ", who had seen her sister married and her father settled in the country, felt for the first",
-  " laughed. “You are mistaken,” she said,\n“we dine at five, as we have done these ten years,",
+  " laughed. “You are mistaken,” she said,\n“we dine at five, as we have done these years,",
 ];
 
 /** Pieces of a text that stand for tokens: at most six characters, a space before them. */

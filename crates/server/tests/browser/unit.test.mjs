@@ -46,7 +46,8 @@ test("every state of a history comes back, after any walk and from a file", () =
       const choice = roll(10);
       time += roll(3000);
       if (choice < 5) {
-        history.record(kind, text.slice(0, at) + "xyz".slice(roll(4)) + text.slice(at), undefined, time);
+        const other = text.slice(0, at) + "xyz".slice(roll(4)) + text.slice(at);
+        history.record(kind, other, undefined, time);
         texts.set(history.current, history.text);
       } else if (choice < 7) history.undo();
       else if (choice < 8) history.redo();
@@ -66,7 +67,9 @@ test("every state of a history comes back, after any walk and from a file", () =
 
 test("typing without a pause is one change, and one undo", () => {
   const history = new History("");
-  for (let length = 1; length <= 5; length++) history.record("typed", "hello".slice(0, length), undefined, 10);
+  for (let length = 1; length <= 5; length++) {
+    history.record("typed", "hello".slice(0, length), undefined, 10);
+  }
   history.record("typed", "hello!", undefined, 9_000);
   history.undo();
   assert.equal(history.text, "hello");
@@ -223,7 +226,8 @@ test("a cut is after a paragraph, a sentence, or at a word", () => {
 });
 
 test("events are read however they are cut", async () => {
-  const sent = ": hello\n\ndata: one\n\ndata:two\r\ndata: 2\r\n\r\nevent: x\rdata: drei ü\r\rdata: cut";
+  const sent = ": hello\n\ndata: one\n\ndata:two\r\ndata: 2\r\n\r\nevent: x\rdata: drei ü\r\r" +
+    "data: cut";
   const bytes = new TextEncoder().encode(sent);
   for (const size of [1, 2, 3, 7, 1000]) {
     let at = 0;
@@ -257,7 +261,8 @@ test("words are taken with the space before them", () => {
 
 test("settings hold only what they may", () => {
   assert.deepEqual(checked(null), DEFAULTS);
-  assert.deepEqual(checked({ temperature: "hot", topP: 7, topK: 1.5, seed: -1, stop: 4 }), DEFAULTS);
+  const wrong = { temperature: "hot", topP: 7, topK: 1.5, seed: -1, stop: 4 };
+  assert.deepEqual(checked(wrong), DEFAULTS);
   assert.deepEqual(checked({ temperature: NaN, length: 1e9, time: Infinity }), DEFAULTS);
   assert.equal(checked({ seed: 0 }).seed, 0);
   assert.equal(checked(JSON.parse('{"__proto__": {"topK": 5}}')).topK, 0);

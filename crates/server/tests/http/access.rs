@@ -223,10 +223,13 @@ fn metrics_can_be_opened() {
         settings.key = Some(ApiKey::new("secret").unwrap());
         settings.open_metrics = true;
     });
+    server.get("/version").is_error(401);
     let answer = server.get("/metrics");
     assert_eq!(answer.status, 200);
     assert!(
-        answer.body.contains("gpt2_http_requests_total"),
+        answer
+            .body
+            .contains(r#"gpt2_http_requests_total{route="/version",status="401"} 1"#),
         "{}",
         answer.body
     );

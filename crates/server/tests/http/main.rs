@@ -6,4 +6,5 @@ mod common;
 mod access;
 mod limits;
 mod page;
+mod plan;
 mod work;

@@ -20,6 +20,7 @@ use gpt2::session::Model;
 
 use crate::arguments::RunArguments;
 use crate::failure::Failure;
+use crate::grammar::GrammarFile;
 use crate::interrupt;
 use crate::stream::{escapes_are_understood, note, results_are_on_terminal};
 use crate::texts::{self, Reading, TextSource};
@@ -63,6 +64,8 @@ pub(super) struct Arguments {
     no_history: bool,
     #[command(flatten)]
     run: RunArguments,
+    #[command(flatten)]
+    grammar: GrammarFile,
     // Last, since its heading holds for what follows.
     #[command(flatten)]
     decoding: decoding::Decoding,
@@ -90,6 +93,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
             class.name()
         )));
     }
+    arguments.grammar.apply(&model, &mut options)?;
     let format = format(&model, &arguments.template)?;
     if options.sampling.do_sample {
         options.seed = arguments.run.seed_or_new();

@@ -21,6 +21,7 @@ use gpt2::session::{Model, Session};
 
 use crate::arguments::RunArguments;
 use crate::failure::{self, Failure};
+use crate::grammar::GrammarFile;
 use crate::interrupt;
 use crate::stream::note;
 use cache::PromptCache;
@@ -55,6 +56,8 @@ pub(super) struct Arguments {
     parameters: Parameters,
     #[command(flatten)]
     words: Words,
+    #[command(flatten)]
+    grammar: GrammarFile,
     /// A smaller model of the same vocabulary that drafts tokens: faster, the same result
     #[arg(long, value_name = "MODEL.gguf", help_heading = "Searching")]
     assistant_model: Option<PathBuf>,
@@ -182,6 +185,7 @@ impl Arguments {
             self.warn_of_unused(&mut options, wants_sampling);
         }
         self.words.apply(model, &mut options)?;
+        self.grammar.apply(model, &mut options)?;
         self.scores.apply(&mut options);
         options.ignore_eos = self.ignore_eos;
         options.on_overflow = self.on_overflow;
@@ -264,9 +268,16 @@ impl Arguments {
         let (sequences, context) = options.needs(&lengths, most);
         let mut session = self.run.session_options(None);
         session.sequences = sequences;
-        // The texts of a search share what was asked for.
-        if sequences > 1 && (session.context.is_none() || options.sequences() == 1) {
-            session.context = Some(context);
+        // Several prompts have what each asks for; the texts of a search, and continuations of one
+        // prompt, share it.
+        if sequences > 1 {
+            match session.context {
+                Some(_) if prompts.len() == 1 || options.sequences() > 1 => {}
+                None if prompts.len() == 1 && options.sequences() == 1 => {
+                    session.context = Some(context.max(most));
+                }
+                _ => session.context = Some(context),
+            }
         }
         crate::arguments::start(Arc::clone(model), session)
     }

@@ -1,10 +1,11 @@
+mod company;
 mod properties;
 
 use half::f16;
 
 use super::kv_tensor::QuantizeQ8_0;
 use super::output::Output;
-use super::{Attention, InstructionSet, KvTensor, Queries, Schedule, attend_with};
+use super::{Attention, InstructionSet, KvTensor, Queries, Schedule, Sight, Sights, attend_with};
 use crate::pool::Pool;
 use crate::simd::{BLOCK, Q4_0_BYTES, Q8_0_BYTES, Simd, autovectorize};
 
@@ -24,7 +25,7 @@ const KINDS: [Kind; 4] = [Kind::F32, Kind::F16, Kind::Q8_0, Kind::Q4_0];
 enum Visibility {
     /// Token n of N sees all cells but the last N − n − 1.
     Causal,
-    /// Each cell with a probability of a half, cell 0 always.
+    /// As [`Visibility::Causal`] of a half of the cells, in any order.
     Random,
     /// As [`Visibility::Causal`], with the last `.0` cells unused.
     Unfilled(usize),
@@ -45,6 +46,15 @@ impl Random {
     /// Between −1 and 1.
     fn uniform(&mut self) -> f32 {
         self.bits() as f32 / (1u32 << 30) as f32 - 1.0
+    }
+
+    /// The numbers below `count` in a random order.
+    fn order(&mut self, count: usize) -> Vec<u32> {
+        let mut order: Vec<u32> = (0..count as u32).collect();
+        for place in (1..count).rev() {
+            order.swap(place, self.bits() as usize % (place + 1));
+        }
+        order
     }
 
     /// Roughly normally distributed.
@@ -141,7 +151,7 @@ struct Case {
     queries: Vec<f32>,
     keys: Elements,
     values: Elements,
-    mask: Vec<f16>,
+    sights: Sights,
     tokens: usize,
     cells: usize,
     heads: usize,
@@ -164,27 +174,26 @@ impl Case {
         let queries = normals(tokens * 3 * width, 1.5);
         let keys = Elements::new(kind, &normals(cells * width, 1.5));
         let values = Elements::new(kind, &normals(cells * width, 1.0));
-        let mut mask = vec![f16::NEG_INFINITY; tokens * cells];
-        for (token, row) in mask.chunks_exact_mut(cells).enumerate() {
-            let causal = |unused: usize| (cells - unused).saturating_sub(tokens - token - 1).max(1);
-            match visibility {
-                Visibility::Causal => row[..causal(0)].fill(f16::ZERO),
-                Visibility::Unfilled(unused) => row[..causal(unused)].fill(f16::ZERO),
-                Visibility::Random => {
-                    for cell in row.iter_mut() {
-                        if random.bits() & 1 == 0 {
-                            *cell = f16::ZERO;
-                        }
-                    }
-                    row[0] = f16::ZERO;
-                }
+        let mut list: Vec<u32> = (0..cells as u32).collect();
+        match visibility {
+            Visibility::Causal => {}
+            Visibility::Unfilled(unused) => list.truncate(cells.saturating_sub(unused).max(1)),
+            Visibility::Random => {
+                list = random.order(cells);
+                list.truncate(cells.div_ceil(2));
             }
         }
+        let seen = |token: usize| list.len().saturating_sub(tokens - token - 1).max(1);
+        let seen = (0..tokens).map(|token| Sight {
+            first: 0,
+            count: seen(token),
+        });
+        let sights = Sights::new(list.clone(), seen.collect(), false);
         Self {
             queries,
             keys,
             values,
-            mask,
+            sights,
             tokens,
             cells,
             heads,
@@ -204,9 +213,7 @@ impl Case {
             },
             keys: self.keys.tensor(),
             values: self.values.tensor(),
-            mask: &self.mask,
-            tokens: self.tokens,
-            cells: self.cells,
+            sights: &self.sights,
             heads: self.heads,
             head_width: self.head_width,
             scale: 1.0 / (self.head_width as f32).sqrt(),
@@ -246,21 +253,23 @@ impl Case {
             for head in 0..self.heads {
                 let columns = head * self.head_width..(head + 1) * self.head_width;
                 let query = &self.queries[token * 3 * width..][columns.clone()];
-                let scores: Vec<f64> = (0..self.cells)
-                    .map(|cell| {
-                        let key = &keys[cell * width..][columns.clone()];
+                let seen = self.sights.seen(token);
+                let scores: Vec<f64> = seen
+                    .iter()
+                    .map(|&cell| {
+                        let key = &keys[cell as usize * width..][columns.clone()];
                         let product: f64 =
                             key.iter().zip(query).map(|(k, &q)| k * f64::from(q)).sum();
-                        scale * product + f64::from(self.mask[token * self.cells + cell])
+                        scale * product
                     })
                     .collect();
                 let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 let total: f64 = scores.iter().map(|score| (score - max).exp()).sum();
-                for (cell, score) in scores.iter().enumerate() {
+                for (&cell, score) in seen.iter().zip(&scores) {
                     let weight = (score - max).exp() / total;
                     if weight > 0.0 {
                         let output = &mut output[token * width..][columns.clone()];
-                        let value = &values[cell * width..][columns.clone()];
+                        let value = &values[cell as usize * width..][columns.clone()];
                         for (output, value) in output.iter_mut().zip(value) {
                             *output += weight * value;
                         }
@@ -270,6 +279,10 @@ impl Case {
         }
         output
     }
+}
+
+fn same_bits(a: &[f32], b: &[f32]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
 }
 
 /// The instruction sets that this processor has.

@@ -1,9 +1,10 @@
 //! Against the formula, against the portable version, and what results must not depend on.
 
-use half::f16;
-
 use super::super::attend;
-use super::{Case, Elements, InstructionSet, KINDS, Kind, Pool, Visibility, available, difference};
+use super::{
+    Case, Elements, InstructionSet, KINDS, Kind, Pool, Sight, Sights, Visibility, available,
+    difference, same_bits,
+};
 #[cfg(target_arch = "aarch64")]
 use crate::simd::Neon;
 #[cfg(target_arch = "x86_64")]
@@ -113,10 +114,6 @@ fn vectors_give_the_bits_of_the_portable_version() {
     }
 }
 
-fn same_bits(a: &[f32], b: &[f32]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
-}
-
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
     for (name, _, case) in cases() {
@@ -131,7 +128,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
 
 #[test]
 fn a_token_gets_the_same_bits_alone_and_among_others() {
-    // More than take turns; of 512 cells some see a step fewer.
+    // More than take turns; of 512 cells some see fewer than ggml splits.
     let (tokens, unused) = (20, 20);
     for kind in KINDS {
         for cells in [96, 480, 512, 544, 1024] {
@@ -144,13 +141,13 @@ fn a_token_gets_the_same_bits_alone_and_among_others() {
             let found = together.result(InstructionSet::detect(), 1);
             let width = together.width();
             for token in 0..tokens {
-                // Decoded alone, the mask ends at the step of 32 behind the token.
-                let seen = cells - unused - (tokens - token - 1);
+                let seen = together.sights.seen(token).to_vec();
+                assert_eq!(seen.len(), cells - unused - (tokens - token - 1));
                 let mut alone = together.clone();
                 alone.tokens = 1;
-                alone.cells = seen.next_multiple_of(32);
                 alone.queries = together.queries[token * 3 * width..][..3 * width].to_vec();
-                alone.mask = together.mask[token * cells..][..alone.cells].to_vec();
+                let count = seen.len();
+                alone.sights = Sights::new(seen, vec![Sight { first: 0, count }], false);
                 let alone = alone.result(InstructionSet::detect(), 2);
                 let expected = &found[token * width..][..width];
                 assert!(
@@ -167,8 +164,12 @@ fn a_token_that_sees_nothing_gets_zeros() {
     for kind in KINDS {
         for tokens in [1, 3, 70] {
             let mut case = Case::new(kind, [tokens, 544, 2, 32], Visibility::Causal, 9);
-            let last = (tokens - 1) * case.cells;
-            case.mask[last..].fill(f16::NEG_INFINITY);
+            let cells: Vec<u32> = (0..544).collect();
+            let sight = |token| Sight {
+                first: 0,
+                count: if token + 1 == tokens { 0 } else { 500 },
+            };
+            case.sights = Sights::new(cells, (0..tokens).map(sight).collect(), false);
             for instruction_set in available() {
                 let found = case.result(instruction_set, 1);
                 let (others, last) = found.split_at((tokens - 1) * case.width());

@@ -1,5 +1,5 @@
-//! K-quants in a large batch: a super-block becomes one integer, which is scaled and added; of
-//! `q5_k` and `q6_k` that is ggml's order of accumulation as well.
+//! K-quants, several rows at a time. Where they were unpacked for a large batch, a super-block
+//! becomes one integer, which is scaled and added: ggml's order of accumulation.
 
 use super::super::layout::{Layout, Q8KTile};
 use super::super::microkernel::Job;
@@ -14,8 +14,6 @@ use super::vectors::{LARGEST_BYTE, PanelVectors};
 pub(super) trait KQuantPanel: Layout {
     /// Groups with a scale.
     const GROUPS: usize;
-    /// Planes whose instructions differ, and are unrolled.
-    const PLANES_TOGETHER: usize;
     /// No weight is larger, and none below zero.
     const LARGEST: i32;
 
@@ -32,7 +30,13 @@ pub(super) trait KQuantPanel: Layout {
 
     /// What a token's sums of two groups are multiplied with (i16).
     unsafe fn factors<V: PanelVectors>(block: *const Self, stride: usize, pair: usize) -> V::Ints;
+}
 
+/// A panel that was unpacked.
+///
+/// # Safety
+/// That of [`KQuantPanel`].
+pub(super) trait UnpackedPanel: KQuantPanel {
     /// A token's sums of two groups.
     fn sums<const TOKENS: usize>(step: &Q8KTile<TOKENS>, token: usize, pair: usize) -> [i16; 2];
 
@@ -52,7 +56,7 @@ const PLANES: usize = 8;
 #[inline(always)]
 pub(super) unsafe fn gemm<
     V: PanelVectors,
-    P: KQuantPanel,
+    P: UnpackedPanel,
     const TOKENS: usize,
     const TOGETHER: usize,
 >(
@@ -65,11 +69,8 @@ pub(super) unsafe fn gemm<
         let mut block = panel;
         for step in job.steps::<Q8KTile<TOKENS>>() {
             let mut dots = [V::zero_i32(); TOKENS];
-            for (part, x) in step.qs.chunks_exact(P::PLANES_TOGETHER).enumerate() {
-                unroll!(next in P::PLANES_TOGETHER => {
-                    let plane = part * P::PLANES_TOGETHER + next;
-                    add_plane::<V, P, TOKENS, TOGETHER>(block, stride, &x[next], plane, &mut dots);
-                });
+            for (plane, x) in step.qs.iter().enumerate() {
+                add_plane::<V, P, TOKENS, TOGETHER>(block, stride, x, plane, &mut dots);
             }
             let mut pair_dots = [V::zero_i32(); TOKENS];
             for pair in 0..P::GROUPS / 2 {

@@ -18,9 +18,7 @@ pub(super) unsafe fn gemm<V: PanelVectors, const TOKENS: usize>(job: &Job<'_>) {
         let mut accumulators = [V::zero_f32(); TOKENS];
         let mut block = panel;
         for step in job.steps::<Q8_0Tile<TOKENS>>() {
-            if TOKENS <= 4 {
-                prefetch::<V>(block.cast(), end.cast(), stride, AHEAD, 3);
-            }
+            prefetch::<V>(block.cast(), end.cast(), stride, AHEAD, 3);
             let scales = V::load_f16(&raw const (*block).d, stride);
             let mut dots = [V::zero_i32(); TOKENS];
             for index in 0..4 {

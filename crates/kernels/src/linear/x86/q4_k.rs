@@ -2,7 +2,7 @@
 
 use super::super::layout::{Q4KPanel, Q8KTile};
 use super::super::microkernel::Job;
-use super::k_quants::{self, KQuantPanel, add_plane, sub_mins};
+use super::k_quants::{KQuantPanel, add_plane};
 use super::prefetch::prefetch;
 use super::vectors::PanelVectors;
 
@@ -11,8 +11,6 @@ const AHEAD: usize = 2816;
 
 impl KQuantPanel for Q4KPanel {
     const GROUPS: usize = 8;
-    // One has the lower halves of the bytes, one the upper.
-    const PLANES_TOGETHER: usize = 2;
     const LARGEST: i32 = 15;
 
     #[inline(always)]
@@ -44,38 +42,25 @@ impl KQuantPanel for Q4KPanel {
         // SAFETY: the trait's condition.
         unsafe { V::load_u8_as_i16(&raw const (*block).mins[pair], stride) }
     }
-
-    #[inline(always)]
-    fn sums<const TOKENS: usize>(step: &Q8KTile<TOKENS>, token: usize, pair: usize) -> [i16; 2] {
-        step.pair_sums[pair][token]
-    }
-
-    #[inline(always)]
-    unsafe fn result<V: PanelVectors>(
-        block: *const Self,
-        stride: usize,
-        dots: V::Ints,
-        pair_dots: V::Ints,
-    ) -> V::Floats {
-        // SAFETY: the trait's condition.
-        unsafe {
-            let scales = V::load_f16(&raw const (*block).d, stride);
-            let min_scales = V::load_f16(&raw const (*block).dmin, stride);
-            sub_mins::<V>(scales, min_scales, dots, pair_dots)
-        }
-    }
-}
-
-/// [`gemv`] for a large batch.
-#[inline(always)]
-pub(super) unsafe fn gemm<V: PanelVectors, const TOKENS: usize>(job: &Job<'_>) {
-    // SAFETY: the caller's condition.
-    unsafe { k_quants::gemm::<V, Q4KPanel, TOKENS, 4>(job) }
 }
 
 /// See [`Microkernel`](super::Microkernel).
 #[inline(always)]
 pub(super) unsafe fn gemv<V: PanelVectors, const TOKENS: usize>(job: &Job<'_>) {
+    // SAFETY: the caller's condition.
+    unsafe { some_tokens::<V, TOKENS, false>(job) }
+}
+
+/// [`gemv`] in the order of ggml's product of four tokens, which adds up every 64 elements.
+#[inline(always)]
+pub(super) unsafe fn gemv_by_64<V: PanelVectors, const TOKENS: usize>(job: &Job<'_>) {
+    // SAFETY: the caller's condition.
+    unsafe { some_tokens::<V, TOKENS, true>(job) }
+}
+
+/// [`gemv`] or [`gemv_by_64`].
+#[inline(always)]
+unsafe fn some_tokens<V: PanelVectors, const TOKENS: usize, const BY_64: bool>(job: &Job<'_>) {
     // SAFETY: the caller's condition.
     unsafe {
         let (panel, stride) = (job.packed::<Q4KPanel>(), job.panel_stride);
@@ -87,10 +72,8 @@ pub(super) unsafe fn gemv<V: PanelVectors, const TOKENS: usize>(job: &Job<'_>) {
             let mut dots = [V::zero_i32(); TOKENS];
             let mut min_dots = [V::zero_i32(); TOKENS];
             for pair in 0..4 {
-                if TOKENS <= 4 {
-                    let qs = &raw const (*block).qs[pair];
-                    prefetch::<V>(qs.cast(), end.cast(), stride, AHEAD, 5);
-                }
+                let qs = &raw const (*block).qs[pair];
+                prefetch::<V>(qs.cast(), end.cast(), stride, AHEAD, 5);
                 for half in 0..2 {
                     let plane = 2 * pair + half;
                     let x = &step.qs[plane];
@@ -100,8 +83,7 @@ pub(super) unsafe fn gemv<V: PanelVectors, const TOKENS: usize>(job: &Job<'_>) {
                 for (token, dot) in min_dots.iter_mut().enumerate() {
                     *dot = V::dot_i16(*dot, factors, step.pair_sums[pair][token]);
                 }
-                // ggml's product of four tokens adds up every 64 elements.
-                if TOKENS >= 4 {
+                if BY_64 {
                     add_scaled::<V, TOKENS>(
                         block,
                         stride,
@@ -115,7 +97,7 @@ pub(super) unsafe fn gemv<V: PanelVectors, const TOKENS: usize>(job: &Job<'_>) {
                     min_dots = [V::zero_i32(); TOKENS];
                 }
             }
-            if TOKENS < 4 {
+            if !BY_64 {
                 add_scaled::<V, TOKENS>(
                     block,
                     stride,

@@ -22,10 +22,8 @@ pub(super) unsafe fn gemv<V: PanelVectors, const TOKENS: usize>(job: &Job<'_>) {
             let mut accumulators = [_mm256_setzero_ps(); TOKENS];
             let mut mins = [0.0f32; TOKENS];
             for (block, step) in blocks.iter().zip(steps) {
-                if TOKENS <= 4 {
-                    let place = std::ptr::from_ref(block).cast::<u8>();
-                    prefetch_lines(place.wrapping_add(AHEAD), 3);
-                }
+                let place = std::ptr::from_ref(block).cast::<u8>();
+                prefetch_lines(place.wrapping_add(AHEAD), 3);
                 super_block::<TOKENS>(block, step, &mut accumulators, &mut mins);
             }
             for token in 0..TOKENS {

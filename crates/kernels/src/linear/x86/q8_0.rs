@@ -88,8 +88,8 @@ unsafe fn some_fourths<V: PanelVectors, const TOKENS: usize, const PARTS: usize>
 /// The method is only called with the vectors' instructions, and a block that is there in every
 /// panel.
 trait BytePanel: Layout {
-    /// Whether single tokens are multiplied with it as well, for which memory is prefetched.
-    const DECODES: bool;
+    /// Lines of the cache that a block fills.
+    const LINES: usize = size_of::<Self>().div_ceil(64);
 
     /// The scales.
     unsafe fn scales(block: *const Self) -> *const [F16Bytes; PANEL];
@@ -100,8 +100,6 @@ trait BytePanel: Layout {
 }
 
 impl BytePanel for Q8_0Panel {
-    const DECODES: bool = false;
-
     #[inline(always)]
     unsafe fn scales(block: *const Self) -> *const [F16Bytes; PANEL] {
         // SAFETY: the trait's condition.
@@ -121,8 +119,6 @@ impl BytePanel for Q8_0Panel {
 
 /// `iq4_nl`.
 impl BytePanel for Q4_0Panel {
-    const DECODES: bool = true;
-
     #[inline(always)]
     unsafe fn scales(block: *const Self) -> *const [F16Bytes; PANEL] {
         // SAFETY: the trait's condition.
@@ -171,9 +167,7 @@ unsafe fn gemm_by_block<V: PanelVectors, P: BytePanel, const TOKENS: usize>(job:
         let mut accumulators = [V::zero_f32(); TOKENS];
         let mut block = panel;
         for step in job.steps::<Q8_0Tile<TOKENS>>() {
-            if P::DECODES && TOKENS <= 4 {
-                prefetch::<V>(block.cast(), end.cast(), stride, AHEAD, 3);
-            }
+            prefetch::<V>(block.cast(), end.cast(), stride, AHEAD, P::LINES);
             let mut dots = [V::zero_i32(); TOKENS];
             for (token, dot) in dots.iter_mut().enumerate() {
                 *dot = V::dot_i8_start(step.correction[token]);

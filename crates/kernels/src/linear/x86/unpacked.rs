@@ -8,18 +8,18 @@ use super::super::layout::{
     BlockQ5_0, BlockQ5K, BlockQ6K, F16Bytes, Lanes, Layout, PANEL, Q8_0Panel, Q8KTile, UnpackedQ5K,
     UnpackedQ6K, cast, cast_mut, scale_and_min,
 };
-use super::super::microkernel::{Job, Unpack, Unpacking};
+use super::super::microkernel::{BatchSize, Job, Unpack, Unpacking};
 use super::blocks::Block;
 use super::helpers::{load_f16x8, transpose};
-use super::k_quants::{self, KQuantPanel, sub_mins};
+use super::k_quants::{self, KQuantPanel, UnpackedPanel, sub_mins};
 use super::vectors::PanelVectors;
 use crate::simd::{Avx2, Task, Token};
 
 /// The format whose microkernels multiply unpacked rows of `format`.
-pub(super) fn format(format: Format, is_large: bool) -> Format {
-    match format {
-        Format::Q5_0 if is_large => Format::Q8_0,
-        other => other,
+pub(super) fn format(format: Format, batch: BatchSize) -> Format {
+    match (format, batch) {
+        (Format::Q5_0, BatchSize::Large) => Format::Q8_0,
+        (other, _) => other,
     }
 }
 
@@ -236,7 +236,6 @@ impl<U: Unpacked> Task<Avx2> for UnpackPanel<'_, U> {
 
 impl KQuantPanel for UnpackedQ5K {
     const GROUPS: usize = 8;
-    const PLANES_TOGETHER: usize = 1;
     const LARGEST: i32 = 31;
 
     #[inline(always)]
@@ -261,7 +260,9 @@ impl KQuantPanel for UnpackedQ5K {
         // SAFETY: the trait's condition.
         unsafe { V::load(&raw const (*block).mins[pair], stride) }
     }
+}
 
+impl UnpackedPanel for UnpackedQ5K {
     #[inline(always)]
     fn sums<const TOKENS: usize>(step: &Q8KTile<TOKENS>, token: usize, pair: usize) -> [i16; 2] {
         step.pair_sums[pair][token]
@@ -285,7 +286,6 @@ impl KQuantPanel for UnpackedQ5K {
 
 impl KQuantPanel for UnpackedQ6K {
     const GROUPS: usize = 16;
-    const PLANES_TOGETHER: usize = 1;
     const LARGEST: i32 = 63;
 
     #[inline(always)]
@@ -316,7 +316,9 @@ impl KQuantPanel for UnpackedQ6K {
         // SAFETY: the trait's condition.
         unsafe { V::load(&raw const (*block).offsets[pair], stride) }
     }
+}
 
+impl UnpackedPanel for UnpackedQ6K {
     #[inline(always)]
     fn sums<const TOKENS: usize>(step: &Q8KTile<TOKENS>, token: usize, pair: usize) -> [i16; 2] {
         step.sums[token][pair]

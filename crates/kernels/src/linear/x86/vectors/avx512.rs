@@ -26,7 +26,7 @@ unsafe fn splat_i8x4(x: [i8; 4]) -> __m512i {
 
 /// Sixteen bytes of two panels.
 #[inline(always)]
-unsafe fn load_16_bytes(source: *const u8, stride: usize) -> __m256i {
+pub(super) unsafe fn load_16_bytes(source: *const u8, stride: usize) -> __m256i {
     // SAFETY: the caller has 16 bytes in both places and AVX2.
     unsafe {
         let first = _mm256_castsi128_si256(_mm_loadu_si128(source.cast()));
@@ -40,7 +40,7 @@ unsafe fn load_16_bytes(source: *const u8, stride: usize) -> __m256i {
 /// here stride tokens' products fill the time, and the instructions are what counts.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vnni")]
-fn add_pairs(mut sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
+pub(super) fn add_pairs(mut sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
     // SAFETY: the instruction is there, and touches nothing but registers.
     unsafe {
         asm!(
