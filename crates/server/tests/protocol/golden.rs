@@ -1,7 +1,7 @@
 //! Whole bodies and events, as they stand in `tests/golden`.
 //!
-//! What changes from response to response (ids, times, timings) is left out, and so are numbers with
-//! a fraction, whose last digits differ between processors. Texts are the demo model's.
+//! What changes from response to response (ids, times, timings) is left out, and so are numbers
+//! with a fraction, whose last digits differ between processors. Texts are the demo model's.
 
 use std::path::Path;
 
