@@ -1,8 +1,7 @@
 //! Whole bodies and events, as they stand in `tests/golden`.
 //!
-//! What changes from response to response (ids, times, timings) is replaced by its type. Texts and
-//! log-probabilities are of the demo model; the last digits of numbers, which differ between
-//! processors, are cut.
+//! What changes from response to response (ids, times, timings) is left out, and so are numbers
+//! with a fraction, whose last digits differ between processors. Texts are the demo model's.
 
 use std::path::Path;
 
@@ -149,9 +148,7 @@ fn steady(json: Json) -> Json {
             })
             .collect(),
         Json::Array(items) => items.into_iter().map(steady).collect(),
-        Json::Number(number) if number.is_f64() => {
-            json!((number.as_f64().unwrap_or_default() * 100.0).round() / 100.0)
-        }
+        Json::Number(number) if number.is_f64() => json!("a number"),
         other => other,
     }
 }
