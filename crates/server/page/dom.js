@@ -1,4 +1,4 @@
-// Small helpers over the document. Nothing here knows what the page is about.
+// Small helpers over the document.
 
 /**
  * The element with this id, of this type.

@@ -128,7 +128,7 @@ export class SettingsForm {
 		try {
 			local.setItem(KEPT, JSON.stringify(this.values));
 		} catch {
-			// A browser that keeps nothing: the settings hold until the page is closed.
+			// They hold until the page is closed.
 		}
 	}
 }

@@ -50,7 +50,7 @@ export class Status {
 
 	/** @param {number} tokens @param {number} seconds */
 	speed(tokens, seconds) {
-		if (tokens < 2 || seconds < 0.02) return;
+		if (seconds < 0.005) return;
 		const rate = tokens / seconds;
 		setText("speed", `${rate < 10 ? rate.toFixed(1) : number(Math.round(rate))} tokens/s`);
 	}

@@ -116,7 +116,8 @@ export class Suggestions {
 		});
 		this.cut = start;
 		let written = 0;
-		let began = performance.now();
+		const asked = performance.now();
+		let began = asked;
 		const waiting = new Set(spaced ? this.options.keys() : []);
 		const tokens = await this.#patient(() => continuations(
 			model.id, prompt, wanted, signal, ({ index, text, finish }) => {
@@ -134,7 +135,9 @@ export class Suggestions {
 				this.host.speed(written, (performance.now() - began) / 1000);
 			}), signal);
 		if (signal.aborted) return;
-		this.host.speed(tokens ?? written, (performance.now() - began) / 1000);
+		const now = performance.now();
+		// What came in one piece took all the time since it was asked for.
+		this.host.speed(tokens ?? written, (now - (now - began > 50 ? began : asked)) / 1000);
 		for (const option of this.options) this.#finish(option);
 		this.list.setAttribute("aria-busy", "false");
 		this.#tell();

@@ -4,7 +4,7 @@ import { byId, element, setText, visible } from "./dom.js";
 
 /** @typedef {import("./history.js").History} History */
 
-/** States shown; the rest is there, but not listed. */
+/** Most states listed. */
 const SHOWN = 500;
 
 /** @type {Record<Kind, string>} */
