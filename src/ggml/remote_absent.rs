@@ -7,6 +7,7 @@ use super::sys;
 use crate::error::{Error, Result};
 
 /// A device as ggml knows it.
+#[derive(Clone, Copy)]
 pub(super) struct RawDevice(pub(super) NonNull<sys::ggml_backend_device>);
 
 fn absent() -> Error {
