@@ -10,8 +10,8 @@
 //!   continuations of a request: a request that was admitted is never put off again.
 //! - *A text is a function of its own request.* Where a prompt is cut follows from its length alone
 //!   (`stretch.rs`), and what one prompt takes over of another are whole pieces of it.
-//! - *Every method is a decoder.* Texts that are made token by token are computed together; searches
-//!   and guided texts are requests like others, with runs of their own.
+//! - *Every method is a decoder.* Texts that are made token by token are computed together;
+//!   searches and guided texts are requests like others, with runs of their own.
 
 mod active;
 mod admission;
