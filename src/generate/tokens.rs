@@ -8,7 +8,7 @@ use super::overflow;
 use super::request::Request;
 use super::work::{Compute, Edit, Work, last_of_text};
 use super::writer::Chosen;
-use crate::grammar::{Progress, State};
+use crate::grammar::State;
 use crate::sampling::{Chain, Generator, StepInputs};
 use crate::session::OutputRows;
 use crate::{Result, TokenId};
@@ -224,7 +224,7 @@ impl TokenByToken {
         let id = self.generator.choose(scores, options.sampling.do_sample)?;
         let mut chosen = Chosen::new(options, id, scores, raw)?;
         if let Some(state) = &mut self.grammar {
-            chosen.is_last = state.advance(id, &request.eos)? == Progress::Over;
+            chosen.is_last = state.advance(id, &request.eos)?;
         }
         Ok(Outcome::Tokens(vec![chosen]))
     }

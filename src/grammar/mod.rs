@@ -31,7 +31,6 @@
 mod bounds;
 #[cfg_attr(not(feature = "grammar"), path = "no_engine.rs")]
 mod engine;
-mod progress;
 #[cfg(feature = "grammar")]
 mod schema;
 
@@ -39,10 +38,9 @@ use std::sync::Arc;
 
 pub(crate) use engine::State;
 pub use engine::TokenTrie;
-pub(crate) use progress::Progress;
 
+use crate::Result;
 use crate::tokenizer::Tokenizer;
-use crate::{Error, Result};
 
 /// A grammar over the tokens of one model. A clone is the same grammar; every text that keeps to it
 /// has a state of its own.
@@ -53,9 +51,10 @@ impl Grammar {
     /// A grammar in `llguidance`'s variant of Lark's notation, which begins with the rule `start`.
     ///
     /// # Errors
-    /// [`Error::Grammar`] says what is wrong with it, or which bound it exceeds: 256 KiB of text,
-    /// 4096 definitions, and what is computed for it. [`Error::Memory`] when the system refuses a
-    /// thread. [`Error::Unsupported`] in a build without the feature `grammar`.
+    /// [`Error::Grammar`](crate::Error::Grammar) says what is wrong with it, or which bound it
+    /// exceeds: 256 KiB of text, 4096 definitions, and what is computed for it.
+    /// [`Error::Memory`](crate::Error::Memory) when the system refuses a thread.
+    /// [`Error::Unsupported`](crate::Error::Unsupported) in a build without the feature `grammar`.
     pub fn lark(trie: &TokenTrie, text: &str) -> Result<Self> {
         engine::Compiled::lark(trie, text).map(|compiled| Self(Arc::new(compiled)))
     }
@@ -64,10 +63,11 @@ impl Grammar {
     /// at most one space, or a new line and its indentation.
     ///
     /// # Errors
-    /// [`Error::Grammar`] for what is no schema or allows no value, for a reference out of the
-    /// schema, and for one beyond the bounds: 256 KiB, 4096 schemas in it, 64 levels.
-    /// [`Error::Unsupported`] names a keyword that is not supported, and is what a build without
-    /// the feature `grammar` gives; [`Error::Memory`] when the system refuses a thread.
+    /// [`Error::Grammar`](crate::Error::Grammar) for what is no schema or allows no value, for a
+    /// reference out of the schema, and for one beyond the bounds: 256 KiB, 4096 schemas in it, 64
+    /// levels. [`Error::Unsupported`](crate::Error::Unsupported) names a keyword that is not
+    /// supported, and is what a build without the feature `grammar` gives;
+    /// [`Error::Memory`](crate::Error::Memory) when the system refuses a thread.
     pub fn json_schema(trie: &TokenTrie, schema: &str) -> Result<Self> {
         engine::Compiled::json_schema(trie, schema).map(|compiled| Self(Arc::new(compiled)))
     }
@@ -83,16 +83,10 @@ impl Grammar {
     /// The state of a text that begins.
     ///
     /// # Errors
-    /// [`Error::Argument`] when the grammar was made for another model than the one whose tokenizer
-    /// this is.
+    /// [`Error::Argument`](crate::Error::Argument) when the grammar was made for another model than
+    /// the one whose tokenizer this is.
     pub(crate) fn begin(&self, tokenizer: Option<&Arc<Tokenizer>>) -> Result<State> {
-        if !tokenizer.is_some_and(|tokenizer| self.0.is_for(tokenizer)) {
-            return Err(Error::Argument(
-                "grammar: expected one made with this model's tokens, found another model's"
-                    .to_owned(),
-            ));
-        }
-        Ok(self.0.begin())
+        self.0.begin(tokenizer)
     }
 }
 

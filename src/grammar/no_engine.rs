@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::progress::Progress;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result, TokenId};
 
@@ -32,11 +31,7 @@ impl Compiled {
         match *trie {}
     }
 
-    pub(super) fn is_for(&self, _tokenizer: &Arc<Tokenizer>) -> bool {
-        match *self {}
-    }
-
-    pub(super) fn begin(&self) -> State {
+    pub(super) fn begin(&self, _tokenizer: Option<&Arc<Tokenizer>>) -> Result<State> {
         match *self {}
     }
 }
@@ -48,7 +43,7 @@ impl State {
         match *self {}
     }
 
-    pub(crate) fn advance(&mut self, _token: TokenId, _eos: &[TokenId]) -> Result<Progress> {
+    pub(crate) fn advance(&mut self, _token: TokenId, _eos: &[TokenId]) -> Result<bool> {
         match *self {}
     }
 }

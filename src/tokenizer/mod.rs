@@ -301,6 +301,7 @@ impl Tokenizer {
     }
 
     /// Whether every token has bytes of its own, whatever is before it.
+    #[cfg(feature = "grammar")]
     pub(crate) fn is_byte_level(&self) -> bool {
         matches!(self.model, Model::ByteLevelBpe(_))
     }

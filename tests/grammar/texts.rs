@@ -274,13 +274,16 @@ fn a_grammar_is_of_one_model() {
     assert!(error.to_string().contains("another model's"), "{error}");
 }
 
+/// What is set beside the grammar.
+type Change = Box<dyn Fn(&mut GenerationOptions)>;
+
 #[test]
 fn other_parameters_never_open_what_the_grammar_closes() {
     let _cores = cores();
     let mut session = session(1);
     let model = model();
     let comma = model.tokenizer().unwrap().encode(",").unwrap()[0];
-    let refused: [(&str, Box<dyn Fn(&mut GenerationOptions)>); 3] = [
+    let refused: [(&str, Change); 3] = [
         (
             "suppressed",
             Box::new(|o| o.sampling.suppress_tokens = (0..4096).collect()),

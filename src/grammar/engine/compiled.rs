@@ -86,15 +86,16 @@ impl Compiled {
         })
     }
 
-    /// Whether it was made with this tokenizer's tokens.
-    pub(in crate::grammar) fn is_for(&self, tokenizer: &Arc<Tokenizer>) -> bool {
-        self.trie.is_of(tokenizer)
-    }
-
     /// The state of a text that begins.
-    pub(in crate::grammar) fn begin(&self) -> State {
+    pub(in crate::grammar) fn begin(&self, tokenizer: Option<&Arc<Tokenizer>>) -> Result<State> {
+        if !tokenizer.is_some_and(|tokenizer| self.trie.is_of(tokenizer)) {
+            return Err(Error::Argument(
+                "grammar: expected one made with this model's tokens, found another model's"
+                    .to_owned(),
+            ));
+        }
         let parser = self.parser.lock().unwrap_or_else(PoisonError::into_inner);
-        State::new(parser.deep_clone(), self.trie.end())
+        Ok(State::new(parser.deep_clone(), self.trie.end()))
     }
 }
 

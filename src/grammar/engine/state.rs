@@ -5,7 +5,6 @@ use llguidance::api::StopReason;
 use llguidance::toktrie::SimpleVob;
 
 use super::super::bounds::refusal;
-use super::super::progress::Progress;
 use super::call;
 use crate::{Result, TokenId};
 
@@ -74,12 +73,12 @@ impl State {
         Ok(may_end)
     }
 
-    /// Takes the token that was chosen.
+    /// Takes the token that was chosen; whether the text is whole with it, and nothing may follow.
     ///
     /// # Errors
     /// As [`State::allowed`], and when the token may not come next: other parameters have ruled out
     /// what the grammar allows.
-    pub(crate) fn advance(&mut self, token: TokenId, eos: &[TokenId]) -> Result<Progress> {
+    pub(crate) fn advance(&mut self, token: TokenId, eos: &[TokenId]) -> Result<bool> {
         self.check()?;
         if !is_set(self.mask.as_slice(), token) {
             self.broken = true;
@@ -88,7 +87,7 @@ impl State {
             ));
         }
         if eos.contains(&token) {
-            return Ok(Progress::Over);
+            return Ok(true);
         }
         let parser = &mut self.parser;
         let over = call(|| {
@@ -96,11 +95,7 @@ impl State {
             parser.check_stop()
         });
         self.broken = over.is_err();
-        Ok(if over? {
-            Progress::Over
-        } else {
-            Progress::More
-        })
+        over
     }
 
     fn check(&self) -> Result<()> {
