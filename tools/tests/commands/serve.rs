@@ -30,22 +30,23 @@ fn serve(arguments: &[&str]) -> Command {
 impl Server {
     fn start(mut command: Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut said = String::new();
-        loop {
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut server = Self {
+            child,
+            stderr,
+            address: String::new(),
+            said: String::new(),
+        };
+        while server.address.is_empty() {
             let mut line = String::new();
-            assert!(stderr.read_line(&mut line).unwrap() > 0, "it ended: {said}");
-            said.push_str(&line);
+            let length = server.stderr.read_line(&mut line).unwrap();
+            assert!(length > 0, "it ended: {}", server.said);
+            server.said.push_str(&line);
             if let Some(address) = line.strip_prefix("listening on http://") {
-                let address = address.trim_end().to_owned();
-                return Self {
-                    child,
-                    stderr,
-                    address,
-                    said,
-                };
+                address.trim_end().clone_into(&mut server.address);
             }
         }
+        server
     }
 
     /// Asks for a text of `tokens`, as a stream.
