@@ -76,7 +76,7 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Whether so many sequences and positions can be given away.
+    /// Whether this many sequences and positions can be given away.
     fn has_room(&self, sequences: usize, positions: usize) -> bool {
         self.places.at_work() + sequences <= self.options.texts
             && self.reserved() + positions <= self.context

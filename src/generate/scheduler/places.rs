@@ -168,7 +168,7 @@ impl Places {
     fn longest(&self, prompt: &[TokenId], own: Option<SequenceId>) -> Option<(SequenceId, usize)> {
         let wanted = &prompt[..prompt.len().saturating_sub(1)];
         let lengths = (0..self.all.len()).map(|sequence| {
-            let common = common(self.held(sequence), wanted);
+            let common = common(self.cached(sequence), wanted);
             (sequence, self.whole_pieces(common))
         });
         let found = lengths.filter(|(_, length)| *length > 0);
@@ -230,17 +230,17 @@ impl Places {
         } else {
             self.whole_pieces(place.computed)
         };
-        let held = place.prompt[..kept].to_vec();
+        let cached = place.prompt[..kept].to_vec();
         let mut others = (0..self.all.len()).filter(|&other| other != sequence);
-        let same = others.find(|&other| self.held(other).starts_with(&held));
-        if held.is_empty() || same.is_some() {
+        let same = others.find(|&other| self.cached(other).starts_with(&cached));
+        if cached.is_empty() || same.is_some() {
             if let Some(other) = same {
                 self.touch(other);
             }
             return self.free(session, sequence);
         }
         for other in 0..self.all.len() {
-            let less = other != sequence && held.starts_with(self.held(other));
+            let less = other != sequence && cached.starts_with(self.cached(other));
             if less && self.all[other].state == State::Warm {
                 self.free(session, other)?;
             }
@@ -258,12 +258,12 @@ impl Places {
     }
 
     /// The beginning of a prompt that a sequence holds.
-    fn held(&self, sequence: SequenceId) -> &[TokenId] {
+    fn cached(&self, sequence: SequenceId) -> &[TokenId] {
         let place = &self.all[sequence];
         &place.prompt[..place.computed]
     }
 
-    /// So many of `tokens` tokens as are whole pieces.
+    /// How many of `tokens` tokens are whole pieces.
     fn whole_pieces(&self, tokens: usize) -> usize {
         tokens / self.piece * self.piece
     }

@@ -1,10 +1,10 @@
-//! Scores of a prompt's tokens, piece by piece, so that the logits of one piece are held at a time.
+//! Scores of a prompt's tokens, piece by piece, so that there are logits of one piece at a time.
 
 use crate::sampling::{ScoreDetails, TokenScore, score_token};
 use crate::session::Output;
 use crate::{Result, TokenId};
 
-/// Tokens whose logits are held at a time.
+/// Tokens whose logits are there at a time.
 pub(super) const MOST: usize = crate::generate::stretch::PIECE;
 
 /// The scores of the tokens that come after those of a piece, by the logits of these, a row for

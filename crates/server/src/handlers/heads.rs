@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::response::Response;
 use serde_json::json;
 
-use super::{Body, Handlers, document, plan};
+use super::common::{Body, Handlers, document, plan};
 use crate::error::ApiError;
 use crate::protocol::heads::{self, Plan};
 

@@ -6,8 +6,9 @@ use axum::extract::State;
 use axum::response::Response;
 use serde_json::Value as Json;
 
+use super::common::{Body, Handlers, document, plan};
+use super::run;
 use super::sse::{Format, stream};
-use super::{Body, Handlers, document, plan, run};
 use crate::error::ApiError;
 use crate::protocol::{Piece, Served, Tokens, llama};
 

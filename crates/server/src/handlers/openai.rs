@@ -6,8 +6,9 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use serde_json::Value as Json;
 
+use super::common::{Body, Handlers, document, plan, text};
+use super::run;
 use super::sse::{Format, stream};
-use super::{Body, Handlers, document, plan, run, text};
 use crate::error::ApiError;
 use crate::protocol::chat::{self, Trimmer};
 use crate::protocol::completions;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 
-use super::{Body, Handlers, document, plan};
+use super::common::{Body, Handlers, document, plan};
 use crate::error::ApiError;
 use crate::protocol::{Served, tokenizer};
 

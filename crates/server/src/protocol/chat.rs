@@ -11,7 +11,7 @@ use super::choice_fields::fields as shared;
 use super::choices::{ALTERNATIVES, Choices, Form, HasChoices, check_scores};
 use super::fields::{Field, Kind, read};
 use super::generation::Generation;
-use super::input::{Prompt, check_bytes, check_fits};
+use super::input::{Prompt, check_bytes, check_fits, longest};
 use super::refusal;
 use super::response::Choice;
 use super::served::Served;
@@ -139,7 +139,7 @@ impl Plan {
         let left = served.context.saturating_sub(prompts[0].ids.len()).max(1);
         let asked = request.max_completion_tokens.or(request.max_tokens);
         let asked = asked.map_or(left, |asked| asked as usize);
-        let new_tokens = served.new_tokens("messages", &prompts, asked)?;
+        let new_tokens = served.new_tokens("messages", longest(&prompts), asked)?;
         let mut choices = request.choices;
         let tokenizer = served.model.tokenizer()?;
         choices.stop.extend(format.stop_strings());

@@ -10,7 +10,7 @@ use super::choice_fields::fields as shared;
 use super::choices::{ALTERNATIVES, Choices, Form, HasChoices, check_scores};
 use super::fields::{Field, Kind, read};
 use super::generation::Generation;
-use super::input::{Input, Prompt};
+use super::input::{Input, Prompt, longest};
 use super::refusal;
 use super::response::Choice;
 use super::served::Served;
@@ -100,7 +100,7 @@ impl Plan {
             let message = "max_tokens: expected at least 1 without echo, found 0";
             return Err(refusal::field("max_tokens", message));
         }
-        let new_tokens = served.new_tokens("prompt", &prompts, asked as usize)?;
+        let new_tokens = served.new_tokens("prompt", longest(&prompts), asked as usize)?;
         let logprobs = request.logprobs.map(|count| count as usize);
         let mut choices = request.choices;
         let best_of = request.best_of;

@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use gpt2::{GenerationOptions, TokenId};
 use serde_json::{Map, Value as Json};
 
-use super::input::Input;
+use super::input::{Input, ids};
 use super::refusal;
 use crate::error::ApiError;
 
@@ -199,16 +199,6 @@ fn texts(json: &Json, count: usize, bytes: usize) -> Option<Vec<String>> {
         Json::String(_) => Some(vec![text(json)?]),
         _ => None,
     }
-}
-
-/// A token id.
-pub(super) fn id(json: &Json) -> Option<TokenId> {
-    TokenId::try_from(json.as_u64()?).ok()
-}
-
-/// A list of token ids.
-pub(super) fn ids(json: &Json) -> Option<Vec<TokenId>> {
-    json.as_array()?.iter().map(id).collect()
 }
 
 fn biases(json: &Json) -> Option<Vec<(TokenId, f64)>> {

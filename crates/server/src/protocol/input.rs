@@ -4,7 +4,6 @@ use gpt2::tokenizer::EncodeOptions;
 use gpt2::{Model, TokenId};
 use serde_json::Value as Json;
 
-use super::fields::ids;
 use super::refusal;
 use super::served::Served;
 use crate::error::ApiError;
@@ -103,6 +102,12 @@ impl Prompt {
     }
 }
 
+/// Tokens of the longest of `prompts`.
+pub(crate) fn longest(prompts: &[Prompt]) -> usize {
+    let lengths = prompts.iter().map(|prompt| prompt.ids.len());
+    lengths.max().unwrap_or_default()
+}
+
 /// Refuses a text that cannot fit the context, before it is cut into tokens.
 pub(crate) fn check_bytes(field: &str, served: &Served, text: &str) -> Result<(), ApiError> {
     let longest = served.context;
@@ -159,6 +164,16 @@ pub(crate) fn check_ids(field: &str, model: &Model, ids: &[TokenId]) -> Result<(
         )),
         None => Ok(()),
     }
+}
+
+/// A token id.
+fn id(json: &Json) -> Option<TokenId> {
+    TokenId::try_from(json.as_u64()?).ok()
+}
+
+/// A list of token ids.
+pub(super) fn ids(json: &Json) -> Option<Vec<TokenId>> {
+    json.as_array()?.iter().map(id).collect()
 }
 
 #[cfg(test)]

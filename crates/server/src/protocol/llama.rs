@@ -11,7 +11,7 @@ use super::choice_fields::set_temperature;
 use super::choices::{ALTERNATIVES, Counts, STOP_BYTES, STOPS, check_options, check_scores};
 use super::fields::{Field, Kind, read};
 use super::generation::Generation;
-use super::input::{Input, Prompt};
+use super::input::{Input, Prompt, longest};
 use super::refusal;
 use super::response::Tokens;
 use super::served::Served;
@@ -260,7 +260,7 @@ impl Plan {
         let left = served.context.saturating_sub(tokens);
         // As llama.cpp does, what does not fit any more is not written.
         let asked = request.n_predict.unwrap_or(left).min(left.max(1));
-        let new_tokens = served.new_tokens("prompt", &prompts, asked)?;
+        let new_tokens = served.new_tokens("prompt", longest(&prompts), asked)?;
         let probabilities = request.n_probs.filter(|count| *count > 0);
         let probabilities = probabilities.map(|count| count as usize);
         let mut options = request.options;

@@ -6,7 +6,6 @@ use gpt2::chat::ChatFormat;
 use gpt2::{Model, TokenId, Tokenizer};
 use serde_json::{Value as Json, json};
 
-use super::input::Prompt;
 use super::refusal;
 use crate::error::ApiError;
 
@@ -65,20 +64,18 @@ impl Served {
         &self.fingerprint
     }
 
-    /// Most tokens of the continuations of `prompts`: what is asked for, unless the server allows
-    /// fewer.
+    /// Most tokens of the continuations of prompts, of which the longest has `prompt` tokens: what is
+    /// asked for, unless the server allows fewer.
     ///
     /// # Errors
-    /// [`ApiError`] (400) when a prompt and its continuation do not fit the context.
+    /// [`ApiError`] (400) when that prompt and its continuation do not fit the context.
     pub(crate) fn new_tokens(
         &self,
         field: &str,
-        prompts: &[Prompt],
+        prompt: usize,
         asked: usize,
     ) -> Result<usize, ApiError> {
         let new = asked.min(self.max_tokens.unwrap_or(usize::MAX));
-        let longest = prompts.iter().map(|prompt| prompt.ids.len()).max();
-        let prompt = longest.unwrap_or_default();
         if prompt.saturating_add(new) <= self.context {
             return Ok(new);
         }
