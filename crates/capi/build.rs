@@ -8,5 +8,7 @@ fn main() {
     // On other systems names are made otherwise, and scripts/install.sh does not install.
     if ["linux", "freebsd", "netbsd", "openbsd", "android"].contains(&system.as_str()) {
         println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libgpt2.so.{major}");
+        // What other packages export is no part of this interface.
+        println!("cargo::rustc-cdylib-link-arg=-Wl,--exclude-libs,ALL");
     }
 }

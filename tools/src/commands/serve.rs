@@ -24,7 +24,7 @@ const KEY_VARIABLE: &str = "GPT2_API_KEY";
 /// Bytes read of a file with a key: more than a key has.
 const KEY_FILE_BYTES: u64 = 4096;
 
-/// Serve a model over HTTP: an interface like `OpenAI`'s for programs, an editor page for people.
+/// Serve a model over HTTP, as OpenAI's interface, with a page to write in.
 ///
 /// Only this machine can connect unless --host says otherwise; then a key is needed. SIGTERM or
 /// Ctrl-C lets running requests finish, 30 seconds at most; a second one ends them.

@@ -143,6 +143,8 @@ fn outputs_are_shown_in_sessions_alone() {
         "rust,no_run",
         "ini",
         "cmake",
+        "python",
+        "nginx",
     ];
     for (name, text) in documents() {
         let mut fences = text.lines().filter_map(|line| line.strip_prefix("```"));

@@ -16,7 +16,7 @@ use crate::error::ApiError;
 /// Biases that a request may have, and how far they may go.
 const BIASES: usize = 1024;
 const BIAS: f64 = 100.0;
-/// Bytes of a text that is a name.
+/// Bytes of a text that is a name, and of a value that is a number.
 const NAME: usize = 256;
 
 /// A row: a field of the request `P`.
@@ -123,8 +123,12 @@ impl<P> Field<P> {
             Kind::Ids(at) => put(ids(json).map(Some), at(request)),
             Kind::Biases(at) => put(biases(json), at(request)),
             Kind::Parameter(at, name) => {
+                let value = json.to_string();
+                if value.len() > NAME {
+                    return Ok(None);
+                }
                 at(request)
-                    .set(name, &json.to_string())
+                    .set(name, &value)
                     .map_err(|error| refusal::of_library(error, self.name).param(self.name))?;
                 Some(())
             }

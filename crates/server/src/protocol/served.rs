@@ -64,8 +64,8 @@ impl Served {
         &self.fingerprint
     }
 
-    /// Most tokens of the continuations of prompts, of which the longest has `prompt` tokens: what is
-    /// asked for, unless the server allows fewer.
+    /// Most tokens of the continuations of prompts, of which the longest has `prompt` tokens: what
+    /// is asked for, unless the server allows fewer.
     ///
     /// # Errors
     /// [`ApiError`] (400) when that prompt and its continuation do not fit the context.
