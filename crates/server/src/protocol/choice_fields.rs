@@ -6,6 +6,7 @@ use serde_json::Value as Json;
 
 use super::choices::{CHOICES, Choices, HasChoices, STOP_BYTES, STOPS};
 use super::fields::{Field, Kind};
+use super::format::{self, TextFormat};
 use super::refusal;
 use crate::error::ApiError;
 
@@ -14,15 +15,9 @@ pub(crate) fn fields<P: HasChoices>() -> Vec<Field<P>> {
     let mut fields = choice_fields();
     fields.extend(score_fields());
     let ignored = |name| Field::new(name, Kind::Ignored, "");
-    let grammar = "this server writes plain text alone";
-    let refused = [
-        "grammar",
-        "guided_json",
-        "guided_regex",
-        "guided_choice",
-        "guided_grammar",
-    ];
-    fields.extend(refused.map(|name| Field::new(name, Kind::Refused(grammar), "")));
+    let advice = "a grammar can say it";
+    let refused = ["guided_regex", "guided_choice", "guided_grammar"];
+    fields.extend(refused.map(|name| Field::new(name, Kind::Refused(advice), "")));
     let names = [
         "user",
         "store",
@@ -138,8 +133,34 @@ fn score_fields<P: HasChoices>() -> Vec<Field<P>> {
         ),
         Field::new(
             "response_format",
-            Other("{\"type\": \"text\"}", |_, json| response_format(json)),
-            "only `{\"type\": \"text\"}`",
+            Other(
+                "an object with type text, json_object or json_schema",
+                |p, json| {
+                    let found = TextFormat::of_response_format(json)?;
+                    format::put(&mut p.choices().format, found)
+                },
+            ),
+            "plain text, or JSON, by the schema in `json_schema.schema` if there is one",
+        ),
+        Field::new(
+            "guided_json",
+            Other("a schema", |p, json| {
+                let Some(found) = TextFormat::of_schema("guided_json", json) else {
+                    return Err(refusal::expected("guided_json", "a schema", json));
+                };
+                format::put(&mut p.choices().format, Some(found))
+            }),
+            "the text is JSON that this schema allows",
+        ),
+        Field::new(
+            "grammar",
+            Other("a text", |p, json| {
+                let Some(found) = TextFormat::of_grammar("grammar", json) else {
+                    return Err(refusal::expected("grammar", "a text", json));
+                };
+                format::put(&mut p.choices().format, Some(found))
+            }),
+            "the text keeps to this grammar ([grammar.md](grammar.md))",
         ),
     ]
 }
@@ -195,17 +216,4 @@ fn stream_options(choices: &mut Choices, json: &Json) -> Result<(), ApiError> {
         }
     }
     Ok(())
-}
-
-fn response_format(json: &Json) -> Result<(), ApiError> {
-    let kind = json
-        .as_object()
-        .map(|map| map.get("type").and_then(Json::as_str));
-    match kind {
-        Some(Some("text")) => Ok(()),
-        _ => Err(refusal::unsupported(
-            "response_format",
-            "this server writes plain text alone: expected {\"type\": \"text\"}",
-        )),
-    }
 }

@@ -5,6 +5,7 @@ use gpt2::TokenId;
 use gpt2::generate::GenerationOptions;
 use gpt2::sampling::SamplingOptions;
 
+use super::format::TextFormat;
 use super::refusal;
 use super::served::Served;
 use crate::error::ApiError;
@@ -34,6 +35,8 @@ pub(crate) struct Choices {
     pub(crate) return_token_ids: bool,
     /// Whether the temperature was given.
     pub(super) temperature: bool,
+    /// What the text must keep to.
+    pub(super) format: Option<TextFormat>,
     pub(crate) options: GenerationOptions,
 }
 
@@ -55,6 +58,7 @@ impl Default for Choices {
             include_usage: false,
             return_token_ids: false,
             temperature: false,
+            format: None,
             options: GenerationOptions {
                 sampling,
                 ..GenerationOptions::default()
@@ -154,6 +158,8 @@ impl Choices {
         options.stop.append(&mut self.stop);
         let biases = self.biases.drain(..).map(|(id, bias)| (vec![id], bias));
         options.sampling.sequence_bias = biases.collect();
+        let format = self.format.as_ref();
+        options.grammar = format.map(|format| format.compile(served)).transpose()?;
         check_options(options, served)?;
         Ok(Counts {
             generated,

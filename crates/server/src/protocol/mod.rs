@@ -12,6 +12,7 @@ pub(crate) mod completions;
 mod documents;
 pub(crate) mod embeddings;
 mod fields;
+mod format;
 mod generation;
 pub(crate) mod heads;
 mod input;
@@ -30,6 +31,7 @@ pub use served::Served;
 
 pub(crate) use choices::Form;
 pub(crate) use collect::{Collector, Outcome};
+pub(crate) use format::may_compile;
 pub(crate) use generation::{Generation, Job, returned};
 pub(crate) use response::{Choice, Head, Tokens};
 pub(crate) use text::Piece;

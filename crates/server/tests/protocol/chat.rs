@@ -100,7 +100,7 @@ fn what_gpt2_cannot_do_is_refused() {
         (
             "response_format",
             json!({ "type": "json_schema" }),
-            "unsupported_parameter",
+            "invalid_value",
         ),
         ("messages", json!([]), "invalid_value"),
         (

@@ -157,11 +157,7 @@ fn what_cannot_be_is_refused_by_name() {
         ("num_beams", json!(100), "invalid_value"),
         ("max_time", json!(1e300), "invalid_value"),
         ("suffix", json!("end"), "unsupported_parameter"),
-        (
-            "response_format",
-            json!({ "type": "json_object" }),
-            "unsupported_parameter",
-        ),
+        ("response_format", json!({ "type": "xml" }), "invalid_value"),
         ("prompt", json!([[]]), "invalid_value"),
         ("prompt", json!([[1_000_000]]), "invalid_value"),
         ("prompt", json!({}), "invalid_value"),

@@ -5,6 +5,7 @@ mod completions;
 mod documents;
 mod embeddings;
 mod golden;
+mod grammars;
 mod heads;
 mod llama;
 mod scores;
