@@ -3,7 +3,7 @@
 # build folder. GPT2_CLIENTS names some of `python node langchain harness` instead of all.
 
 clients=${GPT2_CLIENTS:-python node langchain harness}
-folder=$CHECKS/clients
+folder=$(cd "$CHECKS" && pwd)/clients
 target=${CARGO_TARGET_DIR:-target}
 mkdir -p "$folder"
 
