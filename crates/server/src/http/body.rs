@@ -16,6 +16,11 @@ use crate::settings::Limits;
 /// The unit in which the memory of bodies is counted.
 const UNIT: usize = 1 << 10;
 
+/// How long, and how many bytes, what a refused body goes on with is thrown away: a client that
+/// still writes when the connection closes may never read the answer.
+const DISCARDING: Duration = Duration::from_secs(1);
+const DISCARDED: usize = 16 << 20;
+
 /// The memory that bodies may take together.
 #[derive(Debug, Clone)]
 pub(super) struct Bodies {
@@ -40,6 +45,7 @@ impl Bodies {
             .get(header::CONTENT_LENGTH)
             .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         if announced.is_some_and(|length| length > limits.body_bytes as u64) {
+            discard(body).await;
             return Err(too_large(limits));
         }
         let deadline = Instant::now() + limits.body;
@@ -56,6 +62,8 @@ impl Bodies {
                 continue;
             };
             if bytes.len() + data.len() > limits.body_bytes {
+                drop((bytes, taken));
+                discard(body).await;
                 return Err(too_large(limits));
             }
             let units = data.len().div_ceil(UNIT) as u32;
@@ -68,6 +76,19 @@ impl Bodies {
             bytes.extend_from_slice(&data);
         }
         Ok((bytes.into(), taken))
+    }
+}
+
+/// Throws away what still comes of `body`.
+async fn discard(mut body: Body) {
+    let deadline = Instant::now() + DISCARDING;
+    let mut left = DISCARDED;
+    while let Ok(Some(Ok(frame))) = timeout_at(deadline, body.frame()).await {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        let Some(rest) = left.checked_sub(length) else {
+            return;
+        };
+        left = rest;
     }
 }
 
