@@ -15,7 +15,7 @@ use crate::metrics::Metrics;
 pub struct EngineOptions {
     /// Requests that may wait beyond those at work.
     pub queue: usize,
-    /// A request whose reader stays [`ticket::UNREAD`] events behind for this long is cancelled.
+    /// A request whose reader stays 64 events behind for this long is cancelled.
     pub unread: Duration,
     /// Most time that a request may take, from its first step on.
     pub timeout: Option<Duration>,
