@@ -17,7 +17,7 @@ use crate::settings::AppState;
 /// For the model's thread to end, once nothing is asked of it any more.
 const THREAD_END: Duration = Duration::from_secs(5);
 
-/// Threads that read large bodies, beside the one for all else.
+/// Threads that read large bodies and compile grammars, beside the one for all else.
 const READERS: usize = 2;
 
 /// What ends the server.

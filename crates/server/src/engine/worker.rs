@@ -215,7 +215,7 @@ impl Worker {
 
     fn hand_out(&mut self, event: SchedulerEvent) {
         let metrics = &self.shared.metrics;
-        let id = request_of(&event);
+        let id = event.request();
         let Some(running) = self.requests.get_mut(&id) else {
             return;
         };
@@ -271,15 +271,5 @@ impl Worker {
     fn show_load(&self) {
         let load = self.scheduler.load(&self.session);
         self.shared.metrics.load(&load, self.jobs.len());
-    }
-}
-
-fn request_of(event: &SchedulerEvent) -> RequestId {
-    match event {
-        SchedulerEvent::PromptScores { request, .. }
-        | SchedulerEvent::Token { request, .. }
-        | SchedulerEvent::Finished { request, .. }
-        | SchedulerEvent::Done { request, .. }
-        | SchedulerEvent::Failed { request, .. } => *request,
     }
 }

@@ -9,18 +9,14 @@ use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value as Json;
-use tokio::sync::Semaphore;
 
 use crate::error::ApiError;
 use crate::protocol::{Served, may_compile};
 use crate::settings::AppState;
 
-/// Bodies above this are read on a thread of their own, so that others do not wait.
+/// Bodies above this, and grammars, are read on the runtime's few other threads, so that nothing
+/// else waits.
 const LARGE: usize = 16 << 10;
-
-/// Bodies that are read so at a time.
-const READERS: usize = 2;
-static READING: Semaphore = Semaphore::const_new(READERS);
 
 /// What the handlers of the protocols share.
 #[derive(Debug, Clone)]
@@ -49,7 +45,6 @@ pub(super) async fn plan<T: Send + 'static>(
     if body.len() <= LARGE && !may_compile(&body) {
         return read(&body, served);
     }
-    let _turn = READING.acquire().await;
     let served = Arc::clone(served);
     let reading = tokio::task::spawn_blocking(move || read(&body, &served));
     match reading.await {

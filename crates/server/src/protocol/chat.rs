@@ -120,9 +120,7 @@ impl Plan {
     /// # Errors
     /// [`ApiError`] (400) for a field that is wrong, 404 for another model.
     pub(crate) fn of(body: &[u8], served: &Served) -> Result<Self, ApiError> {
-        let body = super::json::object(body, served.json_depth)?;
-        let mut request = Request::default();
-        read(&FIELDS, &body, &mut request)?;
+        let request = read(&FIELDS, body, served.json_depth)?;
         served.check_model(request.choices.model.as_deref())?;
         served.check_generates()?;
         if request.messages.is_empty() {

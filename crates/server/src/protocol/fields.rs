@@ -7,10 +7,10 @@
 use std::ops::RangeInclusive;
 
 use gpt2::{GenerationOptions, TokenId};
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 
 use super::input::{Input, ids};
-use super::refusal;
+use super::{json, refusal};
 use crate::error::ApiError;
 
 /// Biases that a request may have, and how far they may go.
@@ -144,24 +144,27 @@ impl<P> Field<P> {
     }
 }
 
-/// Puts every field of `body` where its row says; `null` counts as not given.
+/// The request that `body`, the bytes of a JSON object at most `depth` deep, is: every field where
+/// its row says; `null` counts as not given.
 ///
 /// # Errors
-/// [`ApiError`] (400) for a field that has no row, or a value that is not what its row expects.
-pub(crate) fn read<P>(
+/// [`ApiError`] (400) for what is no such object, a field that has no row, or a value that is not
+/// what its row expects.
+pub(crate) fn read<P: Default>(
     fields: &[Field<P>],
-    body: &Map<String, Json>,
-    request: &mut P,
-) -> Result<(), ApiError> {
-    for (name, value) in body {
+    body: &[u8],
+    depth: usize,
+) -> Result<P, ApiError> {
+    let mut request = P::default();
+    for (name, value) in &json::object(body, depth)? {
         let Some(field) = fields.iter().find(|field| field.name == name) else {
             return Err(unknown(fields, name));
         };
-        if !value.is_null() && field.take(request, value)?.is_none() {
+        if !value.is_null() && field.take(&mut request, value)?.is_none() {
             return Err(refusal::expected(name, field.expected(), value));
         }
     }
-    Ok(())
+    Ok(request)
 }
 
 fn unknown<P>(fields: &[Field<P>], name: &str) -> ApiError {

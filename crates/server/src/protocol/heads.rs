@@ -180,9 +180,7 @@ fn fields<P: Default>(
     fields: &[Field<P>],
     model: fn(&P) -> &Option<String>,
 ) -> Result<P, ApiError> {
-    let body = super::json::object(body, served.json_depth)?;
-    let mut request = P::default();
-    read(fields, &body, &mut request)?;
+    let request = read(fields, body, served.json_depth)?;
     served.check_model(model(&request).as_deref())?;
     Ok(request)
 }

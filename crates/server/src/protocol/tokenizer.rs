@@ -47,9 +47,7 @@ pub(super) static TEXT: LazyLock<Vec<Field<Text>>> = LazyLock::new(|| {
 /// # Errors
 /// [`ApiError`] (400) for a field that is wrong.
 pub(crate) fn tokenize(body: &[u8], served: &Served) -> Result<Json, ApiError> {
-    let body = super::json::object(body, served.json_depth)?;
-    let mut request = Text::default();
-    read(&TEXT, &body, &mut request)?;
+    let request = read(&TEXT, body, served.json_depth)?;
     served.check_model(request.model.as_deref())?;
     let Some(prompt) = request.prompt else {
         return Err(refusal::field(
@@ -95,9 +93,7 @@ pub(super) static IDS: LazyLock<Vec<Field<Ids>>> = LazyLock::new(|| {
 /// # Errors
 /// [`ApiError`] (400) for a field that is wrong.
 pub(crate) fn detokenize(body: &[u8], served: &Served) -> Result<Json, ApiError> {
-    let body = super::json::object(body, served.json_depth)?;
-    let mut request = Ids::default();
-    read(&IDS, &body, &mut request)?;
+    let request = read(&IDS, body, served.json_depth)?;
     served.check_model(request.model.as_deref())?;
     let Some(ids) = request.tokens else {
         return Err(refusal::field(
